@@ -1,0 +1,51 @@
+"""The few kinds of error that Megalith raises on purpose.
+
+Each says what is wrong, where it was said, and what would be right; `cli.py` prints it as one paragraph and exits
+with code 2. Anything else that escapes is a bug in Megalith.
+"""
+
+
+class MegalithError(Exception):
+    """What is wrong, where it was said, and the mend.
+
+    `leaves_whole` says whether what a stage had finished before this error is worth keeping for the next attempt.
+    """
+
+    leaves_whole = True
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        super().__init__(what, where, mend)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        mend = f" {self.mend}" if self.mend else ""
+        return f"{place}{self.what}{mend}"
+
+
+class RecipeError(MegalithError):
+    """A recipe or an override says something that cannot be."""
+
+    leaves_whole = False
+
+
+class InputError(MegalithError):
+    """A file or directory that the user named is missing, empty or damaged."""
+
+    leaves_whole = False
+
+
+class BusyError(MegalithError):
+    """Another run holds the directory."""
+
+
+class ResourceError(MegalithError):
+    """The machine has run out of disk, memory or processes."""
+
+
+class UnsupportedError(MegalithError):
+    """A request that Megalith understands and cannot yet serve."""
+
+    leaves_whole = False

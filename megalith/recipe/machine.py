@@ -1,0 +1,44 @@
+"""The sections about compute: `budget`, `cluster`, `parallel`."""
+
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from megalith.recipe.base import Section
+
+
+class BudgetConfig(Section):
+    """What may be spent."""
+
+    flops: PositiveFloat | None = None
+    """Training FLOPs (forward and backward, recomputation not counted). With no model shape, the plan sizes the model
+    for it."""
+    law: Literal["chinchilla-1", "chinchilla-2", "chinchilla-3", "chinchilla-refit", "kaplan"] = "chinchilla-3"
+    """The scaling law that sizes the model."""
+    parameters_counted: Literal["total", "non_embedding"] = "total"
+    """What the law's N stands for. Chinchilla counted all parameters, of models of 44M and more; under about 10M the
+    embedding is most of the model, and non_embedding is the better reading."""
+
+
+class ClusterConfig(Section):
+    """The machines."""
+
+    name: str = "local"
+    """local: this machine. Otherwise a cluster that `topology.py` describes, such as selene."""
+    nodes: PositiveInt = 1
+    accelerators_per_node: PositiveInt | None = None
+    """Default: what the cluster's description says (for local: GPUs if there are any, else CPU cores)."""
+
+
+class ParallelConfig(Section):
+    """How the model is spread. What is left out, the plan chooses."""
+
+    tensor: PositiveInt | None = None
+    pipeline: PositiveInt | None = None
+    data: PositiveInt | None = None
+    virtual_stages: PositiveInt = 1
+    schedule: Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1"] = "1f1b"
+    sequence_parallel: bool = False
+    recompute: Literal["none", "selective", "full"] = "none"
+    zero: Literal[0, 1, 2, 3] = 0
+    """ZeRO stage of the data-parallel axis."""

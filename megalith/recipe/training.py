@@ -1,0 +1,74 @@
+"""The `train` section: batch, optimizer, schedule, precision, checkpoints. Everything is counted in tokens."""
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from megalith.recipe.base import Section
+
+
+class BatchRamp(Section):
+    """The global batch grows from `start` by `increment` to `global_batch_size` over `tokens` (MT-NLG §3.2)."""
+
+    start: PositiveInt
+    """Sequences."""
+    increment: PositiveInt
+    """Sequences."""
+    tokens: PositiveInt
+
+
+class TrainConfig(Section):
+    """How the model is trained."""
+
+    tokens: PositiveInt | None = None
+    """Tokens to train on. Default: what the plan found compute-optimal for budget.flops."""
+    global_batch_size: PositiveInt = 512
+    """Sequences per optimizer step, over all ranks."""
+    micro_batch_size: PositiveInt | None = None
+    """Sequences per forward pass of one rank. Default: the plan chooses."""
+    batch_ramp: BatchRamp | None = None
+    learning_rate: PositiveFloat = 3e-4
+    """Peak."""
+    minimum_learning_rate: NonNegativeFloat | None = None
+    """At the end of the decay. Default: a tenth of the peak."""
+    schedule: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"] = "cosine"
+    warmup_tokens: NonNegativeInt | None = None
+    """Default: 2 % of the training tokens."""
+    decay_tokens: PositiveInt | None = None
+    """Tokens after which the minimum is reached. Default: all training tokens (Chinchilla §B: match the run's length)."""
+    optimizer: Literal["adamw"] = "adamw"
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.1
+    """On matrices and embeddings alone; norms and biases are not decayed."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Gradients are scaled down to this global norm."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: what the plan measured or knows to be faster. Weights and optimizer state stay fp32."""
+    validation_interval: PositiveInt = 100
+    """Steps between measurements of the validation loss."""
+    validation_sequences: PositiveInt = 64
+    """Sequences of the validation split that are scored each time; the final figure is over the whole split."""
+    checkpoint_interval: PositiveInt = 100
+    """Steps between checkpoints."""
+    checkpoints_kept: PositiveInt = 2
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.micro_batch_size and self.global_batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of micro_batch_size "
+                f"{self.micro_batch_size}"
+            )
+        if self.minimum_learning_rate is not None and self.minimum_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"minimum_learning_rate {self.minimum_learning_rate} is above the peak learning_rate {self.learning_rate}"
+            )
+        ramp = self.batch_ramp
+        if ramp and (self.global_batch_size - ramp.start) % ramp.increment:
+            raise ValueError(
+                f"a ramp from {ramp.start} in steps of {ramp.increment} never reaches global_batch_size "
+                f"{self.global_batch_size}"
+            )
+        return self

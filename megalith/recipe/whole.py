@@ -1,0 +1,68 @@
+"""The whole recipe, and the checks that look across its sections."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from megalith.recipe.base import Section
+from megalith.recipe.data import CrawlConfig, CurateConfig, TokenizeConfig
+from megalith.recipe.judging import AuditConfig, EvaluateConfig
+from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
+from megalith.recipe.model import ModelConfig
+from megalith.recipe.training import TrainConfig
+
+
+class Recipe(Section):
+    """A whole expedition."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    about: str
+    """One line: what this is and where its figures come from."""
+    seed: int = Field(default=1234, ge=0)
+    crawl: CrawlConfig = CrawlConfig()
+    curate: CurateConfig = CurateConfig()
+    tokenize: TokenizeConfig = TokenizeConfig()
+    budget: BudgetConfig = BudgetConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    model: ModelConfig
+    parallel: ParallelConfig = ParallelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        model, parallel = self.model, self.parallel
+        if self.tokenize.vocab_size != model.vocab_size:
+            raise ValueError(
+                f"tokenize.vocab_size is {self.tokenize.vocab_size} and model.vocab_size is {model.vocab_size}: "
+                "give both the same"
+            )
+        if not model.is_sized and self.budget.flops is None:
+            raise ValueError(
+                "the model has no shape and there is no budget to choose one for: give model.num_layers, "
+                "model.hidden_size and model.num_heads, or budget.flops"
+            )
+        if model.is_sized and self.train.tokens is None and self.budget.flops is None:
+            raise ValueError("neither train.tokens nor budget.flops says how long to train: give one of them")
+        if model.is_sized and parallel.tensor and model.heads % parallel.tensor:
+            fitting = [str(size) for size in range(1, min(model.heads, 64) + 1) if model.heads % size == 0]
+            raise ValueError(
+                f"{model.heads} heads cannot be split over parallel.tensor={parallel.tensor}; "
+                f"try {', '.join(fitting[:-1])} or {fitting[-1]}"
+            )
+        if model.is_sized and parallel.pipeline:
+            stages = parallel.pipeline * parallel.virtual_stages
+            if stages > model.layers:
+                raise ValueError(
+                    f"{model.layers} layers cannot fill {stages} pipeline stages; "
+                    f"lower parallel.pipeline to {model.layers // parallel.virtual_stages} or less"
+                )
+        if parallel.data and self.train.micro_batch_size:
+            share = parallel.data * self.train.micro_batch_size
+            if self.train.global_batch_size % share:
+                raise ValueError(
+                    f"train.global_batch_size {self.train.global_batch_size} is not a multiple of parallel.data × "
+                    f"train.micro_batch_size = {parallel.data} × {self.train.micro_batch_size}"
+                )
+        return self
