@@ -29,6 +29,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from megalith.errors import BusyError, InputError, MegalithError, ResourceError
+from megalith.memory import PeakMemory
 
 MANIFEST = "manifest.json"
 KEY = ".key"
@@ -67,6 +68,8 @@ class Manifest(BaseModel):
     started: str
     seconds: float
     """Wall time of the attempt that finished; what one that was killed had used is not known."""
+    peak_memory_bytes: int
+    """Largest resident memory of the building process and its children."""
     facts: dict[str, Json]
     """The figures that the stage reports; not part of the digest, since they hold times."""
 
@@ -151,8 +154,21 @@ def produce(
     try:
         _prepare(partial, key)
         start = time.monotonic()
-        facts = build(Workspace(partial))
-        manifest = _seal(partial, stage, key, settings, inputs, seed, started, time.monotonic() - start, facts)
+        with PeakMemory() as peak:
+            facts = build(Workspace(partial))
+        seconds = time.monotonic() - start
+        manifest = _seal(
+            partial,
+            stage=stage,
+            key=key,
+            settings=settings,
+            inputs=inputs,
+            seed=seed,
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(seconds, 3),
+            peak_memory_bytes=peak.bytes,
+            facts=facts,
+        )
         _replace(partial, path)
     except MegalithError as error:
         _sweep(partial, keep=error.leaves_whole)
@@ -162,7 +178,9 @@ def produce(
             raise
         _sweep(partial, keep=True)
         raise ResourceError(
-            "the disk is full.", where=str(path.parent), mend="Free some space and give the same command again."
+            "the disk is full.",
+            where=str(path.parent),
+            mend="Free some space and give the same command again.",
         ) from error
     return Artifact(path, manifest, reused=False)
 
@@ -187,7 +205,9 @@ def open_artifact(path: Path, stage: str) -> Artifact:
     where = path / MANIFEST
     if not where.is_file():
         raise InputError(
-            f"there is no finished {stage} artifact here.", where=str(path), mend=f"Run the {stage} stage first."
+            f"there is no finished {stage} artifact here.",
+            where=str(path),
+            mend=f"Run the {stage} stage first.",
         )
     try:
         manifest = Manifest.model_validate_json(where.read_text())
@@ -211,7 +231,7 @@ def open_artifact(path: Path, stage: str) -> Artifact:
 
 
 def verify(artifact: Artifact) -> None:
-    """Read every file of the artifact and compare its SHA-256 with the manifest. Raises InputError at the first other."""
+    """Read every file of the artifact and compare its SHA-256 with the manifest's. Raises InputError."""
     for output in artifact.manifest.outputs:
         if file_digest(artifact.path / output.path) != output.sha256:
             raise InputError(f"{output.path} has been damaged: its digest is another.", where=str(artifact.path))
@@ -263,7 +283,9 @@ def _make(directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(
-            "a file stands where a directory is wanted.", where=str(directory), mend="Name another place with --output."
+            "a file stands where a directory is wanted.",
+            where=str(directory),
+            mend="Name another place with --output.",
         ) from error
     except PermissionError as error:
         raise InputError("this directory may not be created here.", where=str(directory)) from error
@@ -290,17 +312,7 @@ def _prepare(partial: Path, key: str) -> None:
         torn.unlink()
 
 
-def _seal(
-    partial: Path,
-    stage: str,
-    key: str,
-    settings: Mapping[str, Json],
-    inputs: Mapping[str, str],
-    seed: int,
-    started: datetime,
-    seconds: float,
-    facts: Mapping[str, Json],
-) -> Manifest:
+def _seal(partial: Path, **said: Any) -> Manifest:
     """Write the manifest into the finished workspace."""
     files = sorted(file for file in partial.rglob("*") if file.is_file() and file.name not in (MANIFEST, KEY))
     outputs = [
@@ -308,19 +320,7 @@ def _seal(
         for file in files
     ]
     lasting = [(output.path, output.sha256) for output in outputs if not output.path.startswith(f"{LOGS}/")]
-    manifest = Manifest(
-        stage=stage,
-        key=key,
-        digest=_digest_json(lasting),
-        settings=dict(settings),
-        inputs=dict(inputs),
-        outputs=outputs,
-        seed=seed,
-        versions=_versions(),
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(seconds, 3),
-        facts=dict(facts),
-    )
+    manifest = Manifest(digest=_digest_json(lasting), outputs=outputs, versions=_versions(), **said)
     Workspace(partial).write_json(MANIFEST, manifest.model_dump())
     (partial / KEY).unlink()
     return manifest

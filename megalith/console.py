@@ -1,12 +1,13 @@
-"""What a person sees while work goes on: tables, progress bars, one-line notes.
+"""What a person sees: tables on standard output, progress bars and one-line notes on standard error.
 
-Everything here goes to standard error, so that standard output stays free for `--json`.
+With `--json`, nothing is shown on standard output but the one object.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,12 +19,22 @@ from rich.progress import (
 )
 from rich.table import Table
 
+LOG_WIDTH = 160  # columns where there is no terminal to ask
+
 console = Console(stderr=True, highlight=False)
+_output = Console(highlight=False)
+if not _output.is_terminal:
+    _output = Console(highlight=False, width=LOG_WIDTH)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table (or anything rich can draw) on standard output."""
+    _output.print(renderable)
 
 
 def note(text: str) -> None:
     """Print one line for the person at the terminal."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -47,7 +58,9 @@ def progress(*columns: str) -> Iterator[Progress]:
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> Table:
     """A table whose first `left` columns are left-aligned text and whose others are right-aligned figures."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    made = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="left" if index < left else "right", overflow="fold")
     for row in rows:

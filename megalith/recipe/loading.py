@@ -98,22 +98,29 @@ def _read(path: Path) -> tuple[dict[str, Any], Origins]:
     except yaml.YAMLError as error:
         raise RecipeError("this is not YAML: " + " ".join(str(error).split()), where=str(path)) from error
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError("a recipe is a mapping of sections.", where=str(path), mend="See `megalith recipe show quickstart`.")
+        raise RecipeError(
+            "a recipe is a mapping of sections.",
+            where=str(path),
+            mend="See `megalith recipe show quickstart`.",
+        )
     origins: Origins = {}
-    _locate(root, "", path, origins)
+    shown = f"recipes/{path.name}" if path == shipped_recipes().get(path.stem) else str(path)
+    _locate(root, "", shown, origins)
     return values, origins
 
 
-def _locate(node: yaml.MappingNode, prefix: str, path: Path, origins: Origins) -> None:
+def _locate(node: yaml.MappingNode, prefix: str, shown: str, origins: Origins) -> None:
     for key, value in node.value:
         dotted = f"{prefix}{key.value}"
         if dotted in origins:
             raise RecipeError(
-                f"{dotted} is given twice.", where=f"{path}:{key.start_mark.line + 1}", mend=f"See {origins[dotted]}."
+                f"{dotted} is given twice.",
+                where=f"{shown}:{key.start_mark.line + 1}",
+                mend=f"See {origins[dotted]}.",
             )
-        origins[dotted] = f"{path}:{key.start_mark.line + 1}"
+        origins[dotted] = f"{shown}:{key.start_mark.line + 1}"
         if isinstance(value, yaml.MappingNode):
-            _locate(value, f"{dotted}.", path, origins)
+            _locate(value, f"{dotted}.", shown, origins)
 
 
 def _apply(override: str, values: dict[str, Any], origins: Origins) -> None:

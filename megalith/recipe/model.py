@@ -63,8 +63,7 @@ class ModelConfig(Section):
         if self.num_heads and self.num_kv_heads and self.num_heads % self.num_kv_heads:
             divisors = _divisors_near(self.num_heads, self.num_kv_heads)
             raise ValueError(
-                f"num_heads {self.num_heads} cannot share num_kv_heads {self.num_kv_heads}; "
-                f"try num_kv_heads {divisors}"
+                f"num_heads {self.num_heads} cannot share num_kv_heads {self.num_kv_heads}; try num_kv_heads {divisors}"
             )
         if self.positions == "rotary" and self.is_sized and (self.head_dim % 2):
             raise ValueError(f"rotary positions want an even head size, and hidden_size / num_heads is {self.head_dim}")

@@ -35,7 +35,7 @@ class TrainConfig(Section):
     warmup_tokens: NonNegativeInt | None = None
     """Default: 2 % of the training tokens."""
     decay_tokens: PositiveInt | None = None
-    """Tokens after which the minimum is reached. Default: all training tokens (Chinchilla §B: match the run's length)."""
+    """Tokens after which the minimum is reached. Default: all training tokens (Chinchilla §B)."""
     optimizer: Literal["adamw"] = "adamw"
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
     beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
@@ -63,7 +63,7 @@ class TrainConfig(Section):
             )
         if self.minimum_learning_rate is not None and self.minimum_learning_rate > self.learning_rate:
             raise ValueError(
-                f"minimum_learning_rate {self.minimum_learning_rate} is above the peak learning_rate {self.learning_rate}"
+                f"minimum_learning_rate {self.minimum_learning_rate} is above learning_rate {self.learning_rate}"
             )
         ramp = self.batch_ramp
         if ramp and (self.global_batch_size - ramp.start) % ramp.increment:

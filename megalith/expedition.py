@@ -1,0 +1,215 @@
+"""The expedition: the stages in order, each skipped where it stands, and what came of them in one file.
+
+The only module that knows every stage, beside `cli.py`. Stages meet on disk: what one leaves, the next is handed.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megalith import __version__
+from megalith.artifacts import Artifact, Workspace, lock, open_artifact
+from megalith.console import human_seconds, note
+from megalith.errors import InputError
+from megalith.recipe import Recipe
+
+STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
+EXPEDITION = "expedition.json"
+
+
+def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[str, Any]:
+    """Walk the whole expedition in `directory` and return what `expedition.json` holds.
+
+    `sources` replaces the crawl (and the recipe's `curate.sources`). Finished stages are skipped, a broken one resumes.
+    Raises MegalithError; then nothing half-written is left behind.
+    """
+    from megalith.curation import find_sources
+    from megalith.report import write_report
+
+    given = [Path(source) for source in (sources or recipe.curate.sources)]
+    if given:
+        find_sources(given)  # says what is wrong with them before anything is made
+    with lock(directory):
+        made: dict[str, Artifact] = {}
+        walk = [stage for stage in STAGES if stage != "crawl" or not given]
+        for number, stage in enumerate(walk, start=1):
+            made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walk)}")
+        expedition = _tell(recipe, given, made)
+        Workspace(directory).write_json(EXPEDITION, expedition)
+        write_report(directory)
+    return expedition
+
+
+def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> Artifact:
+    """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run."""
+    given = [Path(source) for source in (sources or recipe.curate.sources)]
+    with lock(directory):
+        made = {}
+        for earlier in STAGES[: STAGES.index(stage)]:
+            needed = earlier in _NEEDS[stage] and not (earlier == "crawl" and given)
+            if needed or (directory / earlier / "manifest.json").is_file():
+                made[earlier] = open_artifact(directory / earlier, earlier)
+        if stage == "train":
+            made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
+        return _stage(stage, recipe, directory, given, made, stage)
+
+
+def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
+    """The recipe with everything that the plan chose filled in: shape, tokens, layout, micro-batch, precision."""
+    chosen = Recipe.model_validate_json((plan.path / "recipe.json").read_text())
+    spending = {name: getattr(chosen.train, name) for name in ("tokens", "micro_batch_size", "precision")}
+    return recipe.model_copy(
+        update={
+            "model": chosen.model,
+            "parallel": chosen.parallel,
+            "train": recipe.train.model_copy(update=spending),
+        }
+    )
+
+
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "crawl": (),
+    "curate": ("crawl",),
+    "tokenize": ("curate",),
+    "plan": (),
+    "train": ("tokenize",),
+    "evaluate": ("train",),
+    "audit": ("train",),
+}
+
+
+@dataclass(frozen=True)
+class _Place:
+    recipe: Recipe
+    directory: Path
+    sources: Sequence[Path]
+    made: Mapping[str, Artifact]
+
+
+def _stage(
+    stage: str,
+    recipe: Recipe,
+    directory: Path,
+    sources: Sequence[Path],
+    made: Mapping[str, Artifact],
+    heading: str,
+) -> Artifact:
+    artifact = _CALLS[stage](_Place(recipe, directory, sources, made))
+    how = "stands already" if artifact.reused else f"took {human_seconds(artifact.manifest.seconds)}"
+    note(f"{heading:>5}  {stage:<9} {how:<16} {artifact.path}")
+    return artifact
+
+
+def _crawl(place: _Place) -> Artifact:
+    from megalith.curation import crawl
+
+    return crawl(place.recipe, place.directory / "crawl")
+
+
+def _curate(place: _Place) -> Artifact:
+    from megalith.curation import curate
+
+    return curate(place.recipe, place.directory / "curate", place.sources or [place.made["crawl"].path])
+
+
+def _tokenize(place: _Place) -> Artifact:
+    from megalith.tokens import tokenize
+
+    return tokenize(place.recipe, place.directory / "tokenize", place.made["curate"])
+
+
+def _plan(place: _Place) -> Artifact:
+    from megalith.planning import plan
+
+    return plan(place.recipe, place.directory / "plan", place.made.get("tokenize"))
+
+
+def _train(place: _Place) -> Artifact:
+    from megalith.training import train
+
+    plan = place.made["plan"]
+    machine = plan.facts["machine"]
+    return train(
+        resolved_recipe(place.recipe, plan),
+        place.directory / "train",
+        place.made["tokenize"],
+        peak_flops_per_second=machine["peak_flops_per_second"],
+        predicted={key: plan.facts[key] for key in ("step_seconds", "memory_bytes")},
+    )
+
+
+def _evaluate(place: _Place) -> Artifact:
+    from megalith.evaluation import evaluate
+
+    model = place.made["train"].path / "model"
+    tokens, corpus = place.made.get("tokenize"), place.made.get("curate")
+    return evaluate(place.recipe, place.directory / "evaluate", model, tokens, corpus)
+
+
+def _audit(place: _Place) -> Artifact:
+    from megalith.audit import audit
+
+    return audit(place.recipe, place.directory / "audit", place.made["train"].path / "model")
+
+
+_CALLS: Mapping[str, Callable[[_Place], Artifact]] = {
+    "crawl": _crawl,
+    "curate": _curate,
+    "tokenize": _tokenize,
+    "plan": _plan,
+    "train": _train,
+    "evaluate": _evaluate,
+    "audit": _audit,
+}
+
+
+def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact]) -> dict[str, Any]:
+    """Every figure of the report."""
+    facts = {stage: artifact.facts for stage, artifact in made.items()}
+    samples = made["evaluate"].path / "samples.json"
+    return {
+        "megalith": __version__,
+        "name": recipe.name,
+        "about": recipe.about,
+        "seed": recipe.seed,
+        "recipe": resolved_recipe(recipe, made["plan"]).model_dump(mode="json"),
+        "sources": [str(source) for source in sources],
+        "crawl": facts.get("crawl"),
+        "curation": facts["curate"],
+        "tokens": {**facts["tokenize"], **facts["tokenize"]["tokens"]},
+        "plan": facts["plan"],
+        "train": facts["train"],
+        "evaluate": facts["evaluate"],
+        "audit": facts["audit"],
+        "samples": json.loads(samples.read_text()) if samples.is_file() else [],
+        "artifacts": [
+            {
+                "stage": stage,
+                "path": artifact.path.name,
+                "digest": artifact.digest,
+                "seconds": artifact.manifest.seconds,
+                "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
+                "reused": artifact.reused,
+            }
+            for stage, artifact in made.items()
+        ],
+        "versions": made["train"].manifest.versions,
+        "seconds": round(sum(artifact.manifest.seconds for artifact in made.values()), 3),
+        "peak_memory_bytes": max(artifact.manifest.peak_memory_bytes for artifact in made.values()),
+    }
+
+
+def read_expedition(directory: Path) -> dict[str, Any]:
+    """What a finished expedition in `directory` wrote. Raises InputError where there is none."""
+    path = directory / EXPEDITION
+    if not path.is_file():
+        raise InputError(
+            "there is no finished expedition here.", where=str(directory), mend="Give `megalith run` first."
+        )
+    try:
+        read: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError("this is not JSON.", where=str(path), mend="Give `megalith run` again.") from error
+    return read

@@ -1,0 +1,234 @@
+"""The whole walk, small: it ends, it skips, it resumes, and it refuses bad input without leaving a trace."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.corpus import docstrings, write_jsonl
+
+SMALL = (
+    "budget.flops=null",
+    "model.num_layers=2",
+    "model.hidden_size=64",
+    "model.num_heads=2",
+    "model.sequence_length=64",
+    "model.vocab_size=512",
+    "tokenize.vocab_size=512",
+    "train.tokens=40960",
+    "train.global_batch_size=8",
+    "train.validation_interval=20",
+    "train.checkpoint_interval=20",
+    "train.validation_sequences=8",
+    "curate.validation_share=0.1",
+    "curate.task_items=12",
+    "evaluate.items=12",
+    "evaluate.shots=[0, 1]",
+    "audit.hans_examples=4",
+    # measured for itself, the precision might differ between the two runs that are compared
+    "train.precision=fp32",
+    "train.micro_batch_size=8",
+    "parallel.data=1",
+)
+
+
+def megalith(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "megalith", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_jsonl(tmp_path_factory.mktemp("source") / "docs.jsonl", docstrings())
+
+
+@pytest.fixture(scope="module")
+def walked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("walked") / "run"
+    done = megalith("run", "quickstart", *SMALL, "--source", source, "--output", directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def read(directory: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((directory / "expedition.json").read_text())
+    return told
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {artifact["stage"]: artifact["digest"] for artifact in read(directory)["artifacts"]}
+
+
+def test_the_walk_tells_every_figure_it_promises(walked: Path) -> None:
+    told = read(walked)
+    assert 0 < told["curation"]["documents_out"] <= told["curation"]["documents_in"]
+    for step in told["curation"]["steps"]:
+        assert step["documents_in"] - step["documents_out"] == sum(step["dropped"].values()), step["name"]
+    assert told["tokens"]["train"] > told["tokens"]["validation"] > 0
+    assert told["plan"]["parameters"] > told["plan"]["non_embedding_parameters"] > 0
+    assert told["plan"]["step_seconds"] > 0
+    assert told["train"]["step_seconds"] > 0
+    assert 0 < told["train"]["mfu"] < 1
+    assert 0 < told["train"]["validation_loss"] < told["train"]["unigram_entropy"]
+    assert {task["name"] for task in told["evaluate"]["tasks"]} == {
+        "perplexity", "last_word", "continuation", "arithmetic"
+    }  # fmt: skip
+    for task in told["evaluate"]["tasks"]:
+        assert task["documents"] == 0 or task["standard_error"] >= 0
+    assert [artifact["stage"] for artifact in told["artifacts"]] == [
+        "curate", "tokenize", "plan", "train", "evaluate", "audit"
+    ]  # fmt: skip
+    assert all(len(artifact["digest"]) == 64 for artifact in told["artifacts"])
+    assert told["samples"]
+    assert (walked / "report.html").stat().st_size > 10_000
+
+
+def test_a_second_run_skips_every_stage(walked: Path, source: Path) -> None:
+    before = digests(walked)
+    done = megalith("run", "quickstart", *SMALL, "--source", source, "--output", walked, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert all(artifact["reused"] for artifact in told["artifacts"])
+    assert digests(walked) == before
+
+
+def test_an_override_of_a_late_stage_repeats_that_stage_alone(walked: Path, source: Path) -> None:
+    done = megalith(
+        "run", "quickstart", *SMALL, "audit.hans_examples=5", "--source", source, "--output", walked, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [a["stage"] for a in json.loads(done.stdout)["artifacts"] if not a["reused"]] == ["audit"]
+    done = megalith("run", "quickstart", *SMALL, "--source", source, "--output", walked)
+    assert done.returncode == 0, done.stderr
+
+
+def test_killed_again_and_again_the_walk_ends_with_the_same_result(walked: Path, source: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "megalith", "run", "quickstart", *SMALL,
+        "--source", str(source), "--output", str(tmp_path / "run"),
+    ]  # fmt: skip
+    moments = random.Random(0)
+    for delay in (moments.uniform(2, 14) for _ in range(6)):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            process.wait(timeout=delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            wait_until_alone(process.pid)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "run") == digests(walked)
+    hidden = [entry.name for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]
+    assert hidden == [".lock"]
+
+
+def wait_until_alone(session: int) -> None:
+    """Children of a killed run must die by themselves, within seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not list(session_members(session)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"processes of the killed run still live: {list(session_members(session))}")
+
+
+def session_members(session: int) -> Iterator[int]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            yield int(entry.name)
+
+
+def assert_one_paragraph(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    message = [line for line in done.stderr.splitlines() if line.startswith("megalith: ")]
+    assert len(message) == 1, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no-such-recipe",), "there is no such recipe"),
+        (("quickstart", "train.lerning_rate=1"), "Did you mean learning_rate?"),
+        (("quickstart", "train.global_batch_size=-4"), "greater than 0"),
+        (("quickstart", "model.num_layers=2", "model.hidden_size=64", "model.num_heads=7"), "cannot be split"),
+        (("quickstart", "--source", "no-such-file.jsonl"), "no-such-file.jsonl"),
+        (("quickstart", "--source", "https://example.org/x.warc.gz"), "https"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_paragraph(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = megalith("run", *arguments, "--output", tmp_path / "run")
+    assert_one_paragraph(done)
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.jsonl", b""),
+        ("words.jsonl", b"not json\n"),
+        ("other.jsonl", b'{"body": 1}\n'),
+        ("noise.parquet", b"PAR1 and nothing"),
+        ("noise.warc.gz", b"\x1f\x8bnoise"),
+        ("noise.jsonl.zst", b"noise"),
+    ],
+)
+def test_a_source_without_a_document_is_refused_and_leaves_nothing(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(content)
+    done = megalith("run", "quickstart", *SMALL, "--source", tmp_path / "in" / name, "--output", tmp_path / "run")
+    assert_one_paragraph(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_without_documents_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "picture.png").write_bytes(b"png")
+    done = megalith("run", "quickstart", *SMALL, "--source", tmp_path / "in", "--output", tmp_path / "run")
+    assert_one_paragraph(done)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs wants root")
+def test_a_full_disk_is_told_in_one_paragraph(tmp_path: Path, source: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", small], check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        done = megalith("run", "quickstart", *SMALL, "--source", source, "--output", small / "run")
+        assert_one_paragraph(done)
+        assert "disk is full" in done.stderr
+        torn = [path.name for path in small.rglob("*") if path.name.endswith(".tmp")]
+        assert torn == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_second_run_of_the_same_directory_is_refused_while_the_first_runs(tmp_path: Path, source: Path) -> None:
+    command = [sys.executable, "-m", "megalith", "run", "quickstart", *SMALL, "--source", str(source)]
+    first = subprocess.Popen([*command, "--output", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "run/.lock").is_file() and first.poll() is None:
+            time.sleep(0.02)
+        done = megalith("run", "quickstart", *SMALL, "--source", source, "--output", tmp_path / "run")
+        assert_one_paragraph(done)
+        assert f"process {first.pid} on" in done.stderr
+    finally:
+        first.kill()
+        first.wait()
