@@ -11,13 +11,11 @@ Three kinds of file within an artifact: outputs, whose SHA-256 makes the artifac
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from megalith.errors import BusyError, InputError, MegalithError, ResourceError
+from megalith.errors import InputError, MegalithError, ResourceError
 from megalith.memory import PeakMemory
 
 MANIFEST = "manifest.json"
@@ -241,55 +239,6 @@ def file_digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process; the kernel lets go of it however the process ends.
-
-    Creates the directory if need be, and removes it again if nothing was written there. Raises BusyError when another
-    process holds it.
-    """
-    made = _make(directory)
-    path = directory / ".lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise BusyError(
-                f"{holder} is working in this directory.",
-                where=str(directory),
-                mend="Wait for it to end, or name another directory with --output.",
-            ) from error
-        os.ftruncate(handle, 0)
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-        os.ftruncate(handle, 0)
-    finally:
-        os.close(handle)
-        if sorted(entry.name for entry in directory.iterdir()) == [".lock"]:
-            path.unlink()
-            for empty in made:
-                empty.rmdir()
-
-
-def _make(directory: Path) -> list[Path]:
-    """Create `directory`; return it and the parents that were missing, deepest first."""
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            "a file stands where a directory is wanted.",
-            where=str(directory),
-            mend="Name another place with --output.",
-        ) from error
-    except PermissionError as error:
-        raise InputError("this directory may not be created here.", where=str(directory)) from error
-    return missing
 
 
 def _standing(path: Path, stage: str, key: str) -> Artifact | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from megalith import __version__
-from megalith.artifacts import Artifact, Workspace, lock, open_artifact
+from megalith.artifacts import Artifact, Workspace, open_artifact
 from megalith.console import human_seconds, note
 from megalith.errors import InputError
+from megalith.locking import lock
 from megalith.recipe import Recipe
 
 STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")

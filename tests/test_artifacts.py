@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from megalith.artifacts import MANIFEST, Artifact, Workspace, lock, open_artifact, produce, verify
+from megalith.artifacts import MANIFEST, Artifact, Workspace, open_artifact, produce, verify
 from megalith.errors import BusyError, InputError, MegalithError, ResourceError
+from megalith.locking import lock
 
 
 def make(path: Path, build: Any = None, *, size: int = 3, inputs: Mapping[str, str] | None = None) -> Artifact:
@@ -178,7 +179,7 @@ def test_a_killed_build_is_resumed_from_its_whole_pieces(tmp_path: Path) -> None
 HOLD = """
 import sys, time
 from pathlib import Path
-from megalith.artifacts import lock
+from megalith.locking import lock
 
 with lock(Path(sys.argv[1])):
     print("held", flush=True)

@@ -15,11 +15,24 @@ def test_the_version_is_printed() -> None:
     assert runner.invoke(app, ["--version"]).stdout == f"megalith {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "verb",
-    "run curate tokenize train evaluate audit generate report".split()
-    + ["recipe show", "recipe list", "plan layout", "plan budget", "scaling fit"],
+VERBS = (
+    "run",
+    "curate",
+    "tokenize",
+    "train",
+    "evaluate",
+    "audit",
+    "generate",
+    "report",
+    "recipe show",
+    "recipe list",
+    "plan layout",
+    "plan budget",
+    "scaling fit",
 )
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str) -> None:
     result = runner.invoke(app, [*verb.split(), "--help"])
     assert result.exit_code == 0

@@ -1,0 +1,34 @@
+"""The command `megalith`: one verb, one function. It parses, calls, prints; the work is elsewhere."""
+
+from typing import Annotated
+
+import typer
+
+from megalith import __version__
+from megalith.cli import plans, recipes, walk
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="From a compute budget to an audited language model.",
+)
+app.add_typer(walk.app)
+app.add_typer(recipes.app, name="recipe")
+app.add_typer(plans.app, name="plan")
+app.add_typer(plans.scaling_app, name="scaling")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"megalith {__version__}")
+        raise typer.Exit

@@ -1,0 +1,167 @@
+"""The verbs of the walk: `run`, each stage alone, `report`, `generate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from megalith.artifacts import Artifact
+from megalith.cli.shared import (
+    Json,
+    Output,
+    Overrides,
+    RecipeName,
+    Source,
+    cell,
+    expedition_directory,
+    not_yet,
+    print_json,
+    verb,
+)
+from megalith.console import note, show, table
+from megalith.recipe import load_recipe
+
+app = typer.Typer()
+
+
+@app.command()
+@verb
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    source: Source = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """The whole expedition: crawl, curate, tokenize, plan, train, evaluate, audit, report."""
+    from megalith import expedition
+    from megalith.report import summary_table
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    directory = expedition_directory(output, loaded)
+    told = expedition.run(loaded, directory, source or ())
+    if as_json:
+        print_json(told)
+    else:
+        show(summary_table(told))
+        note(f"report: {directory / 'report.html'}")
+        note(f"figures: {directory / 'expedition.json'}")
+
+
+def _stage_verb(stage: str, about: str) -> None:
+    """Add the verb that runs one stage alone."""
+
+    @verb
+    def run_stage(
+        recipe: RecipeName,
+        overrides: Overrides = None,
+        source: Source = None,
+        output: Output = None,
+        as_json: Json = False,
+    ) -> None:
+        from megalith import expedition
+
+        loaded, _ = load_recipe(recipe, overrides or ())
+        artifact = expedition.run_stage(stage, loaded, expedition_directory(output, loaded), source or ())
+        _show_facts(artifact, as_json=as_json)
+
+    run_stage.__doc__ = about
+    app.command(name=stage)(run_stage)
+
+
+_stage_verb("crawl", "Write this machine's own Python documentation as WARC.")
+_stage_verb("curate", "WARC, JSONL, Parquet or text to filtered, deduplicated, decontaminated Parquet.")
+_stage_verb("tokenize", "Train the byte-level BPE and write Megatron .bin/.idx shards.")
+_stage_verb("train", "Train the model that the recipe or the plan says.")
+_stage_verb("evaluate", "Perplexity and zero- and few-shot tasks, with standard errors.")
+_stage_verb("audit", "HANS heuristics and association tests.")
+
+
+def _show_facts(artifact: Artifact, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**artifact.facts, "artifact": str(artifact.path), "digest": artifact.digest})
+        return
+    rows: list[tuple[str, str]] = []
+    lists: list[tuple[str, list[dict[str, Any]]]] = []
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            lists.append((prefix, value))
+        else:
+            rows.append((prefix, cell(value)))
+
+    walk("", artifact.facts)
+    for title, entries in lists:
+        headings = list(entries[0])
+        show(table(title, headings, [[cell(entry.get(name)) for name in headings] for entry in entries]))
+    show(table(f"{artifact.manifest.stage}: {artifact.path}", ("fact", "value"), rows))
+
+
+@app.command()
+@verb
+def report(recipe: RecipeName, overrides: Overrides = None, output: Output = None, as_json: Json = False) -> None:
+    """Write the expedition log of a finished expedition again: one self-contained HTML page."""
+    from megalith import expedition
+    from megalith.report import write_report
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    directory = expedition_directory(output, loaded)
+    told = expedition.read_expedition(directory)
+    page = write_report(directory)
+    if as_json:
+        print_json({**told, "report": str(page)})
+    else:
+        note(f"report: {page}")
+
+
+@app.command()
+@verb
+def generate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; may be repeated.")] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens.")] = 100,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Keep this many likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Keep this much probability.")] = 0.95,
+    model: Annotated[Path | None, typer.Option(help="A model directory. Default: the expedition's.")] = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Text from the expedition's model."""
+    from megalith.inference import generate as generate_text
+    from megalith.inference import load_model
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    lm = load_model(model or expedition_directory(output, loaded) / "train")
+    prompts = prompt or [""]
+    texts = generate_text(
+        lm,
+        prompts,
+        max_new_tokens=tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=loaded.seed,
+    )
+    if as_json:
+        print_json({"samples": [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]})
+    else:
+        for p, t in zip(prompts, texts, strict=True):
+            typer.echo(p + t)
+
+
+not_yet(
+    app,
+    "serve",
+    "`serve` (an OpenAI-compatible endpoint) is not built yet; `megalith generate` writes text from a model.",
+)
+not_yet(
+    app,
+    "export",
+    "`export` (Hugging Face checkpoints) is not built yet; `train/model` holds safetensors and tokenizer.json.",
+)
+not_yet(app, "import", "`import` (Hugging Face checkpoints, Megatron shards) is not built yet.")
