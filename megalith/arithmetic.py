@@ -1,0 +1,143 @@
+"""Parameters, FLOPs and bytes of a model: the exact formulas, each with its source.
+
+Counts are those of the model as it is built: the vocabulary is padded, in the parameters and in the FLOPs alike, since
+the padded rows are multiplied too. FLOPs count matrix products only (a multiplication and an addition are two), and
+attention as if it were not causal, as Megatron-LM counts it (2104.04473, appendix). How the counts are spread over
+ranks is not said here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from megalith.recipe.model import ModelConfig
+
+WEIGHT_BYTES = 4  # fp32 weights, whatever the precision of the matrix products
+GRADIENT_BYTES = 4
+OPTIMIZER_BYTES = 8  # Adam's two moments in fp32
+TOKEN_TYPES = 2  # BERT's segment A and segment B
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of a model by place; shared weights are counted once."""
+
+    token_embedding: int
+    position_embedding: int
+    """BERT's token types among them."""
+    layers: int
+    """All layers together."""
+    final_norm: int
+    """For a post-norm BERT: the norm after the embedding."""
+    output_projection: int
+    """0 where it shares the token embedding."""
+    heads: int
+    """BERT's pooler, sentence-order head and masked-token head."""
+
+    @property
+    def total(self) -> int:
+        return self.non_embedding + self.token_embedding + self.position_embedding + self.output_projection
+
+    @property
+    def non_embedding(self) -> int:
+        """What is left without the tables of vocabulary and positions (Kaplan et al., 2001.08361 §2.1)."""
+        return self.layers + self.final_norm + self.heads
+
+
+def parameters(model: ModelConfig) -> ParameterCount:
+    """The parameters of `model`, exactly as `megalith.model` builds it.
+
+    A pre-norm model ends in a norm; a post-norm model has none at the end (its last layer ends in one), and a post-norm
+    BERT has one after the embedding, as the original. An output projection of its own has no bias. Transformer-XL's
+    relative positions (1901.02860) have, in each layer, one projection of the position encodings (hidden × hidden, no
+    bias) and two vectors u and v of hidden size; they are not shared between layers.
+    """
+    hidden, vocab, norm = model.hidden, model.padded_vocab_size, _norm(model)
+    bert = model.family == "bert"
+    learned = model.sequence_length * hidden if model.positions == "learned" else 0
+    return ParameterCount(
+        token_embedding=vocab * hidden,
+        position_embedding=learned + (TOKEN_TYPES * hidden if bert else 0),
+        layers=model.layers * _layer(model),
+        final_norm=norm if model.layer_norm == "pre" or bert else 0,
+        output_projection=0 if model.tie_embeddings else vocab * hidden,
+        heads=_bert_heads(model) if bert else 0,
+    )
+
+
+def flops_per_token(model: ModelConfig, recompute: Literal["none", "full"] = "none") -> float:
+    """FLOPs of training on one token: forward, and backward at twice the forward.
+
+    For a GPT with GELU, a 4h MLP and as many key heads as query heads this is Megatron-LM's 72·L·h²·(1 + s/6h + V/12Lh)
+    (2104.04473, appendix; 2205.05198 §3). `recompute="full"` adds one forward pass of the layers, not of the logits:
+    96·L·h²·(1 + s/6h + V/16Lh).
+    """
+    layers = model.layers * layer_forward_flops(model)
+    forward = layers + head_forward_flops(model)
+    return 3 * forward + (layers if recompute == "full" else 0)
+
+
+def step_flops(model: ModelConfig, sequences: int) -> float:
+    """FLOPs of one optimizer step over `sequences` sequences of full length."""
+    return flops_per_token(model) * sequences * model.sequence_length
+
+
+def layer_forward_flops(model: ModelConfig) -> float:
+    """Forward FLOPs of one layer for one token.
+
+    Projections 2·(2h²(1 + kv/a) + g·h·f) with g = 3 for a gated MLP and 2 without; scores and weighted sum 4·s·h, and
+    2·s·h more for the scores against relative positions (whose encodings are projected once for all sequences, and not
+    counted).
+    """
+    hidden = model.hidden
+    products = 2 * (_attention_matrix(model) + _mlp_matrix(model))
+    attention = (6 if model.positions == "relative" else 4) * model.sequence_length * hidden
+    return float(products + attention)
+
+
+def head_forward_flops(model: ModelConfig) -> float:
+    """Forward FLOPs of the logits for one token, at the padded vocabulary; for a BERT, of the dense layer before them.
+
+    BERT's pooler and sentence-order head act on one token of each sequence and are not counted.
+    """
+    dense = 2 * model.hidden**2 if model.family == "bert" else 0
+    return float(2 * model.hidden * model.padded_vocab_size + dense)
+
+
+def state_bytes(model: ModelConfig) -> int:
+    """Bytes that one process holds for the whole of training: fp32 weights, gradients and Adam's moments."""
+    return parameters(model).total * (WEIGHT_BYTES + GRADIENT_BYTES + OPTIMIZER_BYTES)
+
+
+def _layer(model: ModelConfig) -> int:
+    """Parameters of one layer."""
+    hidden, ffn = model.hidden, model.ffn_hidden
+    kv_width = model.kv_heads * model.head_dim
+    into_ffn = 2 * ffn if model.activation == "swiglu" else ffn
+    biases = 2 * hidden + 2 * kv_width + into_ffn + hidden if model.bias else 0
+    relative = hidden * hidden + 2 * hidden if model.positions == "relative" else 0
+    return _attention_matrix(model) + _mlp_matrix(model) + biases + relative + 2 * _norm(model)
+
+
+def _attention_matrix(model: ModelConfig) -> int:
+    """Weights of query, key, value and output projections."""
+    kv_width = model.kv_heads * model.head_dim
+    return 2 * model.hidden * (model.hidden + kv_width)
+
+
+def _mlp_matrix(model: ModelConfig) -> int:
+    return (3 if model.activation == "swiglu" else 2) * model.hidden * model.ffn_hidden
+
+
+def _norm(model: ModelConfig) -> int:
+    """A LayerNorm has a bias where the model has biases; an RMSNorm never."""
+    return model.hidden * (2 if model.norm == "layernorm" and model.bias else 1)
+
+
+def _bert_heads(model: ModelConfig) -> int:
+    """Pooler, sentence-order classifier, and dense + norm + bias of the masked-token head (1810.04805; its decoder is
+    the token embedding)."""
+    hidden, bias = model.hidden, int(model.bias)
+    pooler = hidden * hidden + bias * hidden
+    sentence_order = 2 * hidden + bias * 2
+    masked = hidden * hidden + bias * hidden + _norm(model) + bias * model.padded_vocab_size
+    return pooler + sentence_order + masked

@@ -1,0 +1,141 @@
+"""What the tasks ask is cut out of the training text (GPT-3 appendix C, MT-NLG §3.2).
+
+Every n-gram of words of a task text is looked for; a task text somewhat shorter than an n-gram is looked for whole.
+N-grams that are frequent in training are common language and are not used. A match is cut together with a margin, out
+to the next sentence end; of what is left, the longer pieces are kept. Places are those of the original text.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from megalith.curation.words import ngrams, words
+from megalith.recipe import DecontaminateConfig
+
+Array = npt.NDArray[Any]
+Span = tuple[int, int]
+Ngrams = Mapping[int, Array]
+"""Length in words → the sorted hashes of n-grams of that length."""
+
+
+def task_ngrams(texts: Sequence[str], config: DecontaminateConfig) -> Ngrams:
+    """Every n-gram of the texts of a task, and texts of minimum_words … ngram_words − 1 words whole."""
+    found = words(pa.array(texts, pa.large_string()))
+    by_size: dict[int, list[Array]] = {}
+    for start, end in zip(found.bounds[:-1], found.bounds[1:], strict=True):
+        size = min(int(end - start), config.ngram_words)
+        if size >= min(config.minimum_words, config.ngram_words):
+            by_size.setdefault(size, []).append(ngrams(found.hashes[start:end], size))
+    return {size: np.unique(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
+
+
+def union(sets: Iterable[Ngrams]) -> Ngrams:
+    """The n-grams of any of `sets`."""
+    by_size: dict[int, list[Array]] = {}
+    for one in sets:
+        for size, hashes in one.items():
+            by_size.setdefault(size, []).append(hashes)
+    return {size: np.unique(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
+
+
+def without(held: Ngrams, others: Array) -> Ngrams:
+    """The n-grams of `held` whose hash is not among `others`."""
+    return {size: np.setdiff1d(hashes, others) for size, hashes in held.items()}
+
+
+def occurrences(texts: pa.Array, wanted: Ngrams) -> list[list[int]]:
+    """For each text the hash of a wanted n-gram wherever one stands."""
+    held: list[list[int]] = [[] for _ in range(len(texts))]
+    for document, _, _, hashed in _matches(texts, wanted):
+        held[document].append(hashed)
+    return held
+
+
+def match_spans(texts: pa.Array, wanted: Ngrams) -> list[list[Span]]:
+    """For each text the spans (bytes) that wanted n-grams cover; those that overlap are one span."""
+    spans: list[list[Span]] = [[] for _ in range(len(texts))]
+    for document, start, end, _ in _matches(texts, wanted):
+        spans[document].append((start, end))
+    return [_merge(of_one) for of_one in spans]
+
+
+def cut(text: str, spans: Iterable[Span], config: DecontaminateConfig) -> list[str]:
+    """The pieces of `text` that are left and long enough when `spans` (characters) are cut with their margins.
+
+    Where no sentence ends on the way out, the cut is at the margin, between two words.
+    """
+    margin = config.margin_characters
+    removed = _merge(
+        (_sentence_end_before(text, start - margin), _sentence_end_after(text, end + margin)) for start, end in spans
+    )
+    edges = [0, *(edge for span in removed for edge in span), len(text)]
+    pieces = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    return [piece for piece in pieces if len(piece) > config.minimum_piece_characters]
+
+
+def characters(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Spans in bytes of the UTF-8 text as spans in characters."""
+    data = text.encode()
+    return [(len(data[:start].decode()), len(data[:end].decode())) for start, end in spans]
+
+
+_SENTENCE_ENDS = ".!?"
+_SIEVE = np.uint64(2**20 - 1)
+
+
+def _matches(texts: pa.Array, wanted: Ngrams) -> Iterator[tuple[int, int, int, int]]:
+    """Document, start and end (bytes), and hash of each wanted n-gram that stands within one document."""
+    found = words(texts)
+    for size, hashes in wanted.items():
+        rolled = ngrams(found.hashes, size)
+        if not len(rolled) or not len(hashes):
+            continue
+        likely = np.zeros(_SIEVE + 1, dtype=bool)  # most n-grams fall through: a look at one bit spares the search
+        likely[hashes & _SIEVE] = True
+        places = np.flatnonzero(likely[rolled & _SIEVE])
+        places = places[np.isin(rolled[places], hashes)]
+        documents = np.searchsorted(found.bounds, places, side="right") - 1
+        inside = places + size <= found.bounds[documents + 1]
+        places, documents = places[inside], documents[inside]
+        yield from zip(
+            documents.tolist(),
+            found.starts[places].tolist(),
+            found.ends[places + size - 1].tolist(),
+            rolled[places].tolist(),
+            strict=True,
+        )
+
+
+def _merge(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _sentence_end_before(text: str, place: int) -> int:
+    """After the last sentence end before `place`; failing that, the last gap between words; failing that, the start."""
+    place = max(place, 0)
+    end = max(text.rfind(sign, 0, place) for sign in _SENTENCE_ENDS)
+    if end >= 0:
+        return end + 1
+    while place > 0 and not text[place - 1].isspace():
+        place -= 1
+    return place
+
+
+def _sentence_end_after(text: str, place: int) -> int:
+    """After the first sentence end from `place` on; failing that, the next gap between words; failing that, the end."""
+    place = min(place, len(text))
+    ends = [end for sign in _SENTENCE_ENDS if (end := text.find(sign, place)) >= 0]
+    if ends:
+        return min(ends) + 1
+    while place < len(text) and not text[place].isspace():
+        place += 1
+    return place

@@ -1,0 +1,5 @@
+"""The evaluate stage: perplexity, and tasks with zero or more solved examples in the prompt, all with intervals."""
+
+from megalith.evaluation.evaluate import evaluate
+
+__all__ = ["evaluate"]

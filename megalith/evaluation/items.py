@@ -1,0 +1,119 @@
+"""Items: the questions of a task, from JSON lines.
+
+Two shapes: {"context", "target"} (the continuation is to be found word for word) and {"context", "choices", "answer"}
+(the best of several continuations is to be chosen; `answer` counts from 0). A continuation begins with its own space.
+`id` and `document` are optional.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megalith.errors import InputError
+from megalith.inference import draw, keyed_hash
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question and its solution."""
+
+    id: str
+    source: str
+    """What the item was made from (a document). Solved examples in its prompt come from other sources."""
+    kind: str
+    """Solved examples are of the item's own kind."""
+    context: str
+    choices: tuple[str, ...]
+    """The continuations to choose from; of a task without choices, the target alone."""
+    answer: int
+
+    @property
+    def target(self) -> str:
+        return self.choices[self.answer]
+
+
+def read_items(path: Path) -> list[Item]:
+    """The items of a JSON lines file; none where there is no file.
+
+    Raises InputError at the first line that is not an item, and where items of both shapes are mixed.
+    """
+    if not path.is_file():
+        return []
+    items: list[Item] = []
+    for where, line in _lines(path):
+        item = _item(line, where)
+        if items and (len(item.choices) == 1) != (len(items[0].choices) == 1):
+            raise InputError("items with choices and items with a target are mixed.", where=where)
+        items.append(item)
+    if len({item.id for item in items}) != len(items):
+        raise InputError("two items have one id.", where=str(path))
+    return items
+
+
+def select(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """At most `count` items, drawn by a hash of each one's id, in their own order."""
+    drawn = sorted(items, key=lambda item: (keyed_hash(seed, item.id), item.id))[:count]
+    chosen = {item.id for item in drawn}
+    return [item for item in items if item.id in chosen]
+
+
+def shots_of(item: Item, pool: Sequence[Item], count: int, seed: int) -> list[Item] | None:
+    """The solved examples of an item's prompt, out of the whole pool; None if there are too few.
+
+    They are never the item itself, nor of the same source (which may give the answer away).
+    """
+    candidates = [
+        place
+        for place, other in enumerate(pool)
+        if other.kind == item.kind and other.source != item.source and other.id != item.id
+    ]
+    if len(candidates) < count:
+        return None
+    return [pool[place] for place in draw(seed, item.id, candidates, count)]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                where = f"{path}, line {number}"
+                try:
+                    line = json.loads(text)
+                except ValueError as error:
+                    raise InputError(f"this is not JSON: {error}.", where=where) from error
+                if not isinstance(line, dict):
+                    raise InputError("an item is an object in braces.", where=where)
+                yield where, {"id": str(number), **line}
+    except UnicodeDecodeError as error:
+        raise InputError("this is not UTF-8 text.", where=str(path)) from error
+
+
+def _item(line: dict[str, Any], where: str) -> Item:
+    chooses = "choices" in line
+    context = line.get("context")
+    choices = _continuations(line["choices"] if chooses else [line.get("target")])
+    if not isinstance(context, str) or len(choices) < 1 + chooses:
+        raise InputError(
+            "an item wants a context and a target, or a context, two or more choices and an answer, and no target or "
+            "choice may be empty.",
+            where=where,
+        )
+    answer = line.get("answer") if chooses else 0
+    if not isinstance(answer, int) or not 0 <= answer < len(choices):
+        raise InputError(
+            f"the answer {answer!r} is not the place of one of the {len(choices)} choices.",
+            where=where,
+            mend="Places count from 0.",
+        )
+    name = str(line["id"])
+    return Item(name, str(line.get("document", name)), "", context, choices, answer)
+
+
+def _continuations(given: Any) -> tuple[str, ...]:
+    """The texts in a list; none if anything in it is not a text, or an empty one."""
+    texts = [text for text in given if isinstance(text, str) and text] if isinstance(given, list) else []
+    return tuple(texts) if texts and len(texts) == len(given) else ()

@@ -1,0 +1,97 @@
+"""Held-out documents for perplexity: of a curated corpus, of token shards, or of a user's own files."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from megalith.artifacts import Artifact
+from megalith.errors import InputError
+from megalith.inference import LanguageModel, keyed_hash
+from megalith.tokens import Shards
+
+
+@dataclass(frozen=True)
+class Text:
+    """One document."""
+
+    id: str
+    text: str
+
+
+def held_out(
+    lm: LanguageModel, own: Path | None, corpus: Artifact | None, tokens: Artifact | None, count: int, seed: int
+) -> list[Text]:
+    """At most `count` documents, drawn by a hash of each one's id: the user's own, else the validation split's.
+
+    Where there is no corpus, the validation shards are decoded. Empty documents are left out.
+    """
+    if own is not None:
+        found = _own(own)
+    elif corpus is not None:
+        found = _corpus(corpus.path)
+    elif tokens is not None:
+        found = _shards(lm, tokens.path)
+    else:
+        found = iter(())
+    ranked: list[tuple[int, Text]] = []
+    for text in found:
+        if text.text:
+            ranked.append((keyed_hash(seed, text.id), text))
+            if len(ranked) > 4 * count:  # a large split is never held whole
+                ranked = _first(ranked, count)
+    return [text for _, text in _first(ranked, count)]
+
+
+def _first(ranked: list[tuple[int, Text]], count: int) -> list[tuple[int, Text]]:
+    return sorted(ranked, key=lambda entry: (entry[0], entry[1].id))[:count]
+
+
+def _own(path: Path) -> Iterator[Text]:
+    """A file of JSON lines with `text`, a text file, or a directory of text files; each file is a document."""
+    if not path.exists():
+        raise InputError("there is no such file or directory.", where=str(path))
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError("this is not UTF-8 text.", where=str(file)) from error
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        if file.suffix == ".jsonl":
+            yield from _json_lines(name, text, file)
+        else:
+            yield Text(name, text)
+
+
+def _json_lines(name: str, text: str, file: Path) -> Iterator[Text]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Text(f"{name}:{number}", str(json.loads(line)["text"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError("this is not a JSON object with a `text`.", where=f"{file}, line {number}") from error
+
+
+def _corpus(directory: Path) -> Iterator[Text]:
+    for file in sorted((directory / "validation").glob("*.parquet")):
+        try:
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(256, columns=["id", "text"]):
+                    for row in batch.to_pylist():
+                        yield Text(row["id"], row["text"])
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise InputError(
+                "this is not a curated Parquet file, or it is damaged.", where=str(file), mend="Curate again."
+            ) from error
+
+
+def _shards(lm: LanguageModel, directory: Path) -> Iterator[Text]:
+    shards = Shards(directory / "validation")
+    for number in range(shards.documents):
+        ids = [int(token) for token in shards.document(number) if token != lm.tokenizer.end_of_text]
+        yield Text(str(number), lm.tokenizer.decode(ids))

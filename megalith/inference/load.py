@@ -1,0 +1,132 @@
+"""A language model from disk: weights, shape and tokenizer, of safe formats only (nothing is ever unpickled)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from megalith.artifacts import file_digest
+from megalith.errors import InputError
+from megalith.model import GPT
+from megalith.recipe import ModelConfig
+from megalith.tokens import Tokenizer, load_tokenizer
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model, ready to be asked."""
+
+    model: GPT
+    """In evaluation mode."""
+    config: ModelConfig
+    tokenizer: Tokenizer
+    token_bytes: tuple[int, ...]
+    """How many bytes of text each token stands for."""
+
+
+def load_model(directory: Path) -> LanguageModel:
+    """Read the model in `directory`: a train artifact, or its `model` directory.
+
+    Weights are held in fp32. Raises InputError where a file is missing or damaged, where weights do not fit the shape
+    in config.json, or where they are not finite.
+    """
+    files = _model_files(directory)
+    config = _read_config(files[CONFIG])
+    tokenizer = load_tokenizer(files[TOKENIZER])
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"this tokenizer has {tokenizer.vocab_size} tokens, and the model's vocab_size is {config.vocab_size}: "
+            "they do not belong together.",
+            where=str(directory),
+        )
+    model = GPT(config)
+    _fill(model, _read_weights(files[WEIGHTS]), files[WEIGHTS])
+    return LanguageModel(model.eval(), config, tokenizer, token_bytes(files[TOKENIZER]))
+
+
+def token_bytes(path: Path) -> tuple[int, ...]:
+    """How many bytes each token of a byte-level BPE stands for: one for each character of its spelling in the file."""
+    vocabulary: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    lengths = [0] * (max(vocabulary.values()) + 1)
+    for spelling, number in vocabulary.items():
+        lengths[number] = len(spelling)
+    return tuple(lengths)
+
+
+def model_digests(directory: Path) -> dict[str, str]:
+    """The SHA-256 of each of the model's files, by name. Raises InputError where one is missing."""
+    return {name: file_digest(path) for name, path in _model_files(directory).items()}
+
+
+def _model_files(directory: Path) -> dict[str, Path]:
+    home = directory / "model" if (directory / "model" / CONFIG).is_file() else directory
+    files = {name: home / name for name in (WEIGHTS, CONFIG, TOKENIZER)}
+    missing = [name for name, path in files.items() if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"there is no model here: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
+            where=str(directory),
+            mend=f"Name a train artifact, or a directory with {WEIGHTS}, {CONFIG} and {TOKENIZER}.",
+        )
+    return files
+
+
+def _read_config(path: Path) -> ModelConfig:
+    try:
+        config = ModelConfig.model_validate(json.loads(path.read_text()))
+    except (ValidationError, ValueError) as error:
+        raise InputError(
+            "this is not a model's configuration as Megalith writes it, or it is damaged.",
+            where=str(path),
+            mend="Export or train the model again.",
+        ) from error
+    if not config.is_sized or config.family != "gpt":
+        raise InputError("only a gpt with num_layers, hidden_size and num_heads can be asked.", where=str(path))
+    return config
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"these weights cannot be read: the file is cut short or damaged ({error}).",
+            where=str(path),
+            mend="Export or train the model again.",
+        ) from error
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Copy the weights into the model; a tied weight may be given once."""
+    wanted = model.state_dict()
+    given = {wanted[name].data_ptr() for name in weights if name in wanted}
+    missing = [name for name, tensor in wanted.items() if name not in weights and tensor.data_ptr() not in given]
+    other = [name for name in weights if name not in wanted]
+    misfits = [
+        f"{name} is {tuple(weights[name].shape)} and should be {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    complaints = misfits + [f"{name} is missing" for name in missing] + [f"{name} is unknown" for name in other]
+    if complaints:
+        more = f" (and {len(complaints) - 3} more)" if len(complaints) > 3 else ""
+        raise InputError(
+            f"the weights do not fit the shape in {CONFIG}: {'; '.join(complaints[:3])}{more}.", where=str(path)
+        )
+    broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise InputError(
+            f"{len(broken)} of {len(weights)} weights are not finite ({broken[0]}): the training diverged.",
+            where=str(path),
+            mend="Train again with a lower train.learning_rate.",
+        )
+    model.load_state_dict(weights, strict=False)

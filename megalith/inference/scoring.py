@@ -1,0 +1,240 @@
+"""Log-likelihoods under a language model: of continuations given their contexts, and of whole documents.
+
+A text is tokenised once, context and continuation together, as in training. If a token spans the join, the score backs
+up to the token's beginning and covers the span from there; all continuations of a request are scored from the same
+boundary, so that they can be compared. Every text begins with the end-of-text token, as a document does in training.
+Log-softmax is in fp32 over the vocabulary without its padding. Texts of like length are batched for speed; rows are
+padded on the right, where a causal model does not look, so a score does not depend on what it was batched with (to
+fp32's last bits).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from megalith.inference.load import LanguageModel
+from megalith.tokens.tokenizer import utf8_bytes, whole_characters
+
+Advance = Callable[[int, int], object]
+"""Told, after each batch, how many windows are done, and of how many."""
+
+_ROWS = 256  # tokens whose logits are held at a time: they stay in a CPU's caches
+
+
+@dataclass(frozen=True)
+class Request:
+    """One context and the continuations (none of them empty) that are scored after it."""
+
+    context: str
+    continuations: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.continuations or not all(self.continuations):
+            raise ValueError("a request wants continuations, and none of them empty")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one continuation was judged. The counts are of the scored span."""
+
+    log_probability: float
+    """Nats: the natural logarithm of P(span | what precedes it)."""
+    greedy: bool
+    """Whether each token of the span is the model's first choice."""
+    tokens: int
+    bytes: int
+    """Of UTF-8."""
+    characters: int
+    straddled: bool
+    """A token spanned the join, and the span begins within the context."""
+    truncated: bool
+    """The context was cut from the left to fit the model's sequence_length."""
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """A whole document under the model."""
+
+    nats: float
+    """Minus its log-probability."""
+    tokens: int
+    bytes: int
+
+
+def score(
+    lm: LanguageModel, requests: Sequence[Request], batch_tokens: int, advance: Advance = lambda done, total: None
+) -> list[tuple[Score, ...]]:
+    """The score of every continuation, in the order of the requests."""
+    limit = lm.config.sequence_length
+    spans = [span for request in requests for span in _spans(lm, request)]
+    windows = [
+        window
+        for owner, span in enumerate(spans)
+        for window in _windows(owner, len(span.ids), span.first, limit, _stride(limit))
+    ]
+    nats, greedy = _judge(lm, [span.ids for span in spans], windows, batch_tokens, advance)
+    scores = iter(
+        Score(
+            log_probability=-nats[owner],
+            greedy=greedy[owner],
+            tokens=len(span.ids) - span.first,
+            bytes=span.bytes,
+            characters=span.characters,
+            straddled=span.straddled,
+            truncated=len(span.ids) - 1 > limit,
+        )
+        for owner, span in enumerate(spans)
+    )
+    return [tuple(next(scores) for _ in request.continuations) for request in requests]
+
+
+def rolling(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    batch_tokens: int,
+    stride: int | None = None,
+    advance: Advance = lambda done, total: None,
+) -> list[Rolled]:
+    """The nats, tokens and bytes of each text, its first token included and its end-of-text token not.
+
+    A text longer than the context is read in windows that move by `stride` tokens (default: ¾ of sequence_length),
+    so that each token after the first window has at least sequence_length − stride tokens before it.
+    """
+    limit = lm.config.sequence_length
+    ids = [[lm.tokenizer.end_of_text, *row] for row in lm.tokenizer.encode_batch(texts)]
+    windows = [
+        window
+        for owner, row in enumerate(ids)
+        for window in _windows(owner, len(row), 1, limit, stride or _stride(limit))
+    ]
+    nats, _ = _judge(lm, ids, windows, batch_tokens, advance)
+    return [
+        Rolled(nats[owner], len(row) - 1, utf8_bytes(text))
+        for owner, (row, text) in enumerate(zip(ids, texts, strict=True))
+    ]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A tokenised context and continuation; tokens from `first` on are scored."""
+
+    ids: list[int]
+    first: int
+    bytes: int
+    characters: int
+    straddled: bool
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Tokens begin … end − 2 are read, and first … end − 1 are scored."""
+
+    owner: int
+    begin: int
+    first: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        return self.end - 1 - self.begin
+
+
+def _spans(lm: LanguageModel, request: Request) -> list[_Span]:
+    context = whole_characters(request.context)
+    texts = [context + whole_characters(continuation) for continuation in request.continuations]
+    encoded = lm.tokenizer.encode_batch(texts)
+    join = len(context.encode())
+    boundary = min(_token_at(lm, ids, join) for ids in encoded)
+    shared = [len(set(column)) == 1 for column in zip(*(ids[:boundary] for ids in encoded), strict=True)]
+    boundary = shared.index(False) if False in shared else boundary
+    spans = []
+    for text, ids in zip(texts, encoded, strict=True):
+        begin = sum(lm.token_bytes[number] for number in ids[:boundary])
+        span = text.encode()[begin:]
+        characters = len(span.decode(errors="ignore"))  # a token may begin within a character
+        spans.append(_Span([lm.tokenizer.end_of_text, *ids], boundary + 1, len(span), characters, begin < join))
+    return spans
+
+
+def _token_at(lm: LanguageModel, ids: Sequence[int], byte: int) -> int:
+    """The index of the token that holds the byte."""
+    ends = accumulate(lm.token_bytes[number] for number in ids)
+    return next(index for index, end in enumerate(ends) if end > byte)
+
+
+def _stride(limit: int) -> int:
+    return max(1, limit * 3 // 4)
+
+
+def _windows(owner: int, length: int, first: int, limit: int, stride: int) -> list[_Window]:
+    """Windows of at most `limit` tokens that score the tokens first … length − 1 once each."""
+    if first < length <= first + limit:  # what is scored fits in one window: the context gives way
+        whole = _Window(owner, max(0, length - 1 - limit), first, length)
+        return [whole]
+    windows = []
+    end = min(length, first + limit)
+    while first < length:
+        windows.append(_Window(owner, max(0, end - 1 - limit), first, end))
+        first, end = end, min(length, end + stride)
+    return windows
+
+
+def _judge(
+    lm: LanguageModel, ids: Sequence[list[int]], windows: list[_Window], batch_tokens: int, advance: Advance
+) -> tuple[list[float], list[bool]]:
+    """The nats of each owner's scored tokens, and whether all of them are first choices."""
+    nats = [0.0] * len(ids)
+    greedy = [True] * len(ids)
+    done = 0
+    for batch in _batches(windows, batch_tokens):
+        for window, (cost, first_choice) in zip(batch, _forward(lm, ids, batch), strict=True):
+            nats[window.owner] += cost
+            greedy[window.owner] &= first_choice
+        done += len(batch)
+        advance(done, len(windows))
+    return nats, greedy
+
+
+def _batches(windows: list[_Window], batch_tokens: int) -> list[list[_Window]]:
+    """Windows of like length together, the longest first; a batch is at least one window."""
+    batches: list[list[_Window]] = []
+    for window in sorted(windows, key=lambda window: -window.length):
+        if batches and (len(batches[-1]) + 1) * batches[-1][0].length <= batch_tokens:
+            batches[-1].append(window)
+        else:
+            batches.append([window])
+    return batches
+
+
+@torch.inference_mode()
+def _forward(lm: LanguageModel, ids: Sequence[list[int]], batch: list[_Window]) -> list[tuple[float, bool]]:
+    tokens = torch.full((len(batch), batch[0].length), lm.tokenizer.end_of_text)  # (B, T)
+    rows: list[int] = []
+    places: list[int] = []
+    targets: list[int] = []
+    for row, window in enumerate(batch):
+        known = ids[window.owner]
+        tokens[row, : window.length] = torch.tensor(known[window.begin : window.end - 1])
+        rows += [row] * (window.end - window.first)
+        places += range(window.first - 1 - window.begin, window.end - 1 - window.begin)
+        targets += known[window.first : window.end]
+    features = lm.model.features(tokens)[torch.tensor(rows), torch.tensor(places)]  # (N, E)
+    costs, hits = _costs(features, lm.model.output_weight[: lm.config.vocab_size], torch.tensor(targets))
+    sizes = [window.end - window.first for window in batch]
+    return [
+        (float(cost.double().sum()), bool(hit.all()))
+        for cost, hit in zip(torch.split(costs, sizes), torch.split(hits, sizes), strict=True)
+    ]
+
+
+def _costs(features: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """−log P of each target (N), and whether it is the first choice; features (N, E), weight (V, E)."""
+    costs, hits = [], []
+    for x, wanted in zip(torch.split(features, _ROWS), torch.split(targets, _ROWS), strict=True):
+        logits = torch.mm(x, weight.T).float()  # (R, V)
+        costs.append(logits.logsumexp(-1) - logits.gather(-1, wanted[:, None])[:, 0])
+        hits.append(logits.argmax(-1) == wanted)
+    return torch.cat(costs), torch.cat(hits)

@@ -1,0 +1,60 @@
+"""Causal self-attention, with as many heads of keys and values as of queries or fewer, and rotary positions.
+
+Grouped-query attention is 2305.13245, rotary positions 2104.09864 in Llama's layout: the first half of a head's
+dimensions is rotated against the second half.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megalith.recipe import ModelConfig
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines, (T, D / 2) each."""
+
+
+class Attention(nn.Module):
+    """Each token looks at itself and at the tokens before it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.dropout = config.dropout
+        kv_width = config.kv_heads * config.head_dim
+        self.query = nn.Linear(config.hidden, config.hidden, bias=config.bias)
+        self.key = nn.Linear(config.hidden, kv_width, bias=config.bias)
+        self.value = nn.Linear(config.hidden, kv_width, bias=config.bias)
+        self.output = nn.Linear(config.hidden, config.hidden, bias=config.bias)
+
+    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+        """(B, T, E) to (B, T, E); `rotation` is given where positions are rotary."""
+        q, k, v = (
+            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )  # (B, H, T, D), and (B, H_kv, T, D) twice
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if q.shape[1] != k.shape[1]:
+            group = q.shape[1] // k.shape[1]
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)  # (B, H, T, D)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # (B, H, T, D)
+        mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
+        return mixed
+
+
+def rotary(length: int, head_dim: int, base: float, like: Tensor) -> Rotation:
+    """Cosine and sine of position × base^(−2i / D), i = 0 … D/2 − 1; device and type are those of `like`."""
+    places = torch.arange(length, dtype=torch.float64, device=like.device)
+    rates = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=like.device) / head_dim)
+    angles = torch.outer(places, rates)  # (T, D / 2)
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each pair (i, i + D/2) of the head's dimensions by the angle of its position; the type of x is kept."""
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)  # (B, H, T, D / 2)
+    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return turned.to(x.dtype)

@@ -1,0 +1,67 @@
+"""One transformer layer: norm, attention, norm, MLP, each pair added to the residual stream.
+
+The norm comes before attention and MLP, so the residual stream itself is never normalised (Megatron-LM §5.3, Figure
+7b; GPT-2).
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megalith.model.attention import Attention, Rotation
+from megalith.recipe import ModelConfig
+
+NORM_EPSILON = 1e-5  # GPT-2's and Llama 2's
+
+
+class Block(nn.Module):
+    """A layer of the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config)
+        self.mlp_norm = make_norm(config)
+        self.mlp: nn.Module = SwiGLU(config) if config.activation == "swiglu" else MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+        """(B, T, E) to (B, T, E)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation))
+        y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return y
+
+
+class MLP(nn.Module):
+    """Two products with a GELU between them, in GPT-2's tanh form."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.hidden, config.ffn_hidden, bias=config.bias)
+        self.down = nn.Linear(config.ffn_hidden, config.hidden, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, E) to (B, T, E)."""
+        y: Tensor = self.down(F.gelu(self.up(x), approximate="tanh"))
+        return y
+
+
+class SwiGLU(nn.Module):
+    """A gated MLP (2002.05202): SiLU of one product scales another."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.hidden, config.ffn_hidden, bias=config.bias)
+        self.up = nn.Linear(config.hidden, config.ffn_hidden, bias=config.bias)
+        self.down = nn.Linear(config.ffn_hidden, config.hidden, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, E) to (B, T, E)."""
+        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return y
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """LayerNorm or RMSNorm over the hidden size."""
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.hidden, eps=NORM_EPSILON)
+    return nn.LayerNorm(config.hidden, eps=NORM_EPSILON, bias=config.bias)

@@ -1,0 +1,53 @@
+"""Bytes that training takes on this machine, by part, and the refusal where they cannot fit.
+
+Of one process: Python with torch after a first step (measured), fp32 weights and gradients and Adam's two moments, what autograd keeps of
+a micro-batch (counted by the probe, see `probe.saved_bytes`), and a working set: what one layer's backward pass and one
+slice of the logits need beside that.
+"""
+
+from collections.abc import Mapping
+
+from megalith.arithmetic import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, parameters, state_bytes
+from megalith.console import human_bytes
+from megalith.errors import ResourceError
+from megalith.recipe import ModelConfig
+
+USABLE_SHARE = 0.9  # the rest of the memory is the system's and the page cache's
+_LOGIT_ROWS = 256  # megalith.model.loss makes the logits for this many tokens at a time
+_LOGIT_BYTES = 4 + 4 + 4  # of one logit at once: the product, its log-softmax, their gradient
+_ALLOCATOR = 1.1  # freed blocks that the C library holds on to
+
+
+def training_memory(
+    model: ModelConfig, micro_batch_size: int, data: int, saved: Mapping[str, float], base_bytes: int
+) -> dict[str, int]:
+    """Bytes of all processes together, by part: the parts add up to the whole."""
+    count = parameters(model).total
+    kept = (
+        saved["constant"]
+        + saved["per_layer"] * model.layers
+        + saved["per_sequence"] * micro_batch_size
+        + saved["per_layer_and_sequence"] * model.layers * micro_batch_size
+    )
+    layer = saved["per_layer"] + saved["per_layer_and_sequence"] * micro_batch_size
+    logits = min(_LOGIT_ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
+    parts = {
+        "program": data * base_bytes,
+        "weights": data * count * WEIGHT_BYTES,
+        "gradients": data * count * GRADIENT_BYTES,
+        "optimizer": data * count * OPTIMIZER_BYTES,
+        "activations": data * kept * _ALLOCATOR,
+        "working": data * (layer + logits) * _ALLOCATOR,
+    }
+    return {name: round(bytes_) for name, bytes_ in parts.items()}
+
+
+def refuse_what_cannot_fit(model: ModelConfig, memory_bytes: int) -> None:
+    """Raise ResourceError if not even weights, gradients and optimizer fit."""
+    needed = state_bytes(model)
+    if needed > USABLE_SHARE * memory_bytes:
+        raise ResourceError(
+            f"weights, gradients and Adam's moments of {parameters(model).total:,} parameters take "
+            f"{human_bytes(needed)}, and this machine has {human_bytes(memory_bytes)}.",
+            mend=f"Give a model of {int(USABLE_SHARE * memory_bytes / 16 / 1e6):,} million parameters or fewer.",
+        )

@@ -1,0 +1,102 @@
+"""The model's shape for a budget: one dial, the depth, makes a family of shapes, and a scaling law picks from it.
+
+Width grows as depth^1.5, so that the aspect ratio is 32 at 4 layers and about 150 at 90, as in published models (GPT-2,
+GPT-3, Chinchilla, MT-NLG). Each shape is given the tokens that the budget pays for by the exact FLOPs of the model, not
+by 6·N·D: in a small model the logits and the attention cost as much as the rest.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from megalith.arithmetic import flops_per_token, parameters
+from megalith.errors import RecipeError
+from megalith.laws import Law, compute_optimal, law_named
+from megalith.planning.batches import tokens_for
+from megalith.recipe import ModelConfig, Recipe
+
+DEEPEST = 160
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One model of the family and what the budget makes of it."""
+
+    model: ModelConfig
+    parameters: int
+    non_embedding_parameters: int
+    tokens: int
+    predicted_loss: float | None
+    """By the law, in nats per token of the law's own tokenizer."""
+    merit: float
+    """What the choice minimises: the predicted loss, or how far the model is from the law's optimum."""
+
+
+def choose_shape(recipe: Recipe) -> tuple[Shape, list[Shape]]:
+    """The best shape for `recipe.budget`, and the family's shapes around it in order of depth.
+
+    With `train.tokens` given as well, the shape is the one whose FLOPs come nearest to the budget. Raises RecipeError
+    where no shape of the family will do.
+    """
+    family = [shape for model in _family(recipe.model) if (shape := _spend(recipe, model)) is not None]
+    if not family:
+        raise RecipeError(
+            f"budget.flops {recipe.budget.flops:.3g} does not pay for a single step of the smallest model.",
+            mend="Raise budget.flops, or lower train.global_batch_size or model.sequence_length.",
+        )
+    best = min(range(len(family)), key=lambda index: family[index].merit)
+    return family[best], family[max(0, best - 3) : best + 4]
+
+
+def shape_of(recipe: Recipe, model: ModelConfig, tokens: int) -> Shape:
+    """What a given model and number of tokens come to."""
+    law, count = law_named(recipe.budget.law), parameters(model)
+    counted = _counted(recipe, model)
+    return Shape(model, count.total, count.non_embedding, tokens, law.loss(counted, tokens), merit=0.0)
+
+
+def counted_parameters(recipe: Recipe, shape: Shape) -> int:
+    """The parameters that the recipe says a law's N stands for."""
+    return shape.parameters if recipe.budget.parameters_counted == "total" else shape.non_embedding_parameters
+
+
+def _family(model: ModelConfig) -> Iterator[ModelConfig]:
+    """The shapes that fit the recipe's other settings, by depth."""
+    for depth in range(1, DEEPEST + 1):
+        width = 16 * depth**1.5
+        step = 32 if width < 128 else 64 if width < 4096 else 128  # whole tiles of a matrix product
+        hidden = max(step, round(width / step) * step)
+        head_dim = 32 if hidden < 256 else 64 if hidden < 4096 else 128
+        shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head_dim}
+        try:
+            yield ModelConfig.model_validate({**model.model_dump(), **shape})
+        except ValidationError:  # the heads cannot share the num_kv_heads that the recipe gives
+            continue
+
+
+def _spend(recipe: Recipe, model: ModelConfig) -> Shape | None:
+    """The shape with the whole steps that the budget pays for; None where it pays for none."""
+    flops = recipe.budget.flops
+    assert flops is not None  # the recipe's own check
+    law = law_named(recipe.budget.law)
+    given = recipe.train.tokens
+    tokens = given or tokens_for(recipe, flops / flops_per_token(model))
+    if not tokens:
+        return None
+    shape = shape_of(recipe, model, tokens)
+    return Shape(**{**shape.__dict__, "merit": _merit(recipe, law, shape, flops, fixed_tokens=given is not None)})
+
+
+def _merit(recipe: Recipe, law: Law, shape: Shape, flops: float, *, fixed_tokens: bool) -> float:
+    if fixed_tokens:
+        return abs(math.log(flops_per_token(shape.model) * shape.tokens / flops))
+    if shape.predicted_loss is not None:
+        return shape.predicted_loss
+    return abs(math.log(counted_parameters(recipe, shape) / compute_optimal(flops, law.name).parameters))
+
+
+def _counted(recipe: Recipe, model: ModelConfig) -> int:
+    count = parameters(model)
+    return count.total if recipe.budget.parameters_counted == "total" else count.non_embedding

@@ -1,0 +1,70 @@
+"""The probing workers as the planner sees them: started together, asked together, gone at the end."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megalith.errors import ResourceError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """One process a rank; rank 0 alone answers for one process."""
+
+    processes: Sequence[subprocess.Popen[str]]
+    base_bytes: int
+    """Resident memory of a worker after one tiny step: Python, torch, megalith."""
+
+    def ask(self, question: Mapping[str, Any], ranks: int = 1) -> list[dict[str, Any]]:
+        """The answers of the first `ranks` ranks, which work at the same time."""
+        asked = self.processes[:ranks]
+        for process in asked:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+        return [_read(process) for process in asked]
+
+
+@contextlib.contextmanager
+def start_workers(ranks: int) -> Iterator[Workers]:
+    """Start `ranks` workers and wait until all are ready. Raises ResourceError where one dies."""
+    with tempfile.TemporaryDirectory(prefix="megalith-probe-") as folder:
+        command = [sys.executable, "-m", "megalith.planning.probe"]
+        processes: list[subprocess.Popen[str]] = []
+        try:
+            for rank in range(ranks):
+                processes.append(  # noqa: PERF401 - what has been started must be known if the next start fails
+                    subprocess.Popen(
+                        [*command, str(rank), str(ranks), str(Path(folder) / "store")],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        text=True,
+                        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    )
+                )
+            yield Workers(processes, max(_read(process)["base_bytes"] for process in processes))
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
+
+
+def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise ResourceError(
+            f"a process that measures this machine ended with status {process.wait()}.",
+            mend="Most likely the memory ran out: give a smaller model or a smaller model.sequence_length.",
+        )
+    answer: dict[str, Any] = json.loads(line)
+    return answer

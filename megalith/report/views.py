@@ -1,0 +1,151 @@
+"""What the page says that is not a fact as it stands: figures put side by side, and judged against each other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from megalith.console import human_count
+from megalith.report.formats import DASH, data, duration, fixed, number, pair, percent, power, span, whole, words
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the five figures under the title."""
+
+    label: str
+    figure: str
+    beside: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity as the plan had it and as it came out."""
+
+    quantity: str
+    predicted: str
+    interval: str
+    measured: str
+    difference: float | None
+    """measured / predicted − 1"""
+    inside: bool | None
+    """Whether the measurement lies in the predicted interval; None where there is no interval."""
+    aside: str = ""
+    """Why there is no difference to tell."""
+
+
+def headlines(expedition: Facts) -> list[Headline]:
+    """The five figures that sum up a run."""
+    curation, tokens, plan, train = (_part(expedition, key) for key in ("curation", "tokens", "plan", "train"))
+    share = percent(ratio(curation.get("documents_out"), curation.get("documents_in")), 0)
+    beside_loss = f"nats per token; unigram entropy {fixed(train.get('unigram_entropy'), 2)}"
+    beside_time = f"all stages; peak memory {data(expedition.get('peak_memory_bytes'))}"
+    vocabulary = f"parameters, vocabulary of {whole(tokens.get('vocab_size'))}"
+    return [
+        Headline(
+            "Text kept", data(curation.get("bytes_out")), f"{share} of {whole(curation.get('documents_in'))} documents"
+        ),
+        Headline("Model", _many(plan.get("parameters")), vocabulary),
+        Headline("Trained on", _many(train.get("tokens")), f"tokens in {whole(train.get('steps'))} steps"),
+        Headline("Validation loss", fixed(train.get("validation_loss")), beside_loss),
+        Headline("Time", duration(expedition.get("seconds")), beside_time),
+    ]
+
+
+def comparisons(expedition: Facts) -> list[Comparison]:
+    """The plan against what happened."""
+    plan, train = _part(expedition, "plan"), _part(expedition, "train")
+
+    def row(quantity: str, planned: str, measured: str, form: Callable[[Any], str], interval: Any = None) -> Comparison:
+        before, after = number(plan.get(planned)), number(train.get(measured))
+        times = ratio(after, before)
+        told, inside = "", None
+        if (bounds := pair(interval)) and after is not None:
+            told, inside = span(interval, form), bounds[0] <= after <= bounds[1]
+        return Comparison(quantity, form(before), told, form(after), None if times is None else times - 1, inside)
+
+    loss = row("Validation loss, nats per token", "predicted_loss", "validation_loss", fixed)
+    return [
+        row("Time of a step", "step_seconds", "step_seconds", duration, plan.get("interval")),
+        row("Peak memory of training", "memory_bytes", "peak_memory_bytes", data),
+        row("Steps", "steps", "steps", whole),
+        row("Tokens trained on", "tokens", "tokens", whole),
+        row("Time of training", "seconds", "seconds", duration),
+        replace(loss, difference=None, aside="see below"),  # another text and vocabulary: not the same quantity
+    ]
+
+
+def asked(recipe: Facts, sources: Sequence[str]) -> list[tuple[str, str]]:
+    """The recipe in a few lines."""
+    budget, train, evaluate = (_part(recipe, key) for key in ("budget", "train", "evaluate"))
+    flops, tasks = budget.get("flops"), evaluate.get("tasks") or []
+    batch = f"{whole(train.get('global_batch_size'))} sequences a step"
+    return [
+        ("Text", ", ".join(sources) if sources else "the Python documentation of this machine, crawled"),
+        ("Seed", _said(recipe.get("seed"))),
+        ("Budget", f"{power(flops)} FLOPs; law: {budget.get('law')}" if flops else "none: the recipe gives the tokens"),
+        ("Vocabulary", f"{whole(_part(recipe, 'tokenize').get('vocab_size'))} entries, byte-level BPE"),
+        ("Context", f"{whole(_part(recipe, 'model').get('sequence_length'))} tokens"),
+        ("Batch", f"{batch}, peak learning rate {_said(train.get('learning_rate'))}"),
+        ("Judged by", ", ".join(map(words, tasks)) or DASH),
+    ]
+
+
+def standing(task: Facts) -> str:
+    """Where a score lies against chance, by its interval."""
+    chance, bounds = number(task.get("chance")), pair(task.get("interval"))
+    if chance is None or bounds is None:
+        return DASH
+    if bounds[0] <= chance <= bounds[1]:
+        return "level"
+    return "better" if (bounds[0] > chance) == bool(task.get("higher_is_better", True)) else "worse"
+
+
+def split_candidates(plan: Facts, shown: int = 8) -> tuple[list[Facts], list[Facts]]:
+    """The layouts that came nearest, and the rest."""
+    candidates = list(plan.get("candidates") or [])
+    return candidates[:shown], candidates[shown:]
+
+
+def is_chosen(candidate: Facts, layout: Facts) -> bool:
+    """Whether a candidate is the layout that the plan took."""
+    shared = [key for key in layout if key in candidate]
+    return bool(shared) and all(candidate[key] == layout[key] for key in shared)
+
+
+def dropped(step: Facts) -> float:
+    """Documents that a step dropped, for whatever reason."""
+    return sum(number(many) or 0 for many in (step.get("dropped") or {}).values())
+
+
+def ratio(above: Any, below: Any) -> float | None:
+    """One figure over another, where there are both."""
+    top, bottom = number(above), number(below)
+    return top / bottom if top is not None and bottom else None
+
+
+def reasons(curation: Facts) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Each step that dropped something, with its reasons and their documents, the most frequent first."""
+    rows = []
+    for step in curation.get("steps") or []:
+        dropped = [(str(reason), int(number(many) or 0)) for reason, many in (step.get("dropped") or {}).items()]
+        dropped.sort(key=lambda pair: (-pair[1], pair[0]))
+        if found := [pair for pair in dropped if pair[1]]:
+            rows.append((str(step.get("name")), found))
+    return rows
+
+
+def _part(facts: Facts, key: str) -> Facts:
+    found = facts.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _said(value: Any) -> str:
+    """A value of the recipe as it was written."""
+    return DASH if value is None else str(value)
+
+
+def _many(value: Any) -> str:
+    found = number(value)
+    return DASH if found is None else human_count(found)

@@ -1,0 +1,152 @@
+"""The byte-level BPE of GPT-2 (Radford et al. 2019, §2.2), trained and run by Hugging Face's `tokenizers`.
+
+Every byte is an entry, so any text can be encoded and comes back unchanged. `<|endoftext|>` is id 0, the bytes follow,
+then the merges in the order in which they were found. A text is always plain text here: one that spells out
+`<|endoftext|>` is encoded letter by letter and can never forge the end of a document.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+# One thread unless `all_cores` says otherwise; saying so keeps a later fork free of warnings and deadlocks.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import tokenizers
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from megalith.errors import InputError
+
+END_OF_TEXT = "<|endoftext|>"
+END_OF_TEXT_ID = 0
+PIECE_CHARACTERS = 1 << 16
+
+
+class Tokenizer:
+    """A trained tokenizer: text to ids and back."""
+
+    def __init__(self, model: tokenizers.Tokenizer) -> None:
+        model.encode_special_tokens = True  # HF's word for: a special token's spelling within a text is plain text
+        self._model = model
+        self.vocab_size: int = model.get_vocab_size()
+        """Entries, bytes and `<|endoftext|>` included."""
+        self.end_of_text = END_OF_TEXT_ID
+        """The id that follows each document."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, with nothing put before or after.
+
+        A lone surrogate is no Unicode text and has no UTF-8; it is read as U+FFFD.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text; within `all_cores`, on every core."""
+        pieces = [list(split_long(whole_characters(text))) for text in texts]
+        encodings = iter(self._model.encode_batch_fast([piece for text in pieces for piece in text]))
+        return [[number for _ in text for number in next(encodings).ids] for text in pieces]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`; bytes that are not whole UTF-8 characters become U+FFFD."""
+        text: str = self._model.decode(ids, skip_special_tokens=False)
+        return text
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json`, which Hugging Face's libraries read."""
+        path.write_text(self._model.to_str(pretty=True) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a `tokenizer.json`, given by file or by the directory it lies in.
+
+    Raises InputError when it is missing, damaged, or whose id 0 is not `<|endoftext|>`.
+    """
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError("there is no tokenizer here.", where=str(file), mend="Run `megalith tokenize` first.")
+    try:
+        model = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises nothing narrower
+        raise InputError(
+            f"this is not a tokenizer.json: {error}.", where=str(file), mend="Run `megalith tokenize` again."
+        ) from error
+    if model.token_to_id(END_OF_TEXT) != END_OF_TEXT_ID:
+        raise InputError(
+            f"id {END_OF_TEXT_ID} of this tokenizer is not {END_OF_TEXT}.",
+            where=str(file),
+            mend="Name one that Megalith trained.",
+        )
+    return Tokenizer(model)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a byte-level BPE of at most `vocab_size` entries.
+
+    The same texts give the same tokenizer, to the byte. Merges stop when no pair occurs twice, so a small corpus
+    gives fewer entries.
+    """
+    model = tokenizers.Tokenizer(BPE())
+    model.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    model.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator((piece for text in texts for piece in split_long(text)), trainer)
+    return Tokenizer(model)
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Within the block the tokenizer runs on every core that this process may use (or RAYON_NUM_THREADS).
+
+    Do not fork within it: the child would wait for threads that it does not have.
+    """
+    before = os.environ["TOKENIZERS_PARALLELISM"]
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        yield
+    finally:
+        os.environ["TOKENIZERS_PARALLELISM"] = before
+
+
+def utf8_bytes(text: str) -> int:
+    """Length in UTF-8, the unit of bits per byte."""
+    return len(whole_characters(text).encode())
+
+
+def whole_characters(text: str) -> str:
+    """`text` with each lone surrogate replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return text
+
+
+def split_long(text: str, characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """Cut `text` into pieces of about `characters`, only where the encoding of the whole has a boundary anyway.
+
+    No match of GPT-2's splitting pattern runs from a character that is not a space into a space, nor does one that ends
+    there look further. A text without such a place is not cut.
+    """
+    start = 0
+    while len(text) - start > characters:
+        cut = _BEFORE_SPACE.search(text, start + characters - 1)
+        if cut is None:
+            break
+        yield text[start : cut.end()]
+        start = cut.end()
+    yield text[start:]
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BEFORE_SPACE = re.compile(r"\S(?=[ \n])")

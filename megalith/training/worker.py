@@ -1,0 +1,86 @@
+"""One training process, as the launcher starts it or as torchrun has."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import torch
+import torch.distributed as dist
+
+from megalith.errors import MegalithError
+from megalith.parallel import Ranks, join
+from megalith.training import loop
+from megalith.training.job import MEASURED, Job, Stopped, write_error
+
+STOPPED = 128 + signal.SIGTERM
+_PR_SET_PDEATHSIG = 1
+
+
+def main(job_file: str, parent: str) -> int:
+    """Train this rank's share; returns the exit code."""
+    _die_with(int(parent))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is the caller's
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    job = Job.model_validate_json(Path(job_file).read_text())
+    try:
+        work(job, join())
+    except MegalithError as error:
+        write_error(job, error)
+        return 1
+    except Stopped:
+        return STOPPED
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+def work(job: Job, ranks: Ranks) -> None:
+    """Train; the leading rank leaves what was measured in `logs/`. Raises Stopped after SIGTERM or SIGINT."""
+    torch.set_num_threads(job.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    stop = _Stop()
+    measured = loop.run(job, ranks, lambda: stop.asked)
+    (memory,) = ranks.sum(peak_memory_bytes())
+    if ranks.leads:
+        (job.logs / MEASURED).write_text(json.dumps(measured | {"peak_memory_bytes": int(memory)}))
+
+
+def peak_memory_bytes() -> int:
+    """The most resident memory that this process has had.
+
+    Not getrusage's ru_maxrss where it can be helped: that one is inherited from the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))
+
+
+class _Stop:
+    """Remembers that somebody asked this process to end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies; do so now if it is dead already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+

@@ -1,0 +1,118 @@
+"""The search, told beforehand what it will measure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from megalith.errors import RecipeError, ResourceError, UnsupportedError
+from megalith.planning.layouts import Layout, search_layouts
+from megalith.recipe import Recipe, load_recipe
+from tests.planning.fakes import RATES, install
+
+Question = Mapping[str, Any]
+SIZED = ("model.num_layers=4", "model.hidden_size=128", "model.num_heads=4", "train.tokens=40960")
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe("quickstart", [*SIZED, *overrides])[0]
+
+
+def even(question: Question) -> float:
+    """All layouts are equally fast: seconds go with sequences, and inversely with threads."""
+    return 0.01 * question["micro_batch_size"] / question["threads"]
+
+
+def test_when_nothing_is_faster_the_default_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, even)
+    search = search_layouts(recipe(), RATES)
+    assert search.best.layout == Layout(data=1, threads_per_process=4, micro_batch_size=16, precision="fp32")
+    assert search.best.step_seconds == pytest.approx(0.01 * 16 / 4 + 0.001)
+    assert "default" in search.best.why
+
+
+@pytest.mark.parametrize(("gain", "taken"), [(0.97, "fp32"), (0.90, "bf16")])
+def test_noise_does_not_change_the_precision_but_a_real_gain_does(
+    gain: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda q: even(q) * (gain if q["precision"] == "bf16" else 1.0))
+    assert search_layouts(recipe(), RATES).best.layout.precision == taken
+
+
+def test_more_processes_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda q: 0.01 * q["micro_batch_size"] / q["threads"] ** 0.5)  # threads scale badly
+    search = search_layouts(recipe(), RATES)
+    assert (search.best.layout.data, search.best.layout.threads_per_process) == (4, 1)
+    assert search.best.step_seconds == pytest.approx(0.01 * 4 + 0.001 + 0.002)
+    assert {candidate.layout.data for candidate in search.candidates} == {1, 2, 4}
+
+
+def test_a_small_micro_batch_is_taken_where_the_cache_likes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda q: even(q) * (0.7 if q["micro_batch_size"] <= 4 else 1.0))
+    assert search_layouts(recipe(), RATES).best.layout.micro_batch_size == 4
+
+
+def test_every_other_candidate_says_why_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda q: even(q) * (1.5 if q["precision"] == "bf16" else 1.0))
+    search = search_layouts(recipe(), RATES)
+    loser = next(candidate for candidate in search.candidates if candidate.layout.precision == "bf16")
+    assert loser.why == "49% slower"  # 0.061 s against 0.041 s
+    assert all(candidate.why for candidate in search.candidates)
+    assert search.considered >= len(search.candidates) > 1
+
+
+def test_what_the_recipe_gives_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = install(monkeypatch, even)
+    asked = recipe("parallel.data=2", "train.micro_batch_size=2", "train.precision=bf16")
+    search = search_layouts(asked, RATES)
+    assert search.best.layout == Layout(data=2, threads_per_process=2, micro_batch_size=2, precision="bf16")
+    assert len(search.candidates) == len(workers.asked) == 1
+    assert search.best.step_seconds == pytest.approx(4 * 0.01 * 2 / 2 + 0.001 + 0.002)
+
+
+def test_layers_that_were_not_timed_cost_what_a_layer_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine: some depths are timed, and the line through them is followed to all 40 layers."""
+    workers = install(monkeypatch, lambda q: 0.05 + 0.02 * q["depth"])
+    asked = recipe("model.num_layers=40", "train.precision=fp32", "train.micro_batch_size=16", "parallel.data=1")
+    search = search_layouts(asked, {"fp32": 1e11, "bf16": 1e11})
+    assert max(workers.asked[0]["depths"]) < 40
+    assert search.best.step_seconds == pytest.approx(0.05 + 0.02 * 40 + 0.001)
+
+
+def test_the_interval_holds_the_prediction_and_widens_with_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, even)
+    best = search_layouts(recipe(), RATES).best
+    low, high = best.interval
+    assert low < best.step_seconds < high
+    assert (high - low) / best.step_seconds >= 0.2
+
+
+def test_micro_batches_divide_a_ranks_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = install(monkeypatch, even)
+    search_layouts(recipe("train.global_batch_size=24"), RATES)
+    assert {q["micro_batch_size"] for q in workers.asked if q["data"] == 1} <= {1, 2, 4, 8}
+    assert all(24 % (q["data"] * q["micro_batch_size"]) == 0 for q in workers.asked)
+
+
+def test_what_does_not_fit_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, even)
+    monkeypatch.setattr("megalith.planning.layouts.total_memory_bytes", lambda: 100_000_000)
+    with pytest.raises(ResourceError, match="micro_batch_size"):
+        search_layouts(recipe(), RATES)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "said"),
+    [
+        ("parallel.tensor=2", UnsupportedError, "parallel.tensor=1"),
+        ("parallel.pipeline=2", UnsupportedError, "parallel.pipeline=1"),
+        ("train.precision=fp16", UnsupportedError, "bf16"),
+        ("parallel.data=3", RecipeError, "divisor"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    override: str, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, even)
+    with pytest.raises(error, match=said):
+        search_layouts(recipe(override), RATES)
