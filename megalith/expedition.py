@@ -26,7 +26,7 @@ def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[s
     `sources` replaces the crawl (and the recipe's `curate.sources`). Finished stages are skipped, a broken one resumes.
     Raises MegalithError; then nothing half-written is left behind.
     """
-    from megalith.curation import find_sources
+    from megalith.curation.read import find_sources
     from megalith.report import write_report
 
     given = [Path(source) for source in (sources or recipe.curate.sources)]

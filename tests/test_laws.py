@@ -62,3 +62,13 @@ def test_kaplan_wants_a_larger_model_on_fewer_tokens() -> None:
 def test_an_unknown_law_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(InputError, match="chinchilla-refit"):
         compute_optimal(1e20, "chinchilla-4")
+
+
+def test_the_formulas_have_the_printed_constants() -> None:
+    """2203.15556, equation 10, and 2404.10102, abstract, at Chinchilla's own 70B parameters and 1.4T tokens."""
+    n, d = 70e9, 1.4e12
+    printed = 1.69 + 406.4 / n**0.34 + 410.7 / d**0.28
+    refit = 1.8172 + 482.01 / n**0.3478 + 2085.43 / d**0.3658
+    assert LAWS["chinchilla-3"].loss(n, d) == pytest.approx(printed, rel=1e-12)
+    assert LAWS["chinchilla-refit"].loss(n, d) == pytest.approx(refit, rel=1e-12)
+    assert LAWS["chinchilla-1"].loss(n, d) is None

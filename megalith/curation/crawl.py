@@ -8,6 +8,7 @@ of one machine give the same bytes. A chunk that is finished stays for the next 
 import json
 import os
 import shutil
+import signal
 import site
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from warcio.warcwriter import WARCWriter
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import progress
 from megalith.curation.modules import Chunk, find_modules, machine_digest, order
+from megalith.curation.render import IDLE
 from megalith.errors import ResourceError
 from megalith.recipe import CrawlConfig, Recipe
 
@@ -247,9 +249,10 @@ class _Renderer:
             )
             self._running.add(process)
         try:
-            process.wait(timeout=seconds * len(modules) + 60)
+            process.wait(timeout=IDLE * seconds * len(modules) + 60)
             idle_since = max(started, spool.stat().st_mtime if spool.exists() else 0.0)
-            took_too_long = process.returncode == 1 and time.time() - idle_since > 0.9 * seconds
+            waited = process.returncode == 1 and time.time() - idle_since > 0.9 * IDLE * seconds
+            took_too_long = process.returncode == -signal.SIGPROF or waited
         except subprocess.TimeoutExpired:
             took_too_long = True
         finally:

@@ -34,6 +34,8 @@ class Step:
     bytes_out: int
     dropped: dict[str, int]
     """Reason → documents."""
+    split_off: int
+    """Documents gained where one was cut into several: documents_in − dropped + split_off = documents_out."""
     seconds: float
     samples: list[dict[str, Any]]
     """Of what it dropped."""
@@ -103,7 +105,11 @@ class Funnel:
             place = self.work / name
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            step = write(place, time.monotonic())
+            try:
+                step = write(place, time.monotonic())
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)  # a full disk, say: nothing half-written stays
+                raise
             unfinished = line.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(asdict(step)))
             unfinished.replace(line)
@@ -126,13 +132,15 @@ class Funnel:
         dropped: dict[str, int] = {}
         for reason in sorted(document["reason"] for document in lost):
             dropped[reason] = dropped.get(reason, 0) + 1
+        documents_out = int(totals["documents"][0])
         return Step(
             name=name,
             documents_in=before.documents_out,
-            documents_out=int(totals["documents"][0]),
+            documents_out=documents_out,
             bytes_in=before.bytes_out,
             bytes_out=int(totals["bytes"][0] or 0),
             dropped=dropped,
+            split_off=documents_out - (before.documents_out - len(lost)),
             seconds=round(time.monotonic() - start, 3),
             samples=self._samples(judged, lost),
             facts=facts,

@@ -80,6 +80,7 @@ def write_raw(place: Path, groups: Groups) -> Step:
         bytes_in=total_bytes,
         bytes_out=total_bytes,
         dropped={reason: count for reason, count in sorted(records.items()) if reason != "records" and count},
+        split_off=0,
         seconds=round(time.monotonic() - start, 3),
         samples=[],
         facts={"html_bytes": html_bytes, "read": {"records": 0, "truncated": 0, "damaged": 0} | dict(records)},

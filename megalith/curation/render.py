@@ -24,6 +24,9 @@ from typing import Any
 MEMORY_BYTES = 1_500_000_000
 """Of private data for each process: a module that wants more fails to import."""
 
+IDLE = 3.0
+"""A module may take this many times its seconds when it does not compute but waits, or the machine is busy."""
+
 REFUSED = (
     "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr",
     "socket.sendto", "socket.sendmsg", "subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty",
@@ -52,9 +55,11 @@ def main(arguments: Sequence[str]) -> None:
     pages = Pages(Portable(scratch), int(maximum_bytes))
     _refuse_side_effects(os.path.realpath(scratch))
     for name in modules:
-        faulthandler.dump_traceback_later(float(seconds), exit=True, file=watched)
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))  # of processor time: the same on a busy machine
+        faulthandler.dump_traceback_later(IDLE * float(seconds), exit=True, file=watched)
         line = _render(pages, name)
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
         os.write(spool, json.dumps({"module": name, **line}).encode() + b"\n")
     os._exit(0)  # without the modules' own farewells
 

@@ -1,7 +1,7 @@
 """Data parallelism: every rank has the whole model and its share of the batch; the gradients are summed.
 
-All gradients lie end to end in one tensor, which is all-reduced once a step, after the last micro-batch (HARD: a sum,
-not a mean; the loss is already divided by the tokens of the whole batch). torch's DistributedDataParallel orders its
+All gradients lie end to end in one tensor, which is all-reduced once a step, after the last micro-batch. It is a sum
+and no mean: the loss is already divided by the tokens of the whole batch. torch's DistributedDataParallel orders its
 buckets anew after the first step, so that with three ranks or more a resumed run adds in another order than the run
 that it resumes; one tensor in one order keeps the bits. What DDP would overlap with the backward pass does not pay
 where the ranks are cores of one machine.

@@ -97,17 +97,17 @@ def _measure(recipe: Recipe, processes: list[int], probe: "_Probe", deadline: fl
         considered += len(sizes) * len(precisions)
         best_here: float | None = None
         for size in sizes:
-            if found and (time.perf_counter() > deadline):
-                break
-            tried = []
+            tried: list[Candidate] = []
             for precision in precisions:
+                if (found or tried) and time.perf_counter() > deadline:
+                    break
                 candidate = probe.candidate(Layout(data, probe.threads(data), size, precision))
                 if candidate.memory_bytes <= USABLE_SHARE * total_memory_bytes():
                     tried.append(probe.timed(candidate))
                 else:
                     refused.append(human_bytes(candidate.memory_bytes))
             found += tried
-            if not tried:
+            if not tried:  # too large for the memory, or the time is up
                 continue
             precisions = [_preferred(tried).layout.precision]
             seconds = _preferred(tried).step_seconds

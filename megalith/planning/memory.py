@@ -1,8 +1,8 @@
 """Bytes that training takes on this machine, by part, and the refusal where they cannot fit.
 
-Of one process: Python with torch after a first step (measured), fp32 weights and gradients and Adam's two moments, what autograd keeps of
-a micro-batch (counted by the probe, see `probe.saved_bytes`), and a working set: what one layer's backward pass and one
-slice of the logits need beside that.
+Of one process: Python with torch after a first step (measured), fp32 weights and gradients and Adam's two moments, what
+autograd keeps of a micro-batch (counted by the probe, see `probe.saved_bytes`), and a working set: what one layer's
+backward pass and one slice of the logits need beside that.
 """
 
 from collections.abc import Mapping

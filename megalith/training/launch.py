@@ -119,6 +119,11 @@ def _death(failed: ChildFailedError) -> MegalithError:
             mend="Give a smaller train.micro_batch_size or free some memory; the same command goes on from the last "
             "checkpoint.",
         )
+    if failure.exitcode == worker.STOPPED:
+        return MegalithError(
+            "the training processes were asked to stop, and have saved their state.",
+            mend="The same command takes it up again.",
+        )
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return ResourceError(
         f"the training process of rank {rank} ended with {how}; what it said stands above.",
@@ -132,7 +137,7 @@ def _own_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not None}
     try:
         yield
     finally:

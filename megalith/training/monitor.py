@@ -38,7 +38,12 @@ class Monitor:
         """Show and log one step; `record` is its line of the history."""
         speed = tokens_in_step / seconds
         utilisation = self._flops_per_token * speed / self._peak if self._peak else None
-        measured = {"seconds": seconds, "tokens_per_second": speed, "mfu": utilisation}
+        measured = {
+            "tokens_in_step": tokens_in_step,
+            "seconds": seconds,
+            "tokens_per_second": speed,
+            "mfu": utilisation,
+        }
         self._log(record | measured, record["step"])
         loss = "not finite" if record["loss"] is None else f"{record['loss']:.3f}"
         share = f" {utilisation:.0%} MFU" if utilisation else ""
@@ -86,9 +91,11 @@ def measured_steps(logs: Path) -> dict[str, float | None]:
     step_seconds is the median over the full-sized steps without the first few; seconds is the sum over all steps.
     """
     records = [json.loads(line) for line in (logs / METRICS).read_text().splitlines()]
-    seconds = [record["seconds"] for record in records if "seconds" in record]
-    typical = seconds[FIRST_STEPS:] or seconds
-    total = sum(seconds)
+    steps = [record for record in records if "seconds" in record]
+    largest = max((record["tokens_in_step"] for record in steps), default=0)
+    full = [record["seconds"] for record in steps if record["tokens_in_step"] == largest]
+    typical = full[FIRST_STEPS:] or full
+    total = sum(record["seconds"] for record in steps)
     return {"step_seconds": statistics.median(typical) if typical else None, "seconds": total}
 
 

@@ -75,7 +75,7 @@ def train(
         inputs = {"tokens": tokens.digest}
         return produce(path, stage="train", settings=settings, inputs=inputs, seed=recipe.seed, build=build)
 
-    if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
+    if "RANK" not in os.environ:
         return make(lambda job: launch.start(job, processes))
     launch.work_in_place(processes, lead=make, follow=job_in)
     return open_artifact(path, "train")

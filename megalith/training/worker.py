@@ -12,7 +12,8 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from megalith.errors import MegalithError
+from megalith.artifacts import disk_is_full
+from megalith.errors import MegalithError, ResourceError
 from megalith.parallel import Ranks, join
 from megalith.training import loop
 from megalith.training.job import MEASURED, Job, Stopped, write_error
@@ -29,11 +30,14 @@ def main(job_file: str, parent: str) -> int:
     job = Job.model_validate_json(Path(job_file).read_text())
     try:
         work(job, join())
-    except MegalithError as error:
-        write_error(job, error)
-        return 1
     except Stopped:
         return STOPPED
+    except Exception as error:
+        known = error if isinstance(error, MegalithError) else _out_of_resources(job, error)
+        if known is None:
+            raise
+        write_error(job, known)
+        return 1
     if dist.is_initialized():
         dist.destroy_process_group()
     return 0
@@ -65,6 +69,21 @@ def peak_memory_bytes() -> int:
     return int(getattr(memory, "peak_wset", memory.rss))
 
 
+def _out_of_resources(job: Job, error: Exception) -> ResourceError | None:
+    """The error in words, if it says that disk or memory has run out."""
+    if disk_is_full(error):
+        return ResourceError(
+            "the disk is full.", where=str(job.workspace), mend="Free some space and give the same command again."
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return ResourceError(
+            "the memory is not enough for this model and batch.",
+            where="train.micro_batch_size",
+            mend=f"Give less than {job.recipe.train.micro_batch_size}, or a smaller model.",
+        )
+    return None
+
+
 class _Stop:
     """Remembers that somebody asked this process to end."""
 
@@ -83,4 +102,3 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-

@@ -30,6 +30,7 @@ HOSTILE = {
     "b_exits": "import sys; sys.exit(3)",
     "c_dies": "import os; os._exit(5)",
     "d_hangs": "while True: pass",
+    "d_sleeps": "import time; time.sleep(600)",
     "e_writes": "open({outside!r} + '/written', 'w').write('x')",
     "f_removes": "import os; os.remove({outside!r} + '/precious')",
     "g_starts": "import subprocess; subprocess.run(['touch', {outside!r} + '/started'])",
@@ -113,7 +114,7 @@ def test_nothing_a_module_does_gets_out_and_its_neighbours_are_rendered(
     monkeypatch.setitem(module.ENVIRONMENT, "PYTHONPATH", str(package.parent))
     monkeypatch.setattr(module, "find_modules", lambda: {"hostile": package / "__init__.py", **names})
     monkeypatch.setattr(module, "MINIMUM_PAGES", 1)
-    made = crawl(recipe("crawl.seconds_per_module=2", "crawl.maximum_page_bytes=200000"), tmp_path / "crawl")
+    made = crawl(recipe("crawl.seconds_per_module=1", "crawl.maximum_page_bytes=200000"), tmp_path / "crawl")
     rendered = {url.removeprefix("http://localhost/").removesuffix(".html") for url in pages(tmp_path / "crawl")}
     good = {"a_good", "j_prints", "k_writes_to_scratch", "n_good"}
     assert rendered == {"hostile"} | {f"hostile.{name}" for name in good}
@@ -122,7 +123,7 @@ def test_nothing_a_module_does_gets_out_and_its_neighbours_are_rendered(
         "import failed": 6,
         "page too long": 1,
         "pydoc failed": 1,
-        "took too long": 1,
+        "took too long": 2,
     }
     assert [entry.name for entry in outside.iterdir()] == ["precious"]
     assert not list(package.rglob("*.pyc"))
@@ -165,6 +166,22 @@ def test_a_crawl_killed_with_its_processes_leaves_no_orphan_and_ends_the_same(
     assert finished and not finished & rendered
     assert again.digest == crawl(recipe(*overrides), tmp_path / "clean").digest
     assert sorted(file.name for file in (tmp_path / "killed").iterdir()) == ["manifest.json", "pages-00000.warc.gz"]
+
+
+def test_no_process_of_a_crawl_outlives_it(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text("import time; time.sleep(600)")
+    code = (
+        "import sys; from pathlib import Path; import megalith.curation; from megalith.recipe import load_recipe; "
+        "crawl = sys.modules['megalith.curation.crawl']; "
+        "crawl.find_modules = lambda: {'sleeper': None}; crawl.ENVIRONMENT['PYTHONPATH'] = sys.argv[2]; "
+        "crawl.crawl(load_recipe('quickstart', ['crawl.seconds_per_module=200'])[0], Path(sys.argv[1]))"
+    )
+    running = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "crawl"), str(tmp_path)])
+    spool = tmp_path / ".crawl.partial" / "spool"
+    _wait_for(lambda: (spool / ".00000.jsonl.tmp").exists())  # it sleeps, or is about to
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    _wait_for(lambda: not _rendering(spool), seconds=10)
 
 
 def _rendering(spool: Path) -> bool:

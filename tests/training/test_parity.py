@@ -31,6 +31,7 @@ class MaskedWindows(TrainingWindows):
 
     def batch(self, first_sample: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         inputs, targets = super().batch(first_sample, count)
+        targets = targets.copy()  # of a single sample, both are views of the same tokens
         for row, sample in enumerate(range(first_sample, first_sample + count)):
             targets[row, : sample % 4 * 5] = IGNORE
         return inputs, targets
@@ -121,6 +122,22 @@ def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
         assert held_out == pytest.approx(alone[2], rel=1e-10)
     assert all(torch.equal(first[1][name], second[1][name]) for name in first[1])
     assert first[2] == second[2]
+
+
+def test_bf16_micro_batches_add_up_in_fp32_to_the_whole_batch() -> None:
+    wide = {"dropout": 0.0, "hidden_size": 64}
+    plain = small_recipe(model=wide, batch_ramp=None, clip_norm=None)
+    expected, _, _ = steps_of(Ranks(), plain)
+    for micro_batch_size in (1, 8):
+        recipe = small_recipe(
+            model=wide, batch_ramp=None, clip_norm=None, precision="bf16", micro_batch_size=micro_batch_size
+        )
+        records, weights, _ = steps_of(Ranks(), recipe)
+        assert all(value.dtype == torch.float32 for value in weights.values())
+        for record, wanted in zip(records, expected, strict=True):
+            # bf16 rounds to 2^-9 = 0.002, and the errors of many products partly cancel
+            assert record["loss"] == pytest.approx(wanted["loss"], rel=1e-2)
+            assert record["gradient_norm"] == pytest.approx(wanted["gradient_norm"], rel=2e-2)
 
 
 @pytest.mark.usefixtures("fp64")
