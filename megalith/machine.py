@@ -73,14 +73,6 @@ def measure_peak_flops_per_second(dtype: torch.dtype, threads: int) -> float:
     return max(measure_gemm_flops_per_second(dtype, threads, (size, size, size)) for size in PEAK_SIZES)
 
 
-def measure_memory_bytes_per_second(threads: int, seconds: float = 0.2) -> float:
-    """Bytes per second, read and written, of copying a block far larger than a cache."""
-    source = torch.ones(32 * 2**20)  # 128 MiB
-    target = torch.empty_like(source)
-    with using_threads(threads):
-        return 2 * source.nbytes / best_seconds(lambda: target.copy_(source), seconds)
-
-
 @contextlib.contextmanager
 def using_threads(threads: int) -> Iterator[None]:
     """Run the block with this many threads within an operation, and put the number back."""

@@ -70,7 +70,3 @@ def test_threads_are_put_back_also_after_an_error() -> None:
 def test_the_best_of_several_attempts_counts() -> None:
     naps = iter([0.0, 0.03, 0.01, 0.02, 0.03])
     assert 0.01 <= machine.best_seconds(lambda: time.sleep(next(naps)), seconds=0.0, least=4) < 0.02
-
-
-def test_memory_bandwidth_counts_what_is_read_and_what_is_written() -> None:
-    assert 1e8 < machine.measure_memory_bytes_per_second(1, seconds=0.01) < 1e13

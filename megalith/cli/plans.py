@@ -47,7 +47,7 @@ def plan_layout(recipe: RecipeName, overrides: Overrides = None, as_json: Json =
     show(made)
     low, high = found["interval"]
     note(
-        f"step {human_seconds(found['step_seconds'])} (95 % {human_seconds(low)} to {human_seconds(high)}), "
+        f"step {human_seconds(found['step_seconds'])} ({human_seconds(low)} to {human_seconds(high)}), "
         f"{found['tflops_per_gpu'] * 1000:.0f} GFLOP/s per process; {found['candidates_considered']} candidates in "
         f"{human_seconds(found['search_seconds'])}"
     )

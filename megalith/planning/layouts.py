@@ -29,8 +29,8 @@ MARGIN = 0.05  # a layout must be this much faster than the default to be taken
 MOST_PROCESSES = 8
 MOST_TOKENS = 16384  # of a micro-batch: more gains nothing on a CPU
 PROBE_SECONDS = 0.5  # for each layout
-SEARCH_SECONDS = 7.0  # after this, what has not been measured stays unmeasured
-MODEL_ERROR = 0.12  # what a short probe may miss of a long run, beside its own spread: see tests and docs
+SEARCH_SECONDS = 7.0  # after this, counted from when the workers are ready, what has not been measured stays so
+MODEL_ERROR = 0.12  # what a short probe may miss of a long run, beside its own spread: a judgement, not a fit
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -52,7 +52,7 @@ class Candidate:
     layout: Layout
     step_seconds: float
     interval: tuple[float, float]
-    """Of step_seconds, about 95 %."""
+    """Of step_seconds: the spread of the probe and MODEL_ERROR; no coverage is claimed yet."""
     memory: dict[str, int]
     why: str = ""
 
@@ -81,7 +81,7 @@ def search_layouts(recipe: Recipe, gemm_flops_per_second: dict[str, float]) -> S
     processes = _process_counts(recipe)
     with start_workers(max(processes)) as workers:
         probe = _Probe(recipe, workers, gemm_flops_per_second)
-        found, considered = _measure(recipe, processes, probe, start + SEARCH_SECONDS)
+        found, considered = _measure(recipe, processes, probe, time.perf_counter() + SEARCH_SECONDS)
     candidates = _explain(found)
     return Search(candidates[0], candidates, considered, time.perf_counter() - start)
 
