@@ -6,6 +6,7 @@ import typer
 
 from megalith import __version__
 from megalith.cli import plans, recipes, walk
+from megalith.threads import wait_politely
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +23,7 @@ app.add_typer(plans.scaling_app, name="scaling")
 
 def main() -> None:
     """Entry point of the command."""
+    wait_politely()
     app()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from megalith.errors import ResourceError
+from megalith.threads import wait_politely
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Workers:
 @contextlib.contextmanager
 def start_workers(ranks: int) -> Iterator[Workers]:
     """Start `ranks` workers and wait until all are ready. Raises ResourceError where one dies."""
+    wait_politely()
     with tempfile.TemporaryDirectory(prefix="megalith-probe-") as folder:
         command = [sys.executable, "-m", "megalith.planning.probe"]
         processes: list[subprocess.Popen[str]] = []

@@ -23,6 +23,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
 from megalith.parallel import Ranks, join
+from megalith.threads import wait_politely
 from megalith.training import worker
 from megalith.training.job import ERROR, Job, Stopped, read_error
 
@@ -52,9 +53,7 @@ def start(job: Job, processes: int) -> None:
         shutdown_timeout=GRACE_SECONDS,
         logs_specs=DefaultLogsSpecs(log_dir=str(job.logs / "ranks")),
     )
-    # A thread that waits for another spins for milliseconds by default, which on a busy machine takes the core from the
-    # very thread it waits for: 1.3 to 5 s a step where short spins have 0.6 s (4 layers, h 128, 2 cores, load 5).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    wait_politely()
     command = ["-m", "megalith.training", str(file), str(os.getpid())]
     try:
         with _own_signals(), _quiet_agent():
