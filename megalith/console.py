@@ -80,7 +80,7 @@ def human_bytes(number: float) -> str:
     """Bytes in powers of 1000: 8.21 MB."""
     for size, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if abs(number) >= size * 0.9995:
-            return f"{number / size:.3g} {suffix}"
+            return f"{number / size:#.3g}".rstrip(".") + f" {suffix}"
     return f"{number:.0f} B"
 
 

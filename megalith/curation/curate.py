@@ -89,7 +89,7 @@ def _build(workspace: Workspace, config: CurateConfig, seed: int, groups: Groups
         last = funnel.judge(
             "decontaminate",
             lambda documents, facts: steps.decontaminate(documents, _texts(items), config.decontaminate, facts),
-            mend="Give more text, or lower curate.task_items.",
+            mend="Give more text, or lower curate.task_items.most.",
         )
         begin("write")
         counts = {split: _write_split(workspace, funnel.documents(), split) for split in ("train", "validation")}

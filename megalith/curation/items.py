@@ -11,10 +11,8 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from megalith.curation.draw import draw
+from megalith.recipe import TaskItemsConfig
 
-PASSAGE_WORDS = (40, 120)
-CONTEXT_WORDS = (50, 80)
-CONTINUATION_WORDS = 12
 CHOICES = 4
 ITEMS_PER_DOCUMENT = 8
 
@@ -53,8 +51,10 @@ class Continuation:
         return [f"{self.context}{self.choices[self.answer]}", *wrong]
 
 
-def cut_items(documents: Iterable[tuple[str, str]], limit: int, seed: int) -> tuple[list[LastWord], list[Continuation]]:
-    """At most `limit` items of each task from `documents` (id, text), sorted by id.
+def cut_items(
+    documents: Iterable[tuple[str, str]], config: TaskItemsConfig, seed: int
+) -> tuple[list[LastWord], list[Continuation]]:
+    """At most `config.most` items of each task from `documents` (id, text), sorted by id.
 
     Passages are drawn by the document's id and the place in it, so the order of the documents is of no account.
     """
@@ -62,11 +62,11 @@ def cut_items(documents: Iterable[tuple[str, str]], limit: int, seed: int) -> tu
     stretches: list[_Stretch] = []
     for document, text in documents:
         prose = list(_prose(text))
-        last_words += _few(_last_words(document, text, prose), ITEMS_PER_DOCUMENT, seed)
-        stretches += _few(_stretches(document, text, prose), ITEMS_PER_DOCUMENT, seed)
-    continuations = [_continuation(stretch, stretches, seed) for stretch in _few(stretches, limit, seed)]
+        last_words += _few(_last_words(document, text, prose, config), ITEMS_PER_DOCUMENT, seed)
+        stretches += _few(_stretches(document, text, prose, config), ITEMS_PER_DOCUMENT, seed)
+    continuations = [_continuation(stretch, stretches, seed) for stretch in _few(stretches, config.most, seed)]
     return (
-        sorted(_few(last_words, limit, seed), key=lambda item: item.id),
+        sorted(_few(last_words, config.most, seed), key=lambda item: item.id),
         sorted((item for item in continuations if item), key=lambda item: item.id),
     )
 
@@ -118,9 +118,9 @@ def _reads_well(paragraph: str) -> bool:
     return paragraph[:1].isupper() and letters >= 0.85 * len(signs) and sentences * 45 >= len(paragraph.split())
 
 
-def _last_words(document: str, text: str, spans: Iterable[_Span]) -> Iterator[LastWord]:
+def _last_words(document: str, text: str, spans: Iterable[_Span], config: TaskItemsConfig) -> Iterator[LastWord]:
     """Sentence ends that close a passage of the right length and a word that stands in it before; no two overlap."""
-    fewest, most = PASSAGE_WORDS
+    fewest, most = config.passage_words
     for start, end in spans:
         openings = [start, *(found.end() for found in _SENTENCE_START.finditer(text, start, end))]
         used = start
@@ -140,26 +140,26 @@ def _holds(passage: str, word: str) -> bool:
     return re.search(rf"\b{word}\b", passage, re.IGNORECASE) is not None
 
 
-def _stretches(document: str, text: str, spans: Iterable[_Span]) -> Iterator[_Stretch]:
+def _stretches(document: str, text: str, spans: Iterable[_Span], config: TaskItemsConfig) -> Iterator[_Stretch]:
     """Passages from a sentence start, cut before a word that follows a plain space; no two overlap."""
     for start, end in spans:
         openings = [start, *(found.end() for found in _SENTENCE_START.finditer(text, start, end))]
         used = start
         for opening in openings:
-            stretch = _stretch(document, text, (opening, end)) if opening >= used else None
+            stretch = _stretch(document, text, (opening, end), config) if opening >= used else None
             if stretch:
                 yield stretch
                 used = opening + len(stretch.context) + len(stretch.continuation)
 
 
-def _stretch(document: str, text: str, span: _Span) -> _Stretch | None:
+def _stretch(document: str, text: str, span: _Span, config: TaskItemsConfig) -> _Stretch | None:
     start, end = span
-    fewest, most = CONTEXT_WORDS
-    places = [found.span() for found in islice(_WORD.finditer(text, start, end), most + CONTINUATION_WORDS)]
-    for count in range(fewest, len(places) - CONTINUATION_WORDS + 1):
+    fewest, most = config.context_words
+    places = [found.span() for found in islice(_WORD.finditer(text, start, end), most + config.continuation_words)]
+    for count in range(fewest, len(places) - config.continuation_words + 1):
         context_end = places[count - 1][1]
         if text[context_end : places[count][0]] == " ":
-            last = places[count + CONTINUATION_WORDS - 1][1]
+            last = places[count + config.continuation_words - 1][1]
             return _Stretch(f"{document}-{start}", document, text[start:context_end], text[context_end:last])
     return None
 

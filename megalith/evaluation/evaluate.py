@@ -97,7 +97,9 @@ class _Run:
         return f"items/{self.name}-{self.shots}.jsonl"
 
     def table(self, results: Sequence[tasks.Result]) -> list[rows.Row]:
-        return self.tabulate(self.name, self.shots, results)
+        """The rows of this run; `truncated` counts the items whose prompt was cut to fit the context."""
+        cut = sum(result.get("truncated", False) for result in results)
+        return [row | {"truncated": cut} for row in self.tabulate(self.name, self.shots, results)]
 
 
 def _perplexity(recipe: Recipe, lm: LanguageModel, find_texts: Callable[[], list[Any]]) -> Iterator[_Run]:

@@ -204,15 +204,15 @@ def _explain(found: list[Candidate]) -> list[Candidate]:
     chosen, default = _preferred(found), found[0]
     others = sorted((other for other in found if other is not chosen), key=lambda other: other.step_seconds)
     gain = default.step_seconds / chosen.step_seconds - 1
-    first = "chosen: the default" if chosen is default else f"chosen: {gain:.0%} faster than the default"
+    first = "chosen: the default" if chosen is default else f"chosen: {100 * gain:.0f} % faster than the default"
     return [replace(chosen, why=first), *[replace(other, why=_why(other, chosen)) for other in others]]
 
 
 def _why(other: Candidate, chosen: Candidate) -> str:
     behind = other.step_seconds / chosen.step_seconds - 1
     if behind < 0:
-        return f"{-behind:.0%} faster, within the noise"
-    return f"{behind:.0%} slower"
+        return f"{-100 * behind:.0f} % faster, within the noise"
+    return f"{100 * behind:.0f} % slower"
 
 
 def _preferred(found: list[Candidate]) -> Candidate:

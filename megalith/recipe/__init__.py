@@ -7,6 +7,7 @@ from megalith.recipe.data import (
     DecontaminateConfig,
     HeuristicsConfig,
     MinHashConfig,
+    TaskItemsConfig,
     TokenizeConfig,
 )
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
@@ -32,6 +33,7 @@ __all__ = [
     "ParallelConfig",
     "Recipe",
     "Section",
+    "TaskItemsConfig",
     "TokenizeConfig",
     "TrainConfig",
     "load_recipe",

@@ -74,6 +74,27 @@ class DecontaminateConfig(Section):
     """A document cut into more pieces is dropped."""
 
 
+class TaskItemsConfig(Section):
+    """The evaluation items that are cut from held-out documents. Lengths are in words (runs of non-spaces)."""
+
+    most: NonNegativeInt = 200
+    """Items of each task (at most)."""
+    passage_words: tuple[PositiveInt, PositiveInt] = (40, 120)
+    """last_word: fewest and most words of a passage, its last word included. LAMBADA's are about 75."""
+    context_words: tuple[PositiveInt, PositiveInt] = (50, 80)
+    """continuation: fewest and most words before the choices."""
+    continuation_words: PositiveInt = 12
+    """continuation: words of each choice."""
+
+    @model_validator(mode="after")
+    def _ranges_are_ranges(self) -> Self:
+        for name in ("passage_words", "context_words"):
+            fewest, most = getattr(self, name)
+            if fewest > most:
+                raise ValueError(f"{name} goes from {fewest} to {most}: give the smaller number first")
+        return self
+
+
 class CurateConfig(Section):
     """From pages to documents."""
 
@@ -90,8 +111,7 @@ class CurateConfig(Section):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     validation_share: float = Field(default=0.05, gt=0.0, lt=0.5)
     """Share of documents held out, by keyed hash of the document's text; the evaluation items are cut from these."""
-    task_items: NonNegativeInt = 200
-    """Items of each task cut from held-out documents (at most)."""
+    task_items: TaskItemsConfig = TaskItemsConfig()
 
 
 class TokenizeConfig(Section):

@@ -13,7 +13,7 @@ class EvaluateConfig(Section):
     """What is scored, and with how many examples in the prompt."""
 
     tasks: tuple[Task, ...] = ("perplexity", "last_word", "continuation", "arithmetic")
-    shots: tuple[NonNegativeInt, ...] = (0, 3)
+    shots: tuple[NonNegativeInt, ...] = (0, 1, 4)
     """Numbers of solved examples before each question."""
     items: PositiveInt = 200
     """Items of each task (at most)."""

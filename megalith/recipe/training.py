@@ -49,7 +49,7 @@ class TrainConfig(Section):
     validation_interval: PositiveInt = 100
     """Steps between measurements of the validation loss."""
     validation_sequences: PositiveInt = 64
-    """Sequences of the validation split that are scored each time; the final figure is over the whole split."""
+    """Sequences, spread over the validation split, that are scored each time; at the end it is the whole split."""
     checkpoint_interval: PositiveInt = 100
     """Steps between checkpoints."""
     checkpoints_kept: PositiveInt = 2

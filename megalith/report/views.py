@@ -66,6 +66,8 @@ def comparisons(expedition: Facts) -> list[Comparison]:
         return Comparison(quantity, form(before), told, form(after), None if times is None else times - 1, inside)
 
     loss = row("Validation loss, nats per token", "predicted_loss", "validation_loss", fixed)
+    if any(law.get("extrapolated") for law in plan.get("laws") or () if law.get("law") == plan.get("law")):
+        loss = replace(loss, predicted=DASH)  # so far outside of what it was fitted on, the law's figure is no forecast
     return [
         row("Time of a step", "step_seconds", "step_seconds", duration, plan.get("interval")),
         row("Peak memory of training", "memory_bytes", "peak_memory_bytes", data),

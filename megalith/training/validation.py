@@ -20,7 +20,7 @@ def validation_loss(
     ranks: Ranks,
     precision: AbstractContextManager[object],
 ) -> float:
-    """Nats per token over the first `count` windows, shared out among the ranks `batch_size` at a time."""
+    """Nats per token over `count` windows, evenly spread over the split, `batch_size` at a time on each rank."""
     was_training = model.training
     model.eval()
     nats, predicted = 0.0, 0
@@ -46,7 +46,8 @@ def unigram_entropy(windows: ValidationWindows, vocab_size: int) -> float:
 def _share(
     windows: ValidationWindows, count: int, batch_size: int, ranks: Ranks
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    stride = batch_size * ranks.count
-    last = min(count, len(windows))
-    for first in range(batch_size * ranks.rank, last, stride):
-        yield windows.batch(first, min(batch_size, last - first))
+    chosen = [place * len(windows) // count for place in range(count)] if count < len(windows) else range(len(windows))
+    for first in range(batch_size * ranks.rank, len(chosen), batch_size * ranks.count):
+        read = [windows.batch(number, 1) for number in chosen[first : first + batch_size]]
+        inputs, targets = (np.concatenate(parts) for parts in zip(*read, strict=True))
+        yield inputs, targets

@@ -22,7 +22,7 @@ GERMAN = (
 
 
 def _recipe(*overrides: str) -> Recipe:
-    settings = ("curate.validation_share=0.2", "curate.task_items=30", "curate.heuristics.minimum_stop_words=1")
+    settings = ("curate.validation_share=0.2", "curate.task_items.most=30", "curate.heuristics.minimum_stop_words=1")
     return load_recipe("quickstart", [*settings, *overrides])[0]
 
 

@@ -126,7 +126,7 @@ def test_the_plan_stands_beside_the_measurement(text: str) -> None:
 def test_a_score_is_set_against_chance_by_its_interval(text: str) -> None:
     cells = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", text, flags=re.DOTALL)]
     continuations = [row for row in cells if row[0] == "continuation"]
-    assert [row[-2] for row in continuations] == ["better", "level", "level"]
+    assert [row[-3] for row in continuations] == ["better", "level", "level"]
 
 
 @pytest.mark.parametrize("part", PARTS)
