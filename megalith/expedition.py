@@ -3,7 +3,9 @@
 The only module that knows every stage, beside `cli.py`. Stages meet on disk: what one leaves, the next is handed.
 """
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +46,20 @@ def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[s
 
 
 def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> Artifact:
-    """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run."""
+    """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run.
+
+    `train` plans first. Started by torchrun it takes the plan that stands, or else a recipe that leaves nothing open.
+    """
     given = [Path(source) for source in (sources or recipe.curate.sources)]
-    with lock(directory):
+    started_by_torchrun = "RANK" in os.environ
+    follows = started_by_torchrun and os.environ["RANK"] != "0"
+    with contextlib.nullcontext() if follows else lock(directory):
         made = {}
         for earlier in STAGES[: STAGES.index(stage)]:
             needed = earlier in _NEEDS[stage] and not (earlier == "crawl" and given)
             if needed or (directory / earlier / "manifest.json").is_file():
                 made[earlier] = open_artifact(directory / earlier, earlier)
-        if stage == "train":
+        if stage == "train" and not started_by_torchrun:  # there, all ranks would measure the machine at once
             made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
         return _stage(stage, recipe, directory, given, made, stage)
 
@@ -130,13 +137,15 @@ def _plan(place: _Place) -> Artifact:
 def _train(place: _Place) -> Artifact:
     from megalith.training import train
 
-    plan = place.made["plan"]
-    machine = plan.facts["machine"]
+    path, tokens = place.directory / "train", place.made["tokenize"]
+    plan = place.made.get("plan")
+    if plan is None:  # under torchrun, without a plan: the recipe has to say everything, and training checks that
+        return train(place.recipe, path, tokens, peak_flops_per_second=None, predicted={})
     return train(
         resolved_recipe(place.recipe, plan),
-        place.directory / "train",
-        place.made["tokenize"],
-        peak_flops_per_second=machine["peak_flops_per_second"],
+        path,
+        tokens,
+        peak_flops_per_second=plan.facts["machine"]["peak_flops_per_second"],
         predicted={key: plan.facts[key] for key in ("step_seconds", "memory_bytes")},
     )
 

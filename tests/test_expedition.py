@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,21 @@ def test_killed_again_and_again_the_walk_ends_with_the_same_result(walked: Path,
     assert digests(tmp_path / "run") == digests(walked)
     hidden = [entry.name for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]
     assert hidden == [".lock"]
+
+
+def test_train_runs_as_it_is_under_torchrun(walked: Path, source: Path, tmp_path: Path) -> None:
+    for stage in ("curate", "tokenize"):
+        shutil.copytree(walked / stage, tmp_path / "run" / stage)
+    layout = ("parallel={tensor: 1, pipeline: 1, data: 2}", "train.micro_batch_size=4")
+    settings = [*(setting for setting in SMALL if not setting.startswith(("parallel.", "train.micro"))), *layout]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    verb = ["-m", "megalith", "train", "quickstart", *settings, "--source", str(source), "--json"]
+    done = subprocess.run([*launcher, *verb, "--output", str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(done.stdout)
+    assert together["processes"] == 2
+    # the same batches in another order of summation, in fp32 over 80 steps
+    assert together["validation_loss"] == pytest.approx(read(walked)["train"]["validation_loss"], rel=1e-3)
 
 
 def wait_until_alone(session: int) -> None:

@@ -1,5 +1,6 @@
 """The verbs of the walk: `run`, each stage alone, `report`, `generate`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +79,8 @@ _stage_verb("audit", "HANS heuristics and association tests.")
 
 
 def _show_facts(artifact: Artifact, *, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # one of several under torchrun speaks
+        return
     if as_json:
         print_json({**artifact.facts, "artifact": str(artifact.path), "digest": artifact.digest})
         return

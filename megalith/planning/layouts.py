@@ -172,7 +172,7 @@ class _Probe:
         seconds = max(step for step, _ in steps)
         spread = max(spread for _, spread in steps)
         error = (MODEL_ERROR**2 + spread**2) ** 0.5
-        return replace(candidate, step_seconds=seconds, interval=(seconds * (1 - error), seconds * (1 + error)))
+        return replace(candidate, step_seconds=seconds, interval=(seconds / (1 + error), seconds * (1 + error)))
 
     def _step(self, answer: dict[str, Any], depths: list[int], layout: Layout) -> tuple[float, float]:
         """Seconds of a step, and the relative spread of its repetitions."""
