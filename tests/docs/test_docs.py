@@ -3,8 +3,8 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -20,7 +20,7 @@ PAGES = [
 ]
 
 
-def _walk(command: click.Command, name: str = "") -> dict[str, click.Command]:
+def _walk(command: Any, name: str = "") -> dict[str, Any]:
     """Every verb of the command by its words."""
     if not hasattr(command, "commands"):
         return {name: command}
