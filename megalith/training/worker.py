@@ -10,7 +10,6 @@ from types import FrameType
 
 import psutil
 import torch
-import torch.distributed as dist
 
 from megalith.artifacts import disk_is_full
 from megalith.errors import MegalithError, ResourceError
@@ -38,8 +37,6 @@ def main(job_file: str, parent: str) -> int:
             raise
         write_error(job, known)
         return 1
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return 0
 
 
