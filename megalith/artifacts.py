@@ -270,7 +270,8 @@ def _seal(partial: Path, **said: Any) -> Manifest:
     ]
     lasting = [(output.path, output.sha256) for output in outputs if not output.path.startswith(f"{LOGS}/")]
     manifest = Manifest(digest=_digest_json(lasting), outputs=outputs, versions=_versions(), **said)
-    Workspace(partial).write_json(MANIFEST, manifest.model_dump())
+    with Workspace(partial).file(MANIFEST) as path:
+        path.write_text(manifest.model_dump_json(indent=1) + "\n")
     (partial / KEY).unlink()
     return manifest
 

@@ -28,21 +28,33 @@ def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[s
     `sources` replaces the crawl (and the recipe's `curate.sources`). Finished stages are skipped, a broken one resumes.
     Raises MegalithError; then nothing half-written is left behind.
     """
-    from megalith.curation.read import find_sources
     from megalith.report import write_report
 
     given = [Path(source) for source in (sources or recipe.curate.sources)]
-    if given:
-        find_sources(given)  # says what is wrong with them before anything is made
+    check(recipe, given)
     with lock(directory):
         made: dict[str, Artifact] = {}
         walk = [stage for stage in STAGES if stage != "crawl" or not given]
         for number, stage in enumerate(walk, start=1):
             made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walk)}")
+            if stage == "plan":
+                facts = made[stage].facts
+                note(f"{'':5}  {facts['steps']:,} steps will take about {human_seconds(facts['seconds'])}")
         expedition = _tell(recipe, given, made)
         Workspace(directory).write_json(EXPEDITION, expedition)
         write_report(directory)
     return expedition
+
+
+def check(recipe: Recipe, sources: Sequence[Path]) -> None:
+    """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
+    from megalith.curation.read import find_sources
+    from megalith.planning import check as check_plan
+    from megalith.training import refuse_what_cannot_be_trained
+
+    find_sources(sources)
+    refuse_what_cannot_be_trained(recipe)
+    check_plan(recipe)
 
 
 def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> Artifact:
@@ -216,7 +228,9 @@ def read_expedition(directory: Path) -> dict[str, Any]:
     path = directory / EXPEDITION
     if not path.is_file():
         raise InputError(
-            "there is no finished expedition here.", where=str(directory), mend="Give `megalith run` first."
+            "there is no finished expedition here.",
+            where=str(directory),
+            mend="Give `megalith run`: it takes what stands and writes the log.",
         )
     try:
         read: dict[str, Any] = json.loads(path.read_text())

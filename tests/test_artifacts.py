@@ -201,6 +201,26 @@ def test_a_second_process_is_refused_while_the_first_holds_the_lock(tmp_path: Pa
         pass
 
 
+def test_a_refused_second_run_leaves_the_first_ones_lock_in_place(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for _ in range(3):
+            with pytest.raises(BusyError), lock(tmp_path):
+                pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/run", "/dev/null/run", "x" * 300])
+def test_a_place_that_cannot_be_written_to_is_an_input_error(tmp_path: Path, place: str) -> None:
+    with pytest.raises(InputError), lock(tmp_path / place):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_lock_removes_the_directories_it_made_if_nothing_was_written(tmp_path: Path) -> None:
     with pytest.raises(InputError), lock(tmp_path / "new/deep"):
         raise InputError("nothing to read")

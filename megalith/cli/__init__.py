@@ -1,5 +1,8 @@
 """The command `megalith`: one verb, one function. It parses, calls, prints; the work is elsewhere."""
 
+import contextlib
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -22,9 +25,20 @@ app.add_typer(plans.scaling_app, name="scaling")
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Entry point of the command.
+
+    It ends without Python's farewell: the native threads of an interrupted library have been seen to abort there.
+    """
     wait_politely()
-    app()
+    code: object = 0
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @app.callback(invoke_without_command=True)

@@ -111,8 +111,11 @@ class Funnel:
                 shutil.rmtree(place, ignore_errors=True)  # a full disk, say: nothing half-written stays
                 raise
             unfinished = line.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(asdict(step)))
-            unfinished.replace(line)
+            try:
+                unfinished.write_text(json.dumps(asdict(step)))
+                unfinished.replace(line)
+            finally:
+                unfinished.unlink(missing_ok=True)
         if self.steps:
             shutil.rmtree(self.work / self.steps[-1].name, ignore_errors=True)
         self.steps.append(step)

@@ -108,7 +108,7 @@ def _read_json_lines(path: Path, counts: Counter[str]) -> Iterator[Document]:
         counts["records"] += 1
         try:
             fields = json.loads(line)
-        except ValueError:  # also bytes that are not UTF-8
+        except (ValueError, RecursionError):  # also bytes that are not UTF-8, and brackets without end
             fields = None
         if not isinstance(fields, dict):
             counts["bad_line"] += 1
@@ -191,9 +191,42 @@ def _open(path: Path) -> BinaryIO:
     if path.suffix.lower() == ".gz":
         return gzip.open(path)  # type: ignore[return-value]
     if path.suffix.lower() == ".zst":
-        decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)  # as zstd --long=31
-        return io.BufferedReader(decompressor.stream_reader(path.open("rb"), read_across_frames=True, closefd=True))
+        return io.BufferedReader(_Zstandard(path))
     return path.open("rb")
+
+
+class _Zstandard(io.RawIOBase):
+    """The content of a .zst file. zstandard's own reader ends without a word in a frame cut off; this one raises."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame: Any = None
+        self._unread = b""
+        self._content = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            piece = self._unread or self._file.read(1 << 17)
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError("the last frame is cut off")
+                return 0
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()  # as zstd --long=31
+            self._content = self._frame.decompress(piece)
+            self._unread = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._content))
+        buffer[:count], self._content = self._content[:count], self._content[count:]
+        return count
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from megalith.evaluation import rows, tasks
 from megalith.evaluation.arithmetic import arithmetic_items
 from megalith.evaluation.inputs import named_files, standing_inputs
 from megalith.evaluation.items import Item, read_items, select
-from megalith.evaluation.texts import held_out
+from megalith.evaluation.texts import Text, held_out
 from megalith.inference import Advance, LanguageModel, load_model, samples
 from megalith.recipe import Recipe
 
@@ -102,11 +102,13 @@ class _Run:
         return [row | {"truncated": cut} for row in self.tabulate(self.name, self.shots, results)]
 
 
-def _perplexity(recipe: Recipe, lm: LanguageModel, find_texts: Callable[[], list[Any]]) -> Iterator[_Run]:
+def _perplexity(recipe: Recipe, lm: LanguageModel, find_texts: Callable[[], list[Text]]) -> Iterator[_Run]:
     if "perplexity" in recipe.evaluate.tasks:
 
         def scored(advance: Advance) -> list[tasks.Result]:
-            return tasks.perplexity(lm, find_texts(), recipe.evaluate.batch_tokens, advance)
+            longest = recipe.evaluate.document_characters
+            texts = [replace(text, text=text.text[:longest]) for text in find_texts()]
+            return tasks.perplexity(lm, texts, recipe.evaluate.batch_tokens, advance)
 
         yield _Run("perplexity", 0, scored, rows.perplexity_rows)
 

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -38,11 +39,18 @@ class Ranks:
         return [float(value) for value in tensor]
 
 
-def join() -> Ranks:
-    """Meet the other processes that torchrun, or `megalith train`, has started beside this one."""
+def join(store: Path | None = None) -> Ranks:
+    """Meet the other processes that were started beside this one: in the file `store`, or as torchrun says.
+
+    RANK and WORLD_SIZE in the environment say which this one is.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo")
+        if store is None:
+            dist.init_process_group("gloo")
+        else:
+            rank = int(os.environ["RANK"])
+            dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)
     return Ranks(int(os.environ.get("RANK", "0")), count)
 
 

@@ -77,13 +77,19 @@ def search_layouts(recipe: Recipe, gemm_flops_per_second: dict[str, float]) -> S
     Raises RecipeError, ResourceError or UnsupportedError where the recipe asks for what cannot be.
     """
     start = time.perf_counter()
-    _refuse_other_axes(recipe)
-    processes = _process_counts(recipe)
+    processes = check_layout(recipe)
     with start_workers(max(processes)) as workers:
         probe = _Probe(recipe, workers, gemm_flops_per_second)
         found, considered = _measure(recipe, processes, probe, time.perf_counter() + SEARCH_SECONDS)
     candidates = _explain(found)
     return Search(candidates[0], candidates, considered, time.perf_counter() - start)
+
+
+def check_layout(recipe: Recipe) -> list[int]:
+    """The numbers of processes to try. Raises RecipeError or UnsupportedError for a layout that cannot be."""
+    _refuse_other_axes(recipe)
+    _precisions(recipe)
+    return _process_counts(recipe)
 
 
 def _measure(recipe: Recipe, processes: list[int], probe: "_Probe", deadline: float) -> tuple[list[Candidate], int]:

@@ -17,7 +17,7 @@ from megalith.laws import law_named
 from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.batches import steps_for, tokens_for
 from megalith.planning.figures import candidate_rows, gemm_rates, laws_at, layout_figures, refuse_clusters
-from megalith.planning.layouts import Candidate, search_layouts
+from megalith.planning.layouts import Candidate, check_layout, search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
 from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of
 from megalith.recipe import Recipe
@@ -36,7 +36,7 @@ def plan(recipe: Recipe, path: Path, tokens: Artifact | None) -> Artifact:
     `tokens` is the tokenize artifact, if it is there already: then the plan knows how often the text is repeated.
     Raises RecipeError, ResourceError or UnsupportedError where there is no such run.
     """
-    refuse_clusters(recipe)
+    check(recipe)
     available = tokens.facts["tokens"] if tokens else None
     return produce(
         path,
@@ -51,6 +51,14 @@ def plan(recipe: Recipe, path: Path, tokens: Artifact | None) -> Artifact:
         seed=recipe.seed,
         build=lambda workspace: _build(recipe, available, workspace),
     )  # fmt: skip
+
+
+def check(recipe: Recipe) -> None:
+    """Raise the error of a plan that cannot be made, as far as it shows without measuring."""
+    refuse_clusters(recipe)
+    check_layout(recipe)
+    if recipe.model.is_sized:
+        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
 
 
 def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Workspace) -> dict[str, Any]:

@@ -17,6 +17,8 @@ class EvaluateConfig(Section):
     """Numbers of solved examples before each question."""
     items: PositiveInt = 200
     """Items of each task (at most)."""
+    document_characters: PositiveInt = 50_000
+    """Perplexity reads at most this much of each document, from its beginning."""
     batch_tokens: PositiveInt = 8192
     """Tokens scored in one forward pass."""
 

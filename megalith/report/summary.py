@@ -7,7 +7,7 @@ from rich.table import Table
 
 from megalith.console import table
 from megalith.report.formats import count, data, difference, duration, fixed, percent, whole, words
-from megalith.report.views import comparisons, ratio
+from megalith.report.views import comparisons, kept_share
 
 Facts = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def _crawl(expedition: Facts) -> tuple[str, str]:
 
 def _curate(expedition: Facts) -> tuple[str, str]:
     curation = _part(expedition, "curation")
-    share = percent(ratio(curation.get("documents_out"), curation.get("documents_in")), 0)
+    share = percent(kept_share(curation), 0)
     return (
         f"{whole(curation.get('documents_out'))} documents, {data(curation.get('bytes_out'))} of text",
         f"{share} of documents kept",

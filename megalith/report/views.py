@@ -38,7 +38,7 @@ class Comparison:
 def headlines(expedition: Facts) -> list[Headline]:
     """The five figures that sum up a run."""
     curation, tokens, plan, train = (_part(expedition, key) for key in ("curation", "tokens", "plan", "train"))
-    share = percent(ratio(curation.get("documents_out"), curation.get("documents_in")), 0)
+    share = percent(kept_share(curation), 0)
     beside_loss = f"nats per token; unigram entropy {fixed(train.get('unigram_entropy'), 2)}"
     beside_time = f"all stages; peak memory {data(expedition.get('peak_memory_bytes'))}"
     vocabulary = f"parameters, vocabulary of {whole(tokens.get('vocab_size'))}"
@@ -76,6 +76,13 @@ def comparisons(expedition: Facts) -> list[Comparison]:
         row("Time of training", "seconds", "seconds", duration),
         replace(loss, difference=None, aside="see below"),  # another text and vocabulary: not the same quantity
     ]
+
+
+def kept_share(curation: Facts) -> float | None:
+    """Share of the documents that no step dropped. Pieces that decontamination cut one into count once."""
+    into_pieces = sum(step.get("split_off", 0) for step in curation.get("steps") or ())
+    kept = number(curation.get("documents_out"))
+    return None if kept is None else ratio(kept - into_pieces, curation.get("documents_in"))
 
 
 def asked(recipe: Facts, sources: Sequence[str]) -> list[tuple[str, str]]:

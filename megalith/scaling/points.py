@@ -35,7 +35,7 @@ def read_points(path: Path) -> Points:
     Raises InputError where the file, a column or a positive number is missing.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
             columns = reader.fieldnames or []

@@ -75,12 +75,16 @@ def save(directory: Path, progress: Progress, model: Mapping[str, Tensor], optim
     unfinished = target.with_suffix(_UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    save_file(dict(model), unfinished / MODEL)
-    save_file(dict(optimizer), unfinished / OPTIMIZER)
-    state = _State(progress=progress, files={name: file_digest(unfinished / name) for name in (MODEL, OPTIMIZER)})
-    (unfinished / STATE).write_text(json.dumps(state.model_dump(), sort_keys=True) + "\n")
-    for path in (*unfinished.iterdir(), unfinished):
-        _flush(path)
+    try:
+        save_file(dict(model), unfinished / MODEL)
+        save_file(dict(optimizer), unfinished / OPTIMIZER)
+        state = _State(progress=progress, files={name: file_digest(unfinished / name) for name in (MODEL, OPTIMIZER)})
+        (unfinished / STATE).write_text(json.dumps(state.model_dump(), sort_keys=True) + "\n")
+        for path in (*unfinished.iterdir(), unfinished):
+            _flush(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # a full disk, say
+        raise
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     _flush(directory)

@@ -36,6 +36,11 @@ class Job(BaseModel):
         return self.workspace / "logs"
 
     @property
+    def store(self) -> Path:
+        """The file in which ranks on one machine meet."""
+        return self.logs / ".store"
+
+    @property
     def checkpoints(self) -> Path:
         return self.workspace / "checkpoints"
 

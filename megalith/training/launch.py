@@ -1,24 +1,22 @@
-"""The processes that train: started with torch's own elastic agent on one machine, or found under torchrun.
+"""The processes that train: started on this machine as torchrun starts them, or found under torchrun.
 
-The agent watches the ranks: when one dies it ends the others and says which. Each rank asks the kernel to be killed
-with the process that started it, so that none outlives a `kill -9` of the command.
+torch's `start_processes` watches the ranks: when one dies it ends the others and says which. Each rank asks the kernel
+to be killed with the process that started it, so that none outlives a `kill -9` of the command. The ranks meet in a
+file: torchrun's agent would look up this machine's name, and a run on one machine opens no network, not even for that.
 """
 
-import logging
 import os
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
@@ -28,6 +26,7 @@ from megalith.training import worker
 from megalith.training.job import ERROR, Job, Stopped, read_error
 
 JOB = "job.json"
+POLL_SECONDS = 0.2
 GRACE_SECONDS = 60  # for the last step and a checkpoint, when asked to stop
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -39,32 +38,33 @@ def start(job: Job, processes: int) -> None:
     process was asked to end, after the state has been saved.
     """
     (job.logs / ERROR).unlink(missing_ok=True)
+    job.store.unlink(missing_ok=True)
     file = job.logs / JOB
     file.write_text(job.model_dump_json())
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",  # a free port
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        shutdown_timeout=GRACE_SECONDS,
-        logs_specs=DefaultLogsSpecs(log_dir=str(job.logs / "ranks")),
-    )
     wait_politely()
-    command = ["-m", "megalith.training", str(file), str(os.getpid())]
-    try:
-        with _own_signals(), _quiet_agent():
-            elastic_launch(config, sys.executable)(*command)
-    except SignalException as stopped:
-        if stopped.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from stopped
-        note(f"Training stopped by {stopped.sigval.name}; the same command takes it up again.")
-        raise SystemExit(128 + stopped.sigval) from stopped
-    except ChildFailedError as failed:
-        raise (read_error(job) or _death(failed)) from failed
+    ranks = range(processes)
+    with _own_signals():
+        context = start_processes(
+            name="train",
+            entrypoint=sys.executable,
+            args={rank: ("-m", "megalith.training", str(file), str(os.getpid())) for rank in ranks},
+            envs={rank: {"RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in ranks},
+            logs_specs=DefaultLogsSpecs(log_dir=str(job.logs / "ranks")),
+        )
+        try:
+            result = context.wait(period=POLL_SECONDS)
+        except SignalException as stopped:
+            context.close(stopped.sigval, GRACE_SECONDS)
+            if stopped.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from stopped
+            note(f"Training stopped by {stopped.sigval.name}; the same command takes it up again.")
+            raise SystemExit(128 + stopped.sigval) from stopped
+        finally:
+            context.close()
+            job.store.unlink(missing_ok=True)
+    if result is not None and result.failures:
+        first = min(result.failures.values(), key=lambda failure: failure.timestamp)
+        raise read_error(job) or _death(first)
 
 
 def work_in_place(processes: int, lead: Callable[[Callable[[Job], None]], Any], follow: Callable[[Path], Job]) -> None:
@@ -112,9 +112,9 @@ def _hear() -> str | None:
     return heard[0]
 
 
-def _death(failed: ChildFailedError) -> MegalithError:
+def _death(failure: ProcessFailure) -> MegalithError:
     """The first rank to fail, in words."""
-    rank, failure = failed.get_first_failure()
+    rank = failure.local_rank
     if failure.exitcode == -signal.SIGKILL:
         return ResourceError(
             f"the training process of rank {rank} was killed (signal 9), as the system does when memory runs out.",
@@ -145,17 +145,3 @@ def _own_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _quiet_agent() -> Iterator[None]:
-    """Keep the agent from logging what is raised here as an error of one paragraph."""
-    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if "distributed.elastic" in name]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

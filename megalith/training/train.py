@@ -99,11 +99,21 @@ def check(recipe: Recipe) -> int:
     for key, value in given.items():
         if value is None:
             raise RecipeError("the plan has not filled this in.", where=key, mend="Plan first, or give it.")
-    refuse_what_is_only_planned(model)
+    refuse_what_cannot_be_trained(recipe)
+    processes = parallel.data or 1
+    _check_batches(recipe, processes * (train.micro_batch_size or 1))
+    learning_rate(train, 1)
+    return processes
+
+
+def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
+    """Raise UnsupportedError for what a recipe asks for and training cannot do yet; what is left open is passed over."""
+    train, parallel = recipe.train, recipe.parallel
+    refuse_what_is_only_planned(recipe.model)
     works: dict[str, tuple[object, tuple[object, ...]]] = {
-        "train.precision": (train.precision, ("fp32", "bf16")),
-        "parallel.tensor": (parallel.tensor, (1,)),
-        "parallel.pipeline": (parallel.pipeline, (1,)),
+        "train.precision": (train.precision, ("fp32", "bf16", "auto")),
+        "parallel.tensor": (parallel.tensor, (1, None)),
+        "parallel.pipeline": (parallel.pipeline, (1, None)),
         "parallel.zero": (parallel.zero, (0,)),
         "parallel.sequence_parallel": (parallel.sequence_parallel, (False,)),
         "parallel.recompute": (parallel.recompute, ("none",)),
@@ -112,12 +122,10 @@ def check(recipe: Recipe) -> int:
     for key, (asked, working) in works.items():
         if asked not in working:
             raise UnsupportedError(
-                f"{asked} can be planned, not yet trained.", where=key, mend=f"Give {' or '.join(map(str, working))}."
+                f"{asked} can be planned, not yet trained.",
+                where=key,
+                mend=f"Give {' or '.join(str(each) for each in working if each is not None)}.",
             )
-    processes = parallel.data or 1
-    _check_batches(recipe, processes * (train.micro_batch_size or 1))
-    learning_rate(train, 1)
-    return processes
 
 
 def _check_batches(recipe: Recipe, share: int) -> None:

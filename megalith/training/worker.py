@@ -28,7 +28,7 @@ def main(job_file: str, parent: str) -> int:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     job = Job.model_validate_json(Path(job_file).read_text())
     try:
-        work(job, join())
+        work(job, join(job.store))
     except Stopped:
         return STOPPED
     except Exception as error:

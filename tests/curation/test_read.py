@@ -188,6 +188,21 @@ def test_a_broken_line_is_counted_and_passed_over(tmp_path: Path) -> None:
     assert counts == {"records": 8, "bad_line": 3, "no_text": 1}
 
 
+def test_a_line_of_brackets_without_end_is_a_broken_line(tmp_path: Path) -> None:
+    counts: Counter[str] = Counter()
+    assert len(list(read_documents(write(tmp_path / "a.jsonl", LINES, b"[" * 200_000 + b"\n"), counts))) == 3
+    assert counts["bad_line"] == 1
+
+
+def test_a_zst_file_cut_short_is_counted_and_gives_what_came_before(tmp_path: Path) -> None:
+    many = b"".join(json.dumps({"text": os.urandom(100).hex()}).encode() + b"\n" for _ in range(5000))
+    first, second = _zstd(many), _zstd(many)
+    counts: Counter[str] = Counter()
+    documents = list(read_documents(write(tmp_path / "a.jsonl.zst", first, second[: len(second) // 2]), counts))
+    assert 5000 < len(documents) < 10_000
+    assert counts["truncated"] == 1
+
+
 def test_a_gzip_file_cut_short_gives_what_came_before(tmp_path: Path) -> None:
     many = b"".join(json.dumps({"text": os.urandom(100).hex()}).encode() + b"\n" for _ in range(2000))
     counts: Counter[str] = Counter()
