@@ -107,7 +107,7 @@ def check(recipe: Recipe) -> int:
 
 
 def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
-    """Raise UnsupportedError for what a recipe asks for and training cannot do yet; what is left open is passed over."""
+    """Raise UnsupportedError for what a recipe asks for and training cannot do yet; what is open is passed over."""
     train, parallel = recipe.train, recipe.parallel
     refuse_what_is_only_planned(recipe.model)
     works: dict[str, tuple[object, tuple[object, ...]]] = {
