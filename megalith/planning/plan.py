@@ -56,9 +56,9 @@ def plan(recipe: Recipe, path: Path, tokens: Artifact | None) -> Artifact:
 def check(recipe: Recipe) -> None:
     """Raise the error of a plan that cannot be made, as far as it shows without measuring."""
     refuse_clusters(recipe)
-    check_layout(recipe)
     if recipe.model.is_sized:
         refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+    check_layout(recipe)
 
 
 def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Workspace) -> dict[str, Any]:
