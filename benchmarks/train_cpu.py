@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from megalith.arithmetic import flops_per_token
 from megalith.machine import cpu_name, usable_cores
 from megalith.parallel import Ranks
+from megalith.processes import SPINS
 from megalith.recipe import ModelConfig, load_recipe
-from megalith.threads import SPINS
 from megalith.tokens import write_shards
 from megalith.training.job import Job
 from megalith.training.loop import begin, take_step

@@ -9,7 +9,7 @@ import typer
 
 from megalith import __version__
 from megalith.cli import plans, recipes, walk
-from megalith.threads import wait_politely
+from megalith.processes import wait_politely
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,4 +1,4 @@
-"""A worker that times pieces of a training step: run as `python -m megalith.planning.probe RANK SIZE STORE`.
+"""A worker that times pieces of a training step: run as `python -m megalith.planning.probe RANK SIZE STORE PARENT`.
 
 It reads one JSON question a line from standard input and answers each with one JSON line on standard output. The pieces
 are the real ones, put together as the training loop does: `megalith.model.GPT` at the asked width, its loss forward and
@@ -6,10 +6,8 @@ backward under the asked precision, `megalith.parallel.Gradients` with their nor
 all-reduce over gloo; only the number of layers may be smaller. The worker ends when its parent does.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,25 +22,24 @@ os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # before torch is imported
 import psutil
 import torch
 import torch.distributed as dist
-import torch.utils.tensorboard
+import torch.utils.tensorboard  # training imports it too, and the memory of a worker stands for training's
 from torch import Tensor
 
-import megalith.tokens  # noqa: F401 - likewise
+import megalith.tokens  # noqa: F401 - as tensorboard above
 from megalith.arithmetic import parameters
 from megalith.model import GPT, initialise
 from megalith.parallel import Gradients
+from megalith.processes import die_with
 from megalith.recipe import ModelConfig
 
 LONG_SECONDS = 1.5  # what takes longer is not repeated
 REST_SECONDS = 0.1  # for the optimizer, and for the all-reduce
 MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
-_PR_SET_PDEATHSIG = 1
 
 
-def main(rank: int, size: int, store: str) -> None:
+def main(rank: int, size: int, store: str, parent: int) -> None:
     """Answer questions until standard input ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with(parent)
     torch.use_deterministic_algorithms(True)  # as training does
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     groups: dict[int, Any] = {}
@@ -200,4 +197,4 @@ def _answer(value: object) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

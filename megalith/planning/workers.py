@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from megalith.errors import ResourceError
-from megalith.threads import wait_politely
+from megalith.processes import wait_politely
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def start_workers(ranks: int) -> Iterator[Workers]:
             for rank in range(ranks):
                 processes.append(  # noqa: PERF401 - what has been started must be known if the next start fails
                     subprocess.Popen(
-                        [*command, str(rank), str(ranks), str(Path(folder) / "store")],
+                        [*command, str(rank), str(ranks), str(Path(folder) / "store"), str(os.getpid())],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
 from megalith.parallel import Ranks, join
-from megalith.threads import wait_politely
+from megalith.processes import wait_politely
 from megalith.training import worker
 from megalith.training.job import ERROR, Job, Stopped, read_error
 
@@ -135,7 +135,7 @@ def _death(failure: ProcessFailure) -> MegalithError:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Put back the signal handlers that the agent replaces."""
+    """Put back the signal handlers that start_processes replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,5 @@
 """One training process, as the launcher starts it or as torchrun has."""
 
-import ctypes
 import json
 import os
 import signal
@@ -14,16 +13,16 @@ import torch
 from megalith.artifacts import disk_is_full
 from megalith.errors import MegalithError, ResourceError
 from megalith.parallel import Ranks, join
+from megalith.processes import die_with
 from megalith.training import loop
 from megalith.training.job import MEASURED, Job, Stopped, write_error
 
 STOPPED = 128 + signal.SIGTERM
-_PR_SET_PDEATHSIG = 1
 
 
 def main(job_file: str, parent: str) -> int:
     """Train this rank's share; returns the exit code."""
-    _die_with(int(parent))
+    die_with(int(parent))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is the caller's
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     job = Job.model_validate_json(Path(job_file).read_text())
@@ -91,11 +90,3 @@ class _Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies; do so now if it is dead already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)

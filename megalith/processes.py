@@ -1,8 +1,12 @@
-"""How the threads of a matrix product wait for each other."""
+"""What processes that this one starts have in common: how their threads wait, and that they do not outlive it."""
 
+import ctypes
 import os
+import signal
+import sys
 
 SPINS = "1000"
+_PR_SET_PDEATHSIG = 1
 
 
 def wait_politely() -> None:
@@ -13,3 +17,11 @@ def wait_politely() -> None:
     GOMP_SPINCOUNT is respected.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies, however it dies; do so now if it is dead already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
