@@ -7,7 +7,7 @@ from types import TracebackType
 
 import psutil
 
-INTERVAL_SECONDS = 0.25
+INTERVAL_SECONDS = 1.0
 
 
 class PeakMemory:
