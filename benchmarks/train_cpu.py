@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from megalith.arithmetic import flops_per_token
-from megalith.machine import cpu_name, usable_cores
+from megalith.machine import compute_deterministically, cpu_name, usable_cores
 from megalith.parallel import Ranks
 from megalith.processes import SPINS
 from megalith.recipe import ModelConfig, load_recipe
@@ -93,8 +93,7 @@ def plain(config: ModelConfig, precision: str, steps: int) -> list[float]:
 
 def ours(config: ModelConfig, precision: str, steps: int) -> list[float]:
     torch.set_num_threads(usable_cores())
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    compute_deterministically()
     total = BATCH * LENGTH * (WARM + steps)
     recipe, _ = load_recipe(
         "quickstart",

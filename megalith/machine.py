@@ -94,3 +94,9 @@ def best_seconds(work: Callable[[], object], seconds: float, least: int = 3) -> 
         best = min(best, time.perf_counter() - start)
         calls += 1
     return best
+
+
+def compute_deterministically() -> None:
+    """Have torch choose algorithms that give the same bits each time, without the cost of filling new memory."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a module class

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from megalith.inference import LanguageModel, load_model
+from tests.inference.models import write_model
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -15,3 +18,14 @@ def data_directory() -> Path:
     if not directory.is_dir():
         pytest.skip(f"the optional data is not at {directory}; name its place in MEGALITH_DATA")
     return directory
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small model on disk."""
+    return write_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="session")
+def lm(model_directory: Path) -> LanguageModel:
+    return load_model(model_directory)

@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -189,7 +189,7 @@ def _content(path: Path, counts: Counter[str]) -> Iterator[bytes]:
 
 def _open(path: Path) -> BinaryIO:
     if path.suffix.lower() == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
+        return cast(BinaryIO, gzip.open(path))
     if path.suffix.lower() == ".zst":
         return io.BufferedReader(_Zstandard(path))
     return path.open("rb")

@@ -113,7 +113,7 @@ class Pages(pydoc.HTMLDoc):
         self._portable = portable
         self._maximum_bytes = maximum_bytes
         self._marked_up = 0
-        self.repr = Values(portable).repr  # type: ignore[method-assign]
+        self.repr = Values(portable).repr  # type: ignore[method-assign]  # pydoc itself sets it so
 
     def render(self, module: types.ModuleType, name: str) -> str:
         """The whole page of a module. Raises TooLongError, long before it is whole, when it would be too long."""

@@ -21,7 +21,7 @@ def linear_cross_entropy(features: Tensor, weight: Tensor, targets: Tensor) -> T
     """
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         features, weight, targets, dtype, torch.is_grad_enabled()
     )
     return total

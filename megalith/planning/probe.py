@@ -25,8 +25,9 @@ import torch.distributed as dist
 import torch.utils.tensorboard  # training imports it too, and the memory of a worker stands for training's
 from torch import Tensor
 
-import megalith.tokens  # noqa: F401 - as tensorboard above
+import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.arithmetic import parameters
+from megalith.machine import compute_deterministically
 from megalith.model import GPT, initialise
 from megalith.parallel import Gradients
 from megalith.processes import die_with
@@ -40,8 +41,7 @@ MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
 def main(rank: int, size: int, store: str, parent: int) -> None:
     """Answer questions until standard input ends."""
     die_with(parent)
-    torch.use_deterministic_algorithms(True)  # as training does
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    compute_deterministically()  # as training does
     groups: dict[int, Any] = {}
     if size > 1:
         dist.init_process_group(

@@ -1,6 +1,7 @@
 """The page's figures, from facts as they stand in `expedition.json`; None where there is nothing to draw."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -106,7 +107,7 @@ def multiples(history: Facts) -> list[Markup]:
             told = (
                 f"{words(key)} over tokens, from {curve[1][0]:.3g} to {curve[1][-1]:.3g}, at most {max(curve[1]):.3g}."
             )
-            made.append(inline(key, told, lambda curve=curve, key=key: _multiple(curve, words(key))))  # type: ignore[misc]
+            made.append(inline(key, told, partial(_multiple, curve, words(key))))
     return made
 
 

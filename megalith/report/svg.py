@@ -7,6 +7,8 @@ in dark mode. Text stays text. The same figure gives the same bytes: no date, no
 import io
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -22,7 +24,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", ACCENT: "accent", PAPER:
 WIDE, NARROW = 720.0, 344.0
 """Widths in CSS pixels; the page shows the one that fits."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "megalith",
     "font.size": 12,
@@ -67,14 +69,14 @@ def panel(figure: Figure, left: float, top: float, width: float, height: float) 
 def responsive(name: str, description: str, draw: Draw) -> Markup:
     """The drawing at both widths; a style sheet shows one of them."""
     return Markup("").join(
-        inline(f"{name}-{form}", description, lambda width=width: draw(width), form)  # type: ignore[misc]
+        inline(f"{name}-{form}", description, partial(draw, width), form)
         for form, width in (("wide", WIDE), ("narrow", NARROW))
     )
 
 
 def inline(name: str, description: str, draw: Callable[[], Figure], form: str = "") -> Markup:
     """One SVG element, labelled for those who cannot see it. `name` is unique on the page."""
-    with rc_context(_STYLE):  # type: ignore[arg-type]
+    with rc_context(_STYLE):
         figure = draw()
         buffer = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -132,7 +132,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
         for tokens, targets in shares:
             loss = run.model.loss(tokens, targets) / valid
             with torch.autocast("cpu", enabled=False):
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
             own_loss += float(loss.detach())
     run.gradients.sum_over(run.ranks)
     (loss_value,) = run.ranks.sum(own_loss)

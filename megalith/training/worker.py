@@ -12,6 +12,7 @@ import torch
 
 from megalith.artifacts import disk_is_full
 from megalith.errors import MegalithError, ResourceError
+from megalith.machine import compute_deterministically
 from megalith.parallel import Ranks, join
 from megalith.processes import die_with
 from megalith.training import loop
@@ -42,8 +43,7 @@ def main(job_file: str, parent: str) -> int:
 def work(job: Job, ranks: Ranks) -> None:
     """Train; the leading rank leaves what was measured in `logs/`. Raises Stopped after SIGTERM or SIGINT."""
     torch.set_num_threads(job.threads)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    compute_deterministically()
     stop = _Stop()
     measured = loop.run(job, ranks, lambda: stop.asked)
     (memory,) = ranks.sum(peak_memory_bytes())
