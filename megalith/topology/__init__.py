@@ -1,0 +1,25 @@
+"""Where everything lies: the one map of ranks to coordinates, the machines, and which layout fits which machine.
+
+Ground floor, without torch: planning places traffic with this map, and training builds its process groups from it.
+"""
+
+from megalith.topology.checks import check_layout, ramp_batches
+from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, describe, known_clusters, local_cluster
+from megalith.topology.layout import AXES, Axis, Coordinates, Layout, layout_of
+
+__all__ = [
+    "AXES",
+    "LOCAL",
+    "Axis",
+    "Cluster",
+    "Coordinates",
+    "Layout",
+    "Link",
+    "Tier",
+    "check_layout",
+    "describe",
+    "known_clusters",
+    "layout_of",
+    "local_cluster",
+    "ramp_batches",
+]

@@ -1,0 +1,150 @@
+"""Whether a layout can be at all: it is refused before a process starts, with what would make it fit.
+
+What is slow and not impossible comes back as notes. What a model or a batch must be apart from any layout is said where
+the recipe is read.
+"""
+
+import math
+
+from megalith.errors import RecipeError
+from megalith.recipe.machine import ParallelConfig
+from megalith.recipe.model import ModelConfig
+from megalith.recipe.training import TrainConfig
+from megalith.topology.clusters import Cluster
+from megalith.topology.layout import Layout
+
+
+def check_layout(
+    cluster: Cluster, layout: Layout, model: ModelConfig, parallel: ParallelConfig, train: TrainConfig
+) -> list[str]:
+    """Notes on what will be slow. Raises RecipeError for a layout that cannot be.
+
+    The axes' sizes are `layout`'s; of `parallel` its schedule, virtual stages and sequence parallelism count. The model
+    is sized. A micro-batch size that is left open is taken for 1.
+    """
+    _check_world(cluster, layout)
+    _check_tensor(layout.tensor, model, sequence_parallel=parallel.sequence_parallel)
+    _check_stages(layout.pipeline, parallel.virtual_stages, model.layers)
+    _check_batch(layout, train)
+    if parallel.schedule == "interleaved-1f1b" and layout.pipeline > 1 and parallel.schedule_file is None:
+        _check_interleaved(layout, train)
+    return _notes(cluster, layout, parallel, train)
+
+
+def ramp_batches(train: TrainConfig) -> range:
+    """The global batches on the way to the full one, in sequences; empty without a batch ramp."""
+    ramp = train.batch_ramp
+    return range(ramp.start, train.global_batch_size, ramp.increment) if ramp else range(0)
+
+
+def _check_world(cluster: Cluster, layout: Layout) -> None:
+    if cluster.takes_any_world or layout.world == cluster.accelerators:
+        return
+    mends = []
+    if cluster.accelerators % layout.replica == 0:
+        mends.append(f"parallel.data={cluster.accelerators // layout.replica}")
+    if layout.world % cluster.accelerators_per_node == 0:
+        mends.append(f"cluster.nodes={layout.world // cluster.accelerators_per_node}")
+    if not mends:
+        step = math.lcm(layout.replica, cluster.accelerators_per_node) // cluster.accelerators_per_node
+        mends.append(f"a cluster.nodes that is a multiple of {step}, and a parallel.data that fills them")
+    raise RecipeError(
+        f"pipeline {layout.pipeline} × data {layout.data} × tensor {layout.tensor} is {layout.world} ranks, and "
+        f"{cluster.nodes} nodes of {cluster.accelerators_per_node} are {cluster.accelerators}.",
+        where="parallel",
+        mend=f"Give {' or '.join(mends)}.",
+    )
+
+
+def _check_tensor(tensor: int, model: ModelConfig, *, sequence_parallel: bool) -> None:
+    """Whole heads on each rank imply whole slices of the hidden size; the vocabulary need not come out even."""
+    parts = {
+        "num_heads": (model.heads, "heads"),
+        "num_kv_heads": (model.kv_heads, "heads of keys and values"),
+        "ffn_hidden_size": (model.ffn_hidden, "columns of the MLP"),
+    }
+    for key, (count, words) in parts.items():
+        if count % tensor:
+            raise RecipeError(
+                f"model.{key} is {count}: {count} {words} cannot be split over tensor={tensor}.",
+                where="parallel.tensor",
+                mend=f"Try {_divisors(math.gcd(model.heads, model.kv_heads, model.ffn_hidden))}.",
+            )
+    if sequence_parallel and model.sequence_length % tensor:
+        raise RecipeError(
+            f"a sequence of {model.sequence_length} tokens cannot be split over tensor={tensor}.",
+            where="parallel.sequence_parallel",
+            mend=f"Give a model.sequence_length that is a multiple of {tensor}, or parallel.sequence_parallel=false.",
+        )
+
+
+def _check_stages(pipeline: int, virtual_stages: int, layers: int) -> None:
+    stages = pipeline * virtual_stages
+    if layers < stages:
+        fewer = layers // virtual_stages
+        mend = f"parallel.pipeline={fewer} or less" if fewer else f"parallel.virtual_stages={layers // pipeline or 1}"
+        raise RecipeError(
+            f"{layers} layers cannot fill {stages} stages (pipeline {pipeline} × virtual {virtual_stages}).",
+            where="parallel.pipeline",
+            mend=f"Give {mend}.",
+        )
+
+
+def _check_batch(layout: Layout, train: TrainConfig) -> None:
+    """That the full batch is whole micro-batches on every replica; those of a ramp need not be."""
+    micro, batch = train.micro_batch_size or 1, train.global_batch_size
+    if batch % (layout.data * micro) == 0:
+        return
+    fitting = [data for data in range(1, layout.data + 1) if batch % (data * micro) == 0]
+    mend = f"parallel.data={fitting[-1]}" if fitting else f"a train.micro_batch_size that divides {batch}"
+    raise RecipeError(
+        f"a batch of {batch} is not a multiple of data × micro-batch = {layout.data} × {micro}.",
+        where="train.global_batch_size",
+        mend=f"Give {mend}, or another batch.",
+    )
+
+
+def _check_interleaved(layout: Layout, train: TrainConfig) -> None:
+    """The interleaved schedule takes micro-batches in rounds of one for each rank of the pipeline (2104.04473 §2.2)."""
+    share = layout.data * (train.micro_batch_size or 1)
+    count = train.global_batch_size // share
+    if count % layout.pipeline:
+        raise RecipeError(
+            f"interleaved-1f1b wants micro-batches in multiples of pipeline={layout.pipeline}, and a batch of "
+            f"{train.global_batch_size} gives {count}.",
+            where="parallel.schedule",
+            mend=f"Give 1f1b, or a batch that is a multiple of {layout.pipeline * share}.",
+        )
+
+
+def _notes(cluster: Cluster, layout: Layout, parallel: ParallelConfig, train: TrainConfig) -> list[str]:
+    notes = []
+    if cluster.takes_any_world and layout.world > cluster.accelerators:
+        notes.append(f"{layout.world} ranks share {cluster.accelerators} accelerators of this machine.")
+    wide = [group for group in layout.groups("tensor") if len({cluster.node(rank) for rank in group}) > 1]
+    if wide:
+        notes.append(
+            f"{len(wide)} of {layout.world // layout.tensor} tensor groups cross from node to node: with "
+            f"{cluster.accelerators_per_node} accelerators a node, tensor={layout.tensor} will be slow."
+        )
+    share = layout.data * (train.micro_batch_size or 1)
+    uneven = [size for size in ramp_batches(train) if size % share]
+    if uneven:
+        empty = max((-size % share) / (size + -size % share) for size in uneven)
+        notes.append(
+            f"{len(uneven)} batches of the ramp are no multiples of data × micro-batch = {share}: they are filled up "
+            f"with samples that do not count, up to {empty:.0%} of what is computed."
+        )
+    micro_batches = train.global_batch_size // (layout.data * (train.micro_batch_size or 1))
+    if micro_batches < layout.pipeline:
+        idle = (layout.pipeline - 1) / (parallel.virtual_stages * micro_batches + layout.pipeline - 1)
+        notes.append(
+            f"{micro_batches} micro-batches do not fill a pipeline of {layout.pipeline}: with 1f1b each rank is idle "
+            f"for {idle:.0%} of the step."
+        )
+    return notes
+
+
+def _divisors(number: int) -> str:
+    found = [str(size) for size in range(1, min(number, 64) + 1) if number % size == 0]
+    return f"{', '.join(found[:-1])} or {found[-1]}" if len(found) > 1 else found[0]
