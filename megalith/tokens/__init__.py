@@ -1,17 +1,33 @@
 """Tokens: the byte-level BPE, shards in Megatron's format, and the order in which training reads them."""
 
+from megalith.tokens.blend import Blend
 from megalith.tokens.loader import IGNORE, TrainingWindows, ValidationWindows
+from megalith.tokens.masked import MaskedBatch, MaskedWindows, ValidationMaskedWindows
 from megalith.tokens.shards import Shards, ShardWriter, write_shards
 from megalith.tokens.tokenize import tokenize
-from megalith.tokens.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, train_tokenizer, utf8_bytes
+from megalith.tokens.tokenizer import (
+    BERT_TOKENS,
+    END_OF_TEXT,
+    SpecialTokens,
+    Tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+    utf8_bytes,
+)
 
 __all__ = [
+    "BERT_TOKENS",
     "END_OF_TEXT",
     "IGNORE",
+    "Blend",
+    "MaskedBatch",
+    "MaskedWindows",
     "ShardWriter",
     "Shards",
+    "SpecialTokens",
     "Tokenizer",
     "TrainingWindows",
+    "ValidationMaskedWindows",
     "ValidationWindows",
     "load_tokenizer",
     "tokenize",

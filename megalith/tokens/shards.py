@@ -1,64 +1,48 @@
 """Token shards in Megatron-LM's format, so that either system reads the other's.
 
-`PREFIX.bin` holds the token ids of all documents, end to end. `PREFIX.idx` is little-endian and unpadded:
-
-    9 bytes   MMIDIDX 00 00
-    u64       version: 1
-    u8        type of the ids: 8 = uint16, 4 = int32 (others: `_DTYPES`)
-    u64       S, number of sequences
-    u64       D, length of the document index: number of documents + 1
-    S × i32   tokens of each sequence
-    S × i64   byte at which each sequence begins in the .bin
-    D × i64   first sequence of each document, then S
-
-Here a document is one sequence. The reader also takes documents of several (Megatron, splitting sentences).
+`PREFIX.bin` holds the token ids of all documents, end to end; `PREFIX.idx` says where each begins (`index.py` has its
+layout). Here a document is one sequence. The reader also takes documents of several (Megatron, splitting sentences),
+and several pairs as one set.
 """
 
 import array
-import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from megalith.errors import InputError
+from megalith.tokens.index import DTYPES, HEADER, MAGIC, VERSION, Index, refuse
+from megalith.tokens.stream import JoinedStream, TokenStream, map_file
 
-MAGIC = b"MMIDIDX\x00\x00"
-VERSION = 1
-_HEADER = struct.Struct("<9sQBQQ")
-_DTYPES: dict[int, np.dtype[Any]] = {
-    1: np.dtype("u1"),
-    3: np.dtype("<i2"),
-    4: np.dtype("<i4"),
-    5: np.dtype("<i8"),
-    8: np.dtype("<u2"),
-}
 _UINT16, _INT32 = 8, 4
 
 
 class Shards:
-    """The documents of one `.bin/.idx` pair, memory-mapped: opening reads the index alone."""
+    """The documents of `.bin/.idx` pairs, memory-mapped: opening takes the same time whatever their size."""
 
-    def __init__(self, prefix: Path) -> None:
-        """Open `prefix`.bin and `prefix`.idx.
+    def __init__(self, *prefixes: Path) -> None:
+        """Open PREFIX.bin and PREFIX.idx of each prefix, as one set in this order.
 
-        Raises InputError when either is missing, is of another format, or does not agree with the other.
+        Raises InputError when a file is missing, is of another format, or does not agree with the other. Of a large
+        index only both ends are read here; the rest is checked as it is used (see `index.py`).
         """
-        bin_path, idx_path = shard_paths(prefix)
-        self.dtype, lengths, pointers, self._first_sequences = _read_index(idx_path)
-        self._starts: NDArray[np.int64] = np.zeros(len(lengths) + 1, dtype=np.int64)  # first token of each sequence
-        np.cumsum(lengths, out=self._starts[1:])
-        _check_index(idx_path, self.dtype, lengths, pointers, self._first_sequences, self._starts)
-        self.stream: NDArray[Any] = _map(bin_path, self.dtype, int(self._starts[-1]))
-        """All token ids, end to end: (tokens,)."""
+        self._indexes = [Index(shard_paths(prefix)[1]) for prefix in prefixes]
+        arrays = [_map(shard_paths(prefix)[0], index) for prefix, index in zip(prefixes, self._indexes, strict=True)]
+        self.stream: TokenStream = arrays[0] if len(arrays) == 1 else JoinedStream(arrays)
+        """All token ids, end to end; a NumPy array (tokens,) when there is one pair."""
+        self._first_documents = [0, *accumulate(index.documents for index in self._indexes)]
+        self._first_tokens = [0, *accumulate(index.tokens for index in self._indexes)]
 
     @property
     def documents(self) -> int:
         """How many documents there are."""
-        return len(self._first_sequences) - 1
+        return self._first_documents[-1]
 
     @property
     def tokens(self) -> int:
@@ -66,11 +50,26 @@ class Shards:
         return len(self.stream)
 
     def document(self, number: int) -> NDArray[Any]:
-        """The token ids of one document, counted from 0: a view of the file."""
+        """The token ids of one document, counted from 0: a view of the file.
+
+        Raises IndexError when there is none, InputError when the index is damaged here.
+        """
         if not 0 <= number < self.documents:
             raise IndexError(f"document {number} of {self.documents}")
-        first, after = self._first_sequences[number : number + 2]
-        return self.stream[self._starts[first] : self._starts[after]]
+        pair = bisect_right(self._first_documents, number) - 1
+        start, end = self._indexes[pair].document(number - self._first_documents[pair])
+        first = self._first_tokens[pair]
+        return self.stream[first + start : first + end]
+
+    def find(self, place: int) -> tuple[int, int]:
+        """Where the document that holds the token at `place` of the stream begins and where it ends.
+
+        Raises InputError where the index is damaged here.
+        """
+        pair = bisect_right(self._first_tokens, place) - 1
+        index, first = self._indexes[pair], self._first_tokens[pair]
+        start, end = index.document(index.find(place - first))
+        return first + start, first + end
 
 
 class ShardWriter:
@@ -84,7 +83,7 @@ class ShardWriter:
 
     def add(self, ids: Sequence[int]) -> None:
         """Append one document. Its end-of-text token is the caller's to give."""
-        self._bin.write(np.asarray(ids, dtype=_DTYPES[self._code]).tobytes())
+        self._bin.write(np.asarray(ids, dtype=DTYPES[self._code]).tobytes())
         self._lengths.append(len(ids))
 
     def __enter__(self) -> Self:
@@ -99,10 +98,10 @@ class ShardWriter:
 
     def _write_index(self) -> None:
         lengths = np.frombuffer(self._lengths, dtype=np.int32).astype("<i4")
-        ends = np.cumsum(lengths, dtype=np.int64) * _DTYPES[self._code].itemsize
+        ends = np.cumsum(lengths, dtype=np.int64) * DTYPES[self._code].itemsize
         pointers = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
         with self._idx_path.open("wb") as file:
-            file.write(_HEADER.pack(MAGIC, VERSION, self._code, len(lengths), len(lengths) + 1))
+            file.write(HEADER.pack(MAGIC, VERSION, self._code, len(lengths), len(lengths) + 1))
             file.write(lengths.tobytes())
             file.write(pointers.astype("<i8").tobytes())
             file.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
@@ -121,72 +120,12 @@ def shard_paths(prefix: Path) -> tuple[Path, Path]:
     return prefix.with_name(f"{prefix.name}.bin"), prefix.with_name(f"{prefix.name}.idx")
 
 
-def _read_index(
-    path: Path,
-) -> tuple[np.dtype[Any], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """The type of the ids, and the three tables of an `.idx` as views of the file."""
-    if not path.is_file():
-        raise InputError(
-            "there are no token shards here.",
-            where=str(path),
-            mend="Name them without .bin or .idx, and tokenize first.",
-        )
-    size = path.stat().st_size
-    if size < _HEADER.size:
-        _refuse(path, f"the file ends within its header ({size} of {_HEADER.size} bytes)")
-    raw = np.memmap(path, mode="r", dtype=np.uint8)
-    magic, version, code, sequences, document_index = _HEADER.unpack(raw[: _HEADER.size].tobytes())
-    if magic != MAGIC:
-        _refuse(path, f"it begins with {magic!r} and not with {MAGIC!r}, so this is not a Megatron index")
-    if version != VERSION:
-        _refuse(path, f"it is of version {version}, and version {VERSION} is wanted")
-    if code not in _DTYPES:
-        _refuse(path, f"type code {code} is not one of whole numbers ({', '.join(map(str, _DTYPES))})")
-    expected = _HEADER.size + 12 * sequences + 8 * document_index
-    if size != expected:
-        _refuse(path, f"its header promises {sequences} sequences, {expected} bytes, and the file has {size}")
-    lengths_end, pointers_end = _HEADER.size + 4 * sequences, _HEADER.size + 12 * sequences
-    return (
-        _DTYPES[code],
-        raw[_HEADER.size : lengths_end].view("<i4"),
-        raw[lengths_end:pointers_end].view("<i8"),
-        raw[pointers_end:].view("<i8"),
-    )
-
-
-def _check_index(
-    path: Path,
-    dtype: np.dtype[Any],
-    lengths: NDArray[np.int32],
-    pointers: NDArray[np.int64],
-    first_sequences: NDArray[np.int64],
-    starts: NDArray[np.int64],
-) -> None:
-    """That the three tables tell one story."""
-    if (lengths < 0).any():
-        _refuse(path, f"sequence {int(np.argmax(lengths < 0))} has a negative length")
-    wrong = pointers != starts[:-1] * dtype.itemsize
-    if wrong.any():
-        _refuse(path, f"the lengths do not add up to the byte at which sequence {int(np.argmax(wrong))} begins")
-    whole = len(first_sequences) > 0 and first_sequences[0] == 0 and first_sequences[-1] == len(lengths)
-    if not whole or (np.diff(first_sequences) < 0).any():
-        _refuse(path, f"its documents do not cover its {len(lengths)} sequences in order")
-
-
-def _map(path: Path, dtype: np.dtype[Any], tokens: int) -> NDArray[Any]:
+def _map(path: Path, index: Index) -> NDArray[Any]:
     if not path.is_file():
         raise InputError("the index is here and its .bin is missing.", where=str(path), mend="Tokenize again.")
-    size = path.stat().st_size
-    if size != tokens * dtype.itemsize:
-        _refuse(path, f"the index promises {tokens} tokens, {tokens * dtype.itemsize} bytes, and the file has {size}")
-    if tokens == 0:  # an empty file cannot be mapped
-        return np.empty(0, dtype=dtype)
-    return np.memmap(path, mode="r", dtype=dtype).view(np.ndarray)
-
-
-def _refuse(path: Path, what: str) -> NoReturn:
-    raise InputError(
-        f"these token shards cannot be read: {what}.",
-        where=str(path),
-        mend="They are damaged or cut short: tokenize again.",
-    )
+    size, expected = path.stat().st_size, index.tokens * index.dtype.itemsize
+    if size != expected:
+        refuse(path, f"the index promises {index.tokens} tokens, {expected} bytes, and the file has {size}")
+    if index.tokens == 0:  # an empty file cannot be mapped
+        return np.empty(0, dtype=index.dtype)
+    return map_file(path).view(index.dtype)

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import progress
-from megalith.errors import InputError
+from megalith.errors import InputError, RecipeError
 from megalith.recipe import Recipe
 from megalith.tokens.shards import Shards, ShardWriter
-from megalith.tokens.tokenizer import Tokenizer, all_cores, load_tokenizer, train_tokenizer
+from megalith.tokens.tokenizer import BERT_TOKENS, Tokenizer, all_cores, load_tokenizer, train_tokenizer
 
 VERSION = 1
 SPLITS = ("train", "validation")
@@ -32,10 +32,16 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact) -> Artifact:
     """Turn a curated corpus into `tokenizer.json`, `train.bin/.idx` and `validation.bin/.idx` at `path`.
 
     Documents keep the order of the Parquet files; each is followed by `<|endoftext|>`. The facts count tokens
-    (`<|endoftext|>` included), documents and UTF-8 bytes of each split; bytes_per_token is the training split's.
+    (`<|endoftext|>` included), documents and UTF-8 bytes of each split; bytes_per_token is the training split's. A
+    bert's vocabulary holds [PAD], [CLS], [SEP] and [MASK] too; the shards have none of them.
 
-    Raises InputError when a split has no documents or a file cannot be read.
+    Raises InputError when a split has no documents or a file cannot be read, RecipeError when vocab_size cannot hold
+    a bert's tokens.
     """
+    special_tokens = _special_tokens(recipe)
+    settings = {"tokenize": recipe.tokenize.model_dump(mode="json"), "version": VERSION}
+    if special_tokens:  # a gpt's settings, and so its artifact, are those they were before there were berts
+        settings["special_tokens"] = list(special_tokens)
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
         splits = {name: _open_split(corpus.path, name) for name in SPLITS}
@@ -53,11 +59,25 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact) -> Artifact:
     return produce(
         path,
         stage="tokenize",
-        settings={"tokenize": recipe.tokenize.model_dump(mode="json"), "version": VERSION},
+        settings=settings,
         inputs={"corpus": corpus.digest},
         seed=recipe.seed,
         build=build,
     )
+
+
+def _special_tokens(recipe: Recipe) -> Sequence[str]:
+    if recipe.model.family != "bert":
+        return ()
+    smallest = 257 + len(BERT_TOKENS)
+    if recipe.tokenize.vocab_size < smallest:
+        raise RecipeError(
+            f"vocab_size {recipe.tokenize.vocab_size} is too small for a bert: 256 bytes, <|endoftext|> and "
+            f"{', '.join(BERT_TOKENS)} want {smallest}.",
+            where="tokenize.vocab_size",
+            mend=f"Give {smallest} or more, and model.vocab_size the same.",
+        )
+    return BERT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ def _tokenizer(workspace: Workspace, split: _Split, recipe: Recipe) -> Tokenizer
         with progress() as bar:
             task = bar.add_task("Training the tokenizer", total=split.documents)
             sample = _sample(split, recipe.tokenize.training_bytes, recipe.seed, lambda: bar.advance(task))
-            tokenizer = train_tokenizer(sample, recipe.tokenize.vocab_size)
+            tokenizer = train_tokenizer(sample, recipe.tokenize.vocab_size, _special_tokens(recipe))
         with workspace.file(path.name) as temporary:
             tokenizer.save(temporary)
     return load_tokenizer(path)

@@ -1,14 +1,16 @@
 """The byte-level BPE of GPT-2 (Radford et al. 2019, §2.2), trained and run by Hugging Face's `tokenizers`.
 
 Every byte is an entry, so any text can be encoded and comes back unchanged. `<|endoftext|>` is id 0, the bytes follow,
-then the merges in the order in which they were found. A text is always plain text here: one that spells out
-`<|endoftext|>` is encoded letter by letter and can never forge the end of a document.
+then the merges in the order in which they were found. A BERT's four tokens (Devlin et al. 2018, §3) come right after
+`<|endoftext|>` where they are asked for. A text is always plain text here: one that spells out `<|endoftext|>` or
+`[MASK]` is encoded letter by letter and can never forge the end of a document.
 """
 
 import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 # One thread unless `all_cores` says otherwise; saying so keeps a later fork free of warnings and deadlocks.
@@ -24,7 +26,24 @@ from megalith.errors import InputError
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 0
+BERT_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 PIECE_CHARACTERS = 1 << 16
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids of the tokens that no text has and of which a BERT's samples are made."""
+
+    end_of_text: int
+    pad: int
+    cls: int
+    sep: int
+    mask: int
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All of them, in rising order."""
+        return tuple(sorted(astuple(self)))
 
 
 class Tokenizer:
@@ -37,6 +56,9 @@ class Tokenizer:
         """Entries, bytes and `<|endoftext|>` included."""
         self.end_of_text = END_OF_TEXT_ID
         """The id that follows each document."""
+        ids: list[int] = [number for token in BERT_TOKENS if (number := model.token_to_id(token)) is not None]
+        self.special = SpecialTokens(END_OF_TEXT_ID, *ids) if len(ids) == len(BERT_TOKENS) else None
+        """A BERT's special tokens; None where it was trained without them."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, with nothing put before or after.
@@ -84,8 +106,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return Tokenizer(model)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level BPE of at most `vocab_size` entries.
+def train_tokenizer(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = ()) -> Tokenizer:
+    """Train a byte-level BPE of at most `vocab_size` entries, `<|endoftext|>` and `special_tokens` among them.
 
     The same texts give the same tokenizer, to the byte. Merges stop when no pair occurs twice, so a small corpus
     gives fewer entries.
@@ -96,7 +118,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     trainer = BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[END_OF_TEXT, *special_tokens],
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, norm
 
 from megalith.errors import InputError
-from megalith.tokens import IGNORE, Shards, TrainingWindows, ValidationWindows
-from megalith.tokens.loader import permute
+from megalith.tokens import IGNORE, MaskedWindows, Shards, SpecialTokens, TrainingWindows, ValidationWindows
+from megalith.tokens.order import permute
+from megalith.tokens.stream import JoinedStream
 
 
 def stream(tokens: int) -> np.ndarray:
@@ -172,21 +173,49 @@ def test_validation_windows_past_the_end_are_none() -> None:
     assert inputs.shape == targets.shape == (0, 8)
 
 
-def test_the_first_batch_of_four_gigabytes_comes_at_once_and_builds_no_index(tmp_path: Path) -> None:
-    documents, length = 4, 500_000_000
+@pytest.fixture
+def trillion(tmp_path: Path) -> Shards:
+    """A trillion tokens in 100 pairs that take no room on disk: the .bin are sparse, and the .idx is one file."""
+    documents, length, pairs = 20_000, 500_000, 100
     index = b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 8, documents, documents + 1)
-    index += struct.pack("<4i", *[length] * 4) + struct.pack("<4q", *(2 * length * n for n in range(4)))
-    (tmp_path / "huge.idx").write_bytes(index + struct.pack("<5q", *range(5)))
-    with (tmp_path / "huge.bin").open("wb") as file:
-        file.truncate(2 * documents * length)
+    index += np.full(documents, length, "<i4").tobytes() + (np.arange(documents) * 2 * length).astype("<i8").tobytes()
+    (tmp_path / "index").write_bytes(index + np.arange(documents + 1).astype("<i8").tobytes())
+    prefixes = [tmp_path / f"part-{number}" for number in range(pairs)]
+    for prefix in prefixes:
+        prefix.with_suffix(".idx").symlink_to(tmp_path / "index")
+        with prefix.with_suffix(".bin").open("wb") as file:
+            file.truncate(2 * documents * length)
     used_before = time.process_time()
     tracemalloc.start()
-    windows = TrainingWindows(Shards(tmp_path / "huge").stream, 64, seed=1)
-    inputs, _ = windows.batch(windows.per_epoch * 3 - 32, 64)
+    shards = Shards(*prefixes)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert inputs.shape == (64, 64)
-    assert windows.per_epoch == 31_250_000
-    assert peak_bytes < 2_000_000  # an index of the windows would have 250 MB
-    assert time.process_time() - used_before < 2.0  # 0.02 s to 0.3 s here, of which the most is page faults
-    assert (tmp_path / "huge.bin").stat().st_blocks * 512 < 1_000_000
+    assert peak_bytes < 3_000_000  # 100 open pairs, and the ends of one index at a time
+    assert time.process_time() - used_before < 1.0  # about 0.1 s
+    return shards
+
+
+def test_a_trillion_tokens_open_at_once_and_their_first_batch_builds_no_index(trillion: Shards) -> None:
+    assert (trillion.tokens, trillion.documents) == (10**12, 2_000_000)
+    special = SpecialTokens(end_of_text=0, pad=1, cls=2, sep=3, mask=4)
+    causal = TrainingWindows(trillion.stream, 64, seed=1)
+    masked = MaskedWindows(trillion, 64, 1, 100, special)
+    used_before = time.process_time()
+    tracemalloc.start()
+    inputs, _ = causal.batch(causal.per_epoch * 3 - 32, 64)
+    tokens = masked.batch(masked.per_epoch * 3 - 32, 64)["tokens"]
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert inputs.shape == tokens.shape == (64, 64)
+    assert causal.per_epoch == 15_625_000_000
+    assert peak_bytes < 2_000_000  # an index of the windows would have 125 GB
+    assert time.process_time() - used_before < 1.0  # about 0.02 s
+
+
+def test_a_stream_of_several_files_gives_the_samples_of_one() -> None:
+    joined = JoinedStream([stream(1000)[:10], stream(1000)[10:11], stream(1000)[11:]])
+    for length in (16, 300, 1500):
+        one, several = (TrainingWindows(whole, length, seed=1).batch(0, 90) for whole in (stream(1000), joined))
+        assert np.array_equal(one, several)
+        read, whole = (list(ValidationWindows(each, length).batches(7)) for each in (joined, stream(1000)))
+        assert all(np.array_equal(batch, other) for batch, other in zip(read, whole, strict=True))

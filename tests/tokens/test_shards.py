@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from megalith.errors import InputError
 from megalith.tokens import Shards, write_shards
+from megalith.tokens.stream import JoinedStream, read_ring
 
 DOCUMENTS = [[5, 6, 7, 0], [0], [65535, 1, 0], [2] * 10 + [0]]
 
@@ -59,6 +60,7 @@ def test_a_document_of_several_sequences_is_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "split.bin").write_bytes(struct.pack("<5H", 1, 2, 3, 4, 5))
     shards = Shards(tmp_path / "split")
     assert [shards.document(number).tolist() for number in range(shards.documents)] == [[1, 2, 3], [4, 5]]
+    assert [shards.find(place) for place in range(5)] == [(0, 3)] * 3 + [(3, 5)] * 2
 
 
 def test_a_document_number_out_of_range_is_an_index_error(tmp_path: Path) -> None:
@@ -131,3 +133,94 @@ def test_no_documents_make_empty_shards(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "train", [], 65536)
     assert (shards.documents, shards.tokens) == (0, 0)
     assert shards.stream.dtype == np.uint16
+
+
+some_documents = st.lists(st.lists(st.integers(0, 60_000), max_size=6), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sets=st.lists(some_documents, min_size=1, max_size=4))
+def test_several_pairs_read_as_the_one_that_holds_all_their_documents(
+    tmp_path_factory: pytest.TempPathFactory, sets: list[list[list[int]]]
+) -> None:
+    directory = tmp_path_factory.mktemp("pairs")
+    prefixes = [directory / f"part.{number}" for number in range(len(sets))]
+    for number, (prefix, documents) in enumerate(zip(prefixes, sets, strict=True)):
+        write_shards(prefix, documents, 65536 if number % 2 else 2**31)  # of either type of id
+    shards, everything = Shards(*prefixes), list(chain(*sets))
+    assert (shards.documents, shards.tokens) == (len(everything), sum(map(len, everything)))
+    assert [shards.document(number).tolist() for number in range(shards.documents)] == everything
+    assert shards.stream[:].tolist() == list(chain(*everything))
+    bounds = [0, *accumulate(map(len, everything))]
+    holders = [(first, end) for first, end in pairwise(bounds) for _ in range(first, end)]
+    assert [shards.find(place) for place in range(shards.tokens)] == holders
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 5), max_size=5),
+    start=st.integers(-30, 30) | st.none(),
+    stop=st.integers(-30, 30) | st.none(),
+)
+def test_a_slice_of_a_joined_stream_is_the_slice_of_the_whole(
+    lengths: list[int], start: int | None, stop: int | None
+) -> None:
+    whole = np.arange(sum(lengths))
+    stream = JoinedStream(np.split(whole, np.cumsum(lengths)[:-1]) if lengths else [])
+    assert len(stream) == len(whole)
+    assert stream[start:stop].tolist() == whole[start:stop].tolist()
+    if len(whole) and start is not None and stop is not None and stop > 0:
+        around = read_ring(stream, start, stop)
+        assert around.tolist() == [(start + place) % len(whole) for place in range(stop)]
+    with pytest.raises(ValueError, match="steps of 2"):
+        stream[::2]
+
+
+def test_a_slice_within_one_part_copies_nothing() -> None:
+    parts = [np.arange(10), np.arange(10, 20)]
+    assert np.shares_memory(JoinedStream(parts)[12:17], parts[1])
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """20,000 documents of 5 tokens: more than opening reads."""
+    write_shards(tmp_path / "large", [[1, 2, 3, 4, 0]] * 20_000, 65536)
+    return tmp_path / "large.idx"
+
+
+LENGTHS, POINTERS, DOCUMENTS_TABLE = 34, 34 + 4 * 20_000, 34 + 12 * 20_000
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (_patch(LENGTHS + 4 * 10_000, struct.pack("<i", 4)), "lengths of document 10000 do not add up"),
+        (_patch(POINTERS + 8 * 10_000, struct.pack("<q", 100_002)), "lengths of document 10000 do not add up"),
+        (_patch(POINTERS + 8 * 10_000, struct.pack("<q", 100_001)), "document 10000 begins at no token"),
+        (_patch(POINTERS + 8 * 10_000, struct.pack("<q", -10)), "document 10000 begins at no token"),
+        (_patch(POINTERS + 8 * 10_000, struct.pack("<q", 2**60)), "document 10000 begins at no token"),
+        (_patch(DOCUMENTS_TABLE + 8 * 10_000, struct.pack("<q", 2**60)), "document 10000 begins at no token"),
+        (_patch(DOCUMENTS_TABLE + 8 * 10_000, struct.pack("<q", -1)), "document 10000 begins at no token"),
+        (_patch(DOCUMENTS_TABLE + 8 * 10_001, struct.pack("<q", 0)), "lengths of document 10000 do not add up"),
+    ],
+)
+def test_damage_in_the_middle_of_a_large_index_is_refused_where_it_is_read(
+    large: Path, damage: Callable[[bytes], bytes], complaint: str
+) -> None:
+    large.write_bytes(damage(large.read_bytes()))
+    shards = Shards(large.with_suffix(""))
+    assert shards.document(9_000).tolist() == [1, 2, 3, 4, 0]
+    with pytest.raises(InputError) as caught:
+        shards.document(10_000)
+    assert complaint in caught.value.what
+    assert caught.value.where == str(large)
+
+
+@pytest.mark.parametrize("sequence", [2, 4000, 17_000, 19_999])
+def test_damage_at_either_end_of_a_large_index_is_refused_at_once(large: Path, sequence: int) -> None:
+    for table, size in ((POINTERS, "<q"), (LENGTHS, "<i"), (DOCUMENTS_TABLE, "<q")):
+        whole = large.read_bytes()
+        large.write_bytes(_patch(table + struct.calcsize(size) * sequence, struct.pack(size, 0))(whole))
+        with pytest.raises(InputError):
+            Shards(large.with_suffix(""))
+        large.write_bytes(whole)

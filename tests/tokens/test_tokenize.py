@@ -7,10 +7,11 @@ import sys
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from megalith.artifacts import Artifact, verify
-from megalith.errors import InputError
+from megalith.errors import InputError, RecipeError
 from megalith.recipe import Recipe
 from megalith.tokens import Shards, Tokenizer, load_tokenizer, tokenize
 from megalith.tokens import tokenize as stage_function
@@ -165,6 +166,36 @@ def test_a_damaged_parquet_file_is_refused_by_name(recipe: Recipe, corpus: Artif
     with pytest.raises(InputError, match="cannot be read as Parquet") as caught:
         tokenize(recipe, tmp_path / "tokens", corpus)
     assert caught.value.where == str(damaged)
+
+
+def bert(recipe: Recipe) -> Recipe:
+    whole = recipe.model_dump()
+    return Recipe.model_validate({**whole, "model": {**whole["model"], "family": "bert"}})
+
+
+def test_a_bert_gets_its_special_tokens_and_a_gpt_does_not(recipe: Recipe, corpus: Artifact, tmp_path: Path) -> None:
+    made = {
+        family.model.family: tokenize(family, tmp_path / family.model.family, corpus)
+        for family in (recipe, bert(recipe))
+    }
+    special = load_tokenizer(made["bert"].path).special
+    assert load_tokenizer(made["gpt"].path).special is None
+    assert special is not None
+    assert special.ids == (0, 1, 2, 3, 4)
+    assert made["bert"].facts["vocab_size"] == made["gpt"].facts["vocab_size"] == VOCAB_SIZE
+    assert made["bert"].manifest.key != made["gpt"].manifest.key
+    stream = Shards(made["bert"].path / "train").stream
+    assert not np.isin(stream[:], special.ids[1:]).any()
+
+
+def test_a_vocabulary_that_cannot_hold_a_berts_tokens_is_refused(
+    recipe: Recipe, corpus: Artifact, tmp_path: Path
+) -> None:
+    whole = bert(recipe).model_dump()
+    whole["tokenize"]["vocab_size"] = whole["model"]["vocab_size"] = 260
+    with pytest.raises(RecipeError, match="want 261") as caught:
+        tokenize(Recipe.model_validate(whole), tmp_path / "tokens", corpus)
+    assert caught.value.where == "tokenize.vocab_size"
 
 
 def _vocabulary(artifact: Artifact) -> dict[str, int]:

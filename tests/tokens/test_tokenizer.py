@@ -10,11 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megalith.errors import InputError
-from megalith.tokens import END_OF_TEXT, Tokenizer, load_tokenizer, train_tokenizer
+from megalith.tokens import BERT_TOKENS, END_OF_TEXT, SpecialTokens, Tokenizer, load_tokenizer, train_tokenizer
 from megalith.tokens.tokenizer import split_long, utf8_bytes
 from tests.tokens.conftest import PROSE, VOCAB_SIZE
 
@@ -161,3 +162,28 @@ def test_a_missing_a_damaged_and_a_foreign_tokenizer_are_refused(tmp_path: Path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}')
     with pytest.raises(InputError, match="id 0 of this tokenizer is not"):
         load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_a_berts_tokens_come_after_end_of_text_within_the_vocabulary_and_are_found_again(tmp_path: Path) -> None:
+    trained = train_tokenizer(PROSE * 3, 300, BERT_TOKENS)
+    trained.save(tmp_path / "tokenizer.json")
+    for either in (trained, load_tokenizer(tmp_path)):
+        assert either.vocab_size == 300
+        assert either.special == SpecialTokens(end_of_text=0, pad=1, cls=2, sep=3, mask=4)
+        assert either.special.ids == (0, 1, 2, 3, 4)
+        for text in ("[MASK]", "a[SEP]b [CLS]", *PROSE):
+            ids = either.encode(text)
+            assert either.decode(ids) == text
+            assert min(ids) > 4  # a text that spells out [MASK] is plain text
+
+
+def test_other_libraries_find_a_berts_tokens_in_the_file(tmp_path: Path) -> None:
+    train_tokenizer(PROSE, 300, BERT_TOKENS).save(tmp_path / "tokenizer.json")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert [theirs.token_to_id(token) for token in (END_OF_TEXT, *BERT_TOKENS)] == [0, 1, 2, 3, 4]
+    assert theirs.encode("a[MASK]").ids[-1] == 4
+    assert theirs.decode([2, *theirs.encode("ropes").ids, 3]) == "ropes"
+
+
+def test_a_gpts_tokenizer_has_no_token_of_a_bert(tokenizer: Tokenizer) -> None:
+    assert tokenizer.special is None
