@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from megalith.arithmetic import flops_per_token, parameters, state_bytes, step_flops
-from megalith.model import GPT
+from megalith.model import GPT, MODELS
 from megalith.recipe import ModelConfig
 
 SHAPES = {
@@ -20,6 +20,10 @@ SHAPES = {
     "llama": {"positions": "rotary", "norm": "rmsnorm", "activation": "swiglu", "bias": False, "num_kv_heads": 2,
               "ffn_hidden_size": 88, "tie_embeddings": False},
     "grouped-with-bias": {"num_kv_heads": 1, "activation": "swiglu"},
+    "post-norm": {"layer_norm": "post"},
+    "bert": {"family": "bert"},
+    "post-norm-bert": {"family": "bert", "layer_norm": "post"},
+    "bert-no-bias-untied": {"family": "bert", "bias": False, "tie_embeddings": False},
 }  # fmt: skip
 
 
@@ -31,7 +35,8 @@ def small(**options: object) -> ModelConfig:
 @pytest.mark.parametrize("options", SHAPES.values(), ids=SHAPES)
 def test_parameters_are_those_of_the_built_model(options: dict[str, object]) -> None:
     config = small(**options)
-    assert parameters(config).total == sum(parameter.numel() for parameter in GPT(config).parameters())
+    built = MODELS[config.family](config)
+    assert parameters(config).total == sum(parameter.numel() for parameter in built.parameters())
 
 
 def test_the_parts_are_where_their_names_say() -> None:
@@ -75,10 +80,13 @@ def test_forward_flops_are_what_torch_counts(options: dict[str, object]) -> None
     """torch counts the products that it runs; grouped heads are repeated before attention, as here."""
     config = small(**options)
     tokens = torch.zeros(2, config.sequence_length, dtype=torch.long)
+    bert = {"segments": tokens, "lengths": torch.full((2,), config.sequence_length)} if config.family == "bert" else {}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        GPT(config)(tokens)
+        MODELS[config.family](config)(tokens, **bert)
     attention = 4 * config.sequence_length * config.hidden * config.layers * tokens.numel()
     counted = counter.get_total_flops()
+    if bert:
+        counted -= len(tokens) * 2 * (config.hidden**2 + 2 * config.hidden)  # the pooler's and the sentence order's
     if not any("attention" in str(name) for name in counter.get_flop_counts()["Global"]):
         counted += attention  # this torch has no formula for the CPU's fused attention
     assert flops_per_token(config) * tokens.numel() / 3 == counted

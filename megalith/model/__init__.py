@@ -1,6 +1,13 @@
-"""The model: plain PyTorch, with no word of parallelism."""
+"""The models: plain PyTorch, with no word of parallelism."""
 
+from collections.abc import Mapping
+
+from megalith.model.bert import BERT
 from megalith.model.gpt import GPT
 from megalith.model.initialise import initialise
+from megalith.model.transformer import Transformer, refuse_what_is_only_planned
 
-__all__ = ["GPT", "initialise"]
+MODELS: Mapping[str, type[Transformer]] = {"gpt": GPT, "bert": BERT}
+"""By `model.family`."""
+
+__all__ = ["BERT", "GPT", "MODELS", "Transformer", "initialise", "refuse_what_is_only_planned"]

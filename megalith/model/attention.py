@@ -1,4 +1,4 @@
-"""Causal self-attention, with as many heads of keys and values as of queries or fewer, and rotary positions.
+"""Self-attention, with as many heads of keys and values as of queries or fewer, and rotary positions.
 
 Grouped-query attention is 2305.13245, rotary positions 2104.09864 in Llama's layout: the first half of a head's
 dimensions is rotated against the second half.
@@ -10,46 +10,63 @@ from torch.nn import functional as F
 
 from megalith.recipe import ModelConfig
 
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines, (T, D / 2) each."""
-
 
 class Attention(nn.Module):
-    """Each token looks at itself and at the tokens before it."""
+    """Each token looks at itself and at the tokens before it; in a bert, at all that are no padding."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.dropout = config.dropout
+        self.rotary_base = config.rotary_base if config.positions == "rotary" else None
         kv_width = config.kv_heads * config.head_dim
         self.query = nn.Linear(config.hidden, config.hidden, bias=config.bias)
         self.key = nn.Linear(config.hidden, kv_width, bias=config.bias)
         self.value = nn.Linear(config.hidden, kv_width, bias=config.bias)
+        self.core = CoreAttention(config)
         self.output = nn.Linear(config.hidden, config.hidden, bias=config.bias)
 
-    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
-        """(B, T, E) to (B, T, E); `rotation` is given where positions are rotary."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at."""
         q, k, v = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )  # (B, H, T, D), and (B, H_kv, T, D) twice
-        if rotation is not None:
+        if self.rotary_base is not None:
+            rotation = rotary(q.shape[2], self.head_dim, self.rotary_base, like=q)
             q, k = rotate(q, rotation), rotate(k, rotation)
-        if q.shape[1] != k.shape[1]:
-            group = q.shape[1] // k.shape[1]
-            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)  # (B, H, T, D)
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # (B, H, T, D)
+        y = self.core(q, k, v, mask)  # (B, H, T, D)
         mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
         return mixed
 
 
+class CoreAttention(nn.Module):
+    """softmax(q·kᵀ / √D)·v: what selective recomputation computes again (2205.05198 §5)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.causal = config.family == "gpt"
+        self.dropout = config.dropout
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q (B, H, T, D), k and v (B, H_kv, T, D) to (B, H, T, D)."""
+        if q.shape[1] != k.shape[1]:
+            group = q.shape[1] // k.shape[1]
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal)
+
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines, (T, D / 2) each."""
+
+
 def rotary(length: int, head_dim: int, base: float, like: Tensor) -> Rotation:
-    """Cosine and sine of position × base^(−2i / D), i = 0 … D/2 − 1; device and type are those of `like`."""
+    """Cosine and sine of position × base^(−2i / D), i = 0 … D/2 − 1, in fp32 or `like`'s wider type."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
     places = torch.arange(length, dtype=torch.float64, device=like.device)
     rates = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=like.device) / head_dim)
     angles = torch.outer(places, rates)  # (T, D / 2)
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:

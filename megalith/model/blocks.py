@@ -1,13 +1,13 @@
-"""One transformer layer: norm, attention, norm, MLP, each pair added to the residual stream.
+"""One transformer layer: attention and MLP, each added to the residual stream, with a norm each.
 
-The norm comes before attention and MLP, so the residual stream itself is never normalised (Megatron-LM §5.3, Figure
-7b; GPT-2).
+Before attention and MLP (`layer_norm: pre`; GPT-2, and Megatron-LM's Figure 7b), so that the residual stream itself is
+never normalised and large BERTs train; or after the addition (`post`; the original BERT, Figure 7a).
 """
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megalith.model.attention import Attention, Rotation
+from megalith.model.attention import Attention
 from megalith.recipe import ModelConfig
 
 NORM_EPSILON = 1e-5  # GPT-2's and Llama 2's
@@ -23,12 +23,17 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(config)
         self.mlp: nn.Module = SwiGLU(config) if config.activation == "swiglu" else MLP(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.norm_first = config.layer_norm == "pre"
 
-    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
-        """(B, T, E) to (B, T, E)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation))
-        y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
-        return y
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, E) to (B, T, E); for `mask` see `Attention`."""
+        if self.norm_first:
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask))
+            y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+            return y
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask=mask)))
+        normed: Tensor = self.mlp_norm(x + self.dropout(self.mlp(x)))
+        return normed
 
 
 class MLP(nn.Module):

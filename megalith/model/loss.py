@@ -1,11 +1,11 @@
 """Cross entropy from features, a few hundred tokens at a time: the logits of a whole batch are never held.
 
-The gradient is found along with the loss, so nothing but the two gradients waits for the backward pass. Losses and
-the weight's gradient are summed in fp32 and above whatever the type of the products. (torch 2.13's own
+The gradient is found along with the loss, so nothing but the two gradients waits for the backward pass. Products are in
+the features' type; losses and the weight's gradient are summed in fp32 and above. (torch 2.13's own
 `linear_cross_entropy` sums bf16 losses in bf16, or else multiplies in fp32.)
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,53 +14,76 @@ IGNORE = -100
 ROWS = 256  # tokens at a time: their logits stay in a CPU's caches; more gains nothing
 
 
-def linear_cross_entropy(features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Σ −log softmax(features · weightᵀ)[target], in nats, as float64; targets of −100 do not count.
+class CrossEntropy(Protocol):
+    """What `linear_cross_entropy` is."""
 
-    features (N, E), weight (V, E), targets (N). Under autocast the products are of its type.
+    def __call__(
+        self, features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
+    ) -> Tensor:
+        """The sum of the token losses."""
+
+
+def linear_cross_entropy(
+    features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
+) -> Tensor:
+    """Σ −log softmax(features · weightᵀ + bias)[target], in nats, one float64 number; targets of −100 do not count.
+
+    features (…, E), weight (V, E) and bias (V) of which the first `vocab_size` rows are tokens, targets (…).
     """
-    device = features.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
     total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-        features, weight, targets, dtype, torch.is_grad_enabled()
+        features.flatten(0, -2),
+        weight[:vocab_size],
+        bias if bias is None else bias[:vocab_size],
+        targets.flatten(),
+        torch.is_grad_enabled(),
     )
     return total
+
+
+def biased_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (R, E) · weightᵀ (E, V) + bias (V): (R, V)."""
+    return torch.mm(x, weight.T) if bias is None else torch.addmm(bias.to(x.dtype), x, weight.T)
+
+
+def wide_zeros_like(bias: Tensor | None) -> Tensor | None:
+    """Where the gradient of a bias is summed: in fp32 and above, as the weight's."""
+    return None if bias is None else torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))
+
+
+def scaled(gradient: Tensor | None, scale: Tensor) -> Tensor | None:
+    """A gradient that was found in the forward pass, times the outer one."""
+    return None if gradient is None else gradient * scale.to(gradient.dtype)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, with_gradients: bool
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, with_gradients: bool
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=features.device)
         feature_gradient = torch.empty_like(features) if with_gradients else None
         weight_gradient = torch.zeros_like(weight) if with_gradients else None
-        narrow_weight = weight.to(dtype)
+        bias_gradient = wide_zeros_like(bias) if with_gradients else None
+        narrow_weight = weight.to(features.dtype)
         for first in range(0, len(features), ROWS):
             rows = slice(first, first + ROWS)
-            x = features[rows].to(dtype)  # (R, E)
+            x = features[rows]  # (R, E)
             counts = targets[rows] != IGNORE  # (R)
             chosen = targets[rows].clamp_min(0).unsqueeze(1)  # (R, 1)
-            logits = torch.mm(x, narrow_weight.T)  # (R, V)
-            log_p = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(dtype, torch.float32))
+            logits = biased_product(x, narrow_weight, bias)  # (R, V)
+            log_p = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(x.dtype, torch.float32))
             total -= log_p.gather(1, chosen).squeeze(1).mul(counts).sum(dtype=torch.float64)
             if feature_gradient is not None and weight_gradient is not None:
                 p = log_p.exp_()
                 p.scatter_add_(1, chosen, p.new_full((1, 1), -1.0).expand_as(chosen))
-                logit_gradient = p.mul_(counts.unsqueeze(1)).to(dtype)  # (R, V): softmax − one-hot
+                logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V): softmax − one-hot
                 feature_gradient[rows] = torch.mm(logit_gradient, narrow_weight)
                 weight_gradient += torch.mm(logit_gradient.T, x)
-        ctx.save_for_backward(feature_gradient, weight_gradient)
+                if bias_gradient is not None:
+                    bias_gradient += logit_gradient.sum(0, dtype=bias_gradient.dtype)
+        ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        feature_gradient, weight_gradient = ctx.saved_tensors
-        scale = outer[0]
-        return (
-            feature_gradient * scale.to(feature_gradient.dtype),
-            weight_gradient * scale.to(weight_gradient.dtype),
-            None,
-            None,
-            None,
-        )
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), None, None)

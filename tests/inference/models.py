@@ -33,7 +33,7 @@ def write_model(directory: Path, *, sequence_length: int = 32, seed: int = 1) ->
         init_std=0.3,
     )
     model = GPT(config)
-    initialise(model, seed)
+    initialise(model, config, seed)
     directory.mkdir(parents=True)
     save_file({name: weight.detach() for name, weight in model.named_parameters()}, directory / "model.safetensors")
     (directory / "config.json").write_text(json.dumps(config.model_dump(mode="json")))

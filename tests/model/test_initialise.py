@@ -1,11 +1,15 @@
 """The weights that a model starts from."""
 
 import math
+import sys
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from megalith.model import GPT, initialise
+from megalith.model import BERT, GPT, initialise
+from megalith.model.initialise import initial_value
 from megalith.recipe import ModelConfig
 
 CONFIG = ModelConfig(num_layers=8, hidden_size=64, num_heads=2, vocab_size=512, sequence_length=16)
@@ -13,7 +17,7 @@ CONFIG = ModelConfig(num_layers=8, hidden_size=64, num_heads=2, vocab_size=512, 
 
 def fresh(config: ModelConfig = CONFIG, seed: int = 5) -> dict[str, torch.Tensor]:
     model = GPT(config)
-    initialise(model, seed)
+    initialise(model, config, seed)
     return dict(model.state_dict())
 
 
@@ -50,5 +54,41 @@ def test_norms_are_one_and_biases_zero() -> None:
 
 def test_fp64_models_start_from_the_same_weights() -> None:
     model = GPT(CONFIG).double()
-    initialise(model, 5)
-    assert all(torch.equal(value.float(), fresh()[name]) for name, value in model.state_dict().items())
+    initialise(model, CONFIG, 5)
+    weights = fresh()
+    assert all(torch.equal(value.float(), weights[name]) for name, value in model.state_dict().items())
+
+
+def test_a_bert_s_heads_and_token_types_are_drawn_like_the_rest() -> None:
+    config = ModelConfig(**{**CONFIG.model_dump(), "family": "bert", "layer_norm": "post"})
+    model = BERT(config)
+    initialise(model, config, 5)
+    weights = dict(model.state_dict())
+    assert all(torch.all(value == 1) for name, value in weights.items() if name.endswith("norm.weight"))
+    assert all(torch.all(value == 0) for name, value in weights.items() if name.endswith("bias"))
+    for name in ("heads.dense.weight", "heads.pooler.weight", "heads.sentence_order.weight", "token_embedding.weight"):
+        error = 5 / math.sqrt(2 * weights[name].numel())
+        assert float(weights[name].std()) == pytest.approx(math.sqrt(1 / (3 * 64)), rel=error), name
+    assert torch.equal(weights["layers.0.mlp.up.weight"], fresh()["layers.0.mlp.up.weight"])
+
+
+@st.composite
+def cuts(draw: st.DrawFn, size: int) -> slice:
+    first = draw(st.integers(0, size))
+    return slice(first, draw(st.integers(first, size)))
+
+
+BLOCK_ROWS, ROWS, COLUMNS = 3, 11, 5
+
+
+@settings(deadline=None)
+@given(cuts(ROWS), cuts(COLUMNS))
+def test_any_part_of_a_matrix_is_drawn_as_in_the_whole(rows: slice, columns: slice) -> None:
+    """A rank that holds some rows draws the blocks that they lie in alone."""
+    shape = torch.Size([ROWS, COLUMNS])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[initial_value.__module__], "_BLOCK", BLOCK_ROWS * COLUMNS)
+        whole = initial_value(CONFIG, "a.weight", shape, (slice(0, ROWS), slice(0, COLUMNS)), seed=3)
+        part = initial_value(CONFIG, "a.weight", shape, (rows, columns), seed=3)
+    assert torch.equal(part, whole[rows, columns])
+    assert len(torch.unique(whole)) == ROWS * COLUMNS  # no block repeats another

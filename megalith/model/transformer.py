@@ -1,0 +1,76 @@
+"""What every model here is made of: token (and position) embeddings, then layers; heads stand in `gpt` and `bert`.
+
+A model may be given whole, or be left with a run of its layers: a part that does not begin the model takes the
+activations of the part before it, and one that does not end it gives its own. Layers keep their numbers in the whole.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from megalith.errors import UnsupportedError
+from megalith.model.blocks import Block, make_norm
+from megalith.model.loss import CrossEntropy, linear_cross_entropy
+from megalith.recipe import ModelConfig
+
+
+class Transformer(nn.Module):
+    """Shapes: B batch, T tokens, E hidden, V padded vocabulary."""
+
+    begins = True
+    """Whether this part embeds the tokens."""
+    ends = True
+    """Whether this part has the heads and the loss."""
+    losses: tuple[str, ...] = ("loss",)
+    """The kinds of loss that the heads sum, in the order in which they give them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build the model; `initialise` gives it its weights. Raises UnsupportedError for what can only be planned."""
+        refuse_what_is_only_planned(config)
+        super().__init__()
+        self.config = config
+        self.activation_dtype = torch.get_default_dtype()
+        """Type of the residual stream; embeddings keep their own."""
+        self.cross_entropy: CrossEntropy = linear_cross_entropy
+        self.token_embedding = nn.Embedding(config.padded_vocab_size, config.hidden)
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.sequence_length, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleDict({str(number): Block(config) for number in range(config.layers)})
+        if config.layer_norm == "pre":
+            self.final_norm = make_norm(config)
+        if not config.tie_embeddings:
+            self.output = nn.Linear(config.hidden, config.padded_vocab_size, bias=False)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output projection (V, E): the token embedding's own weights where they are tied."""
+        return self.token_embedding.weight if self.config.tie_embeddings else self.output.weight
+
+    @property
+    def blocks(self) -> dict[int, Block]:
+        """The layers that this part has, by their number in the whole model."""
+        return {int(number): block for number, block in self.layers.items() if isinstance(block, Block)}
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, T) to the residual stream (B, T, E), before dropout."""
+        x: Tensor = self.token_embedding(tokens)
+        if self.config.positions == "learned":
+            places = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)  # (1, T)
+            x = x + self.position_embedding(places)
+        return x
+
+    def run_layers(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The residual stream through this part's layers, (B, T, E) to (B, T, E)."""
+        for layer in self.layers.values():
+            x = layer(x, mask=mask)
+        return x
+
+
+def refuse_what_is_only_planned(config: ModelConfig) -> None:
+    """Raise UnsupportedError for a shape that the planner knows and no model is built for."""
+    if config.positions == "relative":
+        raise UnsupportedError(
+            "relative positions can be planned, not yet trained.",
+            where="model.positions",
+            mend="Give model.positions: learned or rotary.",
+        )

@@ -1,0 +1,43 @@
+"""The loss of features against torch's cross entropy over whole logits, over more tokens than are taken at a time."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megalith.model.loss import ROWS, linear_cross_entropy
+
+TOKENS, HIDDEN, VOCAB, PADDED = 2 * ROWS + 5, 6, 13, 16
+
+
+def some_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features, weight, bias and targets, a third of which do not count."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(TOKENS, HIDDEN), (PADDED, HIDDEN), (PADDED,)]
+    features, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    targets = torch.randint(VOCAB, (TOKENS,), generator=generator)
+    targets[::3] = -100
+    return (*(each.requires_grad_() for each in (features, weight, bias)), targets)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_loss_and_gradients_are_those_of_torch_over_whole_logits(with_bias: bool) -> None:
+    features, weight, bias, targets = some_inputs()
+    inputs = [features, weight, bias] if with_bias else [features, weight]
+    loss = linear_cross_entropy(features, weight, targets, VOCAB, *inputs[2:])
+    found = torch.autograd.grad(loss / 7, inputs)
+    logits = F.linear(features, weight[:VOCAB], bias[:VOCAB] if with_bias else None)
+    expected = F.cross_entropy(logits, targets, reduction="sum")
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    for own, other in zip(found, torch.autograd.grad(expected / 7, inputs), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-11, atol=1e-13)
+
+
+def test_a_bf16_bias_s_gradient_is_summed_in_fp32() -> None:
+    blocks, entries = 300, 16
+    weight, bias = torch.zeros(entries, 2, dtype=torch.bfloat16), torch.zeros(entries, dtype=torch.bfloat16)
+    features, targets = torch.zeros(blocks * ROWS, 2, dtype=torch.bfloat16), torch.zeros(blocks * ROWS).long()
+    linear_cross_entropy(features, weight, targets, entries, bias.requires_grad_()).backward()
+    # every softmax is 1/16; in bf16, 4096 + 256/16 is 4096 again
+    assert bias.grad is not None
+    assert bias.grad[5] == blocks * ROWS / entries == 4800
