@@ -1,84 +1,150 @@
-"""Data parallelism: every rank has the whole model and its share of the batch; the gradients are summed.
+"""Gradients of a step: added up in fp32 over the micro-batches, and once a step over the ranks.
 
-All gradients lie end to end in one tensor, which is all-reduced once a step, after the last micro-batch. It is a sum
-and no mean: the loss is already divided by the tokens of the whole batch. torch's DistributedDataParallel orders its
-buckets anew after the first step, so that with three ranks or more a resumed run adds in another order than the run
-that it resumes; one tensor in one order keeps the bits. What DDP would overlap with the backward pass does not pay
-where the ranks are cores of one machine.
+It is a sum and no mean: each loss is already divided by what the whole batch counts. Without ZeRO all gradients lie end
+to end in one tensor, which is all-reduced after the last micro-batch. (torch's DistributedDataParallel orders its
+buckets anew after the first step, so that a resumed run adds in another order than the run that it resumes; one tensor
+in one order keeps the bits. What DDP would overlap with the backward pass does not pay where the ranks are cores of
+one machine.) With ZeRO it is FSDP2 that shards weights, gradients and optimizer state.
 """
 
 import math
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from megalith.model import Transformer
+from megalith.parallel.masters import Master, local
+from megalith.parallel.ranks import Ranks
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that train together."""
-
-    rank: int = 0
-    count: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the one that writes and shows."""
-        return self.rank == 0
-
-    def sum(self, *values: float) -> list[float]:
-        """Each value added over all ranks, in fp64."""
-        if self.count == 1:
-            return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor)
-        return [float(value) for value in tensor]
-
-
-def join(store: Path | None = None) -> Ranks:
-    """Meet the other processes that were started beside this one: in the file `store`, or as torchrun says.
-
-    RANK and WORLD_SIZE in the environment say which this one is.
-    """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1 and not dist.is_initialized():
-        if store is None:
-            dist.init_process_group("gloo")
-        else:
-            rank = int(os.environ["RANK"])
-            dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)
-    return Ranks(int(os.environ.get("RANK", "0")), count)
-
-
-class Gradients:
-    """The gradients of all parameters in one tensor; each parameter's `.grad` is a view of it."""
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        owners = list(parameters)
-        self.flat = torch.zeros(sum(owner.numel() for owner in owners), dtype=owners[0].dtype)
-        places = torch.split(self.flat, [owner.numel() for owner in owners])
-        for owner, place in zip(owners, places, strict=True):
-            owner.grad = place.view_as(owner)
+class Gradients(Protocol):
+    """What a step does with the gradients of all masters."""
 
     def zero(self) -> None:
         """Begin a step."""
+
+    def before_micro_batch(self, *, last: bool) -> None:
+        """Begin a forward pass; `last` when its backward pass is the step's last."""
+
+    def reduce(self) -> None:
+        """Add up over the ranks; every master's `.value.grad` is whole after this."""
+
+    def scale(self, factor: float) -> None:
+        """Multiply all of them."""
+
+
+class FlatGradients:
+    """Without ZeRO: one tensor, of which each master's gradient is a view."""
+
+    def __init__(self, masters: Sequence[Master], ranks: Ranks) -> None:
+        self._masters, self._ranks = masters, ranks
+        first = masters[0].value
+        self.flat = torch.zeros(sum(m.value.numel() for m in masters), dtype=first.dtype, device=first.device)
+        places = torch.split(self.flat, [m.value.numel() for m in masters])
+        self._partial: dict[str, Tensor] = {}
+        for master, place in zip(masters, places, strict=True):
+            master.value.grad = place.view_as(master.value)
+            master.parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                self._take(master.name, master.value.grad)
+            )
+
+    def zero(self) -> None:
         self.flat.zero_()
 
-    def sum_over(self, ranks: Ranks) -> None:
-        """Add up the gradients of all ranks."""
-        if ranks.count > 1:
-            dist.all_reduce(self.flat)
+    def before_micro_batch(self, *, last: bool) -> None:
+        """Nothing: what has been added up waits for `reduce`."""
 
-    def norm(self) -> float:
-        """The global norm, the same on every rank."""
-        total: Tensor = torch.linalg.vector_norm(self.flat)
-        return float(total)
+    def reduce(self) -> None:
+        if self._partial:  # norms under sequence parallelism: each rank has seen its own tokens alone
+            pieces = list(self._partial.values())
+            together = torch.cat([piece.flatten() for piece in pieces])
+            dist.all_reduce(together, group=self._ranks.along("tensor").get_group())
+            for piece, whole in zip(pieces, torch.split(together, [each.numel() for each in pieces]), strict=True):
+                piece.copy_(whole.view_as(piece))
+        if self._ranks.data_size > 1:
+            dist.all_reduce(self.flat, group=self._ranks.along("replicate").get_group())
 
-    def clip(self, norm: float, maximum: float | None) -> None:
-        """Scale all gradients so that their norm, which is `norm` now, is at most `maximum`."""
-        if maximum is not None and math.isfinite(norm) and norm > maximum:
-            self.flat.mul_(maximum / norm)
+    def scale(self, factor: float) -> None:
+        self.flat.mul_(factor)
+
+    def _take(self, name: str, total: Tensor):  # type: ignore[no-untyped-def]  # torch leaves the hook's type open
+        """A hook that adds a parameter's new gradient to its total, and drops it."""
+
+        def take(parameter: nn.Parameter) -> None:
+            gradient = parameter.grad
+            assert gradient is not None
+            if isinstance(gradient, DTensor):
+                if any(placement.is_partial() for placement in gradient.placements):
+                    self._partial[name] = total
+                else:
+                    assert gradient.placements == parameter.placements  # type: ignore[attr-defined]  # a DTensor too
+            total.add_(local(gradient))
+            parameter.grad = None
+
+        return take
+
+
+class ShardedGradients:
+    """With ZeRO: FSDP2 reduces them as it goes."""
+
+    def __init__(self, stages: Sequence[nn.Module], masters: Sequence[Master], zero: int) -> None:
+        self._stages, self._masters, self._zero = stages, masters, zero
+
+    def zero(self) -> None:
+        for master in self._masters:
+            master.parameter.grad = None
+            master.value.grad = None
+
+    def before_micro_batch(self, *, last: bool) -> None:
+        """ZeRO-1 reduces once, after the last; ZeRO-2 and 3 after each, so as to hold no whole gradient for long."""
+        for stage in self._stages:
+            assert isinstance(stage, FSDPModule)
+            stage.set_requires_gradient_sync(last or self._zero >= 2)
+            stage.set_reshard_after_backward(last or self._zero >= 3)
+            stage.set_is_last_backward(last)
+
+    def reduce(self) -> None:
+        for master in self._masters:
+            gradient = master.parameter.grad
+            master.value.grad = torch.zeros_like(master.value) if gradient is None else local(gradient)
+
+    def scale(self, factor: float) -> None:
+        torch._foreach_mul_([m.value.grad for m in self._masters if m.value.grad is not None], factor)
+
+
+def shard(stage: Transformer, ranks: Ranks, zero: int, dtype: torch.dtype) -> None:
+    """Wrap a stage with FSDP2: layer by layer, then what is left (the embeddings, which compute in fp32)."""
+    mesh = ranks.along("replicate", "shard") if ranks.size("replicate") > 1 else ranks.along("shard")
+    wide = torch.promote_types(dtype, torch.float32)
+    narrow = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=wide, cast_forward_inputs=False)
+    inner = [
+        *stage.blocks.values(),
+        *(each for name in ("final_norm", "heads") if (each := getattr(stage, name, None))),
+    ]
+    for module in inner:
+        fully_shard(module, mesh=mesh, mp_policy=narrow, reshard_after_forward=zero == 3)
+    whole = MixedPrecisionPolicy(reduce_dtype=wide, cast_forward_inputs=False)
+    fully_shard(stage, mesh=mesh, mp_policy=whole, reshard_after_forward=zero == 3)
+    for module in stage.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def squared_norm(masters: Sequence[Master]) -> float:
+    """Σ g² over the pieces that this rank counts."""
+    gradients = [m.value.grad for m in masters if m.counted and m.value.grad is not None and m.value.numel()]
+    if not gradients:
+        return 0.0
+    norms = torch.stack(torch._foreach_norm(gradients)).double()
+    return float((norms * norms).sum())
+
+
+def clip_factor(norm: float, maximum: float | None) -> float:
+    """What scales gradients of this global norm down to `maximum`; as torch's clip_grad_norm_ and Megatron-LM's."""
+    return min(1.0, maximum / (norm + 1e-6)) if maximum is not None and math.isfinite(norm) else 1.0

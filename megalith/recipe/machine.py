@@ -1,5 +1,6 @@
 """The sections about compute: `budget`, `cluster`, `parallel`."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
@@ -38,7 +39,15 @@ class ParallelConfig(Section):
     data: PositiveInt | None = None
     virtual_stages: PositiveInt = 1
     schedule: Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1"] = "1f1b"
+    schedule_file: Path | None = None
+    """A CSV of your own in place of `schedule`: one row a pipeline rank, cells such as 0F3, 0B3, 0I3, 0W3."""
     sequence_parallel: bool = False
+    """Split norms and the residual stream along the sequence over the tensor-parallel ranks."""
     recompute: Literal["none", "selective", "full"] = "none"
+    """selective: the attention's core alone. full: whole layers."""
+    recompute_every: PositiveInt = 1
+    """Recompute in each n-th layer."""
     zero: Literal[0, 1, 2, 3] = 0
-    """ZeRO stage of the data-parallel axis."""
+    """ZeRO stage of the data-parallel axis: 1 shards the optimizer's state, 2 gradients too, 3 weights too."""
+    zero_shard: PositiveInt | None = None
+    """Ranks that ZeRO shards over; a divisor of `data`, whose other ranks hold the same. Default: all of `data`."""

@@ -46,6 +46,10 @@ class TrainConfig(Section):
     """Gradients are scaled down to this global norm."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: what the plan measured or knows to be faster. Weights and optimizer state stay fp32."""
+    compile: bool = False
+    """Compile each layer with torch.compile: the first step takes longer, the others less on a GPU."""
+    trace_steps: tuple[PositiveInt, ...] = ()
+    """Steps whose every operation is written to `logs/` as a trace for Perfetto."""
     validation_interval: PositiveInt = 100
     """Steps between measurements of the validation loss."""
     validation_sequences: PositiveInt = 64

@@ -1,0 +1,104 @@
+"""The processes that train together, and their grid: pipeline × replicate × shard × tensor, the last one nearest.
+
+Tensor-parallel ranks are neighbours (inside a node), data-parallel ones next, pipeline stages farthest apart (MT-NLG
+§2.1). The data axis is two: ZeRO shards over `shard`, and `replicate` such groups hold the same.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from megalith.recipe.machine import ParallelConfig
+
+Axis = Literal["pipeline", "replicate", "shard", "tensor"]
+CPU = torch.device("cpu")
+AXES: tuple[Axis, ...] = ("pipeline", "replicate", "shard", "tensor")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int = 0
+    count: int = 1
+    mesh: DeviceMesh | None = None
+    """None before `arrange`, and of a single process."""
+    device: torch.device = CPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes and shows."""
+        return self.rank == 0
+
+    def size(self, axis: Axis) -> int:
+        """Ranks along an axis."""
+        return 1 if self.mesh is None else self.mesh.size(AXES.index(axis))
+
+    def index(self, axis: Axis) -> int:
+        """This rank's place along an axis."""
+        return 0 if self.mesh is None else self.mesh.get_local_rank(axis)
+
+    @property
+    def data_size(self) -> int:
+        """Ranks that share the batch."""
+        return self.size("replicate") * self.size("shard")
+
+    @property
+    def data_index(self) -> int:
+        """This rank's place among those that share the batch."""
+        return self.index("replicate") * self.size("shard") + self.index("shard")
+
+    def along(self, *axes: Axis) -> DeviceMesh:
+        """The mesh of the ranks that differ from this one in these axes alone."""
+        if self.mesh is None:
+            raise ValueError("a single process has no mesh")
+        return self.mesh[axes]
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value added over all ranks, in fp64."""
+        if self.count == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+
+def join(store: Path | None = None) -> Ranks:
+    """Meet the other processes that were started beside this one: in the file `store`, or as torchrun or srun say.
+
+    RANK and WORLD_SIZE in the environment say which this one is.
+    """
+    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    device = own_device()
+    if count > 1 and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if store is None:
+            dist.init_process_group(backend)
+        else:
+            dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=count)
+    return Ranks(rank, count, device=device)
+
+
+def own_device() -> torch.device:
+    """The GPU of this process (LOCAL_RANK says which), or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def arrange(ranks: Ranks, parallel: ParallelConfig) -> Ranks:
+    """The same ranks, on the grid that `parallel` asks for. Every rank must call it."""
+    if ranks.count == 1:
+        return ranks
+    tensor, pipeline = parallel.tensor or 1, parallel.pipeline or 1
+    data = ranks.count // (tensor * pipeline)
+    shard = (parallel.zero_shard or data) if parallel.zero else 1
+    shape = (pipeline, data // shard, shard, tensor)
+    return replace(ranks, mesh=init_device_mesh(ranks.device.type, shape, mesh_dim_names=AXES))

@@ -1,0 +1,113 @@
+"""Tensor parallelism inside each layer (Megatron-LM §3), laid on a model from outside with DTensor.
+
+The first product of a pair is split by columns (attention: by heads), the second by rows, so that a layer costs two
+all-reduces forward and two backward. With sequence parallelism (2205.05198 §4.2) the residual stream and its norms
+are split along the sequence, and each all-reduce becomes a reduce-scatter and an all-gather. The token embedding and
+the logits are split by vocabulary; `vocabulary` has their cross entropy. A bert's heads are not split, but for the
+logits: every rank has the whole of them, and finds the same gradients.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_module, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+
+from megalith.model import Transformer
+from megalith.parallel.vocabulary import vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
+
+
+def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bool) -> None:
+    """Split `model` over the ranks of `mesh`; its activations between layers stay plain tensors."""
+    stream = Shard(1) if sequence_parallel else Replicate()
+    plan: dict[str, ParallelStyle] = {
+        "token_embedding": _OwnRows(stream),
+        "output": ColwiseParallel(),
+    }
+    if sequence_parallel:
+        plan |= {
+            "position_embedding": _OwnTokens(),
+            "token_type_embedding": _OwnTokens(),
+            "embedding_norm": SequenceParallel(use_local_output=True),
+            "final_norm": SequenceParallel(),
+            # the gradient that comes back is whole on every rank, which takes its own tokens of it
+            "heads": PrepareModuleInput(
+                input_layouts=(stream,), desired_input_layouts=(Replicate(),), use_local_output=True
+            ),
+        }
+    parallelize_module(model, mesh, {name: style for name, style in plan.items() if hasattr(model, name)})
+    for block in model.blocks.values():
+        parallelize_module(block, mesh, _block_plan(block, stream, sequence_parallel))
+    if hasattr(model, "heads"):
+        _split_bias(model.heads, mesh)  # type: ignore[arg-type]  # it is a module
+    model.cross_entropy = vocabulary_parallel_cross_entropy
+
+
+def _block_plan(block: nn.Module, stream: Replicate | Shard, sequence_parallel: bool) -> dict[str, ParallelStyle]:
+    plan: dict[str, ParallelStyle] = {
+        # one gradient of the input for query, key and value together: one all-reduce, not three
+        "attention": PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(Replicate(),)),
+        "attention.query": ColwiseParallel(),
+        "attention.key": ColwiseParallel(),
+        "attention.value": ColwiseParallel(),
+        "attention.output": RowwiseParallel(output_layouts=stream),
+        "mlp": PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(Replicate(),)),
+        "mlp.up": ColwiseParallel(),
+        "mlp.down": RowwiseParallel(output_layouts=stream),
+    }
+    if hasattr(block.mlp, "gate"):
+        plan["mlp.gate"] = ColwiseParallel()
+    if sequence_parallel:
+        plain = not block.norm_first  # then what they give is the residual stream
+        plan |= {name: SequenceParallel(use_local_output=plain) for name in ("attention_norm", "mlp_norm")}
+    return plan
+
+
+def _split_bias(heads: nn.Module, mesh: DeviceMesh) -> None:
+    """Split the bias of the logits as the vocabulary is."""
+    if isinstance(heads.output_bias, nn.Parameter):
+        heads.output_bias = nn.Parameter(distribute_tensor(heads.output_bias, mesh, [Shard(0)]))
+
+
+class _OwnRows(ParallelStyle):
+    """An embedding whose table is split by rows."""
+
+    def __init__(self, stream: Placement) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        table = distribute_tensor(module.weight, device_mesh, [Shard(0)])  # type: ignore[arg-type]  # it is a tensor
+        module.register_parameter("weight", nn.Parameter(table))
+        module.forward = self._look_up(module)
+        return module
+
+    def _look_up(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
+        return lambda tokens: vocabulary_parallel_embedding(tokens, module.weight, self.stream)  # type: ignore[arg-type]  # it is a tensor
+
+
+class _OwnTokens(ParallelStyle):
+    """An embedding of ids (B, T) of which each rank looks up those of its own part of the sequence."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        return distribute_module(module, device_mesh, self._replicate, self._own, self._plain)  # type: ignore[arg-type]  # torch's annotation leaves out what it passes
+
+    def _replicate(self, name: str, module: nn.Module, mesh: DeviceMesh) -> None:
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            module.register_parameter(key, nn.Parameter(distribute_tensor(parameter, mesh, [Replicate()])))
+
+    def _own(self, module: nn.Module, inputs: tuple[Tensor], mesh: DeviceMesh) -> Tensor:
+        whole: Tensor = DTensor.from_local(inputs[0], mesh, [Replicate()], run_check=False)
+        return whole.redistribute(placements=[Shard(1)])  # type: ignore[attr-defined,no-any-return]  # a DTensor
+
+    def _plain(self, module: nn.Module, output: DTensor, mesh: DeviceMesh) -> Tensor:
+        own: Tensor = output.to_local()
+        return own

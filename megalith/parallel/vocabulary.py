@@ -1,0 +1,120 @@
+"""The vocabulary split over ranks (Megatron-LM §3): its embedding, and its cross entropy.
+
+Of the embedding each rank looks up the tokens that it has, and the sum over ranks is whole. Of the logits no rank ever
+has a whole row: the ranks share two numbers a token besides the maximum, the sum of exponentials and the logit of the
+target. Rows of the padded vocabulary are left out before the maximum. As in `model.loss`, the loss finds the gradients
+too. (DTensor's own embedding makes the gradient of the whole table on every rank.)
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
+from torch.nn import functional as F
+
+from megalith.model.loss import IGNORE, ROWS, biased_product, scaled, wide_zeros_like
+
+
+def vocabulary_parallel_embedding(tokens: Tensor, weight: Tensor, stream: Placement) -> Tensor:
+    """Rows (B, T, E) of a table (V, E) that is split by rows; whole on every rank, or split as `stream` says."""
+    assert isinstance(weight, DTensor)
+    own = weight.to_local()  # (V', E)
+    place = tokens - first_row(weight)
+    here = (place >= 0) & (place < len(own))
+    if len(own):
+        rows = F.embedding(torch.where(here, place, 0), own)
+    else:  # more ranks than rows: zeros, of which the gradient is wanted all the same
+        rows = own.new_zeros(*tokens.shape, own.shape[1]) + own.sum()
+    rows = rows * here.unsqueeze(-1)
+    whole: Tensor = DTensor.from_local(rows, weight.device_mesh, [Partial()], run_check=False)
+    return whole.redistribute(placements=[stream]).to_local()  # type: ignore[attr-defined,no-any-return]  # a DTensor
+
+
+def first_row(weight: DTensor) -> int:
+    """The first row of this rank, as DTensor cuts them."""
+    mesh = weight.device_mesh
+    return min(-(-weight.shape[0] // mesh.size()) * mesh.get_local_rank(), weight.shape[0])
+
+
+def vocabulary_parallel_cross_entropy(
+    features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
+) -> Tensor:
+    """What `model.loss.linear_cross_entropy` gives, on every rank, from a `weight` (V, E) that is split by rows.
+
+    features (…, E) are whole, or a DTensor split along the sequence; a `bias` (V) is split as the weight.
+    """
+    assert isinstance(weight, DTensor)
+    assert bias is None or isinstance(bias, DTensor)
+    mesh = weight.device_mesh
+    if not isinstance(features, DTensor):
+        features = DTensor.from_local(features, mesh, [Replicate()], run_check=False)
+    whole = features.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
+    first = first_row(weight)
+    total: Tensor = _VocabularyParallel.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        whole.flatten(0, -2),
+        weight.to_local(),
+        None if bias is None else bias.to_local(),
+        targets.flatten(),
+        first,
+        max(0, vocab_size - first),
+        mesh.get_group(),
+        torch.is_grad_enabled(),
+    )
+    return total
+
+
+class _VocabularyParallel(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        first_row: int,
+        rows_that_count: int,
+        group: dist.ProcessGroup,
+        with_gradients: bool,
+    ) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=features.device)
+        feature_gradient = torch.empty_like(features) if with_gradients else None
+        weight_gradient = torch.zeros_like(weight) if with_gradients else None
+        bias_gradient = wide_zeros_like(bias) if with_gradients else None
+        own = weight[:rows_that_count]  # (V', E)
+        narrow = own.to(features.dtype)
+        own_bias = None if bias is None else bias[:rows_that_count]
+        wide = torch.promote_types(features.dtype, torch.float32)
+        for first in range(0, len(features), ROWS):
+            rows = slice(first, first + ROWS)
+            x = features[rows]  # (R, E)
+            counts = targets[rows] != IGNORE  # (R)
+            place = targets[rows] - first_row
+            here = (place >= 0) & (place < len(own)) & counts  # (R): this rank has the target's logit
+            logits = biased_product(x, narrow, own_bias).to(wide)  # (R, V')
+            highest = logits.amax(1) if len(own) else logits.new_full((len(x),), -torch.inf)
+            dist.all_reduce(highest, dist.ReduceOp.MAX, group)
+            chosen = torch.where(here, place, 0).unsqueeze(1)  # (R, 1)
+            exponentials = logits.sub_(highest.unsqueeze(1))
+            target_logit = exponentials.gather(1, chosen).squeeze(1) if len(own) else highest
+            target_logit = torch.where(here, target_logit, 0)
+            exponentials = exponentials.exp_()
+            shared = torch.stack([exponentials.sum(1), target_logit])  # (2, R)
+            dist.all_reduce(shared, group=group)
+            total -= (shared[1] - shared[0].log()).mul(counts).sum(dtype=torch.float64)
+            if feature_gradient is not None and weight_gradient is not None:
+                p = exponentials.div_(shared[0].unsqueeze(1))
+                if len(own):
+                    p.scatter_add_(1, chosen, -here.to(p.dtype).unsqueeze(1))
+                logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V'): softmax − one-hot
+                feature_gradient[rows] = torch.mm(logit_gradient, narrow)
+                weight_gradient[:rows_that_count] += torch.mm(logit_gradient.T, x)
+                if bias_gradient is not None:
+                    bias_gradient[:rows_that_count] += logit_gradient.sum(0, dtype=bias_gradient.dtype)
+        ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), None, None, None, None, None)
