@@ -1,0 +1,152 @@
+"""Saving in the background: a copy is made while training waits; a thread writes it while training goes on.
+
+The order that makes a kill at any moment harmless: shards, index and `state.json` are written and flushed in
+`step-XXXXXXXX.unfinished`, which is then renamed; `latest` follows; only then do older checkpoints go.
+"""
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import AsyncStager
+
+from megalith.artifacts import disk_is_full
+from megalith.errors import ResourceError
+from megalith.training.checkpoint.files import flush, write_whole
+from megalith.training.checkpoint.history import History
+from megalith.training.checkpoint.names import LATEST, UNFINISHED, Name, standing
+from megalith.training.checkpoint.pieces import Piece, SavePlanner, pieces
+from megalith.training.checkpoint.state import FORMAT, HISTORY, STATE, Sealed, State, Written, seal
+from megalith.training.checkpoint.storage import ShardWriter
+
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+
+
+class Saver:
+    """Writes a run's checkpoints into `directory`, one at a time, together with the other ranks of `group`.
+
+    Every rank of the group makes one and calls it alike. `group` must be able to move CPU tensors (gloo), and nothing
+    else may use it, since the background thread does; without one, a group of all ranks is made, or, where torch's
+    process groups are not set up, this process saves alone.
+    """
+
+    def __init__(self, directory: Path, group: dist.ProcessGroup | None = None) -> None:
+        self._directory = directory
+        self._group = dist.new_group(backend="gloo") if group is None and dist.is_initialized() else group
+        self._leads = self._group is None or dist.get_rank(self._group) == 0
+        self._stager = _Copies()
+        self._history = History(directory)
+        self._writing: Future[object] | None = None
+        self._unfinished = directory
+
+    def save(self, state: State, keep: int) -> None:
+        """Copy the state and begin to write it; afterwards, the newest `keep` checkpoints are left.
+
+        It waits for the save before. Raises ResourceError if that one could not be written (every rank does so),
+        UnsupportedError for a placement that is no block.
+        """
+        self.wait()
+        name = Name(state.progress.step)
+        self._unfinished = self._directory / f"{name}{UNFINISHED}"
+        lines = self._history.pending(state.progress) if self._leads else {}
+        progress = state.progress.model_dump(exclude=set(HISTORY))
+        extras = dict(state.extras)
+
+        def commit(files: Mapping[str, Written]) -> None:
+            history = self._history.write(lines)
+            sealed = Sealed(format=FORMAT, progress=progress, history=history, extras=extras, files=dict(files))
+            write_whole(self._unfinished / STATE, seal(sealed))
+            self._put_in_place(name)
+            self._prune(name, keep)
+
+        future = state_dict_saver.async_save(
+            pieces(state.model, state.optimizer),
+            storage_writer=ShardWriter(self._unfinished, commit),
+            planner=SavePlanner(),
+            process_group=self._group,
+            async_stager=self._stager,
+            no_dist=self._group is None,
+        )
+        assert isinstance(future, Future)  # our stager blocks
+        self._writing = future
+
+    def wait(self) -> None:
+        """Return when what was saved last is on the disk. Raises ResourceError if it could not be written."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except CheckpointException as error:
+            if self._leads:
+                shutil.rmtree(self._unfinished, ignore_errors=True)
+            raise _explained(error, self._directory) from error
+
+    def _put_in_place(self, name: Name) -> None:
+        target = self._directory / str(name)
+        if target.exists():  # damaged, or of another run: it stands until the new one does
+            replaced = self._directory / str(name.replaced())
+            shutil.rmtree(replaced, ignore_errors=True)
+            target.rename(replaced)
+        self._unfinished.rename(target)
+        flush(self._directory)
+        write_whole(self._directory / LATEST, f"{name}\n".encode())
+
+    def _prune(self, newest: Name, keep: int) -> None:
+        """Leave the newest checkpoints; what stands above the newest is of a future that was given up."""
+        names = standing(self._directory)
+        kept = [name for name in names if name.step <= newest.step and not name.is_replaced][:keep]
+        for path in self._directory.glob(f"*{UNFINISHED}"):  # what a killed process left
+            shutil.rmtree(path)
+        for name in set(names).difference(kept):
+            unfinished = self._directory / f"{name}{UNFINISHED}"
+            (self._directory / str(name)).rename(unfinished)  # so that a kill leaves no half of a checkpoint
+            shutil.rmtree(unfinished)
+
+
+class _Copies(AsyncStager):
+    """Copies pieces into memory of its own, which it keeps from one save to the next."""
+
+    _synchronize_after_execute = False
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Tensor] = {}
+
+    def stage(self, state_dict: dict[str, Piece]) -> dict[str, Piece]:
+        copies = {}
+        for name, each in state_dict.items():
+            memory = self._memory.get(name)
+            if memory is None or memory.shape != each.tensor.shape or memory.dtype != each.tensor.dtype:
+                memory = torch.empty_like(each.tensor, device="cpu", memory_format=torch.contiguous_format)
+            copies[name] = Piece(memory.copy_(each.tensor), each.offsets, each.shape)
+        self._memory = {name: copy.tensor for name, copy in copies.items()}
+        return copies
+
+    def synchronize_staging(self) -> None:
+        """`stage` has waited already."""
+
+    def close(self) -> None:
+        self._memory = {}
+
+
+def _explained(error: CheckpointException, directory: Path) -> BaseException:
+    """What stopped the writing: the disk, in words for a person, or what else was raised."""
+    causes = [cause for cause, _ in error.failures.values()]
+    refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
+    if refused is None:
+        return causes[0]
+    full = any(disk_is_full(cause) for cause in causes)
+    return ResourceError(
+        f"a checkpoint could not be written: {'the disk is full' if full else refused}.",
+        where=str(directory),
+        mend="Free some space and give the same command again; it goes on from the checkpoint before."
+        if full
+        else "The checkpoints before it stand.",
+    )
