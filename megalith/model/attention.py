@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megalith.kernels import Linear, causal_attention
 from megalith.recipe import ModelConfig
 
 
@@ -19,11 +20,11 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.rotary_base = config.rotary_base if config.positions == "rotary" else None
         kv_width = config.kv_heads * config.head_dim
-        self.query = nn.Linear(config.hidden, config.hidden, bias=config.bias)
-        self.key = nn.Linear(config.hidden, kv_width, bias=config.bias)
-        self.value = nn.Linear(config.hidden, kv_width, bias=config.bias)
+        self.query = Linear(config.hidden, config.hidden, bias=config.bias)
+        self.key = Linear(config.hidden, kv_width, bias=config.bias)
+        self.value = Linear(config.hidden, kv_width, bias=config.bias)
         self.core = CoreAttention(config)
-        self.output = nn.Linear(config.hidden, config.hidden, bias=config.bias)
+        self.output = Linear(config.hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at."""
@@ -53,6 +54,8 @@ class CoreAttention(nn.Module):
             group = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         dropout = self.dropout if self.training else 0.0
+        if self.causal and not dropout:
+            return causal_attention(q, k, v)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal)
 
 

@@ -7,6 +7,7 @@ never normalised and large BERTs train; or after the addition (`post`; the origi
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megalith.kernels import Linear, gelu_tanh
 from megalith.model.attention import Attention
 from megalith.recipe import ModelConfig
 
@@ -41,12 +42,12 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.hidden, config.ffn_hidden, bias=config.bias)
-        self.down = nn.Linear(config.ffn_hidden, config.hidden, bias=config.bias)
+        self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
+        self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
-        y: Tensor = self.down(F.gelu(self.up(x), approximate="tanh"))
+        y: Tensor = self.down(gelu_tanh(self.up(x)))
         return y
 
 
@@ -55,9 +56,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.hidden, config.ffn_hidden, bias=config.bias)
-        self.up = nn.Linear(config.hidden, config.ffn_hidden, bias=config.bias)
-        self.down = nn.Linear(config.ffn_hidden, config.hidden, bias=config.bias)
+        self.gate = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
+        self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
+        self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
