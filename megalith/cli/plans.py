@@ -1,5 +1,6 @@
-"""The verbs of planning and scaling: `plan layout`, `plan budget`, `scaling fit`."""
+"""The verbs of planning and scaling: `plan layout`, `plan budget`, `plan ranks`, `plan dryrun`, `scaling fit`."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,111 @@ def _layout_row(mark: str, row: dict[str, Any], why: str) -> list[str]:
     names = ("tensor", "pipeline", "data", "micro_batch_size", "threads_per_process", "precision")
     figures = [str(row.get(name, "–")) for name in names]
     return [mark, *figures, human_seconds(row["step_seconds"]), human_bytes(row["memory_bytes"]), why]
+
+
+@app.command("ranks")
+@verb
+def plan_ranks(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Which node holds which ranks, and what they send over which links in a step."""
+    from megalith.planning.ranks import fold_nodes, fold_traffic, ranks
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    found = ranks(loaded)
+    if as_json:
+        print_json(found)
+        return
+    keys = ("node", "rank", "pipeline", "data", "tensor")
+    nodes = [[node[key] if node else "…" for key in keys] for node in fold_nodes(found)]
+    show(table(f"Ranks of {loaded.name}", ("node", "ranks", *keys[2:]), nodes))
+    traffic = ("axis", "what", "collective", "stages", "ranks", "times", "payload", "sent", "links", "alone")
+    show(table("What a rank sends in a step", traffic, [_traffic_row(row) for row in fold_traffic(found)], left=3))
+    links = ("links", "for", "span", "rate of each", "sent at most", "alone")
+    show(table("The links, at their datasheet rate", links, [_tier_row(row) for row in found["tiers"]], left=2))
+    layout = " × ".join(f"{axis} {found['layout'][axis]}" for axis in keys[2:])
+    note(
+        f"{found['world']:,} ranks ({layout}) on {found['nodes']} nodes of {found['accelerators_per_node']} "
+        f"{found['accelerator']}"
+    )
+    for line in found["notes"]:
+        note(line)
+
+
+def _traffic_row(row: dict[str, Any]) -> list[str]:
+    figures = [row["pipeline"], str(row["group_size"]), f"{row['count']:,}"]
+    sent = [human_bytes(row["payload_bytes"]), human_bytes(row["wire_bytes"])]
+    return [row["axis"], row["what"], row["collective"], *figures, *sent, row["tier"], _seconds_cell(row["seconds"])]
+
+
+def _tier_row(row: dict[str, Any]) -> list[str]:
+    rate = "–" if row["bytes_per_second"] is None else f"{human_bytes(row['bytes_per_second'])}/s"
+    sent, alone = human_bytes(row["wire_bytes"]), _seconds_cell(row["seconds"])
+    return [row["name"], ", ".join(row["axes"]) or "–", f"{row['accelerators']:,}", rate, sent, alone]
+
+
+def _seconds_cell(seconds: float | None) -> str:
+    return "–" if seconds is None else human_seconds(seconds)
+
+
+@app.command("dryrun")
+@verb
+def plan_dryrun(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    rank: Annotated[list[int] | None, typer.Option("--rank", help="A rank to take; may be repeated.")] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Take the first, the middle and the last stage.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The real training step of any rank of the job, on tensors without memory: its peak, and what it sends."""
+    from megalith.planning.dryrun import dryrun
+    from megalith.training.optimizer import Optimizer
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    found = dryrun(loaded, rank or (), stages=stages, optimizer=Optimizer)
+    if as_json:
+        print_json(found)
+        return
+    kinds = [kind for kind in found["ranks"][0]["peak"] if any(row["peak"][kind] for row in found["ranks"])]
+    rows = [_memory_row(row, kinds) for row in found["ranks"]]
+    show(table(f"A step of {loaded.name}, at the peak of its memory",
+               ("rank", "stage", "layers", "parameters", *kinds, "peak", "fits"), rows, left=0))  # fmt: skip
+    sent = [_message_row(row["rank"], message) for row in found["ranks"] for message in row["collectives"]]
+    headings = ("rank", "axis", "what", "collective", "pass", "ranks", "links", "times", "payload")
+    show(table("What these ranks send in a step", headings, sent, left=5))
+    for line in _dryrun_notes(found):
+        note(line)
+
+
+def _memory_row(row: dict[str, Any], kinds: Sequence[str]) -> list[str]:
+    layers = f"{row['layers'][0]}–{row['layers'][-1]}" if len(row["stages"]) == 1 else str(len(row["layers"]))
+    stages = ", ".join(map(str, row["stages"]))
+    figures = [f"{row['parameters']:,}", *(human_bytes(row["peak"][kind]) for kind in kinds)]
+    return [str(row["rank"]), stages, layers, *figures, human_bytes(row["peak_bytes"]), "yes" if row["fits"] else "no"]
+
+
+def _message_row(rank: int, row: dict[str, Any]) -> list[str]:
+    words = [row["axis"], row["what"], row["collective"], row["pass"]]
+    figures = [str(row["group_size"]), row["tier"], f"{row['count']:,}", human_bytes(row["payload_bytes"])]
+    return [str(rank), *words, *figures]
+
+
+def _dryrun_notes(found: dict[str, Any]) -> Iterator[str]:
+    world = " × ".join(f"{axis} {size}" for axis, size in found["layout"].items())
+    yield f"{found['world']:,} ranks ({world}), {found['micro_batches']} micro-batches a rank and step"
+    stages, model = found["parameters"], found["parameters_by_arithmetic"]
+    yield f"all stages together hold {stages:,} parameters; the model has {model:,}"
+    for row in found["ranks"]:
+        spare = human_bytes(abs(row["spare_bytes"]))
+        verdict = f"fits, with {spare} to spare" if row["fits"] else f"does not fit: {spare} too much"
+        yield f"rank {row['rank']}: {human_bytes(row['peak_bytes'])} {verdict} ({found['accelerator']})"
+        per_layer = ", ".join(f"{count:g} {when}" for when, count in row["all_reduces_per_layer"].items() if count)
+        if per_layer:
+            yield f"rank {row['rank']}: all-reduces of a layer for a micro-batch: {per_layer}"
+        if row["micro_batches_run"] < row["micro_batches"]:
+            yield (
+                f"rank {row['rank']}: {row['micro_batches_run']} micro-batches were run, which fill the pipeline here; "
+                f"counts are scaled to {row['micro_batches']}"
+            )
+    yield from found["notes"]
 
 
 @app.command("budget")
@@ -121,7 +227,6 @@ def scaling_fit(
 
 
 not_yet(app, "timeline", "`plan timeline` (one training step drawn) is not built yet.")
-not_yet(app, "dryrun", "`plan dryrun` (one rank of the real job on fake tensors) is not built yet.")
 not_yet(app, "validate", "`plan validate` (predictions against a table of measurements) is not built yet.")
 not_yet(app, "calibrate", "`plan calibrate` is not built yet; `plan layout` measures this machine each time.")
 not_yet(

@@ -9,10 +9,13 @@ from megalith.arithmetic import step_flops
 from megalith.errors import RecipeError, UnsupportedError
 from megalith.laws import LAWS, compute_optimal
 from megalith.machine import measure_peak_flops_per_second, total_memory_bytes, usable_cores
-from megalith.planning.layouts import Candidate, Search, search_layouts
+from megalith.planning.candidates import Candidate, Search
+from megalith.planning.layouts import search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
 from megalith.planning.shapes import choose_shape
 from megalith.recipe import Recipe
+
+_AS_ASKED = {"virtual_stages", "schedule", "recompute", "sequence_parallel", "zero"}
 
 
 def budget(flops: float) -> dict[str, Any]:
@@ -55,18 +58,17 @@ def layout(recipe: Recipe) -> dict[str, Any]:
     best = search.best
     flops = step_flops(recipe.model, recipe.train.global_batch_size)
     return {
-        "best": {**layout_figures(best), "virtual_stages": 1, "schedule": recipe.parallel.schedule,
-                 "recompute": "none", "sequence_parallel": False, "zero": 0},
+        "best": {**layout_figures(best), **recipe.parallel.model_dump(mode="json", include=_AS_ASKED)},
         "step_seconds": best.step_seconds,
-        "tflops_per_gpu": flops / best.step_seconds / best.layout.data / 1e12,
+        "tflops_per_gpu": flops / best.step_seconds / best.layout.processes / 1e12,
         "memory_bytes": best.memory_bytes,
         "memory": best.memory,
-        "bubble_fraction": 0.0,
+        "bubble_fraction": _bubble(recipe, best),
         "interval": list(best.interval),
         "runners_up": candidate_rows(search)[1:],
         "candidates_considered": search.considered,
         "search_seconds": search.seconds,
-    }  # fmt: skip
+    }
 
 
 def refuse_clusters(recipe: Recipe) -> None:
@@ -87,7 +89,14 @@ def gemm_rates() -> dict[str, float]:
 
 def layout_figures(candidate: Candidate) -> dict[str, Any]:
     """The layout alone: what identifies a candidate."""
-    return {"tensor": 1, "pipeline": 1, **asdict(candidate.layout)}
+    return asdict(candidate.layout)
+
+
+def _bubble(recipe: Recipe, best: Candidate) -> float:
+    """The share of a step in which the ranks of the pipeline wait, all stages and passes taken as equally long."""
+    stages, virtual = best.layout.pipeline, recipe.parallel.virtual_stages
+    micro_batches = recipe.train.global_batch_size // (best.layout.data * best.layout.micro_batch_size)
+    return (stages - 1) / (virtual * micro_batches + stages - 1)
 
 
 def candidate_rows(search: Search) -> list[dict[str, Any]]:

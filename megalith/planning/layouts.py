@@ -11,64 +11,26 @@ threads, the largest micro-batch, fp32; another layout is taken only where it is
 not decide.
 """
 
-import statistics
 import time
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from megalith.arithmetic import head_forward_flops, layer_forward_flops
 from megalith.console import human_bytes
-from megalith.errors import RecipeError, ResourceError, UnsupportedError
+from megalith.errors import RecipeError, ResourceError
 from megalith.machine import total_memory_bytes, usable_cores
 from megalith.planning.batches import batch_unit, powers_of_two_dividing
+from megalith.planning.candidates import Candidate, Layout, Precision, Search, error_of, undisturbed
+from megalith.planning.given import axes, is_given, try_given
 from megalith.planning.memory import USABLE_SHARE, training_memory
 from megalith.planning.workers import Workers, start_workers
-from megalith.recipe import Recipe
+from megalith.recipe import ParallelConfig, Recipe
 
 MARGIN = 0.05  # a layout must be this much faster than the default to be taken
 MOST_PROCESSES = 8
 MOST_TOKENS = 16384  # of a micro-batch: more gains nothing on a CPU
 PROBE_SECONDS = 0.5  # for each layout
 SEARCH_SECONDS = 7.0  # after this, counted from when the workers are ready, what has not been measured stays so
-MODEL_ERROR = 0.12  # what a short probe may miss of a long run, beside its own spread: a judgement, not a fit
-
-Precision = Literal["fp32", "bf16", "fp16"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One way to run the step."""
-
-    data: int
-    threads_per_process: int
-    micro_batch_size: int
-    precision: Precision
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A layout with what it would take, and why it was or was not taken."""
-
-    layout: Layout
-    step_seconds: float
-    interval: tuple[float, float]
-    """Of step_seconds: the spread of the probe and MODEL_ERROR; no coverage is claimed yet."""
-    memory: dict[str, int]
-    why: str = ""
-
-    @property
-    def memory_bytes(self) -> int:
-        return sum(self.memory.values())
-
-
-@dataclass(frozen=True)
-class Search:
-    """The best layout, all that were measured (the best first), and what the search cost."""
-
-    best: Candidate
-    candidates: list[Candidate]
-    considered: int
-    seconds: float
 
 
 def search_layouts(recipe: Recipe, gemm_flops_per_second: dict[str, float]) -> Search:
@@ -78,6 +40,9 @@ def search_layouts(recipe: Recipe, gemm_flops_per_second: dict[str, float]) -> S
     """
     start = time.perf_counter()
     processes = check_layout(recipe)
+    if is_given(recipe):
+        given = try_given(recipe, _precisions(recipe))
+        return Search(given[0], given, len(given), time.perf_counter() - start)
     with start_workers(max(processes)) as workers:
         probe = _Probe(recipe, workers, gemm_flops_per_second)
         found, considered = _measure(recipe, processes, probe, time.perf_counter() + SEARCH_SECONDS)
@@ -87,9 +52,8 @@ def search_layouts(recipe: Recipe, gemm_flops_per_second: dict[str, float]) -> S
 
 def check_layout(recipe: Recipe) -> list[int]:
     """The numbers of processes to try. Raises RecipeError or UnsupportedError for a layout that cannot be."""
-    _refuse_other_axes(recipe)
     _precisions(recipe)
-    return _process_counts(recipe)
+    return [axes(recipe).world] if is_given(recipe) else _process_counts(recipe)
 
 
 def _measure(recipe: Recipe, processes: list[int], probe: "_Probe", deadline: float) -> tuple[list[Candidate], int]:
@@ -157,7 +121,9 @@ class _Probe:
             question = {"ask": "memory", "model": self.model.model_dump(mode="json"), "precision": layout.precision}
             self.saved[layout.precision] = self.workers.ask({**question, "data": 1})[0]
         saved, base = self.saved[layout.precision], self.workers.base_bytes
-        memory = training_memory(self.model, layout.micro_batch_size, layout.data, saved, base)
+        memory = training_memory(
+            self.model, layout.micro_batch_size, ParallelConfig(data=layout.data), layout.precision, saved, base
+        )
         return Candidate(layout, 0.0, (0.0, 0.0), memory)
 
     def timed(self, candidate: Candidate) -> Candidate:
@@ -175,21 +141,18 @@ class _Probe:
             "seconds": PROBE_SECONDS,
         }
         steps = [self._step(answer, depths, layout) for answer in self.workers.ask(question, layout.data)]
-        seconds = max(step for step, _ in steps)
-        spread = max(spread for _, spread in steps)
-        error = (MODEL_ERROR**2 + spread**2) ** 0.5
+        seconds, error = (max(column) for column in zip(*steps, strict=True))
         return replace(candidate, step_seconds=seconds, interval=(seconds / (1 + error), seconds * (1 + error)))
 
     def _step(self, answer: dict[str, Any], depths: list[int], layout: Layout) -> tuple[float, float]:
-        """Seconds of a step, and the relative spread of its repetitions."""
-        micro = _undisturbed(answer[str(depths[-1])])
-        spread = _spread(answer[str(depths[-1])])
+        """Seconds of a step, and the relative error that they are given."""
+        micro = undisturbed(answer[str(depths[-1])])
         if len(depths) == 2:
-            shallow = _undisturbed(answer[str(depths[0])])
+            shallow = undisturbed(answer[str(depths[0])])
             per_layer = max(0.0, micro - shallow) / (depths[1] - depths[0])
             micro += per_layer * (self.model.layers - depths[1])
         micro_batches = self.recipe.train.global_batch_size // (layout.data * layout.micro_batch_size)
-        return micro_batches * micro + answer["optimizer"] + answer["all_reduce"], spread
+        return micro_batches * micro + answer["optimizer"] + answer["all_reduce"], error_of(answer[str(depths[-1])])
 
     def _depths(self, micro_batch_size: int) -> list[int]:
         """The whole model where that is quick, else one layer and as many as are quick (two at least)."""
@@ -230,19 +193,6 @@ def _preferred(found: list[Candidate]) -> Candidate:
     return chosen
 
 
-def _undisturbed(times: list[float]) -> float:
-    """The median of the faster half: what other programs have slowed is left out."""
-    return statistics.median(sorted(times)[: (len(times) + 1) // 2])
-
-
-def _spread(times: list[float]) -> float:
-    """Half the distance between the quartiles, relative to the median."""
-    if len(times) < 4:
-        return (max(times) - min(times)) / (max(times) + min(times))
-    low, middle, high = statistics.quantiles(times, n=4)
-    return (high - low) / 2 / middle
-
-
 def _process_counts(recipe: Recipe) -> list[int]:
     if recipe.parallel.data:
         if batch_unit(recipe) % recipe.parallel.data:
@@ -257,20 +207,4 @@ def _process_counts(recipe: Recipe) -> list[int]:
 
 def _precisions(recipe: Recipe) -> list[Precision]:
     asked = recipe.train.precision
-    if asked == "fp16":
-        raise UnsupportedError(
-            "fp16 is for GPUs, and this machine's training is on its CPU.",
-            where="train.precision",
-            mend="Give fp32, bf16 or auto.",
-        )
     return ["fp32", "bf16"] if asked == "auto" else [asked]
-
-
-def _refuse_other_axes(recipe: Recipe) -> None:
-    for axis in ("tensor", "pipeline"):
-        asked = getattr(recipe.parallel, axis)
-        if asked not in (None, 1):
-            raise UnsupportedError(
-                f"the plan for this machine spreads a model over data alone so far, and parallel.{axis} is {asked}.",
-                mend=f"Give parallel.{axis}=1.",
-            )

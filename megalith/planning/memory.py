@@ -1,8 +1,9 @@
 """Bytes that training takes on this machine, by part, and the refusal where they cannot fit.
 
-Of one process: Python with torch after a first step (measured), fp32 weights and gradients and Adam's two moments, what
-autograd keeps of a micro-batch (counted by the probe, see `probe.saved_bytes`), and a working set: what one layer's
-backward pass and one slice of the logits need beside that.
+Of one process: Python with torch after a first step (measured), fp32 weights and gradients and Adam's two moments, the
+layers' weights once more where they compute in half precision, what autograd keeps of a micro-batch (counted by the
+probe, see `probe.saved_bytes`), and a working set: what one layer's backward pass and one slice of the logits need
+beside that.
 """
 
 from collections.abc import Mapping
@@ -10,34 +11,52 @@ from collections.abc import Mapping
 from megalith.arithmetic import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, parameters, state_bytes
 from megalith.console import human_bytes
 from megalith.errors import ResourceError
-from megalith.recipe import ModelConfig
+from megalith.recipe import ModelConfig, ParallelConfig
 
 USABLE_SHARE = 0.9  # the rest of the memory is the system's and the page cache's
+COMPUTE_BYTES = 2  # of bf16 and fp16
 _LOGIT_ROWS = 256  # megalith.model.loss makes the logits for this many tokens at a time
 _LOGIT_BYTES = 4 + 4 + 4  # of one logit at once: the product, its log-softmax, their gradient
+_SHARDED_FROM = {"optimizer": 1, "gradients": 2, "weights": 3}  # the ZeRO stage that shares each part out
 _ALLOCATOR = 1.1  # freed blocks that the C library holds on to
 
 
 def training_memory(
-    model: ModelConfig, micro_batch_size: int, data: int, saved: Mapping[str, float], base_bytes: int
+    model: ModelConfig,
+    micro_batch_size: int,
+    parallel: ParallelConfig,
+    precision: str,
+    saved: Mapping[str, float],
+    base_bytes: int,
 ) -> dict[str, int]:
-    """Bytes of all processes together, by part: the parts add up to the whole."""
+    """Bytes of all processes together, by part: the parts add up to the whole.
+
+    A pipeline of p stages holds (p + 1) / 2 micro-batches of the whole model's activations on average (1F1B); what
+    tensor parallelism saves of them, and recomputation, is left out.
+    """
+    data, pipeline = parallel.data or 1, parallel.pipeline or 1
+    processes = data * pipeline * (parallel.tensor or 1)
+    copies = {"weights": data, "gradients": data, "optimizer": data}  # that ZeRO does not share out
+    if parallel.zero:
+        replicas = data // (parallel.zero_shard or data)
+        copies |= {part: replicas for part, stage in _SHARDED_FROM.items() if parallel.zero >= stage}
     count = parameters(model).total
+    narrow = 0 if precision == "fp32" else parameters(model).non_embedding * COMPUTE_BYTES
     kept = (
         saved["constant"]
         + saved["per_layer"] * model.layers
         + saved["per_sequence"] * micro_batch_size
         + saved["per_layer_and_sequence"] * model.layers * micro_batch_size
-    )
+    ) * (1 + pipeline) / 2  # fmt: skip
     layer = saved["per_layer"] + saved["per_layer_and_sequence"] * micro_batch_size
     logits = min(_LOGIT_ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
     parts = {
-        "program": data * base_bytes,
-        "weights": data * count * WEIGHT_BYTES,
-        "gradients": data * count * GRADIENT_BYTES,
-        "optimizer": data * count * OPTIMIZER_BYTES,
+        "program": processes * base_bytes,
+        "weights": copies["weights"] * count * WEIGHT_BYTES + data * narrow,
+        "gradients": copies["gradients"] * count * GRADIENT_BYTES,
+        "optimizer": copies["optimizer"] * count * OPTIMIZER_BYTES,
         "activations": data * kept * _ALLOCATOR,
-        "working": data * (layer + logits) * _ALLOCATOR,
+        "working": processes * (layer + logits) * _ALLOCATOR,
     }
     return {name: round(bytes_) for name, bytes_ in parts.items()}
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from megalith.arithmetic import flops_per_token, step_flops
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import human_count, progress
@@ -16,8 +18,9 @@ from megalith.errors import RecipeError
 from megalith.laws import law_named
 from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.batches import steps_for, tokens_for
+from megalith.planning.candidates import Candidate
 from megalith.planning.figures import candidate_rows, gemm_rates, laws_at, layout_figures, refuse_clusters
-from megalith.planning.layouts import Candidate, check_layout, search_layouts
+from megalith.planning.layouts import check_layout, search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
 from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of
 from megalith.recipe import Recipe
@@ -103,7 +106,7 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
             "cores": usable_cores(),
             "memory_bytes": total_memory_bytes(),
             "gemm_flops_per_second": rates,
-            "peak_flops_per_second": rates[best.layout.precision],
+            "peak_flops_per_second": None if torch.cuda.is_available() else rates.get(best.layout.precision),
         },
         "warnings": _warnings(recipe, shape, best, epochs),
     }
@@ -133,7 +136,7 @@ def _decided(recipe: Recipe, shape: Shape, best: Candidate) -> Recipe:
     layout = best.layout
     values = recipe.model_dump(mode="json")
     values["train"].update(tokens=shape.tokens, micro_batch_size=layout.micro_batch_size, precision=layout.precision)
-    values["parallel"].update(tensor=1, pipeline=1, data=layout.data)
+    values["parallel"].update(tensor=layout.tensor, pipeline=layout.pipeline, data=layout.data)
     return Recipe.model_validate(values)
 
 

@@ -1,8 +1,8 @@
 """A worker that times pieces of a training step: run as `python -m megalith.planning.probe RANK SIZE STORE PARENT`.
 
 It reads one JSON question a line from standard input and answers each with one JSON line on standard output. The pieces
-are the real ones, put together as the training loop does: `megalith.model.GPT` at the asked width, its loss forward and
-backward under the asked precision, `megalith.parallel.Gradients` with their norm and clipping, AdamW, and the
+are the real ones, put together as the training loop does: the model at the asked width as `megalith.parallel.spread`
+gives it, its loss forward and backward in the asked precision, the gradients' norm and clipping, AdamW, and the
 all-reduce over gloo; only the number of layers may be smaller. The worker ends when its parent does.
 """
 
@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -28,14 +27,14 @@ from torch import Tensor
 import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.arithmetic import parameters
 from megalith.machine import compute_deterministically
-from megalith.model import GPT, initialise
-from megalith.parallel import Gradients
+from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, clip_factor, spread
 from megalith.processes import die_with
-from megalith.recipe import ModelConfig
+from megalith.recipe import ModelConfig, ParallelConfig
 
 LONG_SECONDS = 1.5  # what takes longer is not repeated
 REST_SECONDS = 0.1  # for the optimizer, and for the all-reduce
 MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def main(rank: int, size: int, store: str, parent: int) -> None:
@@ -52,7 +51,9 @@ def main(rank: int, size: int, store: str, parent: int) -> None:
     _answer({"base_bytes": psutil.Process().memory_info().rss})
     for line in sys.stdin:
         question = json.loads(line)
-        if question["ask"] == "memory":
+        if question["ask"] == "layout":
+            _answer(time_layout(question, Ranks(rank, size)))
+        elif question["ask"] == "memory":
             _answer(saved_bytes(ModelConfig.model_validate(question["model"]), question["precision"]))
         else:
             _answer(time_step(question, groups.get(question["data"])))
@@ -65,16 +66,38 @@ def time_step(question: dict[str, Any], group: Any) -> dict[str, list[float] | f
     """
     config = ModelConfig.model_validate(question["model"])
     torch.set_num_threads(question["threads"])
-    tokens = torch.randint(config.vocab_size, (question["micro_batch_size"], config.sequence_length + 1))
+    batch = _some_batch(config, question["micro_batch_size"])
     depths: list[int] = question["depths"]
     answer: dict[str, list[float] | float] = {}
     for depth in depths:
-        model = _training(config.model_copy(update={"num_layers": depth})).model
-        work = partial(_forward_backward, model, tokens)
-        with _precision(question["precision"]):  # around all of them: the cast weights are kept, as in a step
-            answer[str(depth)] = _time(work, question["seconds"] / len(depths), group)
-    answer["optimizer"], answer["all_reduce"] = _time_rest(config, max(depths), question["threads"], group)
+        model = _training(config.model_copy(update={"num_layers": depth}), question["precision"]).model
+        work = partial(_forward_backward, model, batch)
+        answer[str(depth)] = _time(work, question["seconds"] / len(depths), group)
+    answer["optimizer"], answer["all_reduce"] = _time_rest(
+        config, max(depths), question["precision"], question["threads"], group
+    )
     return answer
+
+
+def time_layout(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]]:
+    """Seconds of whole steps of the asked layout over all workers, at each asked number of micro-batches a rank."""
+    config = ModelConfig.model_validate(question["model"])
+    parallel = ParallelConfig.model_validate(question["parallel"])
+    torch.set_num_threads(question["threads"])
+    model = spread(config, parallel, arrange(ranks, parallel), dtype=_TYPES[question["precision"]], seed=0)
+    optimizer = torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True)
+    batch = _some_batch(config, question["micro_batch_size"])
+
+    def step(micro_batches: int) -> None:
+        model.gradients.zero()
+        model.forward_backward([batch] * micro_batches, [1e-3] * len(model.losses), [0] * micro_batches)
+        model.reduce_gradients()
+        model.gradients.scale(clip_factor(model.gradient_norm(), 1.0))
+        optimizer.step()
+        model.publish()
+
+    group = dist.group.WORLD if ranks.count > 1 else None
+    return {str(count): _time(partial(step, count), question["seconds"], group) for count in question["micro_batches"]}
 
 
 def saved_bytes(config: ModelConfig, precision: str) -> dict[str, float]:
@@ -101,39 +124,38 @@ def saved_bytes(config: ModelConfig, precision: str) -> dict[str, float]:
 def _take_tiny_step() -> None:
     """Touch the pages of torch that any training touches: they are of the base, whatever the model."""
     config = ModelConfig(num_layers=1, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
-    tokens = torch.zeros(1, 33, dtype=torch.long)
     for precision in ("fp32", "bf16"):
-        with _precision(precision):
-            _forward_backward(_training(config).model, tokens)
-    _training(config).optimizer.step()
+        training = _training(config, precision)
+        _forward_backward(training.model, _some_batch(config, 1))
+        training.model.reduce_gradients()
+        training.optimizer.step()
 
 
 @dataclass(frozen=True)
 class _Training:
-    model: GPT
-    gradients: Gradients
+    model: SpreadModel
     optimizer: torch.optim.AdamW
 
 
 @cache
-def _training(config: ModelConfig) -> _Training:
-    model = GPT(config)
-    initialise(model, seed=0)  # torch's own weights give logits so large that softmax meets denormals, which are slow
-    gradients = Gradients(model.parameters())
-    return _Training(model, gradients, torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True))
+def _training(config: ModelConfig, precision: str) -> _Training:
+    """A model with weights as training begins: larger ones make softmax meet denormals, which are slow."""
+    model = spread(config, ParallelConfig(), Ranks(), dtype=_TYPES[precision], seed=0)
+    return _Training(model, torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True))
 
 
 @cache
-def _time_rest(config: ModelConfig, depth: int, threads: int, group: Any) -> tuple[float, float]:
+def _time_rest(config: ModelConfig, depth: int, precision: str, threads: int, group: Any) -> tuple[float, float]:
     """Seconds of zeroing, norm, clipping and AdamW, and of the all-reduce, for the whole model."""
-    training = _training(config.model_copy(update={"num_layers": depth}))
+    training = _training(config.model_copy(update={"num_layers": depth}), precision)
 
     def update() -> None:
-        training.gradients.clip(training.gradients.norm(), 1.0)
+        training.model.gradients.scale(clip_factor(training.model.gradient_norm(), 1.0))
         training.optimizer.step()
-        training.gradients.zero()
+        training.model.publish()
+        training.model.gradients.zero()
 
-    timed, whole = training.gradients.flat.numel(), parameters(config).total
+    timed, whole = sum(m.value.numel() for m in training.model.masters), parameters(config).total
     optimizer_seconds = min(_time(update, REST_SECONDS, group)) * whole / timed
     if group is None:
         return optimizer_seconds, 0.0
@@ -161,20 +183,30 @@ def _time(work: Callable[[], object], seconds: float, group: Any) -> list[float]
     return times or [first]
 
 
-def _forward_backward(model: GPT, tokens: Tensor) -> None:
-    loss = model.loss(tokens[:, :-1], tokens[:, 1:]) / tokens[:, 1:].numel()
-    with torch.autocast("cpu", enabled=False):
-        torch.autograd.backward(loss)
+def _forward_backward(model: SpreadModel, batch: MicroBatch) -> None:
+    model.forward_backward([batch], [1 / batch["targets"].numel()] * len(model.losses), [0])
 
 
-def _precision(name: str) -> AbstractContextManager[object]:
-    return torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16")
+def _some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
+    """A micro-batch as training has it: every token of a gpt is predicted, of a bert one in seven."""
+    shape = (sequences, config.sequence_length)
+    tokens = torch.randint(config.vocab_size, shape)
+    if config.family == "gpt":
+        return {"tokens": tokens, "targets": torch.randint(config.vocab_size, shape)}
+    return {
+        "tokens": tokens,
+        "targets": torch.where(torch.arange(shape[1]) % 7 == 0, tokens, -100),
+        "segments": torch.zeros_like(tokens),
+        "lengths": torch.full(shape[:1], shape[1]),
+        "order": torch.zeros(shape[:1], dtype=torch.long),
+    }
 
 
 def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
     """Bytes of the storages that autograd keeps after a forward pass, weights left out."""
-    model = GPT(config)
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    model = spread(config, ParallelConfig(), Ranks(), dtype=_TYPES[precision], seed=0)
+    (stage,) = model.stages.values()
+    own = {parameter.untyped_storage().data_ptr() for parameter in stage.parameters()}
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -183,10 +215,9 @@ def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    tokens = torch.randint(config.vocab_size, (sequences, config.sequence_length + 1))
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with _precision(precision), hooks:
-        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+    batch = dict(_some_batch(config, sequences))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = stage(batch.pop("tokens"), **batch)
     del loss  # held until here, so that no storage was freed and its address used again
     return sum(storages.values())
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from megalith.errors import RecipeError, ResourceError, UnsupportedError
-from megalith.planning.layouts import Layout, search_layouts
+from megalith.errors import RecipeError, ResourceError
+from megalith.planning.candidates import Layout
+from megalith.planning.layouts import search_layouts
 from megalith.recipe import Recipe, load_recipe
 from tests.planning.fakes import RATES, install
 
@@ -104,9 +105,8 @@ def test_what_does_not_fit_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("override", "error", "said"),
     [
-        ("parallel.tensor=2", UnsupportedError, "parallel.tensor=1"),
-        ("parallel.pipeline=2", UnsupportedError, "parallel.pipeline=1"),
-        ("train.precision=fp16", UnsupportedError, "bf16"),
+        ("parallel.tensor=3", RecipeError, "heads"),
+        ("parallel.pipeline=5", RecipeError, "cannot fill"),
         ("parallel.data=3", RecipeError, "divisor"),
     ],
 )

@@ -7,7 +7,7 @@ from megalith.errors import ResourceError
 from megalith.model import GPT
 from megalith.planning.memory import refuse_what_cannot_fit, training_memory
 from megalith.planning.probe import saved_bytes
-from megalith.recipe import ModelConfig
+from megalith.recipe import ModelConfig, ParallelConfig
 
 
 def small(layers: int = 3, **options: object) -> ModelConfig:
@@ -22,7 +22,10 @@ def test_what_is_kept_grows_by_layers_and_sequences_as_the_probe_says(precision:
     saved = saved_bytes(config, precision)
     predicted = (saved["constant"] + 5 * saved["per_layer"] + 3 * saved["per_sequence"]
                  + 15 * saved["per_layer_and_sequence"])  # fmt: skip
-    model = GPT(config)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    model = GPT(config).to(dtype)
+    model.token_embedding.float(), model.position_embedding.float()
+    model.activation_dtype = dtype
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     seen: dict[int, int] = {}
 
@@ -32,9 +35,8 @@ def test_what_is_kept_grows_by_layers_and_sequences_as_the_probe_says(precision:
         return tensor
 
     tokens = torch.zeros(3, 49, dtype=torch.long)
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), hooks:
-        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(tokens[:, :-1], tokens[:, 1:])
     assert sum(seen.values()) == pytest.approx(predicted, rel=0.01)
     del loss
 
@@ -49,7 +51,7 @@ def test_a_plain_layer_keeps_what_the_formula_says() -> None:
 
 def test_the_parts_add_up_and_processes_multiply_them() -> None:
     saved = {"constant": 1e6, "per_layer": 2e6, "per_sequence": 3e6, "per_layer_and_sequence": 4e6}
-    one, two = (training_memory(small(), 4, data, saved, 10**8) for data in (1, 2))
+    one, two = (training_memory(small(), 4, ParallelConfig(data=data), "fp32", saved, 10**8) for data in (1, 2))
     assert all(two[part] == pytest.approx(2 * one[part], abs=1) for part in one)
     parameters = sum(parameter.numel() for parameter in GPT(small()).parameters())
     assert one["weights"] + one["gradients"] + one["optimizer"] == 16 * parameters

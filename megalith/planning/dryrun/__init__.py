@@ -1,0 +1,254 @@
+"""What `megalith plan dryrun` prints: the real training step of any rank of any job, on tensors without memory.
+
+The code is training's own (`parallel.spread`, the pipeline's lists, the gradients' reduction, AdamW); the tensors are
+fake, and so are the other ranks. Memory is what torch allocates at the step's peak, to the byte of a block; the
+messages are those that the code sends. Nothing is timed: seconds are for the planner's other verbs.
+
+A pipeline repeats itself once it is full, so of a step's micro-batches only so many are run as fill this rank, and one
+round more. Every count grows by the same number with each micro-batch, so a shorter and a longer step give the whole
+step's; the peak is the longer one's.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from megalith import schedules
+from megalith.arithmetic import parameters
+from megalith.console import progress
+from megalith.errors import RecipeError
+from megalith.model import MODELS
+from megalith.parallel import arrange
+from megalith.parallel.here import this_machine
+from megalith.parallel.pipeline import keep_stage, layers_of_stages
+from megalith.planning.dryrun.collectives import Amount, Message
+from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
+from megalith.planning.dryrun.kernels import gpu_kernels
+from megalith.planning.dryrun.step import MakeOptimizer, Training, begin
+from megalith.planning.dryrun.watch import Watch
+from megalith.planning.shapes import choose_shape
+from megalith.recipe import ModelConfig, ParallelConfig, Recipe
+from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
+
+BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
+Sent = dict[Message, Amount]
+
+
+def dryrun(
+    recipe: Recipe, ranks: Sequence[int] = (), *, stages: bool = False, optimizer: MakeOptimizer
+) -> dict[str, Any]:
+    """A training step of each asked rank at the full batch; the keys are those of `--json`.
+
+    Without `ranks` it is rank 0; with `stages` also the first rank of the first, the middle and the last stage.
+    `optimizer` makes training's own. Raises RecipeError for a layout that is left open or cannot be, and for a rank
+    that is not there.
+    """
+    start = time.perf_counter()
+    job = _job(recipe)
+    asked = _asked(job.layout, ranks, stages=stages)
+    rows = []
+    with progress() as bar:
+        task = bar.add_task("dry run", total=sum(sum(_lengths(job, rank)) for rank in asked))
+        for rank in asked:
+            bar.update(task, description=f"rank {rank}")
+            rows.append(_rank_row(job, rank, optimizer, lambda: bar.advance(task)))
+    return {
+        "cluster": job.cluster.name,
+        "accelerator": job.cluster.accelerator,
+        "memory_bytes": job.cluster.memory_bytes,
+        "layout": {axis: job.layout.size(axis) for axis in ("pipeline", "data", "tensor")},
+        "world": job.layout.world,
+        "micro_batch_size": job.recipe.train.micro_batch_size,
+        "micro_batches": job.micro_batches,
+        "parameters": _parameters_of_stages(job.recipe.model, _stage_count(job)),
+        "parameters_by_arithmetic": parameters(job.recipe.model).total,
+        "fits": all(row["fits"] for row in rows),
+        "ranks": rows,
+        "notes": job.notes,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+@dataclass(frozen=True)
+class _Job:
+    recipe: Recipe
+    """Sized, with no axis, micro-batch or precision left open, at the full batch."""
+    layout: Layout
+    cluster: Cluster
+    micro_batches: int
+    """Of a rank, in a step."""
+    notes: list[str]
+
+    @property
+    def parallel(self) -> ParallelConfig:
+        return self.recipe.parallel
+
+
+def _job(recipe: Recipe) -> _Job:
+    layout = layout_of(recipe.parallel)
+    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    train = recipe.train.model_copy(update={"batch_ramp": None})
+    notes = []
+    if train.micro_batch_size is None:
+        notes.append("train.micro_batch_size is left open: 1 is taken.")
+        train = train.model_copy(update={"micro_batch_size": 1})
+    if train.precision == "auto":
+        notes.append("train.precision is auto: bf16 is taken.")
+        train = train.model_copy(update={"precision": "bf16"})
+    cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
+    notes += check_layout(cluster, layout, model, recipe.parallel, train)
+    micro_batches = train.global_batch_size // (layout.data * (train.micro_batch_size or 1))
+    whole = recipe.model_copy(update={"model": model, "train": train})
+    return _Job(whole, layout, cluster, micro_batches, notes)
+
+
+def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:
+    for rank in ranks:
+        if not 0 <= rank < layout.world:
+            raise RecipeError(
+                f"there is no rank {rank} among {layout.world}.", where="--rank", mend=f"Give 0 to {layout.world - 1}."
+            )
+    places = [0, layout.pipeline // 2, layout.pipeline - 1] if stages else []
+    found = [*ranks, *(layout.rank(place, 0, 0) for place in places)]
+    return sorted(set(found)) or [0]
+
+
+def _rank_row(job: _Job, rank: int, optimizer: MakeOptimizer, advance: Callable[[], None]) -> dict[str, Any]:
+    start = time.perf_counter()
+    few, enough = _lengths(job, rank)
+    on_gpu = job.cluster.name != LOCAL or torch.cuda.is_available()
+    with fake_ranks(rank, job.layout.world) as found:
+        placed = arrange(found, job.parallel)
+        watch = Watch(placed, BLOCK_BYTES if on_gpu else 1)
+        with FakeTensors(), gpu_kernels() if on_gpu else nullcontext(), watch.watching():
+            training = begin(job.recipe, placed, optimizer, watch)
+            first = min(training.model.stages)
+            training.model.stages[first].register_forward_hook(lambda *_: advance())
+            training.take_step(few)  # the first step is also DTensor's, which works out shapes in it
+            shorter = watch.collectives.sent.copy()
+            training.take_step(enough, waiting=job.micro_batches - enough)
+            sent = _whole_step(shorter, few, watch.collectives.sent, enough, job.micro_batches)
+            return _figures(job, rank, training, sent) | {
+                "micro_batches": job.micro_batches,
+                "micro_batches_run": enough,
+                "collectives": [_message_row(message, amount, job.cluster) for message, amount in sent.items()],
+                "all_reduces_per_layer": _per_layer(sent, training, job.micro_batches),
+                "seconds": time.perf_counter() - start,
+            }
+
+
+def _figures(job: _Job, rank: int, training: Training, sent: Sent) -> dict[str, Any]:
+    """Place, parameters and bytes."""
+    model, storages = training.model, training.watch.storages
+    own = sorted(model.stages)
+    copies = {"token_embedding.weight"} if model.ranks.index("pipeline") and model.config.tie_embeddings else set()
+    layers = [int(number) for stage in own for number in model.stages[stage].blocks]
+    spare = int(job.cluster.memory_bytes) - storages.peak_bytes
+    return {
+        "rank": rank,
+        "node": job.cluster.node(rank),
+        **job.layout.coordinates(rank)._asdict(),
+        "stage": own[0],
+        "stages": own,
+        "layers": layers,
+        "parameters": sum(master.value.numel() for master in model.masters),
+        "stage_parameters": sum(m.parameter.numel() for m in model.masters if m.name not in copies),
+        "bytes": {kind: storages.held(tensors) for kind, tensors in training.state().items()},
+        "peak_bytes": storages.peak_bytes,
+        "peak": storages.at_peak(),
+        "fits": spare >= 0,
+        "spare_bytes": spare,
+    }
+
+
+def _lengths(job: _Job, rank: int) -> tuple[int, int]:
+    """Micro-batches of a shorter and of a longer step that stand for the whole one."""
+    parallel, count, pipeline = job.parallel, job.micro_batches, job.layout.pipeline
+    if pipeline == 1:
+        return min(2, count), min(3, count)
+    if parallel.schedule_file is not None:
+        return min(2, count), count
+    each = pipeline if parallel.schedule == "interleaved-1f1b" else 1
+    place = job.layout.coordinates(rank).pipeline
+
+    def held(micro_batches: int) -> int:
+        lists = schedules.build(parallel.schedule, pipeline, parallel.virtual_stages, micro_batches)
+        return schedules.in_flight(lists)[place]
+
+    most = held(count)
+    fills = next(number for number in range(each, count + 1, each) if held(number) == most)
+    return min(2 * each, count), min(max(fills + each, 3 * each), count)
+
+
+def _whole_step(shorter: Sent, few: int, longer: Sent, enough: int, count: int) -> Sent:
+    """What a step of `count` micro-batches sends, from one of `few` and one of `enough`."""
+    if enough == count:
+        return dict(longer)
+    none = Amount()
+    return {
+        message: Amount(
+            _line(shorter.get(message, none).count, few, amount.count, enough, count),
+            _line(shorter.get(message, none).payload_bytes, few, amount.payload_bytes, enough, count),
+        )
+        for message, amount in longer.items()
+    }
+
+
+def _line(low: int, few: int, high: int, enough: int, count: int) -> int:
+    each, rest = divmod(high - low, enough - few)
+    assert not rest, "a step grows by the same messages with each micro-batch"
+    return high + each * (count - enough)
+
+
+def _message_row(message: Message, amount: Amount, cluster: Cluster) -> dict[str, Any]:
+    return {
+        "axis": message.axis,
+        "what": message.what,
+        "collective": message.collective,
+        "pass": message.when,
+        "group_size": len(message.ranks),
+        "tier": cluster.tier_of(message.ranks).name,
+        "count": amount.count,
+        "payload_bytes": amount.payload_bytes,
+        "ranks": list(message.ranks) if len(message.ranks) <= 64 else None,
+    }
+
+
+def _per_layer(sent: Sent, training: Training, micro_batches: int) -> dict[str, float]:
+    """All-reduces of a layer for one micro-batch, by pass; under sequence parallelism there are none."""
+    layers = sum(len(stage.blocks) for stage in training.model.stages.values())
+    found = {"forward": 0.0, "backward": 0.0, "recomputation": 0.0}
+    for message, amount in sent.items():
+        if message.what == "layers" and message.collective == "all_reduce":
+            found[message.when] += amount.count / (layers * micro_batches)
+    return found
+
+
+def _stage_count(job: _Job) -> int:
+    return job.layout.pipeline * (job.parallel.virtual_stages if job.layout.pipeline > 1 else 1)
+
+
+def _parameters_of_stages(config: ModelConfig, count: int) -> int:
+    """Of all stages together, as they are cut from the model; stages that are alike are built once."""
+    built: dict[tuple[int, bool, bool], int] = {}
+    total = 0
+    for stage, layers in enumerate(layers_of_stages(config, count)):
+        alike = len(layers), stage == 0, stage == count - 1
+        if alike not in built:
+            built[alike] = _parameters_of_stage(config, stage, count)
+        total += built[alike]
+    return total
+
+
+def _parameters_of_stage(config: ModelConfig, stage: int, count: int) -> int:
+    """A tied embedding is the first stage's."""
+    with torch.device("meta"):
+        model: nn.Module = MODELS[config.family](config)
+    keep_stage(model, stage, count)  # type: ignore[arg-type]  # MODELS are Transformers
+    named = model.named_parameters()
+    return sum(p.numel() for name, p in named if stage == 0 or name != "token_embedding.weight")

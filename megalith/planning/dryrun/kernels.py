@@ -1,0 +1,56 @@
+"""What a GPU's kernels keep for the backward pass, where a CPU's keep something else.
+
+The fake tensors say that they are on a CPU: torch without CUDA cannot differentiate others. Where the two devices
+differ in what they keep, the GPU's way is taken here: dropout keeps a mask of bools, attention with dropout never has
+its scores, and an RMSNorm keeps its input and one number a token.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@contextmanager
+def gpu_kernels() -> Iterator[None]:
+    """Within it, memory is taken as on a GPU; the values are of no use.
+
+    The functions themselves are exchanged: torch's modes for this do not reach what a backward pass computes again.
+    """
+    attention = partial(_attention, F.scaled_dot_product_attention)
+    with patch.multiple(F, scaled_dot_product_attention=attention, dropout=_dropout, rms_norm=_rms_norm):
+        yield
+
+
+def _attention(kernel: Any, *args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:
+    return kernel(*args, dropout_p=0.0, **kwargs)
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
+
+
+def _rms_norm(x: Tensor, shape: Any, weight: Tensor, eps: float | None = None) -> Tensor:
+    y: Tensor = _RMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+    return y
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Of the shapes and placements alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        scale = x.select(-1, 0).float()  # (B, T)
+        ctx.save_for_backward(x, weight, scale)
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight, _ = ctx.saved_tensors
+        (gradient,) = outer
+        return gradient * weight, (gradient * x).sum(tuple(range(x.ndim - 1)))
