@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench browser slow docs clean
+.PHONY: demo test check bench browser slow parity docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/megalith run recipes/quickstart.yaml --output runs/quickstart
@@ -18,13 +18,16 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in loader train_cpu parallel_cpu train_gpu; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 browser: $(VENV)/.dev  ## needs a chromium on the PATH
 	$(BIN)/python -m pytest -m browser
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+parity: $(VENV)/.dev  ## every layout against one process; writes docs/parity.md
+	$(BIN)/python -m tests.parallel.table
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

@@ -137,12 +137,13 @@ def shard(stage: Transformer, ranks: Ranks, zero: int, dtype: torch.dtype) -> No
 
 
 def squared_norm(masters: Sequence[Master]) -> float:
-    """Σ g² over the pieces that this rank counts."""
-    gradients = [m.value.grad for m in masters if m.counted and m.value.grad is not None and m.value.numel()]
-    if not gradients:
+    """Σ g² over the pieces that this rank counts; not finite where any piece that it holds is not."""
+    held = [(m.value.grad, float(m.counted)) for m in masters if m.value.grad is not None and m.value.numel()]
+    if not held:
         return 0.0
-    norms = torch.stack(torch._foreach_norm(gradients)).double()
-    return float((norms * norms).sum())
+    norms = torch.stack(torch._foreach_norm([gradient for gradient, _ in held])).double()
+    counts = torch.tensor([counted for _, counted in held], dtype=norms.dtype, device=norms.device)
+    return float((norms * norms * counts).sum())  # ∞ · 0 is no number
 
 
 def clip_factor(norm: float, maximum: float | None) -> float:

@@ -15,6 +15,7 @@ from torch import nn
 from megalith.model import Transformer
 
 _APART = 2718  # Megatron-LM's offset between the generators of tensor-parallel ranks
+_ATTENTION = 500_009  # between a layer's generator and its attention's
 
 
 def seed_dropout(stages: dict[int, Transformer], tensor_rank: int, *, sequence_parallel: bool) -> None:
@@ -39,9 +40,8 @@ class _Seeds:
         stage.register_forward_pre_hook(self._begin, with_kwargs=True)
         for number, block in stage.blocks.items():
             block.register_forward_pre_hook(self._before_layer(number + 1))
-            if tensor_rank and not sequence_parallel:
-                core: Any = block.attention.core
-                core.forward = self._draw_apart(core.forward)
+            core: Any = block.attention.core
+            core.forward = self._draw_apart(core.forward)
 
     def _begin(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self.noise = kwargs.pop("noise", 0)
@@ -58,13 +58,14 @@ class _Seeds:
         torch.manual_seed((self.noise + place * 1_000_003 + self.stream) % 2**63)
 
     def _draw_apart(self, forward: Any) -> Any:
-        """Draw from a generator of this rank's own, which leaves the common one where it was, also when recomputed."""
+        """Draw from a generator of this rank's own, which leaves the common one where it was, also when recomputed.
+
+        On every rank, so that the common ones stay alike. They know the seed that they began this layer from.
+        """
 
         def apart(*args: Any) -> Any:
-            common = torch.get_rng_state()
-            torch.manual_seed(int(torch.randint(2**62, ())) + self.apart)
-            result = forward(*args)
-            torch.set_rng_state(common)
-            return result
+            with torch.random.fork_rng([args[0].device] if args[0].is_cuda else []):
+                torch.manual_seed((torch.initial_seed() + _ATTENTION + self.apart) % 2**63)
+                return forward(*args)
 
         return apart

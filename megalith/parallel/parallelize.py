@@ -133,7 +133,7 @@ class SpreadModel:
         return self._lists[key]
 
     def _arguments(self, batch: MicroBatch, noise: int) -> tuple[Tensor, dict[str, Any]]:
-        rest: dict[str, Any] = {name: value.to(self.ranks.device) for name, value in batch.items()}
+        rest: dict[str, Any] = {name: _onto(value, self.ranks.device) for name, value in batch.items()}
         tokens: Tensor = rest.pop("tokens")
         return tokens, rest | ({"noise": noise} if self.config.dropout > 0 else {})
 
@@ -213,6 +213,11 @@ def action_lists(parallel: ParallelConfig, micro_batches: int, *, training: bool
         schedules.check(own, pipeline, virtual, micro_batches, where=str(parallel.schedule_file))
         return own
     return schedules.build(parallel.schedule, pipeline, virtual, micro_batches)
+
+
+def _onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """Without waiting for what a GPU still has to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _parameters(stages: Mapping[int, Transformer]) -> Iterator[tuple[str, nn.Parameter]]:

@@ -196,10 +196,26 @@ class _Stage(PipelineStage):
     def _retrieve_recv_grads(self, bwd_chunk_id: int) -> Any:
         return _used(super()._retrieve_recv_grads(bwd_chunk_id), self.grad_recv_info[bwd_chunk_id])
 
+    def backward_one_chunk(
+        self, bwd_chunk_id: int, loss: Tensor | None = None, full_backward: bool = True, last_backward: bool = False
+    ) -> None:
+        """torch looks for the parameters in the graph, which has the whole ones: ZeRO-3 must have gathered them."""
+        if not full_backward:
+            _gather_parameters(self.submod)
+        super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
+
     def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
         """torch puts these gradients in place and tells nobody, so that they would add up in the model's own type."""
+        _gather_parameters(self.submod)
         super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
         _take_up_gradients(self.submod)
+
+
+def _gather_parameters(stage: nn.Module) -> None:
+    """Have FSDP2 show whole parameters, not shards."""
+    for module in stage.modules():
+        if isinstance(module, FSDPModule):
+            module.unshard()
 
 
 def _take_up_gradients(stage: nn.Module) -> None:

@@ -4,7 +4,6 @@
 softmax(q·kᵀ)·v again (2205.05198 §5). Dropout draws the same numbers the second time.
 """
 
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -23,8 +22,12 @@ def recompute_layers(model: Transformer, what: str, every: int) -> None:
 
 
 def _recompute(module: nn.Module) -> None:
-    forward: Any = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=_draws(module))
-    module.forward = forward
+    forward, draws = module.forward, _draws(module)
+
+    def again(*args: Any, **named: Any) -> Any:  # a partial of `checkpoint` would not be compiled
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=draws, **named)
+
+    module.forward = again  # type: ignore[method-assign]  # the module's own, wrapped
 
 
 def _draws(module: nn.Module) -> bool:

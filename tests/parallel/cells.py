@@ -1,0 +1,209 @@
+"""Cells of the parity table: a model, a layout, a precision; and which of them are looked at."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megalith.recipe import ModelConfig
+from megalith.recipe.machine import ParallelConfig
+
+SEQUENCES, LENGTH, VOCAB, RANKS = 16, 12, 303, 8
+SHAPE = {
+    "num_layers": 5,  # no multiple of 2 or 4 stages
+    "hidden_size": 32,
+    "num_heads": 4,
+    "vocab_size": VOCAB - 2,
+    "vocab_multiple": 3,  # 303 rows are no multiple of 2 or 4 ranks
+    "sequence_length": LENGTH,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt": {},
+    "llama": {
+        "num_kv_heads": 4,
+        "num_heads": 8,
+        "ffn_hidden_size": 44,
+        "positions": "rotary",
+        "norm": "rmsnorm",
+        "activation": "swiglu",
+        "bias": False,
+    },
+    "bert": {"family": "bert"},
+    "post-norm bert": {"family": "bert", "layer_norm": "post"},
+}
+TYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One layout of one model."""
+
+    family: str = "gpt"
+    tied: bool = True
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    zero: int = 0
+    zero_shard: int | None = None
+    schedule: str = "1f1b"
+    sequence_parallel: bool = False
+    recompute: str = "none"
+    precision: str = "fp64"
+
+    @property
+    def world(self) -> int:
+        return self.tensor * self.pipeline * self.data
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences; small where there are stages, so that a pipeline comes into its steady state."""
+        return 2 if self.pipeline > 1 else 4
+
+    @property
+    def virtual_stages(self) -> int:
+        return 2 if self.schedule == "interleaved-1f1b" else 1
+
+    @property
+    def model(self) -> ModelConfig:
+        layers = {"num_layers": 9} if self.virtual_stages > 1 else {}
+        return ModelConfig.model_validate(SHAPE | layers | FAMILIES[self.family] | {"tie_embeddings": self.tied})
+
+    @property
+    def parallel(self) -> ParallelConfig:
+        return ParallelConfig.model_validate(
+            {
+                name: getattr(self, name)
+                for name in (
+                    "tensor", "pipeline", "data", "zero", "zero_shard", "schedule", "virtual_stages",
+                    "sequence_parallel", "recompute",
+                )
+            }
+        )  # fmt: skip
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """What a row of the table says."""
+        zero = f"{self.zero} over {self.zero_shard}" if self.zero_shard else str(self.zero)
+        return (
+            self.family,
+            "tied" if self.tied else "untied",
+            f"{self.tensor} × {self.pipeline} × {self.data}",
+            zero if self.data > 1 else "",
+            (f"{self.schedule} v2" if self.virtual_stages > 1 else self.schedule) if self.pipeline > 1 else "",
+            "yes" if self.sequence_parallel else "",
+            self.recompute if self.recompute != "none" else "",
+            self.precision,
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(word for word in self.layout if word)
+
+
+HEADINGS = ("model", "embeddings", "tensor × pipeline × data", "ZeRO", "schedule", "sequence", "recompute", "type")
+
+
+def placements() -> Iterator[Cell]:
+    """Every layout of one model that fits into 8 ranks: 121 of them."""
+    for tensor, pipeline, data in itertools.product((1, 2, 4), (1, 2, 4), (1, 2)):
+        if tensor * pipeline * data <= RANKS:
+            zeros = (0, 1, 2, 3) if data > 1 else (0,)
+            schedules = ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1") if pipeline > 1 else ("1f1b",)
+            for zero, schedule, split in itertools.product(zeros, schedules, (False, True) if tensor > 1 else (False,)):
+                cell = Cell(tensor=tensor, pipeline=pipeline, data=data, zero=zero)
+                yield replace(cell, schedule=schedule, sequence_parallel=split)
+
+
+def covering(cells: Iterable[Cell], strength: int) -> list[Cell]:
+    """A few of `cells`, in which any `strength` choices that can go together do so at least once."""
+    left = {cell: _choices(cell, strength) for cell in cells}
+    open_choices = set().union(*left.values())
+    found = []
+    while open_choices:
+        best = max(left, key=lambda cell: (len(left[cell] & open_choices) / (2 + cell.world), -cell.world, str(cell)))
+        open_choices -= left.pop(best)
+        found.append(best)
+    return found
+
+
+def _choices(cell: Cell, strength: int) -> set[tuple[tuple[int, str], ...]]:
+    made: list[Any] = [(cell.family, cell.tied), cell.tensor, cell.pipeline, cell.data, cell.zero]
+    made += [cell.schedule, cell.sequence_parallel]
+    return set(itertools.combinations([(place, str(choice)) for place, choice in enumerate(made)], strength))
+
+
+def whole_table() -> list[Cell]:
+    """A tied gpt in every layout; each other model in layouts that cover; recomputation, hybrid ZeRO, fp32 and bf16."""
+    every = list(placements())
+    others = [(family, tied) for family in FAMILIES for tied in (True, False) if (family, tied) != ("gpt", True)]
+    rest = [replace(cell, family=family, tied=tied) for family, tied in others for cell in every]
+    return [*every, *covering(rest, 2), *_extras(), *_narrow()]
+
+
+def short_table() -> list[Cell]:
+    """What the test suite has time for."""
+    return [
+        Cell(),
+        Cell("post-norm bert"),
+        Cell("llama", tied=False, data=2, zero=3),
+        Cell("bert", tensor=2, sequence_parallel=True),
+        Cell("post-norm bert", tied=False, tensor=2),
+        Cell("gpt", pipeline=2, schedule="zb-h1"),
+        Cell("gpt", data=2, zero=1, precision="bf16"),
+        Cell("gpt", tensor=2, sequence_parallel=True, recompute="selective", precision="fp32"),
+        Cell("llama", tensor=2, pipeline=2, schedule="interleaved-1f1b", sequence_parallel=True),
+        Cell("bert", pipeline=2, data=2, zero=2, schedule="gpipe"),
+        Cell("gpt", pipeline=2, data=2, zero=3, schedule="zb-h1"),
+        Cell("gpt", tensor=2, pipeline=2, recompute="full", precision="bf16"),
+        Cell("bert", tensor=2, pipeline=2, data=2, zero=1, schedule="zb-h1", sequence_parallel=True),
+    ]
+
+
+def _extras() -> list[Cell]:
+    spread = Cell(tensor=2, pipeline=2, data=2)
+    return [
+        *(replace(spread, recompute=what, sequence_parallel=True) for what in ("full", "selective")),
+        replace(spread, family="bert", recompute="full", zero=3),
+        *(Cell(data=4, zero=zero, zero_shard=2) for zero in (1, 2, 3)),
+        Cell("llama", tied=False, tensor=2, data=4, zero=2, zero_shard=2, sequence_parallel=True),
+        Cell(pipeline=2, data=4, zero=3, zero_shard=2, schedule="interleaved-1f1b"),
+    ]
+
+
+def _narrow() -> list[Cell]:
+    """Layouts in fp32 and bf16."""
+    layouts = [
+        Cell(data=2),
+        Cell(data=2, zero=2),
+        Cell(tensor=2),
+        Cell(tensor=4, sequence_parallel=True),
+        Cell(pipeline=4),
+        Cell("llama", tied=False, tensor=2, pipeline=2, schedule="interleaved-1f1b", sequence_parallel=True),
+        Cell("bert", tensor=2, pipeline=2, schedule="zb-h1"),
+        Cell(tensor=2, pipeline=2, data=2, zero=3, sequence_parallel=True, recompute="full"),
+    ]
+    return [replace(cell, precision=precision) for precision in ("fp32", "bf16") for cell in layouts]
+
+
+def sample_batch(config: ModelConfig, step: int, first: int, count: int) -> dict[str, Tensor]:
+    """Samples of a step, each a function of its number alone; later ones have fewer targets that count."""
+    rows: dict[str, list[Tensor]] = {}
+    for sample in range(first, first + count):
+        random = torch.Generator().manual_seed(1000 * step + sample)
+        tokens = torch.randint(config.vocab_size, (LENGTH,), generator=random)
+        targets = torch.randint(config.vocab_size, (LENGTH,), generator=random)
+        targets[: sample % 5 * 2] = -100
+        row = {"tokens": tokens, "targets": targets}
+        if config.family == "bert":
+            length = LENGTH - sample % 3
+            targets[length:] = -100
+            row |= {
+                "segments": (torch.arange(LENGTH) > 5).long(),
+                "lengths": torch.tensor(length),
+                "order": torch.tensor(sample % 2),
+            }
+        for name, value in row.items():
+            rows.setdefault(name, []).append(value)
+    return {name: torch.stack(values) for name, values in rows.items()}

@@ -1,0 +1,60 @@
+"""What the cells are held against: the steps of one process, written as one would without parallelism.
+
+The whole model, whole batches, torch's cross entropy over full logits, torch's clipping and AdamW.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megalith.model import MODELS, Transformer, initialise
+from megalith.recipe import ModelConfig
+from tests.parallel.cells import SEQUENCES, sample_batch
+
+STEPS, SEED, RATE, CLIP, DECAY = 5, 11, 0.01, 0.5, 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What five steps gave."""
+
+    losses: list[list[float]]
+    norms: list[float]
+    gradients: dict[str, Tensor]
+    """Of the first step, before clipping."""
+    parameters: dict[str, Tensor]
+
+
+def whole_model_steps(config: ModelConfig) -> Outcome:
+    """The oracle, in torch's default type."""
+    model: Transformer = MODELS[config.family](config)
+    initialise(model, config, SEED)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), eps=1e-8, fused=False, foreach=False)
+    losses, norms, gradients = [], [], {}
+    for step in range(STEPS):
+        parts = mean_losses(model, sample_batch(config, step, 0, SEQUENCES))
+        optimizer.zero_grad()
+        torch.stack(parts).sum().backward()
+        if step == 0:
+            gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)))
+        losses.append([float(part.detach()) for part in parts])
+        optimizer.step()
+    return Outcome(losses, norms, gradients, {name: p.detach() for name, p in model.named_parameters()})
+
+
+def mean_losses(model: Transformer, batch: dict[str, Tensor]) -> list[Tensor]:
+    """The mean over predicted tokens, and for a bert over the sentence pairs of the whole batch."""
+    config = model.config
+    if config.family == "bert":
+        logits, order = model(batch["tokens"], segments=batch["segments"], lengths=batch["lengths"])
+        others = [F.cross_entropy(order, batch["order"])]
+    else:
+        logits, others = model(batch["tokens"]), []
+    tokens = logits[..., : config.vocab_size].flatten(0, 1)
+    return [F.cross_entropy(tokens, batch["targets"].flatten(), ignore_index=-100), *others]
