@@ -14,7 +14,7 @@ from typing import Any
 from megalith import __version__
 from megalith.artifacts import Artifact, Workspace, open_artifact
 from megalith.console import human_seconds, note
-from megalith.errors import InputError
+from megalith.errors import InputError, UnsupportedError
 from megalith.locking import lock
 from megalith.recipe import Recipe
 
@@ -53,6 +53,12 @@ def check(recipe: Recipe, sources: Sequence[Path]) -> None:
     from megalith.training import refuse_what_cannot_be_trained
 
     find_sources(sources)
+    if recipe.model.family == "bert":
+        raise UnsupportedError(
+            "an expedition ends in tasks for a model that writes, and a bert does not.",
+            where="model.family",
+            mend="Give `megalith curate`, `megalith tokenize` and `megalith train`, which make a bert.",
+        )
     refuse_what_cannot_be_trained(recipe)
     check_plan(recipe)
 
@@ -60,18 +66,23 @@ def check(recipe: Recipe, sources: Sequence[Path]) -> None:
 def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> Artifact:
     """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run.
 
-    `train` plans first. Started by torchrun it takes the plan that stands, or else a recipe that leaves nothing open.
+    `train` plans first. Started by torchrun or srun it takes the plan that stands, or else a recipe that leaves nothing
+    open.
     """
     given = [Path(source) for source in (sources or recipe.curate.sources)]
-    started_by_torchrun = "RANK" in os.environ
-    follows = started_by_torchrun and os.environ["RANK"] != "0"
+    if stage == "train":
+        from megalith.training import take_up_slurm
+
+        take_up_slurm()
+    started_by_launcher = "RANK" in os.environ
+    follows = started_by_launcher and os.environ["RANK"] != "0"
     with contextlib.nullcontext() if follows else lock(directory):
         made = {}
         for earlier in STAGES[: STAGES.index(stage)]:
             needed = earlier in _NEEDS[stage] and not (earlier == "crawl" and given)
             if needed or (directory / earlier / "manifest.json").is_file():
                 made[earlier] = open_artifact(directory / earlier, earlier)
-        if stage == "train" and not started_by_torchrun:  # there, all ranks would measure the machine at once
+        if stage == "train" and not started_by_launcher:  # there, all ranks would measure the machine at once
             made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
         return _stage(stage, recipe, directory, given, made, stage)
 
@@ -118,7 +129,8 @@ def _stage(
 ) -> Artifact:
     artifact = _CALLS[stage](_Place(recipe, directory, sources, made))
     how = "stands already" if artifact.reused else f"took {human_seconds(artifact.manifest.seconds)}"
-    note(f"{heading:>5}  {stage:<9} {how:<16} {artifact.path}")
+    if os.environ.get("RANK", "0") == "0":  # one of those that a launcher has started speaks
+        note(f"{heading:>5}  {stage:<9} {how:<16} {artifact.path}")
     return artifact
 
 
@@ -151,7 +163,7 @@ def _train(place: _Place) -> Artifact:
 
     path, tokens = place.directory / "train", place.made["tokenize"]
     plan = place.made.get("plan")
-    if plan is None:  # under torchrun, without a plan: the recipe has to say everything, and training checks that
+    if plan is None:  # under a launcher, without a plan: the recipe has to say everything, and training checks that
         return train(place.recipe, path, tokens, peak_flops_per_second=None, predicted={})
     return train(
         resolved_recipe(place.recipe, plan),

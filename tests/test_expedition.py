@@ -183,12 +183,15 @@ def assert_one_paragraph(done: subprocess.CompletedProcess[str]) -> None:
         (("quickstart", "train.lerning_rate=1"), "Did you mean learning_rate?"),
         (("quickstart", "train.global_batch_size=-4"), "greater than 0"),
         (("quickstart", "model.num_layers=2", "model.hidden_size=64", "model.num_heads=7"), "cannot be split"),
-        (("quickstart", "train.precision=fp16"), "train.precision"),
-        (("quickstart", "parallel.tensor=2"), "parallel.tensor"),
+        (
+            ("quickstart", "model.num_layers=2", "model.hidden_size=60", "model.num_heads=5", "parallel.tensor=2"),
+            "parallel.tensor",
+        ),
         (("quickstart", "cluster.name=selene"), "cluster.name"),
         (("quickstart", "parallel.data=3"), "cannot be split over parallel.data=3"),
         (("bert-336m",), "model.family"),
-        (("mt-nlg-530b",), "not yet trained"),
+        (("chinchilla-70b",), "not yet trained"),
+        (("mt-nlg-530b",), "cluster.name"),
         (
             (
                 "gpt2-2.5b",

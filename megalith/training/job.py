@@ -2,17 +2,20 @@
 
 import json
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from megalith import errors
+from megalith.console import note
 from megalith.errors import MegalithError
 from megalith.recipe import Recipe
 
 ERROR = "error.json"
 MEASURED = "measured.json"
+_FIRST = ".first-error"  # made by the rank that fails first
 
 
 class Job(BaseModel):
@@ -30,6 +33,8 @@ class Job(BaseModel):
     threads: int
     """Of each process."""
     peak_flops_per_second: float | None
+    predicted: dict[str, float] = {}
+    """The plan's step_seconds and memory_bytes."""
 
     @property
     def logs(self) -> Path:
@@ -49,21 +54,43 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
     """The run was asked to stop, and has saved its state."""
 
 
-def write_error(job: Job, error: MegalithError) -> None:
-    """Leave an error for the process that started this one."""
-    said = {
-        "kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend
-    }  # fmt: skip
+def write_error(job: Job, rank: int, error: BaseException) -> bool:
+    """Leave an error for the process that started this one; False if another rank has left one before.
+
+    What brings one rank down brings the others down after it, with errors that only say so: the first one counts.
+    """
+    try:
+        (job.logs / _FIRST).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    said: dict[str, Any] = {"rank": rank}
+    if isinstance(error, MegalithError):
+        said |= {"kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend}
+    else:
+        said |= {"what": f"{type(error).__name__}: {error}", "traceback": traceback.format_exception(error)}
     temporary = job.logs / f".{ERROR}.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(said))
     temporary.replace(job.logs / ERROR)
+    return True
 
 
 def read_error(job: Job) -> MegalithError | None:
-    """The error that a process of this job has left."""
+    """The error that a process of this job has left; what Megalith does not foresee is shown with its traceback."""
     path = job.logs / ERROR
     if not path.is_file():
         return None
     said: dict[str, Any] = json.loads(path.read_text())
-    kind: type[MegalithError] = getattr(errors, said["kind"])
-    return kind(said["what"], where=said["where"], mend=said["mend"])
+    if "kind" in said:
+        kind: type[MegalithError] = getattr(errors, said["kind"])
+        return kind(said["what"], where=said["where"], mend=said["mend"])
+    note("".join(said["traceback"]))
+    return MegalithError(
+        f"rank {said['rank']} has failed: {said['what']}",
+        mend="Its traceback stands above. The same command goes on from the last checkpoint.",
+    )
+
+
+def forget_errors(job: Job) -> None:
+    """Of an attempt before."""
+    for name in (ERROR, _FIRST):
+        (job.logs / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The processes that train: started on this machine as torchrun starts them, or found under torchrun.
+"""The processes that train: started on this machine as torchrun starts them, or found under torchrun or srun.
 
 torch's `start_processes` watches the ranks: when one dies it ends the others and says which. Each rank asks the kernel
 to be killed with the process that started it, so that none outlives a `kill -9` of the command. The ranks meet in a
@@ -12,18 +12,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+from megalith.artifacts import Artifact
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
 from megalith.parallel import Ranks, join
 from megalith.processes import wait_politely
 from megalith.training import worker
-from megalith.training.job import ERROR, Job, Stopped, read_error
+from megalith.training.job import Job, Stopped, forget_errors, read_error, write_error
+from megalith.training.patience import WHILE_ONE_WORKS_SECONDS, wait_at_most
 
 JOB = "job.json"
 POLL_SECONDS = 0.2
@@ -37,7 +38,7 @@ def start(job: Job, processes: int) -> None:
     Raises the MegalithError that a process raised; ResourceError when one died of something else; SystemExit when this
     process was asked to end, after the state has been saved.
     """
-    (job.logs / ERROR).unlink(missing_ok=True)
+    forget_errors(job)
     job.store.unlink(missing_ok=True)
     file = job.logs / JOB
     file.write_text(job.model_dump_json())
@@ -48,7 +49,7 @@ def start(job: Job, processes: int) -> None:
             name="train",
             entrypoint=sys.executable,
             args={rank: ("-m", "megalith.training", str(file), str(os.getpid())) for rank in ranks},
-            envs={rank: {"RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in ranks},
+            envs={rank: {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in ranks},
             logs_specs=DefaultLogsSpecs(log_dir=str(job.logs / "ranks")),
         )
         try:
@@ -63,42 +64,67 @@ def start(job: Job, processes: int) -> None:
             context.close()
             job.store.unlink(missing_ok=True)
     if result is not None and result.failures:
-        first = min(result.failures.values(), key=lambda failure: failure.timestamp)
-        raise read_error(job) or _death(first)
+        failures = sorted(result.failures.values(), key=lambda failure: failure.timestamp)
+        killed = next((each for each in failures if each.exitcode < 0), None)  # what others say then only follows
+        raise (read_error(job) if killed is None else None) or _death(killed or failures[0])
 
 
-def work_in_place(processes: int, lead: Callable[[Callable[[Job], None]], Any], follow: Callable[[Path], Job]) -> None:
-    """Do this process's part under torchrun.
+def work_in_place(
+    processes: int, lead: Callable[[Callable[[Job], None]], Artifact], follow: Callable[[Path], Job]
+) -> Artifact | None:
+    """Do this process's part under torchrun or srun.
 
     Rank 0 makes the artifact with `lead`, and tells the others where its workspace is once the work begins; they do
-    theirs with the job that `follow` makes of it, and wait until the artifact stands.
+    theirs with the job that `follow` makes of it, wait until the artifact stands, and return None.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count != processes:
         raise UnsupportedError(
-            f"torchrun has started {count} processes, and the recipe asks for {processes}.",
-            where="parallel.data",
-            mend=f"Give parallel.data={count}, or start {processes} processes.",
+            f"{count} processes have been started, and the recipe asks for {processes}.",
+            where="parallel",
+            mend=f"Start {processes} processes, or give a tensor × pipeline × data of {count}.",
         )
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
+        worker.stay_on_this_machine()
     ranks = join()
+    wait_at_most(ranks, WHILE_ONE_WORKS_SECONDS)
     try:
-        _share_work(ranks, lead, follow)
+        if ranks.leads:
+            return _lead(ranks, lead)
+        _follow(ranks, follow)
     except Stopped as stopped:
         raise SystemExit(worker.STOPPED) from stopped
+    return None
 
 
-def _share_work(ranks: Ranks, lead: Callable[[Callable[[Job], None]], Any], follow: Callable[[Path], Job]) -> None:
-    if ranks.leads:
+def _lead(ranks: Ranks, lead: Callable[[Callable[[Job], None]], Artifact]) -> Artifact:
+    def train_together(job: Job) -> None:
+        forget_errors(job)
+        _tell(ranks, str(job.workspace))
+        _work(job, ranks)
 
-        def train_together(job: Job) -> None:
-            _tell(ranks, str(job.workspace))
-            worker.work(job, ranks)
+    made = lead(train_together)
+    _tell(ranks, None)
+    return made
 
-        lead(train_together)
-        _tell(ranks, None)
-    else:
-        while (workspace := _hear()) is not None:
-            worker.work(follow(Path(workspace)), ranks)
+
+def _follow(ranks: Ranks, follow: Callable[[Path], Job]) -> None:
+    while (workspace := _hear()) is not None:
+        _work(follow(Path(workspace)), ranks)
+
+
+def _work(job: Job, ranks: Ranks) -> None:
+    """This rank's share. What goes wrong is raised on the rank where it did first; the others leave without a word."""
+    try:
+        worker.work(job, ranks)
+    except Stopped:
+        raise
+    except Exception as error:
+        told = worker.in_words(job, error)
+        if not write_error(job, ranks.rank, told):
+            raise SystemExit(1) from error
+        raise told from None if told is error else error
+    wait_at_most(ranks, WHILE_ONE_WORKS_SECONDS)
 
 
 def _tell(ranks: Ranks, what: str | None) -> None:

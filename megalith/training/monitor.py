@@ -1,58 +1,99 @@
 """What is seen of a run: a progress bar, TensorBoard scalars and `metrics.jsonl`, from the leading rank alone.
 
-Model FLOPs utilisation is arithmetic.flops_per_token × tokens per second ÷ the machine's peak; the FLOPs are those of
-matrix products, attention counted as if it were not causal.
+Model FLOPs utilisation (MFU) is arithmetic.flops_per_token × tokens per second ÷ the machine's peak. The FLOPs are
+those of the matrix products of one forward and one backward pass: attention as if not causal, the logits too, and
+nothing that is computed again. Tokens per second, FLOP/s and MFU are those of all ranks together.
 """
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
-from torch.utils.tensorboard import SummaryWriter
 
-from megalith.console import human_count, progress
+from megalith.console import console, human_count, human_seconds, note, progress
 
 METRICS = "metrics.jsonl"
-FIRST_STEPS = 3  # allocate memory and choose kernels; not typical
+FIRST_STEPS = 3  # of each start: they allocate memory, choose kernels and compile; not typical
 COLUMNS = ("loss [bold]{task.fields[loss]}[/]", "valid {task.fields[validation]}", "{task.fields[speed]}")
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """What a run is measured against."""
+
+    flops_per_token: float
+    peak_flops_per_second: float | None
+    """Of all ranks together."""
+    predicted: Mapping[str, float]
+    """The plan's `step_seconds`, of a full batch, and `memory_bytes`."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one step took."""
+
+    tokens: int
+    is_full: bool
+    """Whether the batch has its full size: those of a ramp have not."""
+    seconds: float
+    phases: Mapping[str, float]
+    is_traced: bool
 
 
 class Monitor:
     """The eyes on one run."""
 
-    def __init__(
-        self, logs: Path, bar: Bar, task: TaskID, flops_per_token: float, peak: float | None, step: int
-    ) -> None:
-        self._flops_per_token, self._peak = flops_per_token, peak
-        self._bar, self._task = bar, task
+    def __init__(self, logs: Path, bar: Bar, task: TaskID, yardsticks: Yardsticks, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # the other ranks can do without
+
+        self._yardsticks = yardsticks
+        self._bar, self._task, self._began_at = bar, task, step
         _forget_after(logs / METRICS, step)
         self._lines = (logs / METRICS).open("a")
         self._board = SummaryWriter(str(logs / "tensorboard"), purge_step=step + 1)
+        self._said = ""
 
-    def step(self, record: dict[str, Any], tokens_in_step: int, seconds: float) -> None:
+    def step(self, record: dict[str, Any], timing: Timing) -> None:
         """Show and log one step; `record` is its line of the history."""
-        speed = tokens_in_step / seconds
-        utilisation = self._flops_per_token * speed / self._peak if self._peak else None
-        measured = {
-            "tokens_in_step": tokens_in_step,
-            "seconds": seconds,
+        yardsticks, speed = self._yardsticks, timing.tokens / timing.seconds
+        flops, planned = yardsticks.flops_per_token * speed, yardsticks.predicted.get("step_seconds")
+        measured: dict[str, Any] = {
+            "tokens_in_step": timing.tokens,
+            "seconds": timing.seconds,
+            "is_typical": self._is_typical(record["step"], timing),
             "tokens_per_second": speed,
-            "mfu": utilisation,
+            "flops_per_second": flops,
+            "mfu": flops / yardsticks.peak_flops_per_second if yardsticks.peak_flops_per_second else None,
+            "of_predicted": timing.seconds / planned if planned and timing.is_full else None,
+            "phases": dict(timing.phases),
         }
         self._log(record | measured, record["step"])
-        loss = "not finite" if record["loss"] is None else f"{record['loss']:.3f}"
-        share = f" {utilisation:.0%} MFU" if utilisation else ""
-        self._bar.update(self._task, completed=record["step"], loss=loss, speed=f"{human_count(speed)} tokens/s{share}")
+        self._say(record, measured)
 
-    def validation(self, record: dict[str, Any]) -> None:
+    def validation(self, record: dict[str, Any], seconds: float) -> None:
         """Show and log one measurement of the validation loss."""
-        self._log({"step": record["step"], "validation_loss": record["loss"]}, record["step"])
+        self._log(
+            {"step": record["step"], "validation_loss": record["loss"], "phases": {"validation": seconds}},
+            record["step"],
+        )
         self._bar.update(self._task, validation=f"{record['loss']:.3f}")
+        if not console.is_terminal:  # where no bar is drawn: a log file
+            note(f"step {record['step']:,}: {self._said}, validation loss {record['loss']:.3f}")
+
+    def checkpoint(self, step: int, seconds: float) -> None:
+        """Log how long training has waited for a save."""
+        self._log({"step": step, "phases": {"checkpoint": seconds}}, step)
+
+    def memory(self, step: int, by_rank: list[int], reserved: int | None) -> None:
+        """Log the ranks' peaks so far; `reserved` is what the leading rank has taken of its GPU."""
+        values = {"step": step, "memory_bytes": sum(by_rank), "most_memory_bytes_of_a_rank": max(by_rank)}
+        self._log(values | ({"reserved_memory_bytes": reserved} if reserved is not None else {}), step)
 
     def describe(self, what: str) -> None:
         """Say what is being done."""
@@ -63,40 +104,70 @@ class Monitor:
         self._lines.close()
         self._board.close()
 
+    def _is_typical(self, step: int, timing: Timing) -> bool:
+        return timing.is_full and not timing.is_traced and step - self._began_at > FIRST_STEPS
+
+    def _say(self, record: dict[str, Any], measured: dict[str, Any]) -> None:
+        loss = "not finite" if record["loss"] is None else f"{record['loss']:.3f}"
+        speed = f"{human_count(measured['tokens_per_second'])} tokens/s"
+        if measured["mfu"]:
+            speed += f" {measured['mfu']:.0%} MFU"
+        if measured["of_predicted"]:
+            speed += f" {measured['of_predicted']:.2f}× the planned step"
+        self._bar.update(self._task, completed=record["step"], loss=loss, speed=speed)
+        self._said = f"loss {loss}, {human_seconds(measured['seconds'])} a step, {speed}"
+
     def _log(self, values: dict[str, Any], step: int) -> None:
         self._lines.write(json.dumps(values) + "\n")
         self._lines.flush()
-        for name, value in values.items():
-            if name != "step" and value is not None:
+        scalars = {f"phases/{name}": seconds for name, seconds in values.get("phases", {}).items()} | values
+        for name, value in scalars.items():
+            if isinstance(value, (int, float)) and name not in ("step", "is_typical"):
                 self._board.add_scalar(name, value, step)
 
 
 @contextmanager
-def watch(
-    logs: Path, flops_per_token: float, peak_flops_per_second: float | None, *, total_steps: int, step: int
-) -> Iterator[Monitor]:
+def watch(logs: Path, yardsticks: Yardsticks, *, total_steps: int, step: int) -> Iterator[Monitor]:
     """A Monitor of a run that has `step` of `total_steps` steps behind it."""
     with progress(*COLUMNS) as bar:
         task = bar.add_task("Training", total=total_steps, completed=step, loss="–", validation="–", speed="")
-        monitor = Monitor(logs, bar, task, flops_per_token, peak_flops_per_second, step)
+        monitor = Monitor(logs, bar, task, yardsticks, step)
         try:
             yield monitor
         finally:
             monitor.close()
 
 
-def measured_steps(logs: Path) -> dict[str, float | None]:
+def measured_steps(logs: Path) -> dict[str, Any]:
     """What `metrics.jsonl` says of the whole run, earlier attempts included.
 
-    step_seconds is the median over the full-sized steps without the first few; seconds is the sum over all steps.
+    step_seconds is the median over the full-sized steps without the first few of each start and those that were
+    traced; `seconds` is the sum over all steps, `phases` the seconds of each phase.
     """
     records = [json.loads(line) for line in (logs / METRICS).read_text().splitlines()]
     steps = [record for record in records if "seconds" in record]
     largest = max((record["tokens_in_step"] for record in steps), default=0)
-    full = [record["seconds"] for record in steps if record["tokens_in_step"] == largest]
-    typical = full[FIRST_STEPS:] or full
-    total = sum(record["seconds"] for record in steps)
-    return {"step_seconds": statistics.median(typical) if typical else None, "seconds": total}
+    typical = [record["seconds"] for record in steps if record["is_typical"]]
+    typical = typical or [record["seconds"] for record in steps if record["tokens_in_step"] == largest]
+    phases: dict[str, float] = {}
+    for record in records:
+        for name, seconds in record.get("phases", {}).items():
+            phases[name] = phases.get(name, 0.0) + seconds
+    return {
+        "step_seconds": statistics.median(typical) if typical else None,
+        "seconds": sum(record["seconds"] for record in steps),
+        "phases": phases,
+    }
+
+
+def compared(predicted: Mapping[str, float], measured: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+    """Predicted, measured and their ratio for each figure that there are both of, for calibration."""
+    pairs = {name: (predicted.get(name), value) for name, value in measured.items()}
+    return {
+        name: {"predicted": planned, "measured": value, "measured_over_predicted": value / planned}
+        for name, (planned, value) in pairs.items()
+        if planned and value
+    }
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -1,46 +1,56 @@
-"""AdamW over fp32 weights; its state goes by the parameters' names."""
+"""AdamW over the masters; its state goes by the parameters' names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from megalith.parallel import Master
 from megalith.recipe import TrainConfig
 
-STATE = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def make_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices and embeddings, and neither norms nor biases."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": train.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=train.learning_rate, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True
-    )
+class Optimizer:
+    """torch's AdamW, which decays matrices and embeddings, and neither norms nor biases."""
 
+    def __init__(self, masters: Sequence[Master], train: TrainConfig) -> None:
+        self._masters = masters
+        decayed = [m.value for m in masters if m.parameter.ndim >= 2]
+        others = [m.value for m in masters if m.parameter.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._adam = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=train.learning_rate,
+            betas=(train.beta1, train.beta2),
+            eps=train.epsilon,
+            fused=True,
+        )
+        for master in masters:  # so that a checkpoint finds them before the first step, and fills them
+            zeros = {moment: torch.zeros_like(master.value) for moment in MOMENTS}
+            steps = torch.zeros((), dtype=torch.float32, device=master.value.device)
+            self._adam.state[master.value] = {"step": steps, **zeros}
 
-def update(optimizer: torch.optim.AdamW, learning_rate: float) -> None:
-    """One step at this learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.step()
+    def update(self, learning_rate: float) -> None:
+        """One step at this learning rate."""
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate
+        self._adam.step()
 
+    @property
+    def steps(self) -> int:
+        """Steps that have been taken; the same for all parameters."""
+        return int(self._adam.state[self._masters[0].value]["step"])
 
-def optimizer_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """`NAME.step`, `NAME.exp_avg` and `NAME.exp_avg_sq` of every parameter that has been updated."""
-    return {
-        f"{name}.{key}": optimizer.state[parameter][key]
-        for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-        for key in STATE
-    }
+    @steps.setter
+    def steps(self, count: int) -> None:
+        for master in self._masters:
+            self._adam.state[master.value]["step"].fill_(count)
 
-
-def load_optimizer_state(model: nn.Module, optimizer: torch.optim.AdamW, state: Mapping[str, Tensor]) -> None:
-    """Take up what `optimizer_state` gave."""
-    for name, parameter in model.named_parameters():
-        if f"{name}.step" in state:
-            optimizer.state[parameter] = {key: state[f"{name}.{key}"] for key in STATE}
+    def state(self) -> Mapping[str, Tensor]:
+        """`NAME.exp_avg` and `NAME.exp_avg_sq` of every master, as the pieces of the whole that they are."""
+        return {
+            f"{m.name}.{moment}": m.logical(self._adam.state[m.value][moment])
+            for m in self._masters
+            for moment in MOMENTS
+        }

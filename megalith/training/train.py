@@ -1,15 +1,15 @@
 """The train stage: from a sized recipe and tokens to a model, its history and its last checkpoint.
 
 The work is done in processes of its own, also where one is enough: their memory is this stage's alone, a crash or a
-full memory takes none of the caller's down, and the caller stays free to be interrupted. Under torchrun, where the
-processes are there already, each does its part in place.
+full memory takes none of the caller's down, and the caller stays free to be interrupted. Under torchrun and srun, where
+the processes are there already, each does its part in place.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,22 @@ from megalith.arithmetic import flops_per_token
 from megalith.artifacts import Artifact, Workspace, open_artifact, produce
 from megalith.errors import RecipeError, UnsupportedError
 from megalith.machine import usable_cores
-from megalith.model.gpt import refuse_what_is_only_planned
+from megalith.model import refuse_what_is_only_planned
+from megalith.parallel import action_lists
+from megalith.parallel.here import this_machine
 from megalith.recipe import Recipe
+from megalith.schedules import Action, Op
+from megalith.topology import check_layout, describe, layout_of
 from megalith.training import checkpoint, launch
 from megalith.training.job import MEASURED, Job
-from megalith.training.monitor import measured_steps
+from megalith.training.monitor import compared, measured_steps
 from megalith.training.schedule import learning_rate
+from megalith.training.share import micro_batches
+from megalith.training.slurm import take_up_slurm
 
-VERSION = 1
+VERSION = 2
 LAST_STEPS = 20  # train_loss is the mean over these
+_CHANGES_NO_RESULT = {"micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept"}
 
 
 def train(
@@ -48,10 +55,9 @@ def train(
     processes = check(recipe)
     settings = {
         "model": recipe.model.model_dump(mode="json"),
-        "train": recipe.train.model_dump(mode="json"),
-        "parallel": {axis: getattr(recipe.parallel, axis) for axis in ("tensor", "pipeline", "data")},
+        "train": recipe.train.model_dump(mode="json", exclude=_CHANGES_NO_RESULT),
         "version": VERSION,
-    }
+    }  # without the layout, which changes no more than rounding: a run may be taken up in another one
     depends_on = json.dumps([settings, tokens.digest, recipe.seed], sort_keys=True)
 
     def job_in(workspace: Path) -> Job:
@@ -60,8 +66,9 @@ def train(
             tokens=tokens.path.absolute(),
             workspace=workspace.absolute(),
             run=hashlib.sha256(depends_on.encode()).hexdigest(),
-            threads=max(1, usable_cores() // processes),
+            threads=_threads(processes),
             peak_flops_per_second=peak_flops_per_second,
+            predicted=dict(predicted),
         )
 
     def make(train_in: Callable[[Job], None]) -> Artifact:
@@ -70,21 +77,21 @@ def train(
             (workspace.logs / MEASURED).unlink(missing_ok=True)
             train_in(job)
             _assemble(workspace, job)
-            return _facts(job, processes) | {"predicted": dict(predicted)}
+            return _facts(job, processes)
 
         inputs = {"tokens": tokens.digest}
         return produce(path, stage="train", settings=settings, inputs=inputs, seed=recipe.seed, build=build)
 
+    take_up_slurm()
     if "RANK" not in os.environ:
         return make(lambda job: launch.start(job, processes))
-    launch.work_in_place(processes, lead=make, follow=job_in)
-    return open_artifact(path, "train")
+    return launch.work_in_place(processes, lead=make, follow=job_in) or open_artifact(path, "train")
 
 
 def check(recipe: Recipe) -> int:
     """The number of processes that the recipe asks for.
 
-    Raises UnsupportedError for what cannot be trained yet, RecipeError where something is missing or does not divide.
+    Raises UnsupportedError for what cannot be trained, RecipeError where something is missing or cannot be.
     """
     model, train, parallel = recipe.model, recipe.train, recipe.parallel
     given = {
@@ -100,47 +107,50 @@ def check(recipe: Recipe) -> int:
         if value is None:
             raise RecipeError("the plan has not filled this in.", where=key, mend="Plan first, or give it.")
     refuse_what_cannot_be_trained(recipe)
-    processes = parallel.data or 1
-    _check_batches(recipe, processes * (train.micro_batch_size or 1))
+    layout = layout_of(parallel)
+    check_layout(describe(recipe.cluster, this_machine()), layout, model, parallel, train)
+    largest = micro_batches(recipe, train.global_batch_size, layout.data)
+    if layout.pipeline > 1:
+        _refuse_split_gradients(recipe, action_lists(parallel, largest, training=True))
     learning_rate(train, 1)
-    return processes
+    return layout.world
 
 
 def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
-    """Raise UnsupportedError for what a recipe asks for and training cannot do yet; what is open is passed over."""
-    train, parallel = recipe.train, recipe.parallel
+    """Raise UnsupportedError for what a recipe asks for and training cannot do; what is open is passed over."""
+    parallel = recipe.parallel
     refuse_what_is_only_planned(recipe.model)
-    works: dict[str, tuple[object, tuple[object, ...]]] = {
-        "train.precision": (train.precision, ("fp32", "bf16", "auto")),
-        "parallel.tensor": (parallel.tensor, (1, None)),
-        "parallel.pipeline": (parallel.pipeline, (1, None)),
-        "parallel.zero": (parallel.zero, (0,)),
-        "parallel.sequence_parallel": (parallel.sequence_parallel, (False,)),
-        "parallel.recompute": (parallel.recompute, ("none",)),
-        "cluster.nodes": (recipe.cluster.nodes, (1,)),
-    }
-    for key, (asked, working) in works.items():
-        if asked not in working:
-            raise UnsupportedError(
-                f"{asked} can be planned, not yet trained.",
-                where=key,
-                mend=f"Give {' or '.join(str(each) for each in working if each is not None)}.",
-            )
+    if parallel.schedule_file is not None and recipe.train.batch_ramp is not None:
+        raise UnsupportedError(
+            "a schedule of your own is for one number of micro-batches, and a batch ramp has several.",
+            where="parallel.schedule_file",
+            mend="Give a parallel.schedule, or no train.batch_ramp.",
+        )
+    if parallel.zero_shard and parallel.data and parallel.data % parallel.zero_shard:
+        raise RecipeError(
+            f"zero_shard={parallel.zero_shard} does not divide data={parallel.data}.",
+            where="parallel.zero_shard",
+            mend="Give a divisor, or none for all of data.",
+        )
 
 
-def _check_batches(recipe: Recipe, share: int) -> None:
-    """That every batch of the run is whole micro-batches on every rank."""
-    ramp = recipe.train.batch_ramp
-    sizes = {"train.global_batch_size": recipe.train.global_batch_size}
-    if ramp:
-        sizes |= {"train.batch_ramp.start": ramp.start, "train.batch_ramp.increment": ramp.increment}
-    for key, size in sizes.items():
-        if size % share:
-            raise RecipeError(
-                f"{size} is not a multiple of parallel.data × train.micro_batch_size = {share}.",
-                where=key,
-                mend=f"Try {max(share, size // share * share)}, or a smaller micro-batch.",
-            )
+def _refuse_split_gradients(recipe: Recipe, lists: Sequence[Sequence[Action]]) -> None:
+    """Compiled layers find all of their gradients at once; zero-bubble schedules want those of the weights later."""
+    if recipe.train.compile and any(action.op is Op.INPUT_GRADIENT for own in lists for action in own):
+        raise UnsupportedError(
+            f"compiled layers cannot run {recipe.parallel.schedule_file or recipe.parallel.schedule}, which computes "
+            "the gradients of inputs and weights apart.",
+            where="train.compile",
+            mend="Give train.compile=false, or parallel.schedule=1f1b.",
+        )
+
+
+def _threads(processes: int) -> int:
+    """Of each process: srun has said how many, or they share this machine's cores."""
+    of_a_task = os.environ.get("SLURM_CPUS_PER_TASK") if "RANK" in os.environ else None
+    if of_a_task:
+        return int(of_a_task)
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
 
 
 def _assemble(workspace: Workspace, job: Job) -> None:
@@ -148,8 +158,8 @@ def _assemble(workspace: Workspace, job: Job) -> None:
     last = checkpoint.newest(job.checkpoints, job.run)
     if last is None:
         raise AssertionError("the training ended without a checkpoint")
-    with workspace.file(f"model/{checkpoint.MODEL}") as path:
-        shutil.copyfile(last.path / checkpoint.MODEL, path)
+    with workspace.file("model/model.safetensors") as path:
+        checkpoint.consolidate(last, path)
     with workspace.file("model/tokenizer.json") as path:
         shutil.copyfile(job.tokens / "tokenizer.json", path)
     workspace.write_json("model/config.json", job.recipe.model.model_dump(mode="json"))
@@ -174,6 +184,12 @@ def _facts(job: Job, processes: int) -> dict[str, Any]:
         "mfu": flops / peak if flops and peak else None,
         "train_loss": sum(losses) / len(losses) if losses else None,
         "processes": processes,
+        "parallel": job.recipe.parallel.model_dump(mode="json"),
         "threads_per_process": job.threads,
         "precision": job.recipe.train.precision,
+        "predicted": job.predicted,
+        "compared": compared(
+            job.predicted,
+            {"step_seconds": timing["step_seconds"], "memory_bytes": measured["peak_memory_bytes"]},
+        ),
     }

@@ -1,53 +1,52 @@
 """The validation loss in nats per token of held-out text, and the entropy that a count of the tokens would reach."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from megalith.model import GPT
-from megalith.parallel import Ranks
-from megalith.tokens import IGNORE, ValidationWindows
+from megalith.parallel import Ranks, SpreadModel
+from megalith.tokens.stream import TokenStream
+from megalith.training.samples import Samples, counts
+from megalith.training.share import read
+
+TOGETHER = 32  # micro-batches of a rank that are scored at a time
+TOKENS = 2**20  # counted at a time
 
 
-def validation_loss(
-    model: GPT,
-    windows: ValidationWindows,
-    count: int,
-    batch_size: int,
-    ranks: Ranks,
-    precision: AbstractContextManager[object],
-) -> float:
-    """Nats per token over `count` windows, evenly spread over the split, `batch_size` at a time on each rank."""
-    was_training = model.training
-    model.eval()
-    nats, predicted = 0.0, 0
-    with torch.no_grad(), precision:
-        for inputs, targets in _share(windows, count, batch_size, ranks):
-            nats += float(model.loss(torch.from_numpy(inputs), torch.from_numpy(targets)))
-            predicted += int((targets != IGNORE).sum())
-    model.train(was_training)
-    nats, all_predicted = ranks.sum(nats, predicted)
-    return nats / all_predicted
+def validation_loss(model: SpreadModel, samples: Samples, of: int, count: int, micro_batch_size: int) -> float:
+    """Nats per predicted token (of a bert: per masked one) over `count` of the `of` samples, evenly spread.
+
+    The same number on every rank. They score equally many micro-batches of one shape, filled up with samples that do
+    not count.
+    """
+    ranks = model.ranks
+    chosen = [place * of // count for place in range(count)] if count < of else list(range(of))
+    needed = math.ceil(len(chosen) / (micro_batch_size * ranks.data_size))
+    nats, predicted = 0.0, 0.0
+    for first in range(0, needed, TOGETHER):
+        own = []
+        for number in range(first, min(first + TOGETHER, needed)):
+            place = (number * ranks.data_size + ranks.data_index) * micro_batch_size
+            own.append(read(samples, chosen[place : place + micro_batch_size], micro_batch_size))
+        nats += float(model.evaluate(own)[0])
+        predicted += sum(counts(batch)[0] for batch in own) if _counts(ranks) else 0.0
+    nats, predicted = ranks.sum(nats, predicted)
+    return nats / predicted
 
 
-def unigram_entropy(windows: ValidationWindows, vocab_size: int) -> float:
-    """−Σ p ln p in nats, p the frequencies of the targets of all windows among themselves.
+def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
+    """−Σ p ln p in nats, p the frequencies of the tokens of a stream but the first, which a gpt predicts.
 
     No model that ignores the context does better on these tokens: a loss above this has learned nothing but counts.
     """
-    counts: NDArray[np.int64] = np.bincount(windows.stream[1:].astype(np.int64), minlength=vocab_size)
-    p = counts[counts > 0] / counts.sum()
+    counted: NDArray[np.int64] = np.zeros(vocab_size, dtype=np.int64)
+    for first in range(1, len(stream), TOKENS):
+        counted += np.bincount(stream[first : first + TOKENS].astype(np.int64), minlength=vocab_size)
+    p = counted[counted > 0] / counted.sum()
     return float(-(p * np.log(p)).sum())
 
 
-def _share(
-    windows: ValidationWindows, count: int, batch_size: int, ranks: Ranks
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    chosen = [place * len(windows) // count for place in range(count)] if count < len(windows) else range(len(windows))
-    for first in range(batch_size * ranks.rank, len(chosen), batch_size * ranks.count):
-        read = [windows.batch(number, 1) for number in chosen[first : first + batch_size]]
-        inputs, targets = (np.concatenate(parts) for parts in zip(*read, strict=True))
-        yield inputs, targets
+def _counts(ranks: Ranks) -> bool:
+    """Whether this rank counts for those that read the same samples."""
+    return ranks.index("tensor") == 0 and ranks.index("pipeline") == 0

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import psutil
 import torch
 
 from megalith.artifacts import disk_is_full
@@ -25,17 +24,14 @@ def main(job_file: str, parent: str) -> int:
     """Train this rank's share; returns the exit code."""
     die_with(int(parent))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is the caller's
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    stay_on_this_machine()
     job = Job.model_validate_json(Path(job_file).read_text())
     try:
         work(job, join(job.store))
     except Stopped:
         return STOPPED
-    except Exception as error:
-        known = error if isinstance(error, MegalithError) else _out_of_resources(job, error)
-        if known is None:
-            raise
-        write_error(job, known)
+    except Exception as error:  # noqa: BLE001 - the process that started this one tells it
+        write_error(job, int(os.environ["RANK"]), in_words(job, error))
         return 1
     return 0
 
@@ -46,23 +42,18 @@ def work(job: Job, ranks: Ranks) -> None:
     compute_deterministically()
     stop = _Stop()
     measured = loop.run(job, ranks, lambda: stop.asked)
-    (memory,) = ranks.sum(peak_memory_bytes())
     if ranks.leads:
-        (job.logs / MEASURED).write_text(json.dumps(measured | {"peak_memory_bytes": int(memory)}))
+        (job.logs / MEASURED).write_text(json.dumps(measured))
 
 
-def peak_memory_bytes() -> int:
-    """The most resident memory that this process has had.
+def stay_on_this_machine() -> None:
+    """Have gloo's connections go over the loopback: it would look up this machine's name otherwise."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
 
-    Not getrusage's ru_maxrss where it can be helped: that one is inherited from the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))
+
+def in_words(job: Job, error: Exception) -> Exception:
+    """The error as one of Megalith's, if it says that disk or memory has run out; else itself."""
+    return error if isinstance(error, MegalithError) else _out_of_resources(job, error) or error
 
 
 def _out_of_resources(job: Job, error: Exception) -> ResourceError | None:
@@ -71,7 +62,7 @@ def _out_of_resources(job: Job, error: Exception) -> ResourceError | None:
         return ResourceError(
             "the disk is full.", where=str(job.workspace), mend="Free some space and give the same command again."
         )
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
         return ResourceError(
             "the memory is not enough for this model and batch.",
             where="train.micro_batch_size",

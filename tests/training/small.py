@@ -1,4 +1,4 @@
-"""A run of a few seconds, and the command that makes it: `python -m tests.training.small DIRECTORY PROCESSES`."""
+"""A run of a few seconds, and the command that makes it: `python -m tests.training.small DIRECTORY [AXIS=SIZE]...`."""
 
 import json
 import os
@@ -36,7 +36,9 @@ def make_tokens(path: Path) -> Artifact:
     return produce(path, stage="tokenize", settings={}, inputs={}, seed=0, build=build)
 
 
-def small_recipe(data: int = 1, model: dict[str, Any] | None = None, **train: Any) -> Recipe:
+def small_recipe(
+    data: int = 1, model: dict[str, Any] | None = None, parallel: dict[str, Any] | None = None, **train: Any
+) -> Recipe:
     """A sized recipe: 14 steps of 4, then 8 sequences, with dropout, checkpoints every 4 steps."""
     shape = {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "vocab_size": VOCAB, "sequence_length": 16}
     settings = {
@@ -58,7 +60,7 @@ def small_recipe(data: int = 1, model: dict[str, Any] | None = None, **train: An
             "model": shape | {"dropout": 0.1} | (model or {}),
             "tokenize": {"vocab_size": VOCAB},
             "train": settings | train,
-            "parallel": {"tensor": 1, "pipeline": 1, "data": data},
+            "parallel": {"tensor": 1, "pipeline": 1, "data": data} | (parallel or {}),
         }
     )
 
@@ -69,9 +71,10 @@ def run(directory: Path, recipe: Recipe) -> Artifact:
     return train(recipe, directory / "train", tokens, peak_flops_per_second=1e11, predicted={"step_seconds": 0.5})
 
 
-def start(directory: Path, data: int, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+def start(directory: Path, environment: dict[str, str] | None = None, **parallel: int) -> "subprocess.Popen[str]":
     """Begin the run in a process of its own."""
-    command = [sys.executable, "-m", "tests.training.small", str(directory), str(data)]
+    axes = [f"{axis}={size}" for axis, size in parallel.items()]
+    command = [sys.executable, "-m", "tests.training.small", str(directory), *axes]
     return subprocess.Popen(
         command, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | (environment or {})
     )
@@ -83,7 +86,7 @@ def steps_logged(directory: Path) -> int:
     return log.read_text().count("learning_rate") if log.is_file() else 0
 
 
-def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 300) -> None:
     """Poll until the condition holds; fails when the process ends before."""
     end = time.monotonic() + seconds
     while not condition():
@@ -101,8 +104,9 @@ def kill(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 def main() -> None:
-    directory, data = Path(sys.argv[1]), int(sys.argv[2])
-    sys.stdout.write(json.dumps(run(directory, small_recipe(data)).digest))
+    directory, axes = Path(sys.argv[1]), dict(each.split("=") for each in sys.argv[2:])
+    recipe = small_recipe(parallel={axis: int(size) for axis, size in axes.items()})
+    sys.stdout.write(json.dumps(run(directory, recipe).digest))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
 """Two ranks against an independent single process, in fp64: five steps, with unequal counts of targets."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from megalith.model import GPT, initialise
-from megalith.parallel import Gradients, Ranks
+from megalith.parallel import Ranks, arrange, spread
 from megalith.recipe import Recipe
 from megalith.tokens import IGNORE, TrainingWindows, ValidationWindows
 from megalith.training.checkpoint import Progress
 from megalith.training.job import Job
 from megalith.training.loop import Run, take_step
-from megalith.training.optimizer import make_optimizer
+from megalith.training.optimizer import Optimizer
+from megalith.training.precision import compute_type, loss_scale
+from megalith.training.samples import CausalSamples
 from megalith.training.schedule import batches, learning_rate
 from megalith.training.validation import validation_loss
+from tests.parallel.processes import start, wait
 from tests.training.small import VOCAB, small_recipe
 
 STEPS = 5
@@ -46,26 +47,35 @@ def windows() -> MaskedWindows:
     return MaskedWindows(stream, 16, 7)
 
 
-def steps_of(ranks: Ranks, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], float]:
-    """What `take_step` gives: its records, the parameters after it, and a validation loss."""
-    model = GPT(recipe.model)
-    initialise(model, recipe.seed)
+def run_of(ranks: Ranks, recipe: Recipe) -> Run:
+    """A run before its first step, over windows in memory."""
+    precision = recipe.train.precision
+    dtype = compute_type(precision)
+    model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
     validation = ValidationWindows(np.random.default_rng(2).integers(0, VOCAB, 333), 16)
     job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
-    optimizer, gradients = make_optimizer(model, recipe.train), Gradients(model.parameters())
-    run = Run(job, ranks, model, optimizer, gradients, Progress(run=""), windows(), validation)
+    optimizer, samples = Optimizer(model.masters, recipe.train), CausalSamples(windows())
+    held_out = CausalSamples(validation)
+    progress, scale = Progress(run=""), loss_scale(precision)
+    return Run(job, model, optimizer, scale, progress, samples, held_out, len(validation), None)  # type: ignore[arg-type]  # nothing is saved
+
+
+def steps_of(ranks: Ranks, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], float]:
+    """What `take_step` gives: its records, the parameters after it, and a validation loss."""
+    run = run_of(ranks, recipe)
     records = [take_step(run, batch) for batch, _ in zip(batches(recipe.train, 16), range(STEPS), strict=False)]
-    held_out = validation_loss(model, validation, len(validation), 2, ranks, nullcontext())
-    return records, dict(model.state_dict()), held_out
+    held_out = validation_loss(run.model, run.held_out, run.held_out_count, run.held_out_count, 2)
+    return records, weights_of(run), held_out
 
 
-def rank_main(rank: int, store: str, results: str) -> None:
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    return {master.name: master.value.detach().clone() for master in run.model.masters}
+
+
+def rank_main(rank: int, results: str) -> None:
     """One of two ranks."""
-    torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     torch.save(steps_of(Ranks(rank, 2), recipe_of(2)), f"{results}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
@@ -79,7 +89,7 @@ def oracle(recipe: Recipe) -> tuple[list[dict[str, float]], GPT]:
     """The same steps as one would write them for one process: whole batches, torch's loss and plain AdamW."""
     train = recipe.train
     model = GPT(recipe.model)
-    initialise(model, recipe.seed)
+    initialise(model, recipe.model, recipe.seed)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
@@ -96,8 +106,7 @@ def oracle(recipe: Recipe) -> tuple[list[dict[str, float]], GPT]:
         optimizer.zero_grad()
         loss.backward()
         norm = sum((p.grad**2).sum() for p in model.parameters()).sqrt()
-        for parameter in model.parameters():  # torch's clip_grad_norm_ divides by the norm + 1e-6
-            parameter.grad *= min(1.0, (train.clip_norm or 0) / norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm or 0)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(train, batch.tokens)
         optimizer.step()
@@ -107,7 +116,7 @@ def oracle(recipe: Recipe) -> tuple[list[dict[str, float]], GPT]:
 
 @pytest.mark.usefixtures("fp64")
 def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
-    mp.spawn(rank_main, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    wait(start(2, str(tmp_path), rank_main, str(tmp_path)))
     expected, model = oracle(recipe_of(1))
     alone = steps_of(Ranks(), recipe_of(1))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
@@ -143,15 +152,12 @@ def test_bf16_micro_batches_add_up_in_fp32_to_the_whole_batch() -> None:
 @pytest.mark.usefixtures("fp64")
 def test_a_step_without_a_finite_gradient_moves_nothing() -> None:
     recipe = recipe_of(1)
-    model = GPT(recipe.model)
-    initialise(model, 0)
+    run = run_of(Ranks(), recipe)
     with torch.no_grad():
-        model.final_norm.weight[0] = torch.nan
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
-    optimizer, gradients = make_optimizer(model, recipe.train), Gradients(model.parameters())
-    run = Run(job, Ranks(), model, optimizer, gradients, Progress(run=""), windows(), None)  # type: ignore[arg-type]
+        next(m for m in run.model.masters if m.name == "final_norm.weight").value[0] = torch.nan
+    before = weights_of(run)
     record = take_step(run, next(batches(recipe.train, 16)))
     assert record["loss"] is None
     assert run.progress.skipped_steps == 1
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items() if "final" not in name)
+    after = weights_of(run)
+    assert all(torch.equal(before[name], after[name]) for name in before if "final" not in name)

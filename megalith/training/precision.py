@@ -1,0 +1,52 @@
+"""The type that the layers compute in, and fp16's loss scale.
+
+Masters, gradients' sums and the optimizer stay in fp32 whatever the type (MT-NLG §2; 1710.03740). fp16 has so few
+exponents that small gradients would vanish: the loss is multiplied by a scale, halved whenever a gradient overflows and
+doubled after a while without.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+FIRST_SCALE = 2.0**16
+GROWTH_INTERVAL = 1000  # steps without overflow before the scale doubles (Megatron-LM's loss-scale-window)
+HYSTERESIS = 2  # overflows that are borne before the scale is halved (Megatron-LM)
+SMALLEST, LARGEST = 1.0, 2.0**24
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def compute_type(precision: str) -> torch.dtype:
+    """The type of matrix products; fp32 is torch's default type, so that tests may widen it."""
+    return TYPES.get(precision) or torch.get_default_dtype()
+
+
+@dataclass
+class LossScale:
+    """What the loss is multiplied by. Every rank has the same one: they decide by the same global norm."""
+
+    scale: float = 1.0
+    grows: bool = False
+    since_overflow: int = 0
+    patience: int = HYSTERESIS
+
+    def update(self, *, finite: bool) -> None:
+        """Learn how a step went."""
+        if not self.grows:
+            return
+        if finite:
+            self.since_overflow += 1
+            if self.since_overflow >= GROWTH_INTERVAL:
+                self.scale, self.since_overflow = min(LARGEST, self.scale * 2), 0
+                self.patience = HYSTERESIS
+            return
+        self.since_overflow = 0
+        self.patience -= 1
+        if self.patience <= 0:
+            self.scale = max(SMALLEST, self.scale / 2)
+
+
+def loss_scale(precision: str) -> LossScale:
+    """fp16's first scale; 1 for the others."""
+    return LossScale(FIRST_SCALE, grows=True) if precision == "fp16" else LossScale()

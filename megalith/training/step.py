@@ -1,0 +1,86 @@
+"""One training step.
+
+Every data-parallel rank takes its share of the batch, a micro-batch at a time, and adds up the gradients of Σ token
+loss ÷ tokens of the whole batch; these are summed over the ranks, clipped by their global norm, and AdamW moves the
+fp32 masters. A step whose loss or gradient is not finite moves nothing, on any rank: all of them decide by the same
+two numbers.
+"""
+
+import math
+from typing import Any
+
+from megalith.errors import MegalithError
+from megalith.parallel import clip_factor, noise_of
+from megalith.training.samples import counts, weights
+from megalith.training.schedule import Batch, learning_rate
+from megalith.training.share import own_samples, read
+from megalith.training.state import Run
+
+MOST_SKIPPED = 20  # steps in a row without a finite loss and gradient
+
+
+def take_step(run: Run, batch: Batch) -> dict[str, Any]:
+    """Train on one batch; returns its line of the history.
+
+    Raises MegalithError after too many steps in a row that are not finite.
+    """
+    with run.clock("data"):
+        numbers = own_samples(run.job.recipe, batch, run.ranks)
+        shares = [read(run.samples, own, run.micro_batch_size) for own in numbers]
+        own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
+        reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
+        valid = run.ranks.sum(*(count * reads for count in own))
+        noise = [noise_of(run.job.recipe.seed, batch.step, each.start) for each in numbers]
+    with run.clock("forward_backward"):
+        run.model.gradients.zero()
+        sums = run.model.forward_backward(shares, weights(valid, run.scale.scale), noise)
+    with run.clock("reduce"):
+        run.model.reduce_gradients()
+    with run.clock("norm"):
+        summed = run.ranks.sum(*sums.tolist())
+        losses = [nats / count if count else 0.0 for nats, count in zip(summed, valid, strict=True)]
+        loss, norm = sum(losses), run.model.gradient_norm() / run.scale.scale
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        factor = clip_factor(norm, run.train.clip_norm) / run.scale.scale if finite else 1.0
+        if factor != 1.0:
+            run.model.gradients.scale(factor)
+    rate = learning_rate(run.train, batch.tokens)
+    if finite:
+        with run.clock("optimizer"):
+            run.optimizer.update(rate)
+        with run.clock("publish"):
+            run.model.publish()
+    record = {
+        "step": batch.step,
+        "tokens": batch.tokens,
+        "loss": _told(loss),
+        "learning_rate": rate,
+        "gradient_norm": _told(norm),
+    }
+    if len(losses) > 1:
+        record |= {name.replace(" ", "_"): _told(each) for name, each in zip(run.model.losses, losses, strict=True)}
+    if run.scale.grows:
+        record["loss_scale"] = run.scale.scale
+    run.scale.update(finite=finite)
+    _advance(run, batch, record, finite)
+    return record
+
+
+def _told(value: float) -> float | None:
+    """JSON has no word for what is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _advance(run: Run, batch: Batch, record: dict[str, Any], finite: bool) -> None:
+    progress = run.progress
+    progress.step, progress.tokens = batch.step, batch.tokens
+    progress.samples = batch.first_sample + batch.sequences
+    progress.steps.append(record)
+    progress.skipped_steps += not finite
+    progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
+    if progress.skipped_in_a_row >= MOST_SKIPPED:
+        raise MegalithError(
+            f"the loss or its gradient has not been finite for {MOST_SKIPPED} steps, up to step {batch.step}.",
+            where="train.learning_rate",
+            mend=f"{run.train.learning_rate:g} is too high for this model: try {run.train.learning_rate / 3:.1g}.",
+        )

@@ -1,0 +1,83 @@
+"""The real loop on forked ranks: what `worker.work` does, without the seconds that it takes to start Python."""
+
+import json
+from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from megalith.machine import compute_deterministically
+from megalith.parallel import Ranks
+from megalith.recipe import Recipe
+from megalith.training import loop
+from megalith.training.job import Job, Stopped
+from tests.parallel import processes
+from tests.training import small
+
+forkserver.set_forkserver_preload(["tests.training.forked", "tests.parallel.parity"])
+
+
+def job_of(directory: Path, recipe: Recipe) -> Job:
+    """A job whose workspace is `directory`, with the tokens beside it."""
+    tokens = small.make_tokens(directory.parent / "tokens").path
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    return Job(recipe=recipe, tokens=tokens, workspace=directory, run="run", threads=1, peak_flops_per_second=None)
+
+
+def world_of(recipe: Recipe) -> int:
+    parallel = recipe.parallel
+    return (parallel.tensor or 1) * (parallel.pipeline or 1) * (parallel.data or 1)
+
+
+def start(jobs: list[Job], *, steps: int | None = None, fp64: bool = False) -> mp.ProcessContext:
+    """Begin the jobs, all of one world, one after the other; each is asked to stop after so many `steps`."""
+    (world,) = {world_of(job.recipe) for job in jobs}
+    folder = jobs[0].logs
+    (folder / "store").unlink(missing_ok=True)
+    return processes.start(world, str(folder), _train, [job.model_dump_json() for job in jobs], steps, fp64)
+
+
+def train(jobs: list[Job], *, steps: int | None = None, fp64: bool = False) -> None:
+    """Do the jobs."""
+    processes.wait(start(jobs, steps=steps, fp64=fp64))
+
+
+def steps_of(job: Job) -> list[dict[str, Any]]:
+    """The history in the newest checkpoint's files."""
+    return [json.loads(line) for line in (job.checkpoints / "steps.jsonl").read_text().splitlines()]
+
+
+def files_of(job: Job) -> dict[str, bytes]:
+    """All that the checkpoints hold, the history too."""
+    return {
+        str(path.relative_to(job.checkpoints)): path.read_bytes()
+        for path in sorted(job.checkpoints.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _train(rank: int, jobs: list[str], steps: int | None, fp64: bool) -> None:
+    if fp64:
+        torch.set_default_dtype(torch.float64)
+    compute_deterministically()
+    for each in jobs:
+        job = Job.model_validate_json(each)
+        try:
+            loop.run(job, Ranks(rank, world_of(job.recipe)), _asked_after(steps))
+        except Stopped:
+            assert steps is not None
+
+
+def _asked_after(steps: int | None) -> Callable[[], bool]:
+    """Says yes at this call."""
+    left = [0] * steps if steps else []
+
+    def asked() -> bool:
+        if left:
+            left.pop()
+        return steps is not None and not left
+
+    return asked

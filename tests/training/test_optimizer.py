@@ -1,0 +1,75 @@
+"""What is decayed, what the learning rate counts, and how fp16's loss scale moves."""
+
+import pytest
+import torch
+
+from megalith.parallel import Ranks, spread
+from megalith.recipe import Recipe
+from megalith.training.loop import take_step
+from megalith.training.optimizer import Optimizer
+from megalith.training.precision import GROWTH_INTERVAL, LARGEST, SMALLEST, LossScale
+from megalith.training.schedule import batches, learning_rate
+from tests.training.small import small_recipe
+from tests.training.test_faults import run_of
+
+LENGTH = 16
+
+
+def masters_after_decay_alone(recipe: Recipe) -> dict[str, float]:
+    """By which factor a step with no gradient at all changes each parameter."""
+    model = spread(recipe.model, recipe.parallel, Ranks(), dtype=torch.float32, seed=recipe.seed)
+    for master in model.masters:
+        master.value.data.fill_(1.0)
+        master.value.grad = torch.zeros_like(master.value)
+    Optimizer(model.masters, recipe.train).update(0.1)
+    return {master.name: float(master.value.detach().mean()) for master in model.masters}
+
+
+@pytest.mark.parametrize("model", [{}, {"family": "bert"}, {"norm": "rmsnorm", "tie_embeddings": False}], ids=str)
+def test_matrices_and_embeddings_are_decayed_and_norms_and_biases_are_not(model: dict[str, str]) -> None:
+    factors = masters_after_decay_alone(small_recipe(model={"num_layers": 1} | model, weight_decay=0.5))
+    kept = {name for name, factor in factors.items() if factor == 1.0}
+    decayed = {name for name, factor in factors.items() if factor == pytest.approx(1 - 0.1 * 0.5)}
+    assert kept | decayed == set(factors)
+    assert {name for name in factors if "norm" in name or name.endswith("bias")} == kept
+    assert {"token_embedding.weight", "position_embedding.weight", "layers.0.mlp.up.weight"} <= decayed
+
+
+def test_the_learning_rate_counts_tokens_through_a_ramp_and_a_skipped_step() -> None:
+    recipe = small_recipe(warmup_tokens=640, schedule="linear", minimum_learning_rate=0.0)
+    run = run_of(Ranks(), recipe)
+    run.scale.scale = 1.0
+    plan = batches(recipe.train, LENGTH)
+    rates = []
+    for step in range(6):
+        if step == 2:
+            next(m for m in run.model.masters if m.name == "final_norm.weight").value.data[0] = torch.nan
+        rates.append(take_step(run, next(plan))["learning_rate"])
+    tokens = [64, 128, 192, 256, 384, 512]
+    assert rates == pytest.approx([0.01 * count / 640 for count in tokens])
+    assert rates == [learning_rate(recipe.train, count) for count in tokens]
+
+
+def test_the_loss_scale_bears_one_overflow_halves_at_the_next_and_grows_after_a_while() -> None:
+    scale = LossScale(8.0, grows=True)
+    scale.update(finite=False)
+    assert scale.scale == 8
+    scale.update(finite=False)
+    assert scale.scale == 4
+    for _ in range(GROWTH_INTERVAL - 1):
+        scale.update(finite=True)
+    assert scale.scale == 4
+    scale.update(finite=True)
+    assert scale.scale == 8
+    scale.update(finite=False)  # its patience is back
+    assert scale.scale == 8
+
+
+def test_the_loss_scale_stays_within_bounds_and_other_precisions_have_none() -> None:
+    least, most, none = LossScale(SMALLEST, grows=True), LossScale(LARGEST, grows=True), LossScale()
+    for _ in range(3):
+        least.update(finite=False)
+        none.update(finite=False)
+    for _ in range(GROWTH_INTERVAL):
+        most.update(finite=True)
+    assert (least.scale, most.scale, none.scale) == (SMALLEST, LARGEST, 1.0)

@@ -1,0 +1,77 @@
+"""What a job trains and is validated on, by the family of its model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from megalith.errors import InputError
+from megalith.tokens import BERT_TOKENS, IGNORE, train_tokenizer, write_shards
+from megalith.training.job import Job
+from megalith.training.samples import blank, counts, training_samples, validation_samples
+from tests.training.small import VOCAB, small_recipe
+
+LENGTH, ENTRIES = 16, 257 + len(BERT_TOKENS)
+CLS, MASK = 2, 4
+
+
+def make_job(folder: Path, family: str, special_tokens: tuple[str, ...] = BERT_TOKENS) -> Job:
+    """Documents of 9, 19, 29 … tokens, every token 5 or more."""
+    recipe = small_recipe(model={"family": family})
+    train_tokenizer([], 0, special_tokens).save(folder / "tokenizer.json")
+    for split, first in (("train", 9), ("validation", 19)):
+        documents = [[*(5 + place % 250 for place in range(size)), 0] for size in range(first, 100, 10)]
+        write_shards(folder / split, documents, VOCAB)
+    return Job(recipe=recipe, tokens=folder, workspace=folder, run="", threads=1, peak_flops_per_second=None)
+
+
+def test_a_gpt_gets_tokens_and_the_tokens_that_follow_them(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "gpt")
+    batch = training_samples(job).batch(3, 2)
+    assert batch.keys() == {"tokens", "targets"}
+    assert torch.equal(batch["tokens"][:, 1:], batch["targets"][:, :-1])
+    assert counts(batch) == [2 * LENGTH]
+
+
+def test_a_bert_gets_all_that_its_model_takes(tmp_path: Path) -> None:
+    batch = training_samples(make_job(tmp_path, "bert")).batch(0, 64)
+    assert {name: tuple(value.shape) for name, value in batch.items()} == {
+        "tokens": (64, LENGTH), "targets": (64, LENGTH), "segments": (64, LENGTH), "lengths": (64,), "order": (64,),
+    }  # fmt: skip
+    assert all(value.dtype == torch.int64 for value in batch.values())
+    assert (batch["tokens"][:, 0] == CLS).all()
+    masked = batch["targets"] != IGNORE
+    assert (batch["tokens"] == MASK).logical_and(~masked).sum() == 0
+    assert batch["tokens"][masked].lt(ENTRIES).all()  # random tokens are of the tokenizer, not of the padding
+    assert counts(batch) == [float(masked.sum()), 64.0]
+
+
+def test_held_out_masks_never_change(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "bert")
+    (first, count), (second, _) = validation_samples(job), validation_samples(job)
+    whole = first.batch(0, count)
+    assert len(whole["tokens"]) == count
+    assert all(torch.equal(value, second.batch(0, count)[name]) for name, value in whole.items())
+
+
+def test_validation_of_a_gpt_predicts_every_token_but_the_first_once(tmp_path: Path) -> None:
+    samples, count = validation_samples(make_job(tmp_path, "gpt"))
+    tokens = sum(size + 1 for size in range(19, 100, 10))
+    assert counts(samples.batch(0, count)) == [tokens - 1]
+
+
+@pytest.mark.parametrize("family", ["gpt", "bert"])
+def test_nothing_counts_in_a_blank_batch_and_its_tokens_stay(tmp_path: Path, family: str) -> None:
+    batch = training_samples(make_job(tmp_path, family)).batch(0, 3)
+    nothing = blank(batch)
+    assert counts(nothing) == [0.0] * len(counts(batch))
+    assert {name: value.shape for name, value in nothing.items()} == {name: v.shape for name, v in batch.items()}
+    kept = batch.keys() - {"targets", "order"}  # a sample without length would have nothing to look at
+    assert all(torch.equal(nothing[name], batch[name]) for name in kept)
+
+
+def test_a_bert_refuses_the_tokens_of_a_gpt(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "bert", special_tokens=())
+    with pytest.raises(InputError, match="no \\[MASK\\]") as raised:
+        training_samples(job)
+    assert raised.value.where == str(tmp_path / "tokenizer.json")
