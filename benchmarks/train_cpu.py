@@ -1,129 +1,74 @@
-"""One training step on this machine's CPU: Megalith's loop beside a plain loop in nanoGPT's manner.
+"""Training on this machine's CPU: Megalith beside a plain loop, Hugging Face's Trainer and litgpt.
 
-Both train the same GPT (same shape, batch, precision, threads) on the same random tokens, each in processes of its own,
-in turn: plain, ours, plain, ours. The plain loop is what one writes by hand with torch: autocast, full logits,
-cross_entropy, clip_grad_norm_, fused AdamW. Ours is `megalith.training.loop.take_step`, with all that it does besides
-(reading shards, deterministic algorithms, counting tokens). Prints the medians and their ratio, and writes
-`results/train_cpu.json`.
+All train the same GPT (6 layers, hidden 384, 6 heads, 256 tokens, vocabulary 8192) on the same tokens, 16 sequences a
+step, AdamW, gradients clipped to norm 1, with as many threads as there are cores; each in processes of its own, in
+turn, for several rounds. A contestant's figure is the median over all its steps, and is given as tokens a second and as
+a share of the machine's matrix peak; the last lines say how much faster Megalith is than the best peer at the same
+precision, and than the best peer as it comes (what it does when one asks for nothing). Writes `results/train_cpu.json`.
 
-    python benchmarks/train_cpu.py [--layers 4 --hidden 128 --heads 4 --vocab 4096] [--steps 12] [--rounds 3]
+    python benchmarks/train_cpu.py [--rounds 3] [--steps 8] [--layers 6 --hidden 384 --heads 6 --vocab 8192]
+
+Peers that are not installed are left out, and that is said. They need no other torch than Megalith's:
+
+    pip install --no-deps transformers accelerate litgpt lightning lightning-utilities torchmetrics
+    pip install huggingface_hub safetensors tokenizers regex packaging tqdm requests jsonargparse
+
+torch.compile wants a C++ compiler. Close other programs first: the load beforehand is recorded.
 """
 
 import argparse
+import dataclasses
+import importlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
+from peers import Task
 
-from megalith.arithmetic import flops_per_token
-from megalith.machine import compute_deterministically, cpu_name, usable_cores
-from megalith.parallel import Ranks
-from megalith.processes import SPINS
-from megalith.recipe import ModelConfig, load_recipe
-from megalith.tokens import write_shards
-from megalith.training.job import Job
-from megalith.training.loop import begin, take_step
-from megalith.training.schedule import batches
+from megalith.arithmetic import flops_per_token, parameters
+from megalith.machine import cpu_name, measure_peak_flops_per_second, usable_cores
+from megalith.recipe import ModelConfig
 
-BATCH, LENGTH, WARM = 16, 256, 3
-RESULTS = Path(__file__).parent / "results"
+LENGTH, SEQUENCES = 256, 16
+RESULTS = Path(__file__).parent / "results" / "train_cpu.json"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class PlainBlock(nn.Module):
-    def __init__(self, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_1, self.norm_2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.qkv, self.out = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
-        self.up, self.down = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
+@dataclass(frozen=True)
+class Contestant:
+    """One way to train."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        b, t, e = x.shape
-        q, k, v = self.qkv(self.norm_1(x)).view(b, t, 3, self.heads, e // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, e))
-        return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
+    module: str
+    compiled: bool = False
+    comes_with: str | None = None
+    """The precision that it takes on a CPU when nobody says one, where this is how it comes."""
 
 
-class PlainGPT(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(config.padded_vocab_size, config.hidden)
-        self.places = nn.Embedding(config.sequence_length, config.hidden)
-        self.blocks = nn.ModuleList(PlainBlock(config.hidden, config.heads) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.hidden)
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x) @ self.tokens.weight.T
-
-
-def plain(config: ModelConfig, precision: str, steps: int) -> list[float]:
-    torch.set_num_threads(usable_cores())
-    torch.manual_seed(0)
-    model = PlainGPT(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
-    seconds = []
-    for _ in range(WARM + steps):
-        tokens = torch.randint(config.vocab_size, (BATCH, LENGTH + 1))
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(tokens[:, :-1])
-            loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
-    return seconds[WARM:]
-
-
-def ours(config: ModelConfig, precision: str, steps: int) -> list[float]:
-    torch.set_num_threads(usable_cores())
-    compute_deterministically()
-    total = BATCH * LENGTH * (WARM + steps)
-    recipe, _ = load_recipe(
-        "quickstart",
-        [f"train.tokens={total}", f"train.global_batch_size={BATCH}", f"train.micro_batch_size={BATCH}",
-         f"train.precision={precision}", "parallel={tensor: 1, pipeline: 1, data: 1}",
-         f"tokenize.vocab_size={config.vocab_size}", f"model={json.dumps(config.model_dump(mode='json'))}"],
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        rng = np.random.default_rng(0)
-        for split in ("train", "validation"):
-            write_shards(place / split, [rng.integers(config.vocab_size, size=total)], config.vocab_size)
-        job = Job(
-            recipe=recipe, tokens=place, workspace=place, run="", threads=usable_cores(), peak_flops_per_second=None
-        )
-        state = begin(job, Ranks())
-        seconds = []
-        for batch in batches(recipe.train, LENGTH):
-            start = time.perf_counter()
-            take_step(state, batch)
-            seconds.append(time.perf_counter() - start)
-    return seconds[WARM:]
+OURS = "megalith"
+CONTESTANTS = {
+    OURS: Contestant("peers.ours"),
+    "plain loop": Contestant("peers.nanogpt"),
+    "plain loop, compiled": Contestant("peers.nanogpt", compiled=True, comes_with="fp32"),
+    "transformers Trainer": Contestant("peers.huggingface", comes_with="fp32"),
+    "litgpt": Contestant("peers.litgpt"),
+    "litgpt, compiled": Contestant("peers.litgpt", compiled=True, comes_with="bf16"),
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("layers", 4), ("hidden", 128), ("heads", 4), ("vocab", 4096), ("steps", 12), ("rounds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--worker", nargs=2, metavar=("WHO", "PRECISION"), help=argparse.SUPPRESS)
-    said = parser.parse_args()
+    said = parse()
+    if said.worker:
+        name, task = said.worker[0], Task(**json.loads(said.worker[1]))
+        trained = importlib.import_module(CONTESTANTS[name].module).train(task)
+        print("\n" + json.dumps(dataclasses.asdict(trained)))
+        return
+    load = os.getloadavg()[0]
     config = ModelConfig(
         num_layers=said.layers,
         hidden_size=said.hidden,
@@ -131,45 +76,126 @@ def main() -> None:
         vocab_size=said.vocab,
         sequence_length=LENGTH,
     )
-    if said.worker:
-        who, precision = said.worker
-        print(json.dumps({"plain": plain, "ours": ours}[who](config, precision, said.steps)))
-        return
-    rows = [compare(config, precision, said.rounds) for precision in ("fp32", "bf16")]
-    RESULTS.mkdir(exist_ok=True)
+    runs, missing, peaks = race(said, parameters(config).total)
     figures = {
         "cpu": cpu_name(),
         "cores": usable_cores(),
-        "torch": torch.__version__,
-        "model": vars(said),
-        "rows": rows,
+        "load_before": load,
+        "model": {"layers": said.layers, "hidden": said.hidden, "heads": said.heads, "vocab": said.vocab},
+        "tokens_per_step": SEQUENCES * LENGTH,
+        "peak_flops_per_second": peaks,
+        "missing": missing,
+        **summarise(runs, flops_per_token(config), peaks),
     }
-    del figures["model"]["worker"]
-    (RESULTS / "train_cpu.json").write_text(json.dumps(figures, indent=1) + "\n")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def compare(config: ModelConfig, precision: str, rounds: int) -> dict[str, float | str]:
-    """Median seconds of a step of both, run in turn."""
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-    for _ in range(rounds):
-        for who, found in seconds.items():
-            command = [sys.executable, __file__, *sys.argv[1:], "--worker", who, precision]
-            # training sets this for its processes too; the plain loop has torch's default
-            environment = {**os.environ, **({"GOMP_SPINCOUNT": SPINS} if who == "ours" else {})}
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-            found += json.loads(done.stdout)
-    median = {who: statistics.median(found) for who, found in seconds.items()}
-    rate = flops_per_token(config) * BATCH * LENGTH / median["ours"] / 1e9
-    print(
-        f"{precision}: plain {median['plain'] * 1000:.0f} ms, ours {median['ours'] * 1000:.0f} ms a step "
-        f"({rate:.0f} GFLOP/s): {median['plain'] / median['ours']:.2f} × the plain loop's speed"
-    )
-    return {
-        "precision": precision,
-        "plain_seconds": median["plain"],
-        "ours_seconds": median["ours"],
-        "speedup": median["plain"] / median["ours"],
-    }
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("layers", 6), ("hidden", 384), ("heads", 6), ("vocab", 8192), ("steps", 8), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--worker", nargs=2, metavar=("WHO", "TASK"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+Runs = dict[tuple[str, str], dict[str, Any]]
+"""By contestant and precision: parameters, losses of the last round, seconds of all rounds, versions."""
+
+
+def race(said: argparse.Namespace, size: int) -> tuple[Runs, dict[str, str], dict[str, float]]:
+    """All contestants in turn; what ran, why others did not, and the machine's peak by precision."""
+    runs: Runs = {}
+    missing: dict[str, str] = {}
+    peaks = dict.fromkeys(PRECISIONS, 0.0)
+    for number in range(said.rounds):
+        for precision, dtype in PRECISIONS.items():
+            peaks[precision] = max(peaks[precision], measure_peak_flops_per_second(dtype, usable_cores()))
+            for name in said.only:
+                if name in missing:
+                    continue
+                task = Task(
+                    layers=said.layers, hidden=said.hidden, heads=said.heads, vocab=said.vocab, length=LENGTH,
+                    sequences=SEQUENCES, steps=said.steps, precision=precision,
+                    compiled=CONTESTANTS[name].compiled, threads=usable_cores(),
+                )  # fmt: skip
+                found = run(name, task)
+                if isinstance(found, str):
+                    missing[name] = found
+                    print(f"{name} is left out: {found}")
+                    continue
+                check(name, found, size, LENGTH * said.hidden)
+                before = runs.get((name, precision), {"seconds": []})
+                runs[name, precision] = found | {"seconds": before["seconds"] + found["seconds"]}
+                seconds = statistics.median(found["seconds"])
+                print(f"round {number + 1}, {precision}, {name}: {seconds * 1000:.0f} ms a step", flush=True)
+    return runs, missing, peaks
+
+
+def run(name: str, task: Task) -> dict[str, Any] | str:
+    """What the contestant measured in a process of its own, or the last line of what went wrong."""
+    command = [sys.executable, __file__, "--worker", name, json.dumps(dataclasses.asdict(task))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(task.threads)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode == 0:
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+    if name == OURS:
+        raise SystemExit(done.stderr)
+    return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+
+
+def check(name: str, found: dict[str, Any], size: int, positions: int) -> None:
+    """That it trained a model of this size, with a table of positions or without, and that it learned."""
+    if found["parameters"] not in (size, size - positions):
+        raise SystemExit(f"{name} has {found['parameters']:,} parameters, and Megalith {size:,}.")
+    if not statistics.mean(found["losses"][-3:]) < found["losses"][0]:
+        raise SystemExit(f"{name}'s loss did not fall: {found['losses']}.")
+
+
+def summarise(runs: Runs, flops: float, peaks: dict[str, float]) -> dict[str, Any]:
+    """Print and return the table and the ratios."""
+    speed = {key: SEQUENCES * LENGTH / statistics.median(found["seconds"]) for key, found in runs.items()}
+    rows = []
+    for (name, precision), tokens_per_second in speed.items():
+        found, rate = runs[name, precision], flops * tokens_per_second
+        rows.append(
+            {
+                "name": name,
+                "precision": precision,
+                "comes_so": CONTESTANTS[name].comes_with == precision,
+                "tokens_per_second": tokens_per_second,
+                "flops_per_second": rate,
+                "share_of_peak": rate / peaks[precision],
+                "parameters": found["parameters"],
+                "first_loss": found["losses"][0],
+                "last_loss": found["losses"][-1],
+                "step_seconds": found["seconds"],
+                "versions": found["versions"],
+            }
+        )
+        print(
+            f"{precision}  {name:22} {tokens_per_second:8,.0f} tokens/s  {rate / 1e9:5.0f} GFLOP/s, "
+            f"{rate / peaks[precision]:4.0%} of {peaks[precision] / 1e9:.0f}   {found['parameters']:,} parameters, "
+            f"loss {found['losses'][0]:.2f} to {found['losses'][-1]:.2f}"
+        )
+    ratios = {}
+    for precision in PRECISIONS:
+        others = {name: rate for (name, kind), rate in speed.items() if kind == precision and name != OURS}
+        if others and (OURS, precision) in speed:
+            ratios[precision] = ratio(f"{precision}, both", speed[OURS, precision], others)
+    defaults = {name: rate for (name, kind), rate in speed.items() if CONTESTANTS[name].comes_with == kind}
+    ours = max((rate for (name, _), rate in speed.items() if name == OURS), default=None)
+    if defaults and ours:
+        ratios["default"] = ratio("as each comes", ours, defaults)
+    return {"rows": rows, "ratios": ratios}
+
+
+def ratio(what: str, ours: float, others: dict[str, float]) -> dict[str, Any]:
+    best = max(others, key=others.__getitem__)
+    print(f"{what}: {ours / others[best]:.2f} × the speed of {best}")
+    return {"speedup": ours / others[best], "best_peer": best}
 
 
 if __name__ == "__main__":
