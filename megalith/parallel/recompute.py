@@ -27,7 +27,7 @@ def _recompute(module: nn.Module) -> None:
     def again(*args: Any, **named: Any) -> Any:  # a partial of `checkpoint` would not be compiled
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=draws, **named)
 
-    module.forward = again  # type: ignore[method-assign]  # the module's own, wrapped
+    module.forward = again
 
 
 def _draws(module: nn.Module) -> bool:
