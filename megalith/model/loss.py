@@ -52,7 +52,10 @@ def wide_zeros_like(bias: Tensor | None) -> Tensor | None:
 
 def scaled(gradient: Tensor | None, scale: Tensor) -> Tensor | None:
     """A gradient that was found in the forward pass, times the outer one."""
-    return None if gradient is None else gradient * scale.to(gradient.dtype)
+    if gradient is None:
+        return None
+    wide = torch.promote_types(gradient.dtype, torch.float32)  # bf16 would round the scale, and with it every layer
+    return (gradient.to(wide) * scale.to(wide)).to(gradient.dtype)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 The fake tensors say that they are on a CPU: torch without CUDA cannot differentiate others. Where the two devices
 differ in what they keep, the GPU's way is taken here: dropout keeps a mask of bools, attention with dropout never has
-its scores, and an RMSNorm keeps its input and one number a token.
+its scores, an RMSNorm keeps its input and one number a token, and our own kernels for the CPU are torch's.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from megalith.kernels import Linear
+from megalith.model import attention, blocks
 
 
 @contextmanager
@@ -22,8 +25,15 @@ def gpu_kernels() -> Iterator[None]:
 
     The functions themselves are exchanged: torch's modes for this do not reach what a backward pass computes again.
     """
-    attention = partial(_attention, F.scaled_dot_product_attention)
-    with patch.multiple(F, scaled_dot_product_attention=attention, dropout=_dropout, rms_norm=_rms_norm):
+    kernel = F.scaled_dot_product_attention
+    with (
+        patch.multiple(
+            F, scaled_dot_product_attention=partial(_attention, kernel), dropout=_dropout, rms_norm=_rms_norm
+        ),
+        patch.object(attention, "causal_attention", partial(kernel, is_causal=True)),
+        patch.object(blocks, "gelu_tanh", partial(F.gelu, approximate="tanh")),
+        patch.object(Linear, "forward", nn.Linear.forward),
+    ):
         yield
 
 
