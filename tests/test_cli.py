@@ -27,6 +27,8 @@ VERBS = (
     "recipe show",
     "recipe list",
     "plan layout",
+    "plan ranks",
+    "plan dryrun",
     "plan budget",
     "scaling fit",
 )
@@ -41,7 +43,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["plan timeline", "plan dryrun", "plan validate", "plan calibrate", "scaling study", "serve", "export", "import"],
+    ["plan timeline", "plan validate", "plan calibrate", "scaling study", "serve", "export", "import"],
 )
 def test_what_is_not_built_yet_is_refused_in_one_sentence(verb: str) -> None:
     result = runner.invoke(app, [*verb.split(), "quickstart", "--whatever", "x=1"])
