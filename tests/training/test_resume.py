@@ -1,11 +1,12 @@
 """A run that is taken up goes on as if nothing had been: in its own layout to the bit, in another to rounding."""
 
+import contextlib
 import json
-import os
 import random
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.training import forked
 from tests.training.small import small_recipe
 
 SEQUENCES, LENGTH = 8, 16
-STEPS, FEW_STEPS = 24, 10
+STEPS, FEW_STEPS = 80, 12
 Layout = dict[str, Any]
 
 ALONE: Layout = {}
@@ -52,55 +53,69 @@ def recipe_of(layout: Layout, model: dict[str, Any] | None = None, **train: Any)
 
 
 def kill_and_resume(job: Job, kills: int, seed: int) -> None:
-    """Kill every rank with signal 9 so many times: right in a save or at any moment of the work; then let it end."""
+    """Kill every rank with signal 9 so many times, in a save and at any moment in turn; then let the run end."""
     rng = random.Random(seed)
     for number in range(kills):
-        before = _lines(job)
+        # a step's save waits for the one before: three steps on, there is a checkpoint to go on from
+        began, until = time.time_ns(), _steps_logged(job) + rng.randint(3, 4)
         ranks = forked.start([job])
         if number % 2:
-            _wait(lambda: any(job.checkpoints.glob("*.unfinished")), ranks)
-            time.sleep(rng.uniform(0, 0.01))
+            _wait(lambda since=began: _is_saving(job, since), ranks)
+            time.sleep(rng.uniform(0, 0.005))
         else:
-            _wait(lambda: _lines(job) > before, ranks)  # noqa: B023 - it is called right here
-            time.sleep(rng.uniform(0, 0.3))
+            _wait(lambda until=until: _steps_logged(job) >= until, ranks)
+            time.sleep(rng.uniform(0, 0.02))
         for process in ranks.processes:
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         for process in ranks.processes:
             process.join()
+        assert any(process.exitcode == -signal.SIGKILL for process in ranks.processes), "it had ended before"
+    assert any(job.checkpoints.glob("step-*[0-9]"))
     forked.train([job])
 
 
-def _lines(job: Job) -> float:
+def steps_in(job: Job) -> int:
+    return (job.recipe.train.tokens or 0) // (SEQUENCES * LENGTH)
+
+
+def _steps_logged(job: Job) -> int:
     log = job.logs / "metrics.jsonl"
-    return log.stat().st_mtime if log.is_file() else 0.0
+    return log.read_bytes().count(b"learning_rate") if log.is_file() else 0
 
 
-def _wait(condition: Any, ranks: mp.ProcessContext) -> None:
+def _is_saving(job: Job, since: int) -> bool:
+    """Whether a checkpoint is being written that was begun after this time."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.stat().st_mtime_ns > since for path in job.checkpoints.glob("*.unfinished"))
+    return False
+
+
+def _wait(condition: Callable[[], bool], ranks: mp.ProcessContext) -> None:
     end = time.monotonic() + 300
     while not condition() and all(process.is_alive() for process in ranks.processes):
         assert time.monotonic() < end
         time.sleep(0.0005)
 
 
-def check_killed(directory: Path, recipe: Recipe, kills: int, steps: int = STEPS) -> None:
+def check_killed(directory: Path, recipe: Recipe, kills: int) -> None:
     """`state.json` names the digests of history, weights and moments: equal files are equal runs."""
     whole, broken = (forked.job_of(directory / name, recipe) for name in ("whole", "broken"))
     forked.train([whole])
     kill_and_resume(broken, kills, seed=kills)
-    assert len(forked.steps_of(broken)) == steps
+    assert len(forked.steps_of(broken)) == steps_in(broken)
     assert forked.steps_of(broken) == forked.steps_of(whole)
     assert forked.files_of(broken) == forked.files_of(whole)
 
 
 def test_a_run_killed_three_times_ends_with_the_very_losses_and_bytes(tmp_path: Path) -> None:
-    recipe = recipe_of(ALONE, tokens=FEW_STEPS * SEQUENCES * LENGTH, checkpoint_interval=2, precision="bf16")
-    check_killed(tmp_path, recipe, 3, FEW_STEPS)
+    recipe = recipe_of(ALONE, tokens=FEW_STEPS * SEQUENCES * LENGTH, checkpoint_interval=1, precision="bf16")
+    check_killed(tmp_path, recipe, 3)
 
 
 def test_a_tensor_parallel_run_killed_twice_ends_with_the_very_losses_and_bytes(tmp_path: Path) -> None:
-    recipe = recipe_of(TENSOR, tokens=FEW_STEPS * SEQUENCES * LENGTH, checkpoint_interval=2)
-    check_killed(tmp_path, recipe, 2, FEW_STEPS)
+    tokens = FEW_STEPS * SEQUENCES * LENGTH
+    recipe = recipe_of(TENSOR, {"num_layers": 1}, tokens=tokens, micro_batch_size=4, checkpoint_interval=1)
+    check_killed(tmp_path, recipe, 2)
 
 
 def test_the_loss_scale_of_fp16_goes_on_where_it_was(tmp_path: Path) -> None:
