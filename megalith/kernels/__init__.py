@@ -6,6 +6,6 @@ under torch.compile. Whatever torch learns to do as fast is to be dropped from h
 
 from megalith.kernels.causal import causal_attention
 from megalith.kernels.gelu import gelu_tanh
-from megalith.kernels.linear import Linear, linear
+from megalith.kernels.linear import Linear, linear, linear_backward
 
-__all__ = ["Linear", "causal_attention", "gelu_tanh", "linear"]
+__all__ = ["Linear", "causal_attention", "gelu_tanh", "linear", "linear_backward"]

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
 from torch.nn import functional as F
 
-from megalith.model.loss import IGNORE, ROWS, biased_product, scaled, wide_zeros_like
+from megalith.kernels import linear_backward
+from megalith.model.loss import IGNORE, biased_product, rows_at_a_time, scaled, wide_zeros_like
 
 
 def vocabulary_parallel_embedding(tokens: Tensor, weight: Tensor, stream: Placement) -> Tensor:
@@ -59,6 +60,7 @@ def vocabulary_parallel_cross_entropy(
         targets.flatten(),
         first,
         max(0, vocab_size - first),
+        rows_at_a_time(whole, vocab_size),
         mesh.get_group(),
         torch.is_grad_enabled(),
     )
@@ -75,6 +77,7 @@ class _VocabularyParallel(torch.autograd.Function):
         targets: Tensor,
         first_row: int,
         rows_that_count: int,
+        at_a_time: int,
         group: dist.ProcessGroup,
         with_gradients: bool,
     ) -> Tensor:
@@ -86,8 +89,8 @@ class _VocabularyParallel(torch.autograd.Function):
         narrow = own.to(features.dtype)
         own_bias = None if bias is None else bias[:rows_that_count]
         wide = torch.promote_types(features.dtype, torch.float32)
-        for first in range(0, len(features), ROWS):
-            rows = slice(first, first + ROWS)
+        for first in range(0, len(features), at_a_time):
+            rows = slice(first, first + at_a_time)
             x = features[rows]  # (R, E)
             counts = targets[rows] != IGNORE  # (R)
             place = targets[rows] - first_row
@@ -108,8 +111,8 @@ class _VocabularyParallel(torch.autograd.Function):
                 if len(own):
                     p.scatter_add_(1, chosen, -here.to(p.dtype).unsqueeze(1))
                 logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V'): softmax − one-hot
-                feature_gradient[rows] = torch.mm(logit_gradient, narrow)
-                weight_gradient[:rows_that_count] += torch.mm(logit_gradient.T, x)
+                feature_gradient[rows], of_weight = linear_backward(logit_gradient, x, narrow)
+                weight_gradient[:rows_that_count] += of_weight
                 if bias_gradient is not None:
                     bias_gradient[:rows_that_count] += logit_gradient.sum(0, dtype=bias_gradient.dtype)
         ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
@@ -117,4 +120,4 @@ class _VocabularyParallel(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), None, None, None, None, None)
+        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), *(None for _ in range(6)))

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from megalith.arithmetic import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, parameters, state_bytes
 from megalith.console import human_bytes
 from megalith.errors import ResourceError
+from megalith.model.loss import ROWS
 from megalith.recipe import ModelConfig, ParallelConfig
 
 USABLE_SHARE = 0.9  # the rest of the memory is the system's and the page cache's
 COMPUTE_BYTES = 2  # of bf16 and fp16
-_LOGIT_ROWS = 256  # megalith.model.loss makes the logits for this many tokens at a time
 _LOGIT_BYTES = 4 + 4 + 4  # of one logit at once: the product, its log-softmax, their gradient
 _SHARDED_FROM = {"optimizer": 1, "gradients": 2, "weights": 3}  # the ZeRO stage that shares each part out
 _ALLOCATOR = 1.1  # freed blocks that the C library holds on to
@@ -49,7 +49,7 @@ def training_memory(
         + saved["per_layer_and_sequence"] * model.layers * micro_batch_size
     ) * (1 + pipeline) / 2  # fmt: skip
     layer = saved["per_layer"] + saved["per_layer_and_sequence"] * micro_batch_size
-    logits = min(_LOGIT_ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
+    logits = min(ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
     parts = {
         "program": processes * base_bytes,
         "weights": copies["weights"] * count * WEIGHT_BYTES + data * narrow,

@@ -183,7 +183,7 @@ def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *
     else:
         rows += [of_stream("logits", "reduce_scatter", micro_batches)]
     shared = 3 * micro_batches * labelled * max(WIDE, part.compute_bytes)
-    chunks = 2 * micro_batches * -(-labelled // ROWS)
+    chunks = 2 * micro_batches * -(-labelled // ROWS)  # on a GPU fewer and longer, of as many bytes
     return [*rows, Traffic("tensor", "loss", "all_reduce", part.tensor, chunks, shared)]
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megalith.kernels import Linear, causal_attention, gelu_tanh
+from megalith.kernels import Linear, causal_attention, gelu_tanh, linear_backward
 
 ROUNDING = {torch.float64: 1e-14, torch.float32: 5e-7, torch.bfloat16: 5e-3}
 """Of one operation: a few units in the last place; bf16's is 2^-8 = 0.004."""
@@ -68,3 +68,13 @@ def test_a_linear_layer_is_torchs_with_its_gradients(shape: tuple[int, ...]) -> 
     found = torch.autograd.grad(y, (x, layer.weight, layer.bias), outer)
     for mine, right in zip(found, torch.autograd.grad(wanted, wide, outer.double()), strict=True):
         assert relative(mine, right) < ROUNDING[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("tokens", [64, 7], ids=["convolved in fp32", "left to torch"])
+def test_gradients_of_a_product_are_the_two_products(tokens: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    gradient, x, weight = (torch.randn(shape).to(dtype) for shape in ((tokens, 24), (tokens, 40), (24, 40)))
+    of_x, of_weight = linear_backward(gradient, x, weight)
+    assert relative(of_x, gradient.double() @ weight.double()) < ROUNDING[dtype]
+    assert relative(of_weight, gradient.double().T @ x.double()) < ROUNDING[dtype]
