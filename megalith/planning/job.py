@@ -1,0 +1,63 @@
+"""One training job, with nothing left open: what the cost model and the memory model are asked about."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.topology import Cluster, Layout
+
+Recompute = Literal["none", "selective", "full"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, a batch, and how both are spread over a cluster; the names are the recipe's."""
+
+    model: ModelConfig
+    cluster: Cluster
+    layout: Layout
+    micro_batch_size: int
+    global_batch_size: int
+    """Sequences of one optimizer step, of all ranks together."""
+    virtual_stages: int = 1
+    schedule: Schedule = "1f1b"
+    recompute: Recompute = "none"
+    recompute_every: int = 1
+    sequence_parallel: bool = False
+    zero: Literal[0, 1, 2, 3] = 0
+    zero_shard: int | None = None
+    context: int = 1
+    """Ranks that share the tokens of a sequence; published runs have it, recipes do not."""
+    precision: Precision = "bf16"
+    fused_attention: bool = True
+    """Whether scores stay on the chip (FlashAttention, 2205.14135)."""
+    stack: str = "megalith"
+    """The software that runs it: what differs between stacks is among the constants."""
+
+    @property
+    def micro_batches(self) -> int:
+        """Of one pipeline in one step."""
+        return self.global_batch_size // (self.layout.data * self.micro_batch_size)
+
+    @property
+    def accelerators(self) -> int:
+        return self.layout.world * self.context
+
+    @cached_property
+    def parallel(self) -> ParallelConfig:
+        """The same as a recipe has it."""
+        return ParallelConfig(
+            tensor=self.layout.tensor,
+            pipeline=self.layout.pipeline,
+            data=self.layout.data,
+            virtual_stages=self.virtual_stages,
+            schedule=self.schedule if self.schedule != "zb-h2" else "zb-h1",
+            sequence_parallel=self.sequence_parallel,
+            recompute=self.recompute,
+            recompute_every=self.recompute_every,
+            zero=self.zero,
+            zero_shard=self.zero_shard,
+        )
