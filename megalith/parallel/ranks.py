@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from megalith.errors import ResourceError
 from megalith.recipe.machine import ParallelConfig
 
 Axis = Literal["pipeline", "replicate", "shard", "tensor"]
@@ -85,10 +86,18 @@ def join(store: Path | None = None) -> Ranks:
 
 
 def own_device() -> torch.device:
-    """The GPU of this process (LOCAL_RANK says which), or the CPU."""
+    """The GPU of this process (LOCAL_RANK says which), or the CPU. Raises ResourceError where there are fewer GPUs."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= count:
+        raise ResourceError(
+            f"this machine has {count} GPUs, and {local + 1} processes or more were started on it.",
+            where="parallel",
+            mend="Start one process a GPU (give a tensor × pipeline × data of as many as there are), or hide the GPUs "
+            "with CUDA_VISIBLE_DEVICES= to train on the CPU.",
+        )
+    device = torch.device("cuda", local)
     torch.cuda.set_device(device)
     return device
 
