@@ -3,6 +3,7 @@
 Ground floor, without torch: planning places traffic with this map, and training builds its process groups from it.
 """
 
+from megalith.topology.accelerators import Accelerator, accelerator, known_accelerators
 from megalith.topology.checks import check_layout, ramp_batches
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, describe, known_clusters, local_cluster
 from megalith.topology.layout import AXES, Axis, Coordinates, Layout, layout_of
@@ -10,14 +11,17 @@ from megalith.topology.layout import AXES, Axis, Coordinates, Layout, layout_of
 __all__ = [
     "AXES",
     "LOCAL",
+    "Accelerator",
     "Axis",
     "Cluster",
     "Coordinates",
     "Layout",
     "Link",
     "Tier",
+    "accelerator",
     "check_layout",
     "describe",
+    "known_accelerators",
     "known_clusters",
     "layout_of",
     "local_cluster",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from megalith.errors import RecipeError
 from megalith.recipe.machine import ClusterConfig
+from megalith.topology.accelerators import Accelerator, accelerator
 
 LOCAL = "local"
 
@@ -59,6 +60,13 @@ class Cluster:
     """From near to far; the last one spans everything."""
     most_nodes: int | None = None
     """Nodes that there are, if the cluster is one of a kind."""
+    node_watts: float | None = None
+    """The most that a node draws, all in it together; None where nothing is stated."""
+
+    @property
+    def facts(self) -> Accelerator | None:
+        """What the accelerator's datasheet says; None for this machine."""
+        return accelerator(self.accelerator)
 
     @property
     def accelerators(self) -> int:
@@ -172,6 +180,7 @@ _DGX_A100 = Cluster(
         Tier("infiniband", 20, 25e9, _NETWORK_LATENCY),  # a 200 Gb/s HCA for each GPU; 20 nodes a unit (RA-09950)
         Tier("infiniband-core", None, 25e9, _NETWORK_LATENCY + 2 * _SWITCH_LATENCY),  # a full fat tree (RA-09950)
     ),
+    node_watts=6500,  # DGX A100 datasheet
 )
 _DGX_H100 = Cluster(
     name="dgx-h100",
@@ -185,6 +194,7 @@ _DGX_H100 = Cluster(
         Tier("infiniband", 32, 50e9, _NETWORK_LATENCY),  # a 400 Gb/s HCA for each GPU; 32 nodes a unit (RA-11333)
         Tier("infiniband-core", None, 50e9, _NETWORK_LATENCY + 2 * _SWITCH_LATENCY),  # a full fat tree (RA-11333)
     ),
+    node_watts=10200,  # DGX H100 datasheet
 )
 _JEANZAY = Cluster(
     name="jeanzay",
@@ -210,6 +220,7 @@ _DGX_2 = Cluster(
         Tier("nvlink", 1, 150e9, _NVLINK_LATENCY),  # Megatron-LM §5: 300 GB/s, six links in both directions together
         Tier("infiniband", None, 6.25e9, _NETWORK_LATENCY),  # Megatron-LM §5: 100 GB/s a node, 8 adapters for 16 GPUs
     ),
+    node_watts=10000,  # DGX-2 datasheet
 )
 _DGX_1 = Cluster(
     name="dgx-1",
@@ -222,8 +233,60 @@ _DGX_1 = Cluster(
         Tier("nvlink", 1, 150e9, _NVLINK_LATENCY),  # V100 datasheet: 300 GB/s in both directions together
         Tier("infiniband", None, 6.25e9, _NETWORK_LATENCY),  # four 100 Gb/s adapters a node (DGX-1 datasheet)
     ),
+    node_watts=3500,  # DGX-1 datasheet
+)
+_DGX_B200 = Cluster(
+    name="dgx-b200",
+    nodes=1,
+    accelerators_per_node=8,  # DGX B200 datasheet
+    accelerator="B200-SXM-180GB",
+    memory_bytes=178.4 * _GIB,  # what torch finds on the 180 GB card
+    peak_flops_per_second=2250e12,  # HGX B200 datasheet: a GPU's share of 36 PFLOP/s with sparsity, dense
+    tiers=(
+        Tier("nvlink", 1, 900e9, _NVLINK_LATENCY),  # DGX B200 datasheet: 14.4 TB/s of 8 in both directions together
+        Tier("infiniband", 32, 50e9, _NETWORK_LATENCY),  # eight 400 Gb/s ports (datasheet); 32 nodes a unit (RA-11334)
+        Tier("infiniband-core", None, 50e9, _NETWORK_LATENCY + 2 * _SWITCH_LATENCY),  # a full fat tree (RA-11334)
+    ),
+    node_watts=14300,  # DGX B200 datasheet
+)
+_MI300X = Cluster(
+    name="mi300x",
+    nodes=1,
+    accelerators_per_node=8,  # Instinct MI300X platform datasheet
+    accelerator="MI300X-192GB",
+    memory_bytes=191.5 * _GIB,  # what torch finds on the 192 GB card
+    peak_flops_per_second=1307.4e12,  # MI300X datasheet, bf16 dense
+    tiers=(
+        Tier("infinity-fabric", 1, 448e9, _NVLINK_LATENCY),  # platform datasheet: seven links of 64 GB/s each way
+        Tier("network", None, 50e9, _NETWORK_LATENCY),  # as such nodes are sold: a 400 Gb/s adapter for each GPU
+    ),
 )
 _SELENE = replace(_DGX_A100, name="selene", most_nodes=560)  # MT-NLG §2
-_DGX_2H = replace(_DGX_2, name="dgx-2h", peak_flops_per_second=130e12)  # Megatron-LM §1: 39 TFLOP/s is 30 % of it
+_DGX_A100_40 = replace(
+    _DGX_A100,
+    name="dgx-a100-40gb",
+    accelerator="A100-SXM-40GB",
+    memory_bytes=39.4 * _GIB,  # what torch finds on the 40 GB card
+)
+_DGX_H200 = replace(
+    _DGX_H100,
+    name="dgx-h200",
+    accelerator="H200-SXM-141GB",
+    memory_bytes=139.8 * _GIB,  # what torch finds on the 141 GB card
+)
+_GRAND_TETON = replace(
+    _DGX_H100,
+    name="grand-teton",  # Llama 3 (2407.21783) §3.3.1: eight GPUs on NVLink, 400 Gb/s a GPU over RoCE
+    accelerator="H100-SXM-96GB-500W",
+    memory_bytes=94.5 * _GIB,  # torchtitan's benchmarks: 95 GiB
+    node_watts=None,
+)
+_DGX_2H = replace(
+    _DGX_2,
+    name="dgx-2h",
+    peak_flops_per_second=130e12,  # Megatron-LM §1: 39 TFLOP/s is 30 % of it
+    node_watts=12000,  # DGX-2H datasheet
+)
 
-_CLUSTERS = {cluster.name: cluster for cluster in (_SELENE, _DGX_A100, _DGX_H100, _JEANZAY, _DGX_2, _DGX_2H, _DGX_1)}
+_ALL = (_SELENE, _DGX_A100, _DGX_A100_40, _DGX_H100, _DGX_H200, _DGX_B200, _GRAND_TETON, _MI300X, _JEANZAY)
+_CLUSTERS = {cluster.name: cluster for cluster in (*_ALL, _DGX_2, _DGX_2H, _DGX_1)}
