@@ -8,6 +8,8 @@ from typing import Any
 
 from megalith.arithmetic import flops_per_token
 from megalith.parallel import Ranks
+from megalith.parallel.here import this_machine
+from megalith.processes import keep_freed_memory
 from megalith.tokens import Shards
 from megalith.training.job import Job, Stopped
 from megalith.training.memory import peak_memory_by_rank, reserved_memory_bytes
@@ -26,6 +28,7 @@ def run(job: Job, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, 
     `asked_to_stop` is asked after each step. Raises Stopped when any rank's said yes and the state has been saved,
     MegalithError when the run diverges.
     """
+    keep_freed_memory()
     state = begin(job, ranks)
     first = state.progress.step + 1
     wait_at_most(state.ranks, FIRST_STEP_SECONDS)
@@ -50,7 +53,7 @@ def run(job: Job, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, 
             monitor.describe("Validating")
         whole = _score(state, state.held_out_count)
         state.saver.wait()
-    memory = peak_memory_by_rank(ranks)
+    memory, here = peak_memory_by_rank(ranks), this_machine()
     return {
         "steps": state.progress.step,
         "tokens": state.progress.tokens,
@@ -60,6 +63,7 @@ def run(job: Job, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, 
         "resumed_at_step": first - 1 or None,
         "peak_memory_bytes": sum(memory),
         "most_memory_bytes_of_a_rank": max(memory),
+        "machine": {"accelerator": here.accelerator, "count": here.accelerators_per_node},
     }
 
 
