@@ -45,7 +45,12 @@ def linear_cross_entropy(
 
 def rows_at_a_time(features: Tensor, vocab_size: int) -> int:
     """Tokens whose logits are held at once; the same on every rank that shares the vocabulary."""
-    return ROWS if features.device.type == "cpu" else max(ROWS, _LOGITS // vocab_size)
+    return ROWS if features.device.type == "cpu" else rows_on_a_gpu(vocab_size)
+
+
+def rows_on_a_gpu(vocab_size: int) -> int:
+    """The same where features are on a GPU."""
+    return max(ROWS, _LOGITS // vocab_size)
 
 
 def biased_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

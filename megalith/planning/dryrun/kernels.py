@@ -2,7 +2,8 @@
 
 The fake tensors say that they are on a CPU: torch without CUDA cannot differentiate others. Where the two devices
 differ in what they keep, the GPU's way is taken here: dropout keeps a mask of bools, attention with dropout never has
-its scores, an RMSNorm keeps its input and one number a token, and our own kernels for the CPU are torch's.
+its scores, an RMSNorm keeps its input and one number a token, our own kernels for the CPU are torch's, and the logits
+are those of many tokens at a time.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import Linear
-from megalith.model import attention, blocks
+from megalith.model import attention, blocks, loss
+from megalith.parallel import vocabulary
 
 
 @contextmanager
@@ -33,8 +35,14 @@ def gpu_kernels() -> Iterator[None]:
         patch.object(attention, "causal_attention", partial(kernel, is_causal=True)),
         patch.object(blocks, "gelu_tanh", partial(F.gelu, approximate="tanh")),
         patch.object(Linear, "forward", nn.Linear.forward),
+        patch.object(loss, "rows_at_a_time", _rows_at_a_time),
+        patch.object(vocabulary, "rows_at_a_time", _rows_at_a_time),
     ):
         yield
+
+
+def _rows_at_a_time(features: Tensor, vocab_size: int) -> int:
+    return loss.rows_on_a_gpu(vocab_size)
 
 
 def _attention(kernel: Any, *args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:
