@@ -1,4 +1,4 @@
-"""The verbs of planning and scaling: `plan layout`, `plan budget`, `plan ranks`, `plan dryrun`, `scaling fit`."""
+"""The verbs of planning and scaling, put together: `plan ranks`, `plan dryrun` and `scaling fit` stand here."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,58 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
+from megalith.cli.calibration import plan_calibrate, plan_validate
+from megalith.cli.planning_budget import plan_budget
+from megalith.cli.planning_layout import plan_layout
 from megalith.cli.shared import Json, Overrides, RecipeName, cell, not_yet, print_json, verb
-from megalith.console import human_bytes, human_count, human_seconds, note, show, table
-from megalith.errors import UnsupportedError
+from megalith.cli.timeline import plan_timeline
+from megalith.console import human_bytes, human_seconds, note, show, table
 from megalith.recipe import load_recipe
 
 app = typer.Typer(no_args_is_help=True, help="What it will cost, before it is spent.")
 scaling_app = typer.Typer(no_args_is_help=True, help="Scaling laws from runs.")
-
-
-@app.command("layout")
-@verb
-def plan_layout(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False) -> None:
-    """The best layout for the model on the recipe's machines, and why the others lost."""
-    from megalith.planning import layout
-
-    loaded, _ = load_recipe(recipe, overrides or ())
-    found = layout(loaded)
-    if as_json:
-        print_json(found)
-        return
-    best = found["best"]
-    headings = (
-        "",
-        "tensor",
-        "pipeline",
-        "data",
-        "micro-batch",
-        "threads",
-        "precision",
-        "step",
-        "memory",
-        "why not",
-    )
-    rows = [
-        _layout_row("best", {**best, **found}, ""),
-        *[_layout_row("", row, row["why"]) for row in found["runners_up"]],
-    ]
-    made = table(f"Layouts of {loaded.name}", headings, rows)
-    made.columns[-1].justify = "left"
-    show(made)
-    low, high = found["interval"]
-    note(
-        f"step {human_seconds(found['step_seconds'])} ({human_seconds(low)} to {human_seconds(high)}), "
-        f"{found['tflops_per_gpu'] * 1000:.0f} GFLOP/s per process; {found['candidates_considered']} candidates in "
-        f"{human_seconds(found['search_seconds'])}"
-    )
-
-
-def _layout_row(mark: str, row: dict[str, Any], why: str) -> list[str]:
-    names = ("tensor", "pipeline", "data", "micro_batch_size", "threads_per_process", "precision")
-    figures = [str(row.get(name, "–")) for name in names]
-    return [mark, *figures, human_seconds(row["step_seconds"]), human_bytes(row["memory_bytes"]), why]
+app.command("layout")(plan_layout)
+app.command("budget")(plan_budget)
+app.command("timeline")(plan_timeline)
+app.command("validate")(plan_validate)
+app.command("calibrate")(plan_calibrate)
 
 
 @app.command("ranks")
@@ -165,50 +128,6 @@ def _dryrun_notes(found: dict[str, Any]) -> Iterator[str]:
     yield from found["notes"]
 
 
-@app.command("budget")
-@verb
-def plan_budget(
-    flops: Annotated[float | None, typer.Option("--flops", min=1.0, help="Training FLOPs.")] = None,
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Take budget.flops from this recipe.")
-    ] = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """Compute-optimal parameters and tokens for a FLOP budget, by each law."""
-    from megalith.planning import budget
-
-    if flops is None:
-        if recipe is None:
-            raise UnsupportedError(
-                "a budget in FLOPs is wanted.", mend="Give --flops 1e21, or a recipe that has budget.flops."
-            )
-        flops = load_recipe(recipe, overrides or ())[0].budget.flops
-        if flops is None:
-            raise UnsupportedError(
-                "this recipe has no budget.flops.",
-                where=recipe,
-                mend="Add budget.flops=1e21 or give --flops.",
-            )
-    found = budget(flops)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            law["law"],
-            human_count(law["parameters"]),
-            human_count(law["tokens"]),
-            f"{law['tokens'] / law['parameters']:.1f}",
-            "–" if law["loss"] is None else f"{law['loss']:.3f}",
-            "–" if law["interval"] is None else " … ".join(human_count(bound) for bound in law["interval"]),
-        )
-        for law in found["laws"]
-    ]
-    headings = ("law", "parameters", "tokens", "tokens/parameter", "loss", "interval of parameters")
-    show(table(f"Compute-optimal for {flops:.3g} FLOPs", headings, rows))
-
-
 @scaling_app.command("fit")
 @verb
 def scaling_fit(
@@ -226,9 +145,6 @@ def scaling_fit(
         show(table(f"Approach 3 on {runs}", ("figure", "value"), rows))
 
 
-not_yet(app, "timeline", "`plan timeline` (one training step drawn) is not built yet.")
-not_yet(app, "validate", "`plan validate` (predictions against a table of measurements) is not built yet.")
-not_yet(app, "calibrate", "`plan calibrate` is not built yet; `plan layout` measures this machine each time.")
 not_yet(
     scaling_app,
     "study",

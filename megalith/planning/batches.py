@@ -17,20 +17,27 @@ def tokens_for(recipe: Recipe, wanted: float) -> int:
 
 
 def steps_for(recipe: Recipe, tokens: int) -> int:
-    """Optimizer steps for `tokens` tokens: the last one is whole. During a batch ramp a step is smaller.
+    """Optimizer steps for `tokens` tokens: the last one is whole. During a batch ramp a step is smaller."""
+    return sum(steps_by_batch(recipe, tokens).values())
+
+
+def steps_by_batch(recipe: Recipe, tokens: int) -> dict[int, int]:
+    """How many optimizer steps are taken at each global batch (in sequences), in the order of training.
 
     The batch at a step depends on the tokens seen so far: `start`, and one `increment` more for each equal part of the
     ramp's tokens (MT-NLG §3.2; Megatron-LM's rampup-batch-size).
     """
-    ramp, sequence = recipe.train.batch_ramp, recipe.model.sequence_length
-    seen = steps = 0
+    ramp, sequence, full = recipe.train.batch_ramp, recipe.model.sequence_length, recipe.train.global_batch_size
+    steps: dict[int, int] = {}
+    seen = 0
     if ramp is not None:
-        increments = (recipe.train.global_batch_size - ramp.start) // ramp.increment
+        increments = (full - ramp.start) // ramp.increment
         while seen < min(tokens, ramp.tokens) and increments > 0:
             batch = ramp.start + min(increments, seen * increments // ramp.tokens) * ramp.increment
             seen += batch * sequence
-            steps += 1
-    return steps + max(0, math.ceil((tokens - seen) / tokens_per_step(recipe)))
+            steps[batch] = steps.get(batch, 0) + 1
+    left = max(0, math.ceil((tokens - seen) / tokens_per_step(recipe)))
+    return {**steps, full: steps.get(full, 0) + left}
 
 
 def batch_unit(recipe: Recipe) -> int:

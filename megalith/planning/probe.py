@@ -28,7 +28,7 @@ import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.arithmetic import parameters
 from megalith.machine import compute_deterministically
 from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, clip_factor, spread
-from megalith.processes import die_with
+from megalith.processes import die_with, keep_freed_memory
 from megalith.recipe import ModelConfig, ParallelConfig
 
 LONG_SECONDS = 1.5  # what takes longer is not repeated
@@ -40,7 +40,8 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def main(rank: int, size: int, store: str, parent: int) -> None:
     """Answer questions until standard input ends."""
     die_with(parent)
-    compute_deterministically()  # as training does
+    keep_freed_memory()  # as training does, and the next line
+    compute_deterministically()
     groups: dict[int, Any] = {}
     if size > 1:
         dist.init_process_group(
@@ -66,7 +67,7 @@ def time_step(question: dict[str, Any], group: Any) -> dict[str, list[float] | f
     """
     config = ModelConfig.model_validate(question["model"])
     torch.set_num_threads(question["threads"])
-    batch = _some_batch(config, question["micro_batch_size"])
+    batch = some_batch(config, question["micro_batch_size"])
     depths: list[int] = question["depths"]
     answer: dict[str, list[float] | float] = {}
     for depth in depths:
@@ -86,7 +87,7 @@ def time_layout(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]
     torch.set_num_threads(question["threads"])
     model = spread(config, parallel, arrange(ranks, parallel), dtype=_TYPES[question["precision"]], seed=0)
     optimizer = torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True)
-    batch = _some_batch(config, question["micro_batch_size"])
+    batch = some_batch(config, question["micro_batch_size"])
 
     def step(micro_batches: int) -> None:
         model.gradients.zero()
@@ -126,7 +127,7 @@ def _take_tiny_step() -> None:
     config = ModelConfig(num_layers=1, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
     for precision in ("fp32", "bf16"):
         training = _training(config, precision)
-        _forward_backward(training.model, _some_batch(config, 1))
+        _forward_backward(training.model, some_batch(config, 1))
         training.model.reduce_gradients()
         training.optimizer.step()
 
@@ -187,7 +188,7 @@ def _forward_backward(model: SpreadModel, batch: MicroBatch) -> None:
     model.forward_backward([batch], [1 / batch["targets"].numel()] * len(model.losses), [0])
 
 
-def _some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
+def some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
     """A micro-batch as training has it: every token of a gpt is predicted, of a bert one in seven."""
     shape = (sequences, config.sequence_length)
     tokens = torch.randint(config.vocab_size, shape)
@@ -215,7 +216,7 @@ def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = dict(_some_batch(config, sequences))
+    batch = dict(some_batch(config, sequences))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = stage(batch.pop("tokens"), **batch)
     del loss  # held until here, so that no storage was freed and its address used again

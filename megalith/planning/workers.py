@@ -35,11 +35,14 @@ class Workers:
 
 
 @contextlib.contextmanager
-def start_workers(ranks: int) -> Iterator[Workers]:
-    """Start `ranks` workers and wait until all are ready. Raises ResourceError where one dies."""
+def start_workers(ranks: int, module: str = "megalith.planning.probe") -> Iterator[Workers]:
+    """Start `ranks` workers, each of which runs `module`, and wait until all are ready.
+
+    Raises ResourceError where one dies.
+    """
     wait_politely()
     with tempfile.TemporaryDirectory(prefix="megalith-probe-") as folder:
-        command = [sys.executable, "-m", "megalith.planning.probe"]
+        command = [sys.executable, "-m", module]
         processes: list[subprocess.Popen[str]] = []
         try:
             for rank in range(ranks):

@@ -12,6 +12,7 @@ from megalith.artifacts import Artifact
 from megalith.errors import ResourceError, UnsupportedError
 from megalith.planning import budget, layout, plan
 from megalith.planning import figures as figures_module
+from megalith.planning.figures import refuse_clusters
 from megalith.recipe import Recipe, load_recipe
 from tests.planning.fakes import RATES, install
 
@@ -125,7 +126,7 @@ def test_another_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"cluster\.name=local"):
         plan(load_recipe("mt-nlg-530b")[0], tmp_path / "plan", None)
     with pytest.raises(UnsupportedError, match="selene"):
-        layout(load_recipe("mt-nlg-530b")[0])
+        refuse_clusters(load_recipe("mt-nlg-530b")[0])
 
 
 @pytest.mark.usefixtures("told")

@@ -1,0 +1,156 @@
+"""The verbs `plan validate` and `plan calibrate`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from megalith.cli.measured import calibrate_this_machine
+from megalith.cli.shared import Json, print_json, verb
+from megalith.console import note, show, table
+from megalith.errors import InputError
+
+TableFile = Annotated[
+    Path, typer.Argument(metavar="TABLE.csv", help="Measured runs, one a line: see docs/verbs/validate.md.")
+]
+
+
+@verb
+def plan_validate(
+    runs: TableFile,
+    constants: Annotated[
+        Path | None, typer.Option("--constants", help="A file of `plan calibrate`. Default: the shipped constants.")
+    ] = None,
+    no_hold_out: Annotated[
+        bool, typer.Option("--no-hold-out", help="Only with the constants as they are: without refits, in seconds.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Predictions against a table of measured runs, and what is predicted of a dataset by the others alone."""
+    from megalith.planning.validate import validate
+
+    found = validate(runs, constants, hold_out=not no_hold_out)
+    if as_json:
+        print_json(found)
+        return
+    headings = ("dataset", "rows", "fitted", "error", "bias", "rank", "within", "held out: error", "bias", "within")
+    show(
+        table(
+            f"Step time: {found['constants']['from']} constants",
+            headings,
+            [_time_row(one) for one in found["datasets"]],
+        )
+    )
+    if found["stacks"]:
+        models = [[f"{one['stack']}, {one['generation']}", str(one["rows"]), *_figures(one)] for one in found["stacks"]]
+        show(table("Each model held out", ("software", "rows", "error", "bias", "rank", "within"), models))
+    memory = [_memory_row(one) for one in found["memory"] if one["rows"] or one["out_of_memory"] or one["ran"]]
+    if memory:
+        show(table("Memory", ("dataset", "rows", "error", "bias", "out of memory, foreseen", "ran, refused"), memory))
+    for line in _notes(found):
+        note(line)
+
+
+def _time_row(one: Mapping[str, Any]) -> list[str]:
+    seen = "yes" if one["seen"] else "no"
+    held = one["held_out"]
+    rest = ["–"] * 3 if held is None else [_percent(held["mape"]), _signed(held["bias"]), _percent(held["coverage"], 0)]
+    return [one["dataset"], str(one["rows"]), seen, *_figures(one), *rest]
+
+
+def _figures(one: Mapping[str, Any]) -> list[str]:
+    ranks = one["rank_correlation_of_speed"]
+    return [
+        _percent(one["mape"]),
+        _signed(one["bias"]),
+        "–" if ranks is None else f"{ranks:.2f}",
+        _percent(one["coverage"], 0),
+    ]
+
+
+def _memory_row(one: Mapping[str, Any]) -> list[str]:
+    foreseen = f"{one['foreseen']} of {one['out_of_memory']}" if one["out_of_memory"] else "–"
+    errors = [_percent(one["mape"]), _signed(one["bias"])] if one["rows"] else ["–", "–"]
+    return [one["dataset"], str(one["rows"]), *errors, foreseen, f"{one['false_alarms']} of {one['ran']}"]
+
+
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "error: mean of |predicted / measured − 1|; rank: Spearman's, of the speed of an accelerator; within: share of "
+        "measurements inside the interval, which is to be 80 %",
+        "held out: by constants fitted to the table's other datasets, from the priors alone",
+    ]
+    half = found["random_half"]
+    if half:
+        lines.append(
+            f"a random half of {', '.join(half['datasets'])} ({half['rows']} rows), by the other half: "
+            f"{_percent(half['mape'])} ± {_percent(half['standard_deviation'])} over {half['seeds']} draws"
+        )
+    if found["skipped"]:
+        lines.append(f"{len(found['skipped'])} rows are not predicted: {_reasons(found['skipped'])}")
+    return lines
+
+
+def _reasons(skipped: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{why}" for why in dict.fromkeys(one["why"] for one in skipped))
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{share * 100:.{digits}f} %"
+
+
+def _signed(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:+.1f} %"
+
+
+@verb
+def plan_calibrate(
+    runs: Annotated[
+        Path | None, typer.Argument(metavar="[TABLE.csv | RUNS]", help="Measured runs, or a folder of Megalith's own.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write. Default: constants.json, or here.json of this machine."
+        ),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure this machine, in blocks of --recipe.")] = False,
+    recipe: Annotated[str, typer.Option("--recipe", help="With --measure: whose width is measured.")] = "quickstart",
+    hold_out: Annotated[
+        list[str] | None, typer.Option("--hold-out", help="A dataset that is not to be fitted; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the cost model's constants to measured runs (`plan validate --constants`), or measure this machine."""
+    if measure or (runs is not None and runs.is_dir()):
+        calibrate_this_machine(recipe if measure else None, runs, output or Path("here.json"), as_json=as_json)
+        return
+    if runs is None:
+        raise InputError(
+            "there is nothing to calibrate with.",
+            mend="Give a TABLE.csv of measured runs, a folder of runs that have ended here, or --measure.",
+        )
+    from megalith.planning.calibrate import calibrate
+
+    output = output or Path("constants.json")
+    found = calibrate(runs, output, hold_out or ())
+    if as_json:
+        print_json(found)
+        return
+    for one in found["sets"]:
+        rows = [
+            (name, f"{entry['value']:.4g}", f"{entry['prior']:.4g}", entry["unit"])
+            for name, entry in one["constants"].items()
+        ]
+        rows += [
+            (f"time under {stack}", f"{entry['multiplier']:.4g}", "1", f"multiple, {entry['rows']} rows")
+            for stack, entry in one["stacks"].items()
+        ]
+        show(table(f"Constants of {one['generation']}", ("constant", "fitted", "prior", "unit"), rows))
+        fitted = ", ".join(f"{name} ({rows})" for name, rows in one["fitted"].items())
+        left = ", ".join(f"{name} ({entry['why']})" for name, entry in one["held_out"].items())
+        note(f"{one['generation']}: error of rows held out {_percent(one['residuals']['mape'])}; fitted: {fitted}")
+        if left:
+            note(f"{one['generation']}: not fitted: {left}")
+    note(f"written to {output}")

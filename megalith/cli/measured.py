@@ -1,0 +1,83 @@
+"""What `plan calibrate --measure` and `plan calibrate FOLDER` show: this machine, measured, and corrected by runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from megalith.cli.shared import print_json
+from megalith.console import human_bytes, human_seconds, note, show, table
+from megalith.recipe import load_recipe
+
+
+def calibrate_this_machine(recipe: str | None, runs: Path | None, output: Path, *, as_json: bool) -> None:
+    """Measure for the recipe's model where one is given, and correct the file by the runs below the folder `runs`."""
+    from megalith.planning.blocks import calibrate_here
+    from megalith.planning.runs import correct_file
+
+    found: dict[str, Any] = {}
+    if recipe is not None:
+        found |= calibrate_here(load_recipe(recipe, ())[0], output)
+    if runs is not None:
+        found |= correct_file(output, runs)
+    if as_json:
+        print_json(found)
+        return
+    if "layouts" in found:
+        _show_layouts(found)
+    if "runs" in found:
+        _show_runs(found)
+    note(f"written to {output}")
+
+
+def _show_layouts(found: Mapping[str, Any]) -> None:
+    headings = ("processes", "tensor", "pipeline", "data", "ZeRO", "micro-batch", "step", "interval")
+    names = ("processes", "tensor", "pipeline", "data", "zero", "micro_batch_size")
+    rows = [
+        [*(str(row[name]) for name in names), human_seconds(row["step_seconds"]), _interval(row["interval"])]
+        for row in found["layouts"]
+    ]
+    model, machine = found["model"], found["machine"]
+    title = f"{machine['cpu']}, {machine['cores']} cores: {model['num_layers']} layers, hidden {model['hidden_size']}"
+    show(table(title, headings, rows, left=0))
+    rates = [(name, f"{value:.3g}") for name, value in found["rates"].items()]
+    show(table("Rates, by type and (M, K) × (K, N)", ("of", "value"), rows=rates))
+    copied = human_bytes(found["rates"]["copied_bytes_per_second"])
+    low, high = machine["load"]
+    note(
+        f"{found['blocks']} blocks in {human_seconds(found['measuring_seconds'])}; copies {copied}/s; load {low:.1f} "
+        f"before, {high:.1f} after"
+    )
+
+
+def _show_runs(found: Mapping[str, Any]) -> None:
+    headings = ("run", "planned", "by blocks", "measured", "in sample", "held out", "why not")
+    rows = [
+        [
+            row["run"],
+            human_seconds(row["planned_seconds"]),
+            "–" if row["predicted_seconds"] is None else human_seconds(row["predicted_seconds"]),
+            human_seconds(row["measured_seconds"]),
+            _signed(row.get("in_sample")),
+            _signed(row.get("held_out")),
+            row["why_not"] or "",
+        ]
+        for row in found["runs"]
+    ]
+    show(table("Runs: measured over what the blocks predict", headings, rows, left=1))
+    told = found["correction"]
+    if told:
+        low, high = told["interval"]
+        note(
+            f"predictions are multiplied by {told['factor']:.3f} ({told['runs']} runs); the next run lies between "
+            f"{low:.2f} and {high:.2f} with {told['coverage']:.0%}"
+        )
+    else:
+        note("none of these runs says anything of this measurement; it stays as it is.")
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return " … ".join(human_seconds(bound) for bound in bounds)
+
+
+def _signed(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:+.1f} %"

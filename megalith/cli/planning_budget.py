@@ -1,0 +1,98 @@
+"""The verb `plan budget`: what FLOPs or GPU-hours buy, by each law."""
+
+from typing import Annotated, Any
+
+import typer
+
+from megalith.cli.shared import Json, Overrides, print_json, verb
+from megalith.console import human_count, note, show, table
+from megalith.errors import UnsupportedError
+from megalith.recipe import load_recipe
+
+
+@verb
+def plan_budget(
+    flops: Annotated[float | None, typer.Option("--flops", min=1.0, help="Training FLOPs.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Take budget.flops from this recipe.")
+    ] = None,
+    overrides: Overrides = None,
+    gpu_hours: Annotated[
+        float | None, typer.Option("--gpu-hours", metavar="H", help="Hours of one GPU of --cluster, in all.")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", metavar="NAME", help="Such as selene.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", min=1, help="Default: as many as end in about a month.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute-optimal parameters, tokens and loss for FLOPs, or for GPU-hours on a cluster, by each law."""
+    from megalith.planning.budget import budget, budget_on_cluster
+
+    if gpu_hours is not None or cluster is not None:
+        if gpu_hours is None or cluster is None or flops is not None or recipe is not None:
+            raise UnsupportedError(
+                "GPU-hours are of a cluster, and take the place of FLOPs.", mend="Give --gpu-hours H --cluster NAME."
+            )
+        found = budget_on_cluster(gpu_hours, cluster, nodes)
+    else:
+        found = budget(_flops(flops, recipe, overrides))
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _flops(flops: float | None, recipe: str | None, overrides: list[str] | None) -> float:
+    if flops is not None:
+        return flops
+    if recipe is None:
+        raise UnsupportedError(
+            "a budget in FLOPs is wanted.",
+            mend="Give --flops 1e21, --gpu-hours H --cluster NAME, or a recipe that has budget.flops.",
+        )
+    found = load_recipe(recipe, overrides or ())[0].budget.flops
+    if found is None:
+        raise UnsupportedError(
+            "this recipe has no budget.flops.",
+            where=recipe,
+            mend="Add budget.flops=1e21 or give --flops.",
+        )
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    hours = "gpu_hours" in found
+    headings = ["law", *(["FLOPs", "MFU"] if hours else []), "parameters", "tokens", "ratio", "loss"]
+    rows = [
+        [law["law"], *([f"{law['flops']:.3g}", f"{law['mfu']:.0%}"] if hours else []), *_row(law)]
+        for law in found["laws"]
+    ]
+    if hours:
+        title = (
+            f"What {human_count(found['gpu_hours'])} GPU-hours on {found['nodes']} nodes of {found['cluster']} "
+            f"({found['accelerators']:,} {found['accelerator']}) buy"
+        )
+    else:
+        title = f"Compute-optimal for {found['flops']:.3g} FLOPs"
+    show(table(title, headings, rows))
+    if hours:
+        note(f"{found['days']:.1f} days; the MFU is that of the best layout of a model of that size, as predicted")
+    for law in found["laws"]:
+        beyond = "; smaller than any model that it was fitted on" if law["extrapolated"] else ""
+        note(f"{law['law']}: {law['intervals_from']}{beyond}")
+
+
+def _row(law: dict[str, Any]) -> list[str]:
+    intervals = law["intervals"]
+    loss = "–" if law["loss"] is None else f"{law['loss']:.3f}"
+    if intervals["loss"] is not None:
+        loss += f"\n{intervals['loss'][0]:.3f} … {intervals['loss'][1]:.3f}"
+    counts = [_with_interval(law[name], intervals[name]) for name in ("parameters", "tokens")]
+    return [*counts, f"{law['tokens'] / law['parameters']:.1f}", loss]
+
+
+def _with_interval(value: float, interval: list[float] | None) -> str:
+    if interval is None:
+        return human_count(value)
+    return f"{human_count(value)}\n{human_count(interval[0])} … {human_count(interval[1])}"

@@ -1,0 +1,96 @@
+"""What `megalith plan calibrate --measure` does: the layouts that are measured here, and what they would take."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from megalith.arithmetic import step_flops
+from megalith.parallel.here import this_machine
+from megalith.planning.batches import powers_of_two_dividing
+from megalith.planning.blocks.compose import predict_here
+from megalith.planning.blocks.measure import measure
+from megalith.planning.blocks.table import BlockTable, write_table
+from megalith.planning.job import Job
+from megalith.planning.shapes import choose_shape
+from megalith.recipe import ModelConfig, Recipe
+from megalith.topology import Layout
+
+PROCESSES = (1, 2, 4)
+MICRO_BATCH_SIZE = 4  # at most, where the recipe leaves it open
+
+
+def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
+    """Measure this machine for the recipe's model, write the table to `path`, and give `--json`'s keys.
+
+    A model without a shape is first given the one that the plan would choose. Raises UnsupportedError for a bert,
+    ResourceError where a worker dies.
+    """
+    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    jobs = list(jobs_of(recipe, model))
+    start = time.perf_counter()
+    table = measure(jobs)
+    write_table(table, path)
+    return {
+        "path": str(path),
+        "machine": table.machine,
+        "model": model.model_dump(mode="json"),
+        "rates": table.rates,
+        "blocks": len(table.blocks),
+        "measuring_seconds": time.perf_counter() - start,
+        "layouts": rows_of(jobs, table),
+    }
+
+
+def jobs_of(recipe: Recipe, model: ModelConfig) -> Iterator[Job]:
+    """The recipe's step on 1, 2 and 4 processes of this machine, in each layout that can be."""
+    batch, train, here = recipe.train.global_batch_size, recipe.train, this_machine()
+    for processes in PROCESSES:
+        for layout in _layouts(processes, model, batch):
+            share = batch // layout.data
+            fitting = [n for n in powers_of_two_dividing(share, MICRO_BATCH_SIZE) if share // n >= layout.pipeline]
+            size = train.micro_batch_size or max(fitting, default=1)
+            if share % size:
+                continue
+            for zero in (0, 3) if layout.data == processes > 1 else (0,):
+                yield Job(
+                    model=model,
+                    cluster=here,
+                    layout=layout,
+                    micro_batch_size=size,
+                    global_batch_size=batch,
+                    precision="bf16" if train.precision == "auto" else train.precision,
+                    zero=zero,
+                )
+
+
+def rows_of(jobs: Sequence[Job], table: BlockTable) -> list[dict[str, Any]]:
+    """A row for each layout, the fastest first."""
+    rows = []
+    for job in jobs:
+        step = predict_here(job, table)
+        flops = step_flops(job.model, job.global_batch_size)
+        rows.append(
+            {
+                "processes": job.layout.world,
+                "tensor": job.layout.tensor,
+                "pipeline": job.layout.pipeline,
+                "data": job.layout.data,
+                "zero": job.zero,
+                "micro_batch_size": job.micro_batch_size,
+                "precision": job.precision,
+                "step_seconds": step.seconds,
+                "interval": list(step.interval),
+                "flops_per_second": flops / step.seconds,
+                "parts": dict(step.parts),
+            }
+        )
+    return sorted(rows, key=lambda row: row["step_seconds"])
+
+
+def _layouts(processes: int, model: ModelConfig, batch: int) -> Iterator[Layout]:
+    for tensor in powers_of_two_dividing(processes, processes):
+        for pipeline in powers_of_two_dividing(processes // tensor, processes):
+            data = processes // tensor // pipeline
+            if model.kv_heads % tensor == 0 and pipeline <= model.layers and batch % data == 0:
+                yield Layout(tensor, pipeline, data)

@@ -1,0 +1,221 @@
+"""Measuring this machine: workers in the numbers that the asked layouts have, asked for every block in several passes.
+
+Of a repetition the slowest worker counts, and of the repetitions the median of the faster half: what other programs
+have slowed is left out. A pass goes through all numbers of processes, so that a slow minute hits all of them alike.
+"""
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from megalith.errors import RecipeError
+from megalith.machine import cpu_name, total_memory_bytes, usable_cores
+from megalith.planning.blocks.settings import Setting, all_settings
+from megalith.planning.blocks.table import Block, BlockTable, Message, Runner
+from megalith.planning.blocks.worker import TOY
+from megalith.planning.candidates import undisturbed
+from megalith.planning.job import Job
+from megalith.planning.workers import Workers, start_workers
+from megalith.recipe import ModelConfig
+
+DEPTHS = (1, 3)
+PASSES = 3
+BLOCK_SECONDS = 0.4  # of each depth of each block in a pass
+MESSAGE_SECONDS = 0.05
+PIPELINE_SECONDS = 0.3
+COPIED_BYTES = 2**26
+MESSAGE_BYTES = (8, 2**12, 2**16, 2**18, 2**20, 2**22, 2**24)
+PRODUCTS = ((4096, 128, 512), (1024, 1024, 1024), (2048, 2048, 2048))  # (M, K) × (K, N)
+WORKER = "megalith.planning.blocks.worker"
+
+Key = tuple[object, ...]
+Times = dict[str, list[float]]
+
+
+def measure(jobs: Sequence[Job], *, passes: int = PASSES, seconds: float = BLOCK_SECONDS) -> BlockTable:
+    """This machine as the jobs' layouts need it; their models may differ in depth alone.
+
+    Raises RecipeError where they differ in more, UnsupportedError for a layout that is not composed of blocks,
+    ResourceError where a worker dies.
+    """
+    with measuring(jobs, seconds=seconds) as measurement:
+        for _ in range(passes):
+            measurement.take_pass()
+    return measurement.table()
+
+
+@contextmanager
+def measuring(jobs: Sequence[Job], *, seconds: float = BLOCK_SECONDS) -> Iterator["Measurement"]:
+    """A measurement whose workers stay for as long as the block runs; raises what `measure` does."""
+    model, cores = _same_width(jobs), usable_cores()
+    wanted = list(dict.fromkeys(setting for job in jobs for setting in all_settings(job, cores)))
+    pipelines = sorted({(job.layout.pipeline, job.layout.world) for job in jobs if job.layout.pipeline > 1})
+    with ExitStack() as stack:
+        counts = sorted({setting.processes for setting in wanted})
+        workers = {count: stack.enter_context(start_workers(count, WORKER)) for count in counts}
+        yield Measurement(model, cores, wanted, pipelines, workers, seconds)
+
+
+class Measurement:
+    """Repetitions of every block, message and pipeline, by what they are; each pass adds to them."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        cores: int,
+        wanted: Sequence[Setting],
+        pipelines: Sequence[tuple[int, int]],
+        workers: Mapping[int, Workers],
+        seconds: float,
+    ) -> None:
+        self._model, self._cores, self._wanted, self._pipelines = model, cores, wanted, pipelines
+        self._workers, self._seconds = workers, seconds
+        self._times: dict[Key, Times] = {}
+        self._load = os.getloadavg()[0]
+
+    def take_pass(self) -> None:
+        """Ask the workers for everything once more."""
+        for processes in self._workers:
+            for setting in self._wanted:
+                if setting.processes == processes:
+                    self._ask_block(self._model, setting)
+            if processes == 1:
+                question = {"ask": "rates", "products": PRODUCTS, "copied_bytes": COPIED_BYTES}
+                self._ask(("rates",), 1, {**question, "threads": self._cores, "seconds": MESSAGE_SECONDS})
+                continue
+            for group_size in _group_sizes(processes):
+                question = {"ask": "messages", "group_size": group_size, "bytes": MESSAGE_BYTES}
+                common = {"threads": self._threads(processes), "seconds": MESSAGE_SECONDS}
+                self._ask(("messages", group_size, processes), processes, {**question, **common})
+        for stages, processes in self._pipelines:
+            common = {"threads": self._threads(processes), "seconds": PIPELINE_SECONDS}
+            self._ask(("pipeline", stages, processes), processes, {"ask": "pipeline", "pipeline": stages, **common})
+            self._ask_block(TOY, self._toy(processes))
+
+    def table(self) -> BlockTable:
+        """What all passes together say."""
+        messages = [
+            _message(name, key, times) for key, all_ in self._times.items() if key[0] == "messages"
+            for name, times in all_.items()
+        ]  # fmt: skip
+        machine = {
+            "cpu": cpu_name(),
+            "cores": self._cores,
+            "memory_bytes": total_memory_bytes(),
+            "system": platform.platform(),
+            "torch": torch.__version__,
+            "load": [self._load, os.getloadavg()[0]],
+        }
+        return BlockTable(
+            machine=machine,
+            model=self._model,
+            depths=DEPTHS,
+            blocks=[self._block(self._model, setting) for setting in self._wanted],
+            messages=messages,
+            runners=[self._runner(stages, processes) for stages, processes in self._pipelines],
+            rates=_rates(self._times.get(("rates",), {})),
+        )
+
+    def _threads(self, processes: int) -> int:
+        return max(1, self._cores // processes)
+
+    def _toy(self, processes: int) -> Setting:
+        return Setting(1, 1, 0, None, False, "none", 1, "fp32", 1, self._threads(processes), processes)
+
+    def _ask(self, key: Key, processes: int, question: Mapping[str, Any]) -> None:
+        """Add the repetitions of the slowest worker."""
+        kept = self._times.setdefault(key, {})
+        for name, times in _slowest(self._workers[processes].ask(question, processes)).items():
+            kept.setdefault(name, []).extend(times)
+
+    def _ask_block(self, model: ModelConfig, setting: Setting) -> None:
+        for depth in DEPTHS:
+            question = {
+                "ask": "block",
+                "model": model.model_copy(update={"num_layers": depth}).model_dump(mode="json"),
+                "parallel": setting.parallel.model_dump(mode="json"),
+                "precision": setting.precision,
+                "micro_batch_size": setting.micro_batch_size,
+                "threads": setting.threads,
+                "seconds": self._seconds,
+            }
+            self._ask((model.hidden, setting, depth), setting.processes, question)
+
+    def _block(self, model: ModelConfig, setting: Setting) -> Block:
+        both = [self._times[model.hidden, setting, depth] for depth in DEPTHS]
+        pairs = {name: tuple(undisturbed(times[name]) for times in both) for name in ("forward", "backward", "update")}
+        alone = {name: min(undisturbed(times[name]) for times in both) if name in both[0] else None
+                 for name in ("read", "embed", "unembed")}  # fmt: skip
+        spread = max(_spread(times) for times in both)
+        return Block.model_validate({**setting.__dict__, **pairs, **alone, "spread": spread})
+
+    def _runner(self, stages: int, processes: int) -> Runner:
+        """The toy pipeline's micro-batch less its slowest stage's work, which is measured as any block."""
+        whole = self._times["pipeline", stages, processes]
+        each = (undisturbed(whole["many"]) - undisturbed(whole["few"])) / whole["micro_batches"][0]
+        block = self._block(TOY, self._toy(processes))
+        passes = [sum(pair) for pair in zip(block.forward, block.backward, strict=True)]
+        layer = (passes[1] - passes[0]) / (DEPTHS[1] - DEPTHS[0])
+        embedding = (block.embed or 0.0) + (block.unembed or 0.0)
+        own = layer + max(embedding, passes[0] - layer - embedding)
+        return Runner(pipeline=stages, processes=processes, seconds=max(0.0, each - own))
+
+
+def _same_width(jobs: Iterable[Job]) -> ModelConfig:
+    models = {job.model.model_copy(update={"num_layers": 1}).model_dump_json() for job in jobs}
+    if len(models) != 1:
+        raise RecipeError(
+            f"a measurement is for models of one width, and these are {len(models)}.", mend="Measure them one by one."
+        )
+    return ModelConfig.model_validate_json(models.pop())
+
+
+def _group_sizes(processes: int) -> list[int]:
+    """2, 4, … that divide the processes, and all of them."""
+    sizes = {2**power for power in range(1, processes.bit_length()) if processes % 2**power == 0}
+    return sorted(sizes | {processes})
+
+
+def _message(name: str, key: Key, times: list[float]) -> Message:
+    collective, _, size = name.partition(" ")
+    _, group_size, processes = key
+    return Message.model_validate(
+        {
+            "collective": collective,
+            "group_size": group_size,
+            "processes": processes,
+            "bytes": int(size),
+            "seconds": undisturbed(times),
+        }
+    )
+
+
+def _rates(times: Times) -> dict[str, float]:
+    if not times:
+        return {}
+    rates = {
+        f"{name} flops_per_second": 2 * m * k * n / undisturbed(times[name])
+        for m, k, n in PRODUCTS
+        for name in (f"fp32 {m}x{k}x{n}", f"bf16 {m}x{k}x{n}")
+    }
+    copied = COPIED_BYTES / undisturbed(times["copy"])
+    return rates | {"copied_bytes_per_second": copied, "operation_seconds": undisturbed(times["add 1000"]) / 1000}
+
+
+def _slowest(answers: Sequence[Mapping[str, list[float]]]) -> Times:
+    """Of each repetition, the time until the last worker was done."""
+    return {name: [max(each) for each in zip(*(a[name] for a in answers), strict=True)] for name in answers[0]}
+
+
+def _spread(times: Times) -> float:
+    """Of forward and backward together, half the distance between the quartiles, relative to the median."""
+    sums = [sum(both) for both in zip(times["forward"], times["backward"], strict=True)]
+    if len(sums) < 4:
+        return (max(sums) - min(sums)) / (max(sums) + min(sums))
+    low, middle, high = statistics.quantiles(sums, n=4)
+    return (high - low) / 2 / middle

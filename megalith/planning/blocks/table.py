@@ -1,0 +1,119 @@
+"""The file in which a measured machine is kept: blocks, messages, pipelines and plain rates, in seconds."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from megalith.errors import InputError
+from megalith.planning.blocks.settings import Setting
+from megalith.recipe import ModelConfig
+
+_SETTING = tuple(Setting.__dataclass_fields__)
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Block(_Row):
+    """One block under one setting; the pairs are at the table's two depths."""
+
+    tensor: int
+    data: int
+    zero: int
+    zero_shard: int | None
+    sequence_parallel: bool
+    recompute: Literal["none", "selective", "full"]
+    recompute_every: int
+    precision: Literal["fp32", "bf16", "fp16"]
+    micro_batch_size: int
+    threads: int
+    processes: int
+    forward: tuple[float, float]
+    backward: tuple[float, float]
+    update: tuple[float, float]
+    """Norm, clipping, optimizer, publishing the masters and zeroing the gradients."""
+    read: float
+    """Of one micro-batch's samples."""
+    embed: float | None
+    unembed: float | None
+    """The embedding's own forward and backward; None where ZeRO shards it."""
+    spread: float
+    """Half the distance between the quartiles of forward and backward together, relative to their median."""
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(**{name: getattr(self, name) for name in _SETTING})
+
+
+class Message(_Row):
+    """One message of a group, while as many such groups as the processes make send theirs."""
+
+    collective: Literal["all_reduce", "send"]
+    group_size: int
+    processes: int
+    bytes: int
+    seconds: float
+
+
+class Runner(_Row):
+    """What a pipeline's runner takes for each micro-batch of a rank, beyond the stage's own work."""
+
+    pipeline: int
+    processes: int
+    seconds: float
+
+
+class Correction(_Row):
+    """Measured over predicted step time of runs on this machine."""
+
+    factor: float = Field(gt=0)
+    interval: tuple[float, float]
+    """The prediction interval of a next run's ratio, at the coverage stated."""
+    coverage: float
+    runs: int
+
+
+class BlockTable(_Row):
+    """This machine, for models of one width."""
+
+    schema_version: Literal[1] = 1
+    machine: dict[str, Any]
+    model: ModelConfig
+    """At one layer: the depth is left open."""
+    depths: tuple[int, int]
+    blocks: list[Block]
+    messages: list[Message] = []
+    runners: list[Runner] = []
+    rates: dict[str, float] = {}
+    """FLOP/s of products by type and shape, bytes copied a second, seconds of an operation on one number."""
+    correction: Correction | None = None
+
+    @property
+    def cores(self) -> int:
+        return int(self.machine["cores"])
+
+
+def read_table(path: Path) -> BlockTable:
+    """The table at `path`. Raises InputError where there is none."""
+    try:
+        return BlockTable.model_validate_json(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"the measured machine cannot be read: {error.strerror}.",
+            where=str(path),
+            mend="Measure it: megalith plan calibrate --measure -o FILE.",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"this is no measured machine: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}.",
+            where=str(path),
+            mend="Measure it again: megalith plan calibrate --measure -o FILE.",
+        ) from error
+
+
+def write_table(table: BlockTable, path: Path) -> None:
+    """Write the table to `path` as JSON."""
+    path.write_text(table.model_dump_json(indent=1) + "\n")

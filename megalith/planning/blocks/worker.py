@@ -1,0 +1,270 @@
+"""A worker that times blocks of a training step: `python -m megalith.planning.blocks.worker RANK SIZE STORE PARENT`.
+
+As `planning.probe`, it answers each JSON line with one. All workers do the same at the same time, as the ranks of a
+layout do: a block is a model of a few layers at the asked width, split over tensor-parallel or ZeRO groups of
+neighbours, of which there are as many side by side as the workers make. None of this is a layout's own step: neither
+its depth, nor its micro-batches, nor its pipeline.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # before torch is imported
+
+import numpy as np
+import psutil
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from megalith.kernels import linear
+from megalith.machine import compute_deterministically
+from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, spread
+from megalith.parallel.data import squared_norm
+from megalith.parallel.ranks import Axis
+from megalith.planning.probe import some_batch
+from megalith.processes import die_with, keep_freed_memory
+from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.tokens import TrainingWindows
+
+FEWEST, MOST = 3, 40  # repetitions
+IN_A_ROW = 6  # micro-batches of a repetition: about as long as a step
+STREAM_TOKENS = 2**20
+LARGE_BYTES = 2**20  # of a message; smaller ones come several in a row
+LONG_SECONDS = 1.5  # what takes longer is not repeated
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
+
+Times = dict[str, list[float]]
+"""Seconds of every repetition, by what was done."""
+
+
+def main(rank: int, size: int, store: str, parent: int) -> None:
+    """Answer questions until standard input ends."""
+    die_with(parent)
+    keep_freed_memory()  # as training does, and the next line
+    compute_deterministically()
+    if size > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=timedelta(seconds=120)
+        )
+    answers: dict[str, Callable[[dict[str, Any], Ranks], Times]] = {
+        "block": time_block,
+        "messages": time_messages,
+        "pipeline": time_pipeline,
+        "rates": time_rates,
+    }
+    _answer({"base_bytes": psutil.Process().memory_info().rss})
+    for line in sys.stdin:
+        question = json.loads(line)
+        torch.set_num_threads(question["threads"])
+        _answer(answers[question["ask"]](question, Ranks(rank, size)))
+
+
+def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
+    """Reading, forward, backward and update of the asked model, and the embedding alone where it is not sharded."""
+    config = ModelConfig.model_validate(question["model"])
+    model = _model(config, ParallelConfig.model_validate(question["parallel"]), question["precision"], ranks)
+    (stage,) = model.stages.values()
+    batch: MicroBatch = some_batch(config, question["micro_batch_size"])
+    tokens, rest = batch["tokens"], {name: value for name, value in batch.items() if name != "tokens"}
+    stream = np.arange(STREAM_TOKENS, dtype=np.uint16) % config.vocab_size
+    windows = TrainingWindows(stream, config.sequence_length, seed=0)
+    kept: list[Tensor] = []
+
+    def begin() -> None:
+        kept.clear()
+        model.gradients.before_micro_batch(last=True)
+
+    def forward() -> None:
+        kept.append(stage(tokens, **rest))
+
+    def backward() -> None:
+        torch.autograd.backward((kept[0] * 1e-3).sum())
+
+    def embed() -> None:
+        kept.append(stage.embed(tokens).to(stage.activation_dtype))
+
+    def unembed() -> None:
+        torch.autograd.backward(kept[0], torch.ones_like(kept[0]))
+
+    seconds = question["seconds"]
+
+    def read() -> None:
+        kept.extend(torch.from_numpy(each) for each in windows.batch(0, question["micro_batch_size"]))
+
+    times = _time(begin, {"forward": forward, "backward": backward}, seconds, ranks, in_a_row=IN_A_ROW)
+    model.gradients.reduce()  # ZeRO's gradients are in place only then
+    times |= _time(lambda: None, {"update": _updating(model, question["parallel"]["zero"] > 0)}, seconds / 4, ranks)
+    times |= _time(kept.clear, {"read": read}, seconds / 8, ranks)
+    if question["parallel"]["zero"] == 0:
+        times |= _time(kept.clear, {"embed": embed, "unembed": unembed}, seconds / 4, ranks)
+    kept.clear()
+    return times
+
+
+def time_messages(question: dict[str, Any], ranks: Ranks) -> Times:
+    """All-reduces over groups of `group_size` neighbours at once, and sends between neighbours, by size in bytes."""
+    mesh = arrange(ranks, ParallelConfig(tensor=question["group_size"])).along("tensor")
+    group, members = mesh.get_group(), dist.get_process_group_ranks(mesh.get_group())
+    times: Times = {}
+    for size in question["bytes"]:
+        tensor = torch.zeros(max(1, size // 4))
+        times |= _time(
+            lambda: None,
+            {f"all_reduce {size}": partial(dist.all_reduce, tensor, group=group)},
+            question["seconds"],
+            ranks,
+            in_a_row=IN_A_ROW if size < LARGE_BYTES else 1,
+        )
+        if len(members) == 2:
+            bounce = partial(_there_and_back, tensor, members, ranks.rank)
+            times |= {
+                f"send {size}": [seconds / 2 for seconds in found]
+                for found in _time(
+                    lambda: None, {"send": bounce}, question["seconds"], ranks, in_a_row=IN_A_ROW
+                ).values()
+            }
+    return times
+
+
+def time_pipeline(question: dict[str, Any], ranks: Ranks) -> Times:
+    """A toy pipeline, of which there are as many side by side as the workers make, at two numbers of micro-batches.
+
+    What a micro-batch adds to it beyond its stages' work is what the pipeline's runner takes, messages included.
+    """
+    stages = question["pipeline"]
+    config = TOY.model_copy(update={"num_layers": stages})
+    parallel = ParallelConfig(pipeline=stages, data=ranks.count // stages)
+    whole = spread(config, parallel, arrange(ranks, parallel), dtype=torch.float32, seed=0)
+    batch = some_batch(config, 1)
+    few, many = 2 * stages, 6 * stages
+
+    def step(count: int) -> None:
+        whole.gradients.zero()
+        whole.forward_backward([batch] * count, [1e-3], [0] * count)
+
+    times = _time(lambda: None, {"few": partial(step, few), "many": partial(step, many)}, question["seconds"], ranks)
+    return times | {"micro_batches": [float(many - few)]}
+
+
+def time_rates(question: dict[str, Any], ranks: Ranks) -> Times:
+    """What a processor is told by: products, a copy, an addition of one number, a sum over groups of them."""
+    times: Times = {}
+    for m, k, n in question["products"]:
+        for name in ("fp32", "bf16"):
+            x, weight = torch.ones(m, k, dtype=TYPES[name]), torch.ones(n, k, dtype=TYPES[name])
+            times |= _time(
+                lambda: None, {f"{name} {m}x{k}x{n}": partial(linear, x, weight)}, question["seconds"], ranks
+            )
+    source = torch.ones(question["copied_bytes"] // 4)
+    copy = torch.empty_like(source)
+    one = torch.ones(1)
+    works: dict[str, Callable[[], object]] = {
+        "copy": lambda: copy.copy_(source),
+        "add 1000": lambda: [one.add_(1.0) for _ in range(1000)],
+    }
+    return times | _time(lambda: None, works, question["seconds"], ranks)
+
+
+@dataclass(frozen=True)
+class _Copy(Ranks):
+    """One of several groups side by side that have nothing to do with each other: a model without a pipeline."""
+
+    def size(self, axis: Axis) -> int:
+        return 1 if axis == "pipeline" else super().size(axis)
+
+    def index(self, axis: Axis) -> int:
+        return 0 if axis == "pipeline" else super().index(axis)
+
+
+def _model(config: ModelConfig, parallel: ParallelConfig, precision: str, ranks: Ranks) -> SpreadModel:
+    """The block over this worker's group: the copies take the place of pipeline ranks in the mesh."""
+    group = (parallel.tensor or 1) * (parallel.data or 1)
+    arranged = arrange(ranks, parallel.model_copy(update={"pipeline": ranks.count // group}))
+    copy = _Copy(arranged.rank, arranged.count, arranged.mesh, arranged.device)
+    return spread(config, parallel, copy, dtype=TYPES[precision], seed=0)
+
+
+def _updating(model: SpreadModel, sharded: bool) -> Callable[[], None]:
+    """The norm, clipping, AdamW, and what else the step does for each parameter."""
+    optimizer = torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True)
+
+    def update() -> None:
+        squared_norm(model.masters)
+        model.gradients.scale(0.999)
+        optimizer.step()
+        model.publish()
+        if not sharded:
+            model.gradients.zero()
+
+    return update
+
+
+def _there_and_back(tensor: Tensor, members: list[int], rank: int) -> None:
+    first, second = members
+    if rank == first:
+        dist.send(tensor, second)
+        dist.recv(tensor, second)
+    else:
+        dist.recv(tensor, first)
+        dist.send(tensor, first)
+
+
+def _time(
+    begin: Callable[[], object],
+    works: dict[str, Callable[[], object]],
+    seconds: float,
+    ranks: Ranks,
+    *,
+    in_a_row: int = 1,
+) -> Times:
+    """Seconds of each of the works, done one after another; all workers begin each repetition together.
+
+    A repetition does them as often as `in_a_row` says and counts their mean: what disturbs a long step now and then
+    is to disturb a repetition alike.
+    """
+    first = 0.0
+    for _ in range(2):  # the first allocates
+        _meet(ranks)
+        first = sum(_once(begin, works).values())
+    repetitions = max(FEWEST, min(MOST, int(seconds / max(in_a_row * first, 1e-9)))) if first < LONG_SECONDS else 1
+    times: Times = {name: [] for name in works}
+    for _ in range(round(_meet(ranks, repetitions) / ranks.count)):
+        _meet(ranks)
+        found = [_once(begin, works) for _ in range(in_a_row)]
+        for name in works:
+            times[name].append(statistics.fmean(each[name] for each in found))
+    return times
+
+
+def _once(begin: Callable[[], object], works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    begin()
+    seconds = {}
+    for name, work in works.items():
+        start = time.perf_counter()
+        work()
+        seconds[name] = time.perf_counter() - start
+    return seconds
+
+
+def _meet(ranks: Ranks, number: float = 0.0) -> float:
+    """Wait for all workers; the sum of their numbers."""
+    return ranks.sum(number)[0]
+
+
+def _answer(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -1,0 +1,236 @@
+"""What a budget buys: compute-optimal parameters, tokens and loss by each law, side by side.
+
+A budget in FLOPs goes to the laws as it is. One in accelerator-hours first becomes FLOPs, by the MFU that the best
+layout of such a model reaches on that cluster; how large the model is depends on the FLOPs, so each law goes round
+until its model stands still.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from megalith.arithmetic import parameters
+from megalith.console import progress
+from megalith.errors import RecipeError
+from megalith.laws import LAWS, Law, compute_optimal
+from megalith.recipe import ClusterConfig, ModelConfig
+from megalith.topology import LOCAL, Cluster, describe
+
+MODEL = ModelConfig(
+    sequence_length=2048, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False, tie_embeddings=False
+)
+"""What a shape is made of where only a number of parameters is known: Llama's block, GPT-2's vocabulary."""
+DAYS = 30  # about as many nodes as end within these, where nobody says how many
+_GUESS = 0.4  # MFU before anything is predicted
+
+# Standard deviation of the refit's loss at its own optimum, by log10 of the FLOPs: 600 bootstraps of its 240 points,
+# as 2404.10102 draws them. It is of the fit, not of one run.
+_REFIT_LOSS_ERROR = (
+    (18.0, 0.0078), (19.0, 0.0016), (20.0, 0.0014), (21.0, 0.0029), (22.0, 0.0064), (23.0, 0.0101), (24.0, 0.0134),
+    (25.0, 0.0162), (26.0, 0.0183),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a model's best layout comes to on a cluster."""
+
+    mfu: float
+    mfu_interval: tuple[float, float]
+    shape: dict[str, int]
+    figures: dict[str, Any]
+    """Of the layout, for the table."""
+
+
+Reach = Callable[[ModelConfig, int], Reached]
+"""The MFU of a model at a global batch, in sequences."""
+
+
+def budget(flops: float) -> dict[str, Any]:
+    """Compute-optimal parameters and tokens for `flops` by each law; the keys are those of `--json`."""
+    if not 0 < flops < float("inf"):
+        raise RecipeError(f"a budget of {flops:g} FLOPs buys nothing.", mend="Give a positive number, such as 1e21.")
+    return {"flops": flops, "laws": laws_at(flops)}
+
+
+def laws_at(flops: float) -> list[dict[str, Any]]:
+    """One row a law: its optimum, how sure it is, and whether that is smaller than any model the law was fitted on."""
+    return [_row(law, flops) for law in LAWS.values()]
+
+
+def budget_on_cluster(
+    hours: float, cluster: str, nodes: int | None = None, *, reach: Callable[[Cluster], Reach] | None = None
+) -> dict[str, Any]:
+    """What `hours` of one accelerator of `cluster` buy, at the MFU that each law's model is predicted to reach there.
+
+    Without `nodes`, as many are taken as end in about a month. `reach` predicts the MFU; the layout search, unless
+    another is given. Raises RecipeError for a cluster that is not described, and for hours that buy nothing.
+    """
+    if not 0 < hours < float("inf"):
+        raise RecipeError(f"{hours:g} GPU-hours buy nothing.", where="--gpu-hours", mend="Give a positive number.")
+    if cluster == LOCAL:
+        raise RecipeError(
+            "a budget of this machine's hours is not predicted, only a cluster's.",
+            where="--cluster",
+            mend="Give --flops, or --cluster selene or another that is described.",
+        )
+    one = describe(ClusterConfig(name=cluster))
+    taken = nodes or _enough_nodes(hours, one)
+    machines = describe(ClusterConfig(name=cluster, nodes=taken))
+    reaching = (reach or _searched)(machines)
+    peak = hours * 3600 * (machines.peak_flops_per_second or math.nan)
+    batch = batch_near(_GUESS * peak, machines.accelerators)
+    rows = []
+    with progress() as display:
+        task = display.add_task("searching layouts by each law", total=len(LAWS))
+        for law in LAWS.values():
+            rows.append(_law_on_cluster(law, peak, batch, reaching))
+            display.advance(task)
+    return {
+        "gpu_hours": hours,
+        "cluster": machines.name,
+        "accelerator": machines.accelerator,
+        "nodes": machines.nodes,
+        "accelerators": machines.accelerators,
+        "nodes_chosen": nodes is None,
+        "days": hours / machines.accelerators / 24,
+        "global_batch_size": batch,
+        "laws": rows,
+    }
+
+
+def shape_near(count: float) -> ModelConfig:
+    """The shape whose parameters come nearest to `count`: width 16 · depth^1.5, in whole groups of eight heads."""
+    return min(_shapes(), key=lambda model: abs(math.log(parameters(model).total / count)))
+
+
+def batch_near(flops: float, accelerators: int) -> int:
+    """Sequences of a global batch: 0.292 · C^0.3271 tokens (DeepSeek LLM, 2401.02954, equation 2), in whole shares of
+    any layout on so many accelerators."""
+    wanted = 0.2920 * math.pow(flops, 0.3271) / MODEL.sequence_length
+    unit = next(
+        (accelerators // part for part in (1, 2, 4, 8) if accelerators % part == 0 and wanted >= accelerators // part),
+        max(1, accelerators // 8),
+    )
+    return max(1, round(wanted / unit)) * unit
+
+
+def _law_on_cluster(law: Law, peak: float, batch: int, reach: Reach) -> dict[str, Any]:
+    """The law's row, gone round until its model stands still; `peak` is the FLOPs of the hours at an MFU of 1."""
+    flops = _GUESS * peak
+    seen: set[int | None] = set()
+    while True:
+        model = shape_near(compute_optimal(flops, law.name).parameters)
+        if model.num_layers in seen:  # the same as before, or one that takes turns with its neighbour
+            break
+        seen.add(model.num_layers)
+        reached = reach(model, batch)
+        flops = reached.mfu * peak
+    low, high = (mfu * peak for mfu in reached.mfu_interval)
+    row = _row(law, flops)
+    ends = [_row(law, end) for end in (low, high)]
+    intervals = {name: _hull([row, *ends], name) for name in ("parameters", "tokens", "loss")}
+    return {
+        **row,
+        "interval": intervals["parameters"],
+        "intervals": intervals,
+        "flops": flops,
+        "flops_interval": [low, high],
+        "mfu": reached.mfu,
+        "shape": reached.shape,
+        **reached.figures,
+    }
+
+
+def _hull(rows: list[dict[str, Any]], name: str) -> list[float] | None:
+    """From the lowest to the highest of the rows' intervals; None where the law has none."""
+    intervals = [row["intervals"][name] for row in rows]
+    if any(interval is None for interval in intervals):
+        return None
+    return [min(low for low, _ in intervals), max(high for _, high in intervals)]
+
+
+def _row(law: Law, flops: float) -> dict[str, Any]:
+    optimum = compute_optimal(flops, law.name)
+    sizes = list(optimum.interval) if optimum.interval else None
+    tokens = [flops / 6 / size for size in reversed(sizes)] if sizes else None
+    return {
+        "law": law.name,
+        "parameters": optimum.parameters,
+        "tokens": optimum.tokens,
+        "loss": optimum.loss,
+        "interval": sizes,
+        "intervals": {"parameters": sizes, "tokens": tokens, "loss": _loss_interval(law, optimum.loss, flops)},
+        "intervals_from": _INTERVALS_FROM[law.name],
+        "extrapolated": optimum.parameters < law.smallest_parameters,
+        "source": law.source,
+    }
+
+
+_INTERVALS_FROM = {
+    "chinchilla-1": "intervals from that of the exponent (2203.15556, Table 2); it has no formula of the loss",
+    "chinchilla-2": "intervals from that of the exponent (2203.15556, Table 2); it has no formula of the loss",
+    "chinchilla-3": "intervals from the standard error of the exponent by 2404.10102; of the loss none is published",
+    "chinchilla-refit": "intervals from the exponent's standard error (2404.10102), and 600 bootstraps of its points",
+    "kaplan": "no interval is published",
+}
+
+
+def _loss_interval(law: Law, loss: float | None, flops: float) -> list[float] | None:
+    if law.name != "chinchilla-refit" or loss is None:
+        return None
+    places, errors = zip(*_REFIT_LOSS_ERROR, strict=True)
+    error = 1.96 * float(np.interp(math.log10(flops), places, errors))
+    return [loss - error, loss + error]
+
+
+def _enough_nodes(hours: float, cluster: Cluster) -> int:
+    """A power of two, which divides well."""
+    wanted = hours / (24 * DAYS * cluster.accelerators_per_node)
+    exponent = max(0, round(math.log2(wanted)))
+    return 1 << (exponent if cluster.most_nodes is None else min(exponent, cluster.most_nodes.bit_length() - 1))
+
+
+@lru_cache(maxsize=1)
+def _shapes() -> tuple[ModelConfig, ...]:
+    return tuple(_family())
+
+
+def _family() -> Iterator[ModelConfig]:
+    for depth in range(4, 161, 4):
+        head = 64 if depth < 24 else 128
+        hidden = max(1, round(16 * depth**1.5 / (8 * head))) * 8 * head
+        shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head}
+        ffn = round(8 * hidden / 3 / 256) * 256  # of a gated MLP: as many weights as 4 · hidden without a gate
+        yield MODEL.model_copy(update={**shape, "ffn_hidden_size": ffn})
+
+
+def _searched(cluster: Cluster) -> Reach:
+    """By the layout search; each model at each batch once."""
+    from megalith.planning.search import Question, Scales, best_layout, choices
+
+    known: dict[tuple[int | None, int], Reached] = {}
+
+    def reach(model: ModelConfig, batch: int) -> Reached:
+        key = (model.num_layers, batch)
+        if key not in known:
+            found = best_layout(Question(model, cluster, batch), Scales())
+            if found is None:
+                raise RecipeError(
+                    f"no layout of a model of {parameters(model).total:.3g} parameters fits on {cluster.nodes} nodes "
+                    f"of {cluster.name}.",
+                    where="--nodes",
+                    mend="Give more nodes.",
+                )
+            step = found.best.step
+            low, high = (step.mfu * step.seconds / end for end in reversed(step.interval))
+            shape = {"num_layers": model.layers, "hidden_size": model.hidden, "num_heads": model.heads}
+            figures = {"best": choices(found.best.job), "step_seconds": step.seconds}
+            known[key] = Reached(step.mfu, (low, high), shape, figures)
+        return known[key]
+
+    return reach

@@ -1,0 +1,84 @@
+"""What each pipeline stage takes on one micro-batch, its part of the embedding, the logits and uneven layers included.
+
+Megalith deals layers so that the logits count (`parallel.pipeline.layers_of_stages`); other software deals them evenly,
+the rest to the first stages, and where layers and two fill the stages evenly, embedding and logits stand for one each.
+"""
+
+from typing import NamedTuple
+
+from megalith.parallel.pipeline import layers_of_stages
+from megalith.planning.cost.layer import EndsSeconds, LayerSeconds, Shape
+from megalith.planning.cost.stacks import Stack
+from megalith.recipe import ModelConfig
+
+
+class StageSeconds(NamedTuple):
+    """One stage on one micro-batch; `recompute` and `tensor` say what of the others they are."""
+
+    forward: float
+    input_gradient: float
+    """With what is recomputed for it."""
+    weight_gradient: float
+    recompute: float
+    """Of the input gradient."""
+    tensor: float
+    """Communication of the tensor and context axes, of all three."""
+    gathers: float = 0.0
+    """Of sharded weights and gradients, beyond what computing hides, of all three."""
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.input_gradient + self.weight_gradient
+
+
+class Deal(NamedTuple):
+    """Layers of each stage, in order."""
+
+    counts: tuple[int, ...]
+
+
+_deals: dict[tuple[Shape, int, bool], Deal] = {}
+
+
+def deal_of(model: ModelConfig, shape: Shape, stages: int, stack: Stack) -> Deal:
+    """The layers of `model` dealt to stages as the stack does it."""
+    key = (shape, stages, stack.balances)
+    if key not in _deals:
+        if stack.balances and shape.layers >= stages:
+            counts = [len(own) for own in layers_of_stages(model, stages)]
+        else:
+            counts = deal_evenly(shape.layers, stages)
+        _deals[key] = Deal(tuple(counts))
+    return _deals[key]
+
+
+def deal_evenly(layers: int, stages: int) -> list[int]:
+    """Layers of each stage."""
+    if layers % stages and (layers + 2) % stages == 0:
+        share = (layers + 2) // stages
+        return [share - 1, *[share] * (stages - 2), share - 1]
+    least, over = divmod(layers, stages)
+    return [least + (stage < over) for stage in range(stages)]
+
+
+def stage_seconds(
+    count: int, layer: LayerSeconds, ends: EndsSeconds, *, first: bool, last: bool, recomputed: float
+) -> StageSeconds:
+    """A stage of `count` layers, of which the share `recomputed` is computed again in the backward."""
+    recompute = count * recomputed * layer.recompute
+    repeated = count * recomputed * layer.tensor_recompute
+    tensor = count * (layer.tensor_forward + layer.tensor_backward + layer.context_forward + layer.context_backward)
+    forward = count * (layer.forward + layer.tensor_forward + layer.context_forward)
+    inputs = count * (layer.input_gradient + layer.tensor_backward + layer.context_backward) + recompute + repeated
+    weights = count * layer.weight_gradient
+    tensor += repeated
+    if first:
+        forward += ends.embedding + ends.tensor
+        weights += ends.embedding_gradient
+        tensor += ends.tensor
+    if last:
+        forward += ends.head
+        inputs += ends.head_input_gradient + ends.tensor
+        weights += ends.head_weight_gradient
+        tensor += ends.tensor
+    return StageSeconds(forward, inputs, weights, recompute, tensor)

@@ -1,0 +1,31 @@
+"""How many forward passes a pipeline rank is ahead when the first backward pass begins, and at most.
+
+The closed forms are those of `schedules.build`; a test holds them against its lists. The schedules that only published
+runs have are counted as their papers say.
+"""
+
+from functools import lru_cache
+
+from megalith import schedules
+
+
+@lru_cache(maxsize=65536)
+def most_in_flight(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_batches: int) -> int:
+    """(stage, micro-batch) pairs whose activations the rank holds at once."""
+    match schedule:
+        case "gpipe":
+            return micro_batches
+        case "interleaved-1f1b" if virtual_stages > 1:
+            return min(micro_batches * virtual_stages, 2 * (pipeline - rank - 1) + (virtual_stages - 1) * pipeline + 1)
+        case "zb-h1":
+            return min(micro_batches, pipeline)
+        case "zb-h2":
+            return min(micro_batches, 2 * pipeline - 1)
+        case _:
+            return min(micro_batches, pipeline - rank)
+
+
+@lru_cache(maxsize=1024)
+def listed_in_flight(schedule: str, pipeline: int, virtual_stages: int, micro_batches: int) -> tuple[int, ...]:
+    """The same of every rank, counted in the schedule's own action lists."""
+    return schedules.in_flight(schedules.build(schedule, pipeline, virtual_stages, micro_batches))

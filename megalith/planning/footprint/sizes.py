@@ -1,0 +1,141 @@
+"""Bytes of the tensors that pass through one rank for one micro-batch, and of the weights that it holds."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from megalith.recipe import ModelConfig
+
+WIDE = 4  # bytes of fp32
+
+
+class Spread(NamedTuple):
+    """What the bytes of a stage's micro-batch depend on, besides the model."""
+
+    micro_batch_size: int
+    tensor: int
+    sequence_parallel: bool
+    narrow: int
+    """Bytes of a number in the layers: 2, or 4 in fp32."""
+    recompute: str
+    recompute_every: int
+    on_cpu: bool
+    shard: int
+    """Ranks that ZeRO shards over; 1 without ZeRO."""
+    zero: int
+    context: int
+    several: bool
+    """Whether there is an earlier micro-batch in the step."""
+
+
+class Sizes(NamedTuple):
+    """Bytes. `stream` and all before it are of the tokens that this rank has of the residual stream."""
+
+    tokens: int
+    """How many, of a micro-batch (a count, no bytes)."""
+    stream: float
+    whole: float
+    """Of all tokens of the sequence, as the products take them."""
+    wide_stream: float
+    wide_whole: float
+    query: float
+    key: float
+    ffn: float
+    """One activation of the MLP's width."""
+    norm: float
+    """What a norm keeps beside its input."""
+    lse: float
+    """The attention's log-sum-exp."""
+    mask: float
+    """Of one dropout."""
+    rotation: float
+    """Cosines and sines."""
+    positions: float
+    """The fp32 rows of learned positions."""
+    positions_table: float
+    """All of the learned positions, which every tensor-parallel rank has."""
+    query_weight: float
+    key_weight: float
+    ffn_weight: float
+    layer_weights: float
+    """All of a layer, in the type that it computes in."""
+    table: float
+    """This rank's rows of the token embedding, in fp32."""
+    vocabulary: int
+    """Rows of the logits on this rank (a count)."""
+    whole_vocabulary: int
+    """Tokens of the vocabulary, of all ranks (a count)."""
+    hidden: int
+    """Numbers of a token (a count)."""
+    narrow: int
+    gathers: bool
+    """Whether the stream is split along the sequence."""
+    reduces: bool
+    """Whether products are summed over tensor-parallel ranks."""
+    drops: bool
+    rms: bool
+    gated: bool
+    rotary: bool
+    grouped: bool
+    on_cpu: bool
+    shared: bool
+    """ZeRO: the gradients of a layer's weights stay until the whole layer's are reduced."""
+
+
+@lru_cache(maxsize=4096)
+def sizes(model: ModelConfig, spread: Spread) -> Sizes:
+    """The bytes of `model` at this micro-batch and tensor parallelism."""
+    t, c = spread.tensor, spread.narrow
+    tokens = spread.micro_batch_size * model.sequence_length // spread.context
+    own = tokens / t if spread.sequence_parallel and t > 1 else float(tokens)
+    hidden, ffn, key_width = model.hidden, model.ffn_hidden, model.kv_heads * model.head_dim
+    rms = model.norm == "rmsnorm"
+    gated = model.activation == "swiglu"
+    bias = int(model.bias)
+    matrices = 2 * hidden * (hidden + key_width) + (3 if gated else 2) * hidden * ffn
+    biases = bias * (hidden + 2 * key_width + (2 if gated else 1) * ffn)
+    whole_vectors = bias * 2 * hidden + 2 * hidden * (1 if rms or not model.bias else 2)
+    norm = own * WIDE if rms else own * 2 * c
+    lse = tokens * model.heads / t * WIDE
+    mask = own * hidden
+    if (
+        spread.on_cpu
+    ):  # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
+        norm += rms * own * hidden * WIDE
+        mask *= c
+        if model.dropout > 0:
+            lse = 3.0 * tokens * model.heads / t * model.sequence_length * c
+    rows = -(-model.padded_vocab_size // t)
+    return Sizes(
+        tokens=tokens,
+        stream=own * hidden * c,
+        whole=float(tokens * hidden * c),
+        wide_stream=own * hidden * WIDE,
+        wide_whole=float(tokens * hidden * WIDE),
+        query=tokens * hidden / t * c,
+        key=tokens * key_width / t * c,
+        ffn=tokens * ffn / t * c,
+        norm=norm,
+        lse=lse,
+        mask=mask,
+        rotation=model.sequence_length // spread.context * model.head_dim * WIDE,
+        positions=model.sequence_length * hidden * WIDE * (own / tokens) if model.positions == "learned" else 0.0,
+        positions_table=model.sequence_length * hidden * WIDE if model.positions == "learned" else 0.0,
+        query_weight=hidden * hidden / t * c,
+        key_weight=hidden * key_width / t * c,
+        ffn_weight=hidden * ffn / t * c,
+        layer_weights=((matrices + biases) / t + whole_vectors) * c,
+        table=rows * hidden * WIDE,
+        vocabulary=model.vocab_size if t == 1 else min(rows, model.vocab_size),
+        whole_vocabulary=model.vocab_size,
+        hidden=hidden,
+        narrow=c,
+        gathers=spread.sequence_parallel and t > 1,
+        reduces=t > 1,
+        drops=model.dropout > 0,
+        rms=rms,
+        gated=gated,
+        rotary=model.positions == "rotary",
+        grouped=model.kv_heads != model.heads,
+        on_cpu=spread.on_cpu,
+        shared=spread.shard > 1,
+    )

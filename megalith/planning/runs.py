@@ -1,0 +1,179 @@
+"""Runs that have ended, as pairs of predicted and measured step time, and what they say of a measured machine.
+
+Every run records both (`train/manifest.json`: what the plan predicted, what the median full step took, and on what).
+The recorded prediction is the plan's, which has tried that very layout; a measured machine (`planning.blocks`) is
+judged by its own prediction for the same layout, found again here.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megalith.errors import InputError, MegalithError
+from megalith.parallel.here import this_machine
+from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
+from megalith.planning.blocks.table import BlockTable, Correction, read_table, write_table
+from megalith.planning.job import Job
+from megalith.recipe import Recipe
+from megalith.topology import Layout, layout_of
+
+COVERAGE, _Z = 0.9, 1.6448536269514722  # two-sided
+JUDGED_AS = 3  # runs: what COMPOSITION_ERROR weighs beside the scatter of those that there are
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What one run was, what was predicted of it, and what it took."""
+
+    path: Path
+    accelerator: str | None
+    """The machine; None of runs that did not record it."""
+    accelerators: int | None
+    recipe: Recipe
+    """As it was trained: sized, with layout, micro-batch and precision."""
+    threads: int
+    predicted_seconds: float
+    """Of a full step, by the plan."""
+    measured_seconds: float
+    """The median full step."""
+
+    @property
+    def ratio(self) -> float:
+        """Measured over predicted."""
+        return self.measured_seconds / self.predicted_seconds
+
+    @property
+    def layout(self) -> Layout:
+        return layout_of(self.recipe.parallel)
+
+    @property
+    def job(self) -> Job:
+        """The run as the cost models are asked about it."""
+        train, parallel = self.recipe.train, self.recipe.parallel
+        kept = ("virtual_stages", "schedule", "recompute", "recompute_every", "sequence_parallel", "zero", "zero_shard")
+        return Job(
+            model=self.recipe.model,
+            cluster=this_machine(),
+            layout=self.layout,
+            micro_batch_size=train.micro_batch_size or 1,
+            global_batch_size=train.global_batch_size,
+            precision=train.precision,  # type: ignore[arg-type]  # a run's is not "auto"
+            **{name: getattr(parallel, name) for name in kept},
+        )
+
+
+def read_runs(folder: Path) -> list[RecordedRun]:
+    """The runs below `folder` that recorded both figures, by path.
+
+    Raises InputError where there is none.
+    """
+    found = [run for path in sorted(folder.rglob("manifest.json")) if (run := _read(path)) is not None]
+    if not found:
+        raise InputError(
+            "there is no run here that recorded a predicted and a measured step time.",
+            where=str(folder),
+            mend="Give a folder with expeditions that have been planned and trained (`megalith run`).",
+        )
+    return found
+
+
+def correct_file(path: Path, folder: Path) -> dict[str, Any]:
+    """Correct the measured machine in the file at `path` by the runs below `folder`; the keys are `--json`'s.
+
+    Raises InputError where there is no such file, or no run.
+    """
+    corrected, rows = correct(read_table(path), read_runs(folder))
+    write_table(corrected, path)
+    told = corrected.correction
+    return {"path": str(path), "correction": told.model_dump(mode="json") if told else None, "runs": rows}
+
+
+def correct(table: BlockTable, runs: Sequence[RecordedRun]) -> tuple[BlockTable, list[dict[str, Any]]]:
+    """The measured machine with the factor by which its predictions missed these runs, and a row for each run.
+
+    A run of another machine, width or kind of layout says nothing, and its row why. Where none says anything, the table
+    is as it was. Each row's `held_out` is its error with the factor of the other runs; `in_sample` has its own in it.
+    """
+    bare = table.model_copy(update={"correction": None})
+    rows = [_row(bare, run) for run in runs]
+    told = [row for row in rows if row["why_not"] is None]
+    logs = [math.log(row["ratio"]) for row in told]
+    if not told:
+        return table, rows
+    for row, own in zip(told, logs, strict=True):
+        row["in_sample"] = math.expm1(own - statistics.fmean(logs))
+        others = sum(logs) - own
+        row["held_out"] = math.expm1(own - others / (len(logs) - 1)) if len(logs) > 1 else None
+    return bare.model_copy(update={"correction": correction_of([row["ratio"] for row in told])}), rows
+
+
+def correction_of(ratios: Sequence[float]) -> Correction:
+    """The geometric mean of measured over predicted, and where the next run's ratio lies by Student's t.
+
+    Few runs scatter by chance too little: COMPOSITION_ERROR counts as JUDGED_AS more of them.
+    """
+    logs = [math.log(ratio) for ratio in ratios]
+    middle, count = statistics.fmean(logs), len(logs)
+    freedom = count - 1 + JUDGED_AS
+    scatter = sum((each - middle) ** 2 for each in logs) + JUDGED_AS * COMPOSITION_ERROR**2
+    half = _student(freedom) * math.sqrt(scatter / freedom * (1 + 1 / count))
+    interval = (math.exp(middle - half), math.exp(middle + half))
+    return Correction(factor=math.exp(middle), interval=interval, coverage=COVERAGE, runs=count)
+
+
+def _row(table: BlockTable, run: RecordedRun) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": str(run.path),
+        "layout": {"tensor": run.layout.tensor, "pipeline": run.layout.pipeline, "data": run.layout.data},
+        "planned_seconds": run.predicted_seconds,
+        "measured_seconds": run.measured_seconds,
+        "predicted_seconds": None,
+        "ratio": None,
+        "why_not": None,
+    }
+    if (run.accelerator, run.accelerators) != (table.machine["cpu"], table.cores):
+        where = "a machine that it did not record" if run.accelerator is None else run.accelerator
+        return row | {"why_not": f"it ran on {where}."}
+    try:
+        predicted = predict_here(run.job, table).seconds
+    except MegalithError as error:
+        return row | {"why_not": error.what}
+    return row | {"predicted_seconds": predicted, "ratio": run.measured_seconds / predicted}
+
+
+def _read(path: Path) -> RecordedRun | None:
+    """None for another stage's manifest, and for a run without a prediction."""
+    try:
+        manifest = json.loads(path.read_text())
+        if not isinstance(manifest, dict) or manifest.get("stage") != "train":
+            return None
+        facts = manifest["facts"]
+        pair = facts["compared"].get("step_seconds")
+        if pair is None:
+            return None
+        machine = facts.get("machine", {})
+        return RecordedRun(
+            path=path.parent,
+            accelerator=machine.get("accelerator"),
+            accelerators=machine.get("count"),
+            recipe=Recipe.model_validate(json.loads((path.parent / "logs" / "job.json").read_text())["recipe"]),
+            threads=facts["threads_per_process"],
+            predicted_seconds=pair["predicted"],
+            measured_seconds=pair["measured"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"this run's record cannot be read: {type(error).__name__}: {error}.",
+            where=str(path),
+            mend="Leave the run out, or train it again.",
+        ) from error
+
+
+def _student(freedom: int) -> float:
+    """The quantile of Student's t at COVERAGE, expanded around the normal one (Abramowitz and Stegun 26.7.5)."""
+    z = _Z
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -1,0 +1,164 @@
+"""What `megalith plan layout` prints for a cluster: the best layout, the whole run in it, and why the others lost."""
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from megalith.console import human_bytes, human_seconds
+from megalith.errors import RecipeError
+from megalith.planning.job import Job
+from megalith.planning.search.changes import one_change
+from megalith.planning.search.explain import why
+from megalith.planning.search.objectives import Found, Objective, Wanted, best_for
+from megalith.planning.search.question import question_of, sized, tokens_of
+from megalith.planning.search.space import KNOBS
+from megalith.planning.search.weigh import Scales, Weighed
+from megalith.planning.totals import Totals
+from megalith.recipe import Recipe
+from megalith.topology import Layout, check_layout, describe
+
+
+def cluster_layout(
+    recipe: Recipe,
+    *,
+    keep: Collection[str] = (),
+    objective: Objective = "time",
+    deadline_days: float | None = None,
+    price: float | None = None,
+) -> dict[str, Any]:
+    """The best layout of the recipe's model on its cluster; the keys are those of `--json`.
+
+    `keep` names what the recipe says that is not to be searched, as `parallel.tensor`. `objective` is the shortest
+    step, the least memory, or the fewest accelerators; the run must be over within `deadline_days`, where they are
+    given. `price` is of one accelerator for an hour. Raises RecipeError or ResourceError, with the nearest that can be,
+    where there is no such layout.
+    """
+    start = time.perf_counter()
+    recipe = sized(recipe)
+    wanted = Wanted(recipe, tokens_of(recipe), objective, deadline_days, price)
+    found, totals = best_for(wanted, question_of(recipe, describe(recipe.cluster), keep), Scales())
+    others = _others(recipe, found)
+    return _figures(wanted, found, totals, others, time.perf_counter() - start)
+
+
+def _figures(
+    wanted: Wanted, found: Found, totals: Totals, others: list[tuple[str, Weighed]], seconds: float
+) -> dict[str, Any]:
+    best, step = found.best, found.best.step
+    job = best.job
+    train = wanted.recipe.train.model_copy(update={"micro_batch_size": job.micro_batch_size})
+    notes = check_layout(job.cluster, job.layout, job.model, job.parallel, train)
+    return {
+        "cluster": job.cluster.name,
+        "accelerator": job.cluster.accelerator,
+        "accelerators": job.accelerators,
+        "nodes": job.cluster.nodes,
+        "objective": wanted.objective,
+        "best": choices(job),
+        "step_seconds": step.seconds,
+        "interval": list(step.interval),
+        "coverage": step.coverage,
+        "tflops_per_gpu": step.tflops_per_gpu,
+        "mfu": step.mfu,
+        "bubble_fraction": step.bubble_fraction,
+        "parts": dict(step.parts),
+        "memory_bytes": best.memory_bytes,
+        "memory_interval": list(best.footprint.interval),
+        "memory": dict(best.footprint.worst.parts),
+        "memory_of_accelerator_bytes": job.cluster.memory_bytes,
+        "run": totals.figures(),
+        "runners_up": [_row(kind, other, found.closed) for kind, other in others],
+        "candidates_considered": found.walked.considered,
+        "candidates_too_large": found.walked.too_large,
+        "candidates_timed": found.scales.timed,
+        "search_seconds": seconds,
+        "notes": [*notes, *_close(best, others)],
+    }
+
+
+def _close(best: Weighed, others: list[tuple[str, Weighed]]) -> list[str]:
+    """A word of warning where the memory may turn out to be more than there is, and the fastest that is sure to fit."""
+    there = best.job.cluster.memory_bytes
+    if _at_most(best) <= there:
+        return []
+    said = f"it may turn out to hold up to {human_bytes(_at_most(best))}, and there are {human_bytes(there)}"
+    sure = min(
+        (other for _, other in others if _at_most(other) <= there), key=lambda other: other.seconds, default=None
+    )
+    if sure is None:
+        return [f"{said}."]
+    layout = sure.job.layout
+    return [
+        f"{said}; tensor {layout.tensor} × pipeline {layout.pipeline} × data {layout.data} with {sure.job.schedule}, "
+        f"recompute {sure.job.recompute}, ZeRO {sure.job.zero} would fit even then, in {human_seconds(sure.seconds)}."
+    ]
+
+
+def _at_most(weighed: Weighed) -> float:
+    """Bytes at the upper end of the interval."""
+    return weighed.footprint.interval[1]
+
+
+def choices(job: Job) -> dict[str, Any]:
+    """What identifies a layout, by the recipe's names."""
+    return {knob: getattr(job.layout if knob in ("tensor", "pipeline", "data") else job, knob) for knob in KNOBS}
+
+
+def _row(kind: str, other: Weighed, best: Weighed) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        **choices(other.job),
+        "step_seconds": other.seconds,
+        "tflops_per_gpu": other.step.tflops_per_gpu,
+        "memory_bytes": other.memory_bytes,
+        "bubble_fraction": other.step.bubble_fraction,
+        "fits": other.fits,
+        "parts": dict(other.step.parts),
+        "why": why(other, best),
+    }
+
+
+def _others(recipe: Recipe, found: Found) -> list[tuple[str, Weighed]]:
+    """The recipe's own layout, the best of each other layout of the axes, and the winner with one thing changed."""
+    own = _own(recipe, found)
+    rows = [("recipe", own)] if own else []
+    rows += [("layout", other) for other in found.walked.best if other.job.layout != found.best.job.layout]
+    rows += [("change", other) for other in one_change(found.space, found.scales, found.best.job)]
+    return rows
+
+
+def _own(recipe: Recipe, found: Found) -> Weighed | None:
+    """The layout that the recipe has, its data axis made to fill the cluster; None if it has none or it cannot be."""
+    parallel, train, best = recipe.parallel, recipe.train, found.best.job
+    if parallel.tensor is None or parallel.pipeline is None or parallel.schedule_file is not None:
+        return None
+    replica = parallel.tensor * parallel.pipeline
+    if best.cluster.accelerators % replica:
+        return None
+    layout = Layout(parallel.tensor, parallel.pipeline, best.cluster.accelerators // replica)
+    job = replace(
+        best,
+        layout=layout,
+        micro_batch_size=train.micro_batch_size or 1,
+        virtual_stages=parallel.virtual_stages,
+        schedule=parallel.schedule,
+        recompute=parallel.recompute,
+        recompute_every=parallel.recompute_every,
+        sequence_parallel=parallel.sequence_parallel,
+        zero=parallel.zero,
+        zero_shard=parallel.zero_shard if layout.data % (parallel.zero_shard or 1) == 0 else None,
+    )
+    if choices(job) == choices(best):
+        return None
+    try:
+        check_layout(
+            job.cluster,
+            layout,
+            job.model,
+            job.parallel,
+            train.model_copy(update={"micro_batch_size": job.micro_batch_size}),
+        )
+    except RecipeError:
+        return None
+    return found.scales.weigh(job)

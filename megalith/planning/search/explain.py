@@ -1,0 +1,55 @@
+"""Why a candidate lost to the winner: what it holds too much, or which parts of its step are longer.
+
+Percentages are of the winner's step.
+"""
+
+from megalith.console import human_bytes
+from megalith.planning.job import Job
+from megalith.planning.search.weigh import Weighed
+
+_TOLD = 0.005  # parts of the difference below this share of the step are not told
+_MOST_PARTS = 3
+
+
+def why(other: Weighed, best: Weighed) -> str:
+    """In a line: memory first, then time by its parts, the largest first."""
+    behind = other.seconds / best.seconds - 1
+    if not other.fits:
+        pace = f"; {_pace(behind)} if it fitted" if abs(behind) >= _TOLD else ""
+        return f"memory over by {human_bytes(-other.spare_bytes)} ({_fullest(other)}){pace}"
+    parts = _differences(other, best)
+    if behind < _TOLD and not parts:
+        return f"as fast, and holds {human_bytes(other.memory_bytes)} for {human_bytes(best.memory_bytes)}"
+    return f"{_pace(behind)}: {', '.join(parts)}" if parts else _pace(behind)
+
+
+def _pace(behind: float) -> str:
+    if abs(behind) < _TOLD:
+        return "as fast"
+    return f"{abs(behind):.1%} {'slower' if behind > 0 else 'faster'}"
+
+
+def _fullest(weighed: Weighed) -> str:
+    """The largest parts of what its fullest accelerator holds."""
+    parts = sorted(weighed.footprint.worst.parts.items(), key=lambda part: -part[1])[:2]
+    return ", ".join(f"{name} {human_bytes(size)}" for name, size in parts)
+
+
+def _differences(other: Weighed, best: Weighed) -> list[str]:
+    """What takes longer, the largest first; then the largest gain, if there is one."""
+    names = dict.fromkeys([*best.step.parts, *other.step.parts])
+    shares = {name: (other.step.parts.get(name, 0.0) - best.step.parts.get(name, 0.0)) / best.seconds for name in names}
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    worse = [name for name in ranked if shares[name] >= _TOLD][:_MOST_PARTS]
+    better = [name for name in reversed(ranked) if shares[name] <= -_TOLD][:1]
+    return [f"{name} {shares[name]:+.1%}{_cause(name, other.job, best.job)}" for name in [*worse, *better]]
+
+
+def _cause(part: str, job: Job, best: Job) -> str:
+    """What of the layout makes the part longer, where that can be said."""
+    node = job.cluster.accelerators_per_node
+    if "tensor" in part and job.layout.tensor > node >= best.layout.tensor:
+        return f" (groups of {job.layout.tensor} cross nodes of {node})"
+    if "bubble" in part and (job.micro_batches, job.layout.pipeline) != (best.micro_batches, best.layout.pipeline):
+        return f" ({job.layout.pipeline} stages, {job.micro_batches} micro-batches)"
+    return ""

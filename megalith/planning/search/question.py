@@ -1,0 +1,64 @@
+"""From a recipe to the question that is searched: what is asked for, what is open, and what is not."""
+
+from collections.abc import Collection, Mapping
+
+from megalith.arithmetic import flops_per_token
+from megalith.errors import UnsupportedError
+from megalith.planning.batches import tokens_for
+from megalith.planning.search.space import KNOBS, Question
+from megalith.planning.shapes import choose_shape
+from megalith.recipe import Recipe
+from megalith.topology import Cluster, accelerator, describe
+
+_SECTION = {"micro_batch_size": "train"}
+
+
+def kept(recipe: Recipe, origins: Mapping[str, str], *, written: bool) -> set[str]:
+    """The keys that are not to be searched: what overrides say, and with `written` what the recipe's file says too."""
+    found = set()
+    for knob in (*KNOBS, "schedule_file"):
+        section = _SECTION.get(knob, "parallel")
+        if knob in getattr(recipe, section).model_fields_set:  # what an override of a whole section gives, too
+            said = origins.get(f"{section}.{knob}", origins.get(section, ""))
+            if written or said.startswith("override"):
+                found.add(f"{section}.{knob}")
+    return found
+
+
+def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Question:
+    """The recipe's model and batch, with those of its choices fixed that `keep` names."""
+    if "parallel.schedule_file" in keep and recipe.parallel.schedule_file is not None:
+        raise UnsupportedError(
+            "a schedule of your own is for one layout, and cannot be searched with.",
+            where="parallel.schedule_file",
+            mend="Leave it out, and give a parallel.schedule or none.",
+        )
+    fixed = {}
+    for knob in KNOBS:
+        value = getattr(recipe.train if knob == "micro_batch_size" else recipe.parallel, knob)
+        if f"{_SECTION.get(knob, 'parallel')}.{knob}" in keep and value is not None:
+            fixed[knob] = value
+    precision = recipe.train.precision
+    if precision == "auto":
+        known = accelerator(cluster.accelerator)
+        precision = "fp16" if known and "bf16" not in known.flops_per_second else "bf16"
+    return Question(recipe.model, cluster, recipe.train.global_batch_size, precision, recipe.train.compile, fixed)
+
+
+def sized(recipe: Recipe) -> Recipe:
+    if recipe.model.is_sized:
+        return recipe
+    shape = choose_shape(recipe)[0]
+    train = recipe.train.model_copy(update={"tokens": shape.tokens})
+    return recipe.model_copy(update={"model": shape.model, "train": train})
+
+
+def tokens_of(recipe: Recipe) -> int:
+    if recipe.train.tokens is not None:
+        return recipe.train.tokens
+    assert recipe.budget.flops is not None  # the recipe's own check
+    return tokens_for(recipe, recipe.budget.flops / flops_per_token(recipe.model))
+
+
+def resized(recipe: Recipe, nodes: int) -> Cluster:
+    return describe(recipe.cluster.model_copy(update={"nodes": nodes}))

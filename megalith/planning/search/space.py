@@ -1,0 +1,202 @@
+"""What a layout may be: every size, schedule and setting that a model allows on a cluster.
+
+The limits are those of `topology.check_layout` and of training, so that what is found here can be run: all accelerators
+are used, heads and the MLP's columns are split evenly, no pipeline stage is empty, the batch is whole micro-batches on
+every replica, and interleaving takes micro-batches in whole rounds. What the question fixes has one choice.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from megalith.planning.job import Job, Precision, Recompute, Schedule
+from megalith.recipe import ModelConfig
+from megalith.topology import Cluster, Layout
+
+KNOBS = (
+    "tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute", "recompute_every",
+    "sequence_parallel", "zero", "zero_shard",
+)  # fmt: skip
+"""What may be fixed, by the recipe's names."""
+WIDEST_TENSOR = 64  # a group of more spans eight nodes and more; the time is long past its best
+EVERY = (8, 6, 4, 3, 2, 1)  # recompute each n-th layer
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model and a batch looking for a layout on a cluster."""
+
+    model: ModelConfig
+    cluster: Cluster
+    global_batch_size: int
+    """Sequences."""
+    precision: Precision = "bf16"
+    compiled: bool = False
+    """Compiled layers cannot run the zero-bubble schedules."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Knobs that are not to be chosen, by the names in KNOBS."""
+
+
+class Order(NamedTuple):
+    """In which order a pipeline works."""
+
+    schedule: Schedule
+    virtual_stages: int
+
+
+class Saving(NamedTuple):
+    """What is computed again rather than kept."""
+
+    recompute: Recompute
+    every: int = 1
+
+
+class Sharding(NamedTuple):
+    """What ZeRO shards over how many ranks; None is all of the data axis."""
+
+    zero: int
+    shard: int | None = None
+
+
+class Place(NamedTuple):
+    """Where the search branches first: the axes and the micro-batch."""
+
+    layout: Layout
+    micro_batch_size: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """All layouts for a question."""
+
+    question: Question
+
+    def places(self) -> Iterator[Place]:
+        """Every layout of the three axes that the model and the batch allow, with every micro-batch size."""
+        for layout in self.layouts():
+            for size in self.micro_batch_sizes(layout):
+                yield Place(layout, size)
+
+    def layouts(self) -> Iterator[Layout]:
+        """Every tensor × pipeline × data that makes up the cluster and divides the model and the batch."""
+        asked, world = self.question, self.question.cluster.accelerators
+        for tensor in self._allowed("tensor", self._tensors):
+            if world % tensor:
+                continue
+            for pipeline in self._allowed("pipeline", divisors(world // tensor)):
+                if world % (tensor * pipeline) or pipeline > asked.model.layers:
+                    continue
+                data = world // (tensor * pipeline)
+                if asked.fixed.get("data", data) == data and asked.global_batch_size % data == 0:
+                    yield Layout(tensor, pipeline, data)
+
+    def micro_batch_sizes(self, layout: Layout) -> list[int]:
+        """From the smallest; each divides a replica's share of the batch."""
+        share = self.question.global_batch_size // layout.data
+        return [size for size in self._allowed("micro_batch_size", divisors(share)) if share % size == 0]
+
+    def orders(self, place: Place) -> list[Order]:
+        """The schedules that the pipeline can run; without a pipeline there is nothing to order."""
+        asked, fixed = self.question, self.question.fixed
+        pipeline = place.layout.pipeline
+        micro_batches = asked.global_batch_size // (place.layout.data * place.micro_batch_size)
+        if pipeline == 1:
+            orders = [Order("1f1b", 1)]
+            return orders if fixed.get("virtual_stages", 1) == 1 else []
+        orders = [Order("gpipe", 1), Order("1f1b", 1), Order("zb-h1", 1)]
+        if micro_batches % pipeline == 0:
+            orders += [Order("interleaved-1f1b", virtual) for virtual in self._virtual_stages(pipeline)]
+        return [
+            order
+            for order in orders
+            if fixed.get("schedule", order.schedule) == order.schedule
+            and fixed.get("virtual_stages", order.virtual_stages) == order.virtual_stages
+            and not (order.schedule == "zb-h1" and asked.compiled)
+        ]
+
+    def _virtual_stages(self, pipeline: int) -> list[int]:
+        """From 2: of those whose largest stage has as many layers the fewest, since the others only send more."""
+        layers, fixed = self.question.model.layers, self.question.fixed.get("virtual_stages")
+        if fixed is not None:
+            return [fixed] if 1 < fixed <= layers // pipeline else []
+        fewest: dict[int, int] = {}
+        for virtual in range(2, layers // pipeline + 1):
+            fewest.setdefault(-(-layers // (pipeline * virtual)), virtual)
+        return list(fewest.values())
+
+    @cached_property
+    def savings(self) -> list[Saving]:
+        """From the cheapest in time to the cheapest in memory."""
+        every = [n for n in EVERY if n <= self.question.model.layers]
+        every = self._allowed("recompute_every", every)
+        choices = [Saving("none"), Saving("selective"), *(Saving("full", n) for n in every)]
+        what = self.question.fixed.get("recompute")
+        return [choice for choice in choices if what is None or choice.recompute == what]
+
+    def splits(self, layout: Layout) -> list[bool]:
+        """Whether the residual stream may be split along the sequence; better so, where it can be."""
+        able = layout.tensor > 1 and self.question.model.sequence_length % layout.tensor == 0
+        fixed = self.question.fixed.get("sequence_parallel")
+        if fixed is not None:
+            return [fixed] if able or not fixed or layout.tensor == 1 else []
+        return [True, False] if able else [False]
+
+    def shardings(self, layout: Layout) -> list[Sharding]:
+        """ZeRO's stages; sharded over the ranks of a node as well, where the data axis goes beyond one."""
+        fixed, cluster = self.question.fixed, self.question.cluster
+        if layout.data == 1:
+            return [Sharding(fixed.get("zero", 0), fixed.get("zero_shard"))]
+        near = max(1, cluster.accelerators_per_node // layout.tensor)
+        shards: list[int | None] = [None]
+        if "zero_shard" in fixed:
+            shards = [fixed["zero_shard"]] if layout.data % (fixed["zero_shard"] or 1) == 0 else []
+        elif 1 < near < layout.data and layout.data % near == 0:
+            shards = [None, near]
+        stages = self._allowed("zero", [0, 1, 2, 3])
+        return [Sharding(zero, shard) for zero in stages for shard in (shards if zero else shards[:1])]
+
+    def job(self, place: Place, order: Order, saving: Saving, split: bool, sharding: Sharding) -> Job:
+        """The job of these choices."""
+        asked = self.question
+        return Job(
+            asked.model,
+            asked.cluster,
+            place.layout,
+            place.micro_batch_size,
+            asked.global_batch_size,
+            order.virtual_stages,
+            order.schedule,
+            saving.recompute,
+            saving.every,
+            split,
+            sharding.zero,  # type: ignore[arg-type]  # one of ZeRO's four stages
+            sharding.shard,
+            precision=asked.precision,
+        )
+
+    def size(self, place: Place) -> int:
+        """Candidates at a place."""
+        choices = (self.orders(place), self.savings, self.splits(place.layout), self.shardings(place.layout))
+        return math.prod(len(choice) for choice in choices)
+
+    @cached_property
+    def _tensors(self) -> list[int]:
+        model = self.question.model
+        return [
+            size for size in divisors(math.gcd(model.heads, model.kv_heads, model.ffn_hidden)) if size <= WIDEST_TENSOR
+        ]
+
+    def _allowed(self, knob: str, choices: list[Any]) -> list[Any]:
+        """The choices, or what is fixed where it is one of them."""
+        fixed = self.question.fixed
+        if knob not in fixed:
+            return choices
+        return [fixed[knob]] if fixed[knob] in choices or knob == "micro_batch_size" else []
+
+
+def divisors(number: int) -> list[int]:
+    """Of a positive number, from 1."""
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return small + [number // size for size in reversed(small) if size * size != number]

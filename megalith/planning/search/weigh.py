@@ -1,0 +1,61 @@
+"""One candidate weighed: its step time by the cost model, its memory by the memory model, and whether that fits."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from megalith.planning.cost import Constants, StepTime, constants_for, predict_step
+from megalith.planning.footprint import Footprint, footprint
+from megalith.planning.job import Job
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A job with its predicted step and memory."""
+
+    job: Job
+    step: StepTime
+    footprint: Footprint
+
+    @property
+    def seconds(self) -> float:
+        return self.step.seconds
+
+    @cached_property
+    def memory_bytes(self) -> float:
+        """What the fullest accelerator holds, as its driver counts it."""
+        return self.footprint.worst.device_bytes
+
+    @property
+    def spare_bytes(self) -> float:
+        """Negative where it does not fit."""
+        return self.job.cluster.memory_bytes - self.memory_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.spare_bytes >= 0
+
+
+class Scales:
+    """Weighs candidates of one question with one set of constants, and counts what it was asked."""
+
+    def __init__(self, constants: Constants | None = None) -> None:
+        self.constants = constants
+        self.timed = 0
+        self.measured = 0
+        """Candidates whose memory was computed."""
+
+    def step(self, job: Job, *, exact: bool = False) -> StepTime:
+        self.timed += 1
+        if self.constants is None:
+            self.constants = constants_for(job)
+        return predict_step(job, self.constants, exact=exact)
+
+    def memory(self, job: Job) -> Footprint:
+        self.measured += 1
+        return footprint(job)
+
+    def fits(self, job: Job) -> bool:
+        return self.memory(job).worst.device_bytes <= job.cluster.memory_bytes
+
+    def weigh(self, job: Job, *, exact: bool = False) -> Weighed:
+        return Weighed(job, self.step(job, exact=exact), self.memory(job))

@@ -1,0 +1,66 @@
+"""Steps as one HTML page that opens from disk: a canvas that is zoomed and dragged, and says what lies under the
+pointer. The script and the style are in the page, and its content security policy lets it fetch nothing.
+"""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from megalith.planning.timeline.colours import COLOURS, DEEP, name
+from megalith.planning.timeline.scene import headline, opacity
+from megalith.planning.timeline.step import Block, Kind, Step
+
+_KINDS = list(Kind)
+
+
+def page(title: str, steps: Sequence[Step]) -> str:
+    """The whole file."""
+    room = resources.files("megalith.planning.timeline")
+    environment = Environment(
+        loader=PackageLoader("megalith.planning.timeline", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    there = {block.kind for step in steps for rows in (step.work, step.sends) for blocks in rows for block in blocks}
+    facts = json.dumps([_facts(step) for step in steps], separators=(",", ":")).replace("<", "\\u003c")
+    return environment.get_template("page.html").render(
+        title=title,
+        steps=[{"schedule": step.schedule, "headline": headline(step)} for step in steps],
+        legend=[(kind.value, name(kind)) for kind in _KINDS if kind in there],
+        colours=[(name(role), colour) for role, colour in COLOURS.items()],
+        kinds=json.dumps([{"name": kind, "css": name(kind), "deep": kind in DEEP} for kind in _KINDS]),
+        facts=Markup(facts),
+        style=Markup((room / "page.css").read_text(encoding="utf-8")),
+        script=Markup((room / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _facts(step: Step) -> dict[str, Any]:
+    """What the script draws; times in microseconds, or in thousandths of a forward."""
+    scale = 1e6 if step.timing.clock == "seconds" else 1e3
+    return {
+        "schedule": step.schedule,
+        "headline": headline(step),
+        "clock": step.timing.clock,
+        "scale": scale,
+        "step": round(step.step_seconds * scale, 1),
+        "bytes": step.held is not None,
+        "work": [[_flat(step, block, scale) for block in blocks] for blocks in step.work],
+        "sends": [[_flat(step, block, scale) for block in blocks] for blocks in step.sends],
+        "memory": [
+            [[round(at * scale, 1), round(amount, 0 if step.held else 3)] for at, amount in points]
+            for points in step.memory
+        ],
+        "bubbles": [round(share, 4) for share in step.bubble_fractions],
+    }
+
+
+def _flat(step: Step, block: Block, scale: float) -> list[float]:
+    """Kind, start, duration; and of an action its stage, its micro-batch and how opaque it is."""
+    start = round(block.start_seconds * scale, 1)
+    made = [_KINDS.index(block.kind), start, round(block.end_seconds * scale - start, 1)]
+    if block.action is None:
+        return made
+    return [*made, block.action.stage, block.action.micro_batch, round(opacity(step, block), 3)]

@@ -1,0 +1,110 @@
+"""What a budget buys: each law by itself, and GPU-hours at an MFU that depends on the model."""
+
+import pytest
+
+from megalith.arithmetic import parameters
+from megalith.errors import RecipeError
+from megalith.laws import compute_optimal
+from megalith.planning.budget import Reached, batch_near, budget, budget_on_cluster, shape_near
+from megalith.recipe import ModelConfig
+from megalith.topology import Cluster, known_clusters
+
+REFIT = "chinchilla-refit"
+
+
+def rows(found: dict) -> dict[str, dict]:  # type: ignore[type-arg]  # as JSON has it
+    return {row["law"]: row for row in found["laws"]}
+
+
+def test_each_law_says_what_it_is_sure_of_and_what_not() -> None:
+    laws = rows(budget(5.76e23))
+    # 4,000 bootstraps of the refit's 240 points give 51.7B to 112B parameters at this budget
+    low, high = laws[REFIT]["intervals"]["parameters"]
+    assert low == pytest.approx(51.7e9, rel=0.1) and high == pytest.approx(112e9, rel=0.1)
+    # tokens are what the FLOPs leave
+    low_tokens, high_tokens = laws[REFIT]["intervals"]["tokens"]
+    assert low_tokens * high * 6 == pytest.approx(5.76e23)
+    assert high_tokens * low * 6 == pytest.approx(5.76e23)
+    # 600 bootstraps: 1.951 to 2.000
+    assert laws[REFIT]["intervals"]["loss"] == pytest.approx([1.951, 2.000], abs=0.006)
+    assert laws["kaplan"]["intervals"] == {"parameters": None, "tokens": None, "loss": None}
+    assert laws["kaplan"]["intervals_from"] == "no interval is published"
+    assert laws["chinchilla-1"]["intervals"]["loss"] is None
+
+
+def test_the_losss_interval_widens_away_from_the_runs_that_were_fitted() -> None:
+    def width(flops: float) -> float:
+        low, high = rows(budget(flops))[REFIT]["intervals"]["loss"]
+        return high - low
+
+    assert width(1e20) < width(1e22) < width(1e24) < width(1e26)
+
+
+def flat(mfu: float):  # type: ignore[no-untyped-def]  # a Reach for any cluster
+    return lambda cluster: lambda model, batch: Reached(mfu, (0.9 * mfu, 1.1 * mfu), {}, {})
+
+
+def test_gpu_hours_become_flops_at_the_mfu() -> None:
+    found = budget_on_cluster(1e6, "selene", 64, reach=flat(0.5))
+    row = rows(found)[REFIT]
+    flops = 1e6 * 3600 * 312e12 * 0.5
+    assert row["flops"] == pytest.approx(flops)
+    assert row["parameters"] == pytest.approx(compute_optimal(flops, REFIT).parameters)
+    assert found["days"] == pytest.approx(1e6 / 512 / 24)
+    # the MFU's interval widens the law's
+    assert row["interval"][0] < compute_optimal(flops, REFIT).interval[0]  # type: ignore[index]  # the refit has one
+    assert row["interval"][1] > compute_optimal(flops, REFIT).interval[1]  # type: ignore[index]  # the refit has one
+
+
+def test_each_law_goes_round_until_its_model_is_the_one_whose_mfu_was_asked() -> None:
+    """A cluster on which large models go slowly: at the fixed point, the FLOPs are those at the model's own MFU."""
+
+    def mfu(model: ModelConfig) -> float:
+        return 0.6 / (1 + parameters(model).total / 1e11)
+
+    asked = {}
+
+    def reach(cluster: Cluster):  # type: ignore[no-untyped-def]  # a Reach
+        def reached(model: ModelConfig, batch: int) -> Reached:
+            asked[model.num_layers] = model
+            return Reached(mfu(model), (mfu(model), mfu(model)), {"num_layers": model.layers}, {})
+
+        return reached
+
+    found = budget_on_cluster(3e6, "selene", 280, reach=reach)
+    for row in found["laws"]:
+        model = asked[row["shape"]["num_layers"]]
+        assert row["flops"] == pytest.approx(3e6 * 3600 * 312e12 * mfu(model))
+        again = shape_near(compute_optimal(row["flops"], row["law"]).parameters)
+        assert abs(again.layers - model.layers) <= 4  # the next shape of the family at most
+    assert len({row["mfu"] for row in found["laws"]}) > 1
+
+
+def test_without_nodes_as_many_are_taken_as_end_in_about_a_month() -> None:
+    found = budget_on_cluster(1e6, "dgx-h100", reach=flat(0.4))
+    assert found["nodes_chosen"]
+    assert 20 < found["days"] < 45
+    assert budget_on_cluster(1e9, "jeanzay", reach=flat(0.4))["nodes"] == 32  # it has 52
+
+
+@pytest.mark.parametrize("count", [1e8, 7e9, 70e9, 530e9])
+def test_a_shape_is_near_and_can_be_split_over_a_node(count: float) -> None:
+    model = shape_near(count)
+    assert parameters(model).total == pytest.approx(count, rel=0.25)
+    assert model.heads % 8 == model.ffn_hidden % 8 == 0
+    ModelConfig.model_validate(model.model_dump())
+
+
+@pytest.mark.parametrize("accelerators", [8, 64, 512, 2240])
+def test_a_batch_is_shared_by_any_layout_and_about_what_was_found_best(accelerators: int) -> None:
+    batch = batch_near(1e23, accelerators)
+    assert batch * 2048 == pytest.approx(0.292 * 1e23**0.3271, rel=0.35)
+    assert batch % (accelerators // 8) == 0
+
+
+@pytest.mark.parametrize(("hours", "cluster", "said"), [(0.0, "selene", "nothing"), (1e5, "local", "--flops"),
+                                                        (1e5, "nowhere", "selene")])  # fmt: skip
+def test_what_cannot_be_is_refused(hours: float, cluster: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        budget_on_cluster(hours, cluster, reach=flat(0.4))
+    assert "selene" in known_clusters()

@@ -1,0 +1,74 @@
+"""`plan layout` and `plan budget` on a cluster, as a person and as a machine read them."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from megalith.cli import app
+
+runner = CliRunner()
+SMALL = ("plan", "layout", "gpt2-2.5b", "cluster.name=dgx-a100", "cluster.nodes=2", "train.global_batch_size=64",
+         "parallel={}")  # fmt: skip
+
+
+def asked(*words: str) -> Any:
+    result = runner.invoke(app, [*words, "--json"])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_a_machine_reads_one_object_with_the_designs_keys() -> None:
+    found = asked(*SMALL)
+    keys = {"best", "step_seconds", "tflops_per_gpu", "memory_bytes", "bubble_fraction", "interval", "runners_up",
+            "candidates_considered", "search_seconds", "parts", "run"}  # fmt: skip
+    assert keys <= set(found)
+    names = {"tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute",
+             "sequence_parallel", "zero"}  # fmt: skip
+    assert names <= set(found["best"])
+    assert found["best"]["tensor"] * found["best"]["pipeline"] * found["best"]["data"] == 16
+
+
+def test_a_person_reads_the_best_the_reasons_the_parts_and_the_bill() -> None:
+    result = runner.invoke(app, [*SMALL, "--price", "2"])
+    assert result.exit_code == 0, result.stderr
+    for said in ("best", "why not", "with one choice changed", "computing", "1f1b"):
+        assert said in result.stdout
+    for said in ("days", "GPU-hours", "MWh", "at that price", "TFLOP/s per GPU", "candidates"):
+        assert said in result.stderr
+
+
+def test_an_override_is_kept_and_a_price_is_multiplied() -> None:
+    found = asked(*SMALL, "parallel.tensor=4", "--price", "3")
+    assert found["best"]["tensor"] == 4
+    assert found["run"]["money"] == pytest.approx(3 * found["run"]["accelerator_hours"])
+
+
+def test_a_request_that_cannot_be_is_one_paragraph_and_exit_code_2() -> None:
+    result = runner.invoke(app, ["plan", "layout", "gpt3-175b", "cluster.name=dgx-1", "cluster.nodes=1"])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "no layout fits" in result.stderr and "cluster.nodes=" in result.stderr
+    refused = runner.invoke(app, [*SMALL, "--for", "gpus"])
+    assert refused.exit_code == 2
+    assert "--deadline" in refused.stderr
+
+
+def test_gpu_hours_on_a_cluster_buy_what_their_flops_buy_at_the_predicted_mfu() -> None:
+    words = ("plan", "budget", "--gpu-hours", "300", "--cluster", "dgx-h100", "--nodes", "1")
+    found = asked(*words)
+    for law in found["laws"]:
+        assert 0.1 < law["mfu"] < 0.8
+        assert law["flops"] == pytest.approx(300 * 3600 * 989e12 * law["mfu"], rel=0.01)
+        assert law["best"]["tensor"] * law["best"]["pipeline"] * law["best"]["data"] == 8
+    table = runner.invoke(app, [*words])
+    assert "kaplan" in table.stdout and "MFU" in table.stdout
+
+
+@pytest.mark.parametrize("words", [("--gpu-hours", "100"), ("--cluster", "selene"),
+                                   ("--gpu-hours", "100", "--cluster", "selene", "--flops", "1e20")])  # fmt: skip
+def test_half_a_budget_is_refused(words: tuple[str, ...]) -> None:
+    result = runner.invoke(app, ["plan", "budget", *words])
+    assert result.exit_code == 2
+    assert "--gpu-hours H --cluster NAME" in result.stderr
