@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench browser slow parity docs clean
+.PHONY: demo test check bench browser slow closed-loop parity docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/megalith run recipes/quickstart.yaml --output runs/quickstart
@@ -25,6 +25,9 @@ browser: $(VENV)/.dev  ## needs a chromium on the PATH
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+closed-loop: $(VENV)/.dev  ## predicted against measured step time of six layouts
+	$(BIN)/python benchmarks/plan_cpu.py --rounds 3
 
 parity: $(VENV)/.dev  ## every layout against one process; writes docs/parity.md
 	$(BIN)/python -m tests.parallel.table
