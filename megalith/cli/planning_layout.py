@@ -154,10 +154,19 @@ def _cluster_notes(found: dict[str, Any]) -> Iterator[str]:
         f"{_energy(run)}{_money(run)}"
     )
     yield from (*run["assumptions"], *found["notes"])
+    yield f"to train in it: {' '.join(_overrides(found['best']))}"
     yield (
         f"{found['candidates_considered']:,} candidates, {found['candidates_too_large']:,} of them too large, "
         f"{found['candidates_timed']:,} timed, in {human_seconds(found['search_seconds'])}"
     )
+
+
+def _overrides(best: dict[str, Any]) -> Iterator[str]:
+    """The layout as `megalith train` takes it."""
+    for name, value in best.items():
+        section = "train" if name == "micro_batch_size" else "parallel"
+        if value is not None:
+            yield f"{section}.{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _ramp(run: dict[str, Any]) -> str:

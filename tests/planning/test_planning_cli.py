@@ -1,6 +1,7 @@
 """`plan layout` and `plan budget` on a cluster, as a person and as a machine read them."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -37,6 +38,13 @@ def test_a_person_reads_the_best_the_reasons_the_parts_and_the_bill() -> None:
         assert said in result.stdout
     for said in ("days", "GPU-hours", "MWh", "at that price", "TFLOP/s per GPU", "candidates"):
         assert said in result.stderr
+
+
+def test_the_best_is_given_as_overrides_that_the_other_verbs_take() -> None:
+    lines = runner.invoke(app, [*SMALL]).stderr.split("to train in it: ")[1].split()
+    overrides = [word for word in lines if re.fullmatch(r"(parallel|train)\.\w+=\w[\w.-]*", word)]
+    found, best = asked("plan", "ranks", *SMALL[2:], *overrides), asked(*SMALL)["best"]
+    assert found["layout"] == {axis: best[axis] for axis in ("tensor", "pipeline", "data")}
 
 
 def test_an_override_is_kept_and_a_price_is_multiplied() -> None:

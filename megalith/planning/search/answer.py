@@ -1,18 +1,19 @@
 """What `megalith plan layout` prints for a cluster: the best layout, the whole run in it, and why the others lost."""
 
+import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from megalith.console import human_bytes, human_seconds
-from megalith.errors import RecipeError
+from megalith.console import human_bytes
+from megalith.errors import RecipeError, ResourceError
 from megalith.planning.job import Job
 from megalith.planning.search.changes import one_change
 from megalith.planning.search.explain import why
 from megalith.planning.search.objectives import Found, Objective, Wanted, best_for
 from megalith.planning.search.question import question_of, sized, tokens_of
-from megalith.planning.search.space import KNOBS
+from megalith.planning.search.space import KNOBS, Question
 from megalith.planning.search.weigh import Scales, Weighed
 from megalith.planning.totals import Totals
 from megalith.recipe import Recipe
@@ -37,9 +38,16 @@ def cluster_layout(
     start = time.perf_counter()
     recipe = sized(recipe)
     wanted = Wanted(recipe, tokens_of(recipe), objective, deadline_days, price)
-    found, totals = best_for(wanted, question_of(recipe, describe(recipe.cluster), keep), Scales())
+    found, totals = _best(wanted, question_of(recipe, describe(recipe.cluster), keep))
     others = _others(recipe, found)
     return _figures(wanted, found, totals, others, time.perf_counter() - start)
+
+
+def _best(wanted: Wanted, question: Question) -> tuple[Found, Totals]:
+    """The best that is sure to fit; where none is, the best that is more likely to fit than not."""
+    with contextlib.suppress(ResourceError):
+        return best_for(wanted, question, Scales(sure=True))
+    return best_for(wanted, question, Scales())
 
 
 def _figures(
@@ -73,31 +81,16 @@ def _figures(
         "candidates_too_large": found.walked.too_large,
         "candidates_timed": found.scales.timed,
         "search_seconds": seconds,
-        "notes": [*notes, *_close(best, others)],
+        "notes": [*notes, *_close(best)],
     }
 
 
-def _close(best: Weighed, others: list[tuple[str, Weighed]]) -> list[str]:
-    """A word of warning where the memory may turn out to be more than there is, and the fastest that is sure to fit."""
-    there = best.job.cluster.memory_bytes
-    if _at_most(best) <= there:
+def _close(best: Weighed) -> list[str]:
+    """A word of warning where the memory may turn out to be more than there is."""
+    if best.is_sure_to_fit:
         return []
-    said = f"it may turn out to hold up to {human_bytes(_at_most(best))}, and there are {human_bytes(there)}"
-    sure = min(
-        (other for _, other in others if _at_most(other) <= there), key=lambda other: other.seconds, default=None
-    )
-    if sure is None:
-        return [f"{said}."]
-    layout = sure.job.layout
-    return [
-        f"{said}; tensor {layout.tensor} × pipeline {layout.pipeline} × data {layout.data} with {sure.job.schedule}, "
-        f"recompute {sure.job.recompute}, ZeRO {sure.job.zero} would fit even then, in {human_seconds(sure.seconds)}."
-    ]
-
-
-def _at_most(weighed: Weighed) -> float:
-    """Bytes at the upper end of the interval."""
-    return weighed.footprint.interval[1]
+    most, there = human_bytes(best.most_bytes), human_bytes(best.job.cluster.memory_bytes)
+    return [f"it may turn out to hold up to {most}, and there are {there}; no layout is sure to fit."]
 
 
 def choices(job: Job) -> dict[str, Any]:

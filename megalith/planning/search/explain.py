@@ -17,6 +17,9 @@ def why(other: Weighed, best: Weighed) -> str:
     if not other.fits:
         pace = f"; {_pace(behind)} if it fitted" if abs(behind) >= _TOLD else ""
         return f"memory over by {human_bytes(-other.spare_bytes)} ({_fullest(other)}){pace}"
+    if best.is_sure_to_fit and not other.is_sure_to_fit:
+        there = human_bytes(other.job.cluster.memory_bytes)
+        return f"may hold up to {human_bytes(other.most_bytes)}, and there are {there}; {_pace(behind)} if it fits"
     parts = _differences(other, best)
     if behind < _TOLD and not parts:
         return f"as fast, and holds {human_bytes(other.memory_bytes)} for {human_bytes(best.memory_bytes)}"

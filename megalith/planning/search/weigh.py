@@ -34,12 +34,23 @@ class Weighed:
     def fits(self) -> bool:
         return self.spare_bytes >= 0
 
+    @cached_property
+    def most_bytes(self) -> float:
+        """What it may turn out to hold: the upper end of the interval."""
+        return self.footprint.interval[1]
+
+    @property
+    def is_sure_to_fit(self) -> bool:
+        return self.most_bytes <= self.job.cluster.memory_bytes
+
 
 class Scales:
     """Weighs candidates of one question with one set of constants, and counts what it was asked."""
 
-    def __init__(self, constants: Constants | None = None) -> None:
+    def __init__(self, constants: Constants | None = None, *, sure: bool = False) -> None:
+        """`sure`: to fit is to fit at the upper end of the interval."""
         self.constants = constants
+        self.sure = sure
         self.timed = 0
         self.measured = 0
         """Candidates whose memory was computed."""
@@ -55,7 +66,8 @@ class Scales:
         return footprint(job)
 
     def fits(self, job: Job) -> bool:
-        return self.memory(job).worst.device_bytes <= job.cluster.memory_bytes
+        found = self.memory(job)
+        return (found.interval[1] if self.sure else found.worst.device_bytes) <= job.cluster.memory_bytes
 
     def weigh(self, job: Job, *, exact: bool = False) -> Weighed:
         return Weighed(job, self.step(job, exact=exact), self.memory(job))

@@ -189,3 +189,10 @@ def test_a_model_without_a_shape_is_given_the_one_for_its_budget() -> None:
     found = layout(asked)
     assert found["run"]["tokens"] > 1e8
     assert found["accelerators"] == 8
+
+
+def test_the_best_is_sure_to_fit_and_a_faster_one_that_may_not_is_said_to() -> None:
+    found = layout(load_recipe("mt-nlg-530b", ["cluster.nodes=280"])[0])
+    assert found["memory_interval"][1] <= found["memory_of_accelerator_bytes"]
+    tempting = [row for row in found["runners_up"] if "may hold up to" in row["why"] and "faster" in row["why"]]
+    assert tempting and all(row["step_seconds"] < found["step_seconds"] for row in tempting)
