@@ -25,12 +25,12 @@ EXPEDITION = "expedition.json"
 def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[str, Any]:
     """Walk the whole expedition in `directory` and return what `expedition.json` holds.
 
-    `sources` replaces the crawl (and the recipe's `curate.sources`). Finished stages are skipped, a broken one resumes.
+    `sources` replaces the crawl (and what `curate` names). Finished stages are skipped, a broken one resumes.
     Raises MegalithError; then nothing half-written is left behind.
     """
     from megalith.report import write_report
 
-    given = [Path(source) for source in (sources or recipe.curate.sources)]
+    given = [Path(source) for source in (sources or recipe.curate.paths)]
     check(recipe, given)
     with lock(directory):
         made: dict[str, Artifact] = {}
@@ -48,11 +48,11 @@ def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[s
 
 def check(recipe: Recipe, sources: Sequence[Path]) -> None:
     """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
-    from megalith.curation.read import find_sources
+    from megalith.curation.units import datasets_of
     from megalith.planning import check as check_plan
     from megalith.training import refuse_what_cannot_be_trained
 
-    find_sources(sources)
+    datasets_of(sources, recipe.curate)
     if recipe.model.family == "bert":
         raise UnsupportedError(
             "an expedition ends in tasks for a model that writes, and a bert does not.",
@@ -69,7 +69,7 @@ def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Pat
     `train` plans first. Started by torchrun or srun it takes the plan that stands, or else a recipe that leaves nothing
     open.
     """
-    given = [Path(source) for source in (sources or recipe.curate.sources)]
+    given = [Path(source) for source in (sources or recipe.curate.paths)]
     if stage == "train":
         from megalith.training import take_up_slurm
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from megalith import __version__
-from megalith.cli import plans, recipes, walk
+from megalith.cli import blend, card, curate, plans, recipes, walk
 from megalith.processes import wait_politely
 
 app = typer.Typer(
@@ -19,6 +19,9 @@ app = typer.Typer(
     help="From a compute budget to an audited language model.",
 )
 app.add_typer(walk.app)
+app.add_typer(curate.app)
+app.add_typer(blend.app)
+app.add_typer(card.app)
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(plans.app, name="plan")
 app.add_typer(plans.scaling_app, name="scaling")

@@ -64,21 +64,21 @@ def _stage_verb(stage: str, about: str) -> None:
 
         loaded, _ = load_recipe(recipe, overrides or ())
         artifact = expedition.run_stage(stage, loaded, expedition_directory(output, loaded), source or ())
-        _show_facts(artifact, as_json=as_json)
+        show_facts(artifact, as_json=as_json)
 
     run_stage.__doc__ = about
     app.command(name=stage)(run_stage)
 
 
 _stage_verb("crawl", "Write this machine's own Python documentation as WARC.")
-_stage_verb("curate", "WARC, JSONL, Parquet or text to filtered, deduplicated, decontaminated Parquet.")
 _stage_verb("tokenize", "Train the byte-level BPE and write Megatron .bin/.idx shards.")
 _stage_verb("train", "Train the model that the recipe or the plan says.")
 _stage_verb("evaluate", "Perplexity and zero- and few-shot tasks, with standard errors.")
 _stage_verb("audit", "HANS heuristics and association tests.")
 
 
-def _show_facts(artifact: Artifact, *, as_json: bool) -> None:
+def show_facts(artifact: Artifact, *, as_json: bool) -> None:
+    """Print what a stage found: as one object, or as tables."""
     if os.environ.get("RANK", "0") != "0":  # one of several under torchrun speaks
         return
     if as_json:

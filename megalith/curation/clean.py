@@ -1,11 +1,17 @@
 """Text made whole: broken encodings mended by ftfy, one kind of line end, no control characters (MT-NLG §3.1)."""
 
 import re
+import unicodedata
 
 import ftfy
 
 _CONFIG = ftfy.TextFixerConfig(unescape_html=False, explain=False)  # "&lt;" in extracted text is meant
 _ODD = re.compile(r"[^\t\n\x20-\x7e\xa0]")
+_BREAKABLE = re.compile(
+    r"[^\x00-\x7f]{2}|[\x80-\x9fÂÃŒœ]"  # without these ftfy sees no broken encoding (a test compares),
+    r"|[\x00-\x08\x0b-\x1f\x7f"  # and without these it changes nothing but quotation marks
+    r"\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\u2028\u2029\u206a-\u206f\u3000\ud800-\udfff\ufb00-\ufb06\ufeff-\uffff]"
+)
 _TRAILING = re.compile(r"[ \t]+\n")
 _GAP = re.compile(r"\n{3,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -20,4 +26,6 @@ def clean(text: str) -> str:
 
 
 def _mend(line: str) -> str:
+    if not _BREAKABLE.search(line) and unicodedata.is_normalized("NFC", line):
+        return ftfy.fixes.uncurl_quotes(line)
     return _CONTROL.sub("", ftfy.fix_text(line, _CONFIG))

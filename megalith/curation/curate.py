@@ -1,138 +1,207 @@
 """`curate`: from pages to documents, in the order of MT-NLG §3.
 
-read → extract and clean → language → heuristics → exact duplicates → near-duplicates → held-out split and task items →
-decontaminate → Parquet. Daft carries the documents from step to step; what each step decides depends on the documents
-alone, never on the order, the layout or the number of threads they came by.
+The map (read → URLs → extract and clean → language and document rules as signals → MinHash) leaves the `documents`
+artifact. Decisions on its small columns follow: language, document rules, quality, exact duplicates, near-duplicates,
+the held-out split and its task items; then two passes over the texts that are kept: decontaminate, mask, write in the
+order of ids. What each step decides depends on the documents alone, never on the order, the layout, the engine or the
+number of cores they came by.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.console import progress
-from megalith.curation import steps
-from megalith.curation.engine import daft
+from megalith.curation import decide
+from megalith.curation.card import dataset_figures, details
+from megalith.curation.columns import Columns
+from megalith.curation.documents import make_documents, partitions_of
+from megalith.curation.earlier import Earlier, fill_earlier, open_earlier
 from megalith.curation.funnel import Funnel
+from megalith.curation.histograms import Histograms
 from megalith.curation.items import Continuation, LastWord, cut_items
-from megalith.curation.parts import SCHEMA, write_parts
-from megalith.curation.raw import Groups, group_files, label, write_raw
-from megalith.recipe import CurateConfig, Recipe
+from megalith.curation.kept import write_kept
+from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
+from megalith.curation.task_texts import Items, read_items, task_files
+from megalith.curation.texts import mask
+from megalith.curation.units import Dataset, datasets_of
+from megalith.recipe import CurateConfig, Recipe, UrlConfig
 
-VERSION = 1
-STEPS = ("read", "extract", "language", "heuristics", "exact", "minhash", "held_out", "decontaminate", "write")
-WORK = "work"
+VERSION = 2
+ITEM_DOCUMENTS = 2000
+"""Items are cut from so many held-out documents at most, drawn by their ids."""
+
+Told = Callable[[int, int], None]
 
 
 def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
     """Documents for training and validation, and tasks cut from the latter, of what `sources` hold.
 
-    Sources are files or directories of WARC, JSONL, Parquet or text. Of exact duplicates, the copy in the source named
-    first is kept; otherwise neither the order of sources nor that of documents in them makes a difference.
+    Sources are files or directories of WARC, JSONL, Parquet or text; one that `curate.datasets` names takes its name
+    and filters. Of duplicates, the copy in the source named first is kept; otherwise neither the order of sources nor
+    that of documents in them makes a difference. The documents as they were read, and their scores where quality is
+    judged, are artifacts of their own beside `path`.
 
     Raises InputError when a source is missing or damaged, or no document is left after some step.
     """
-    groups = group_files(sources)
-    return produce(
-        path,
-        stage="curate",
-        settings={"curate": recipe.curate.model_dump(mode="json", exclude={"sources"}), "version": VERSION},
-        inputs={
-            f"{priority} {label(source)} {file.relative_to(source)}": file_digest(file)
-            for priority, (source, files) in enumerate(groups)
-            for file in files
-        },
-        seed=recipe.seed,
-        build=lambda workspace: _build(workspace, recipe.curate, recipe.seed, groups),
-    )
-
-
-def _build(workspace: Workspace, config: CurateConfig, seed: int, groups: Groups) -> Mapping[str, Any]:
-    funnel = Funnel(workspace.path / WORK, seed)
+    config = recipe.curate
+    datasets = [*datasets_of(sources, config), *learnt_from(config)]
+    against = open_earlier(config)
+    tasks = task_files(config.decontaminate)
     with progress() as display:
-        task = display.add_task("curate", total=len(STEPS))
+        bar = display.add_task("curate", total=None)
 
-        def begin(name: str) -> None:
-            display.update(task, description=f"curate: {name}", completed=STEPS.index(name))
+        def begin(name: str) -> Told:
+            display.update(bar, description=f"curate: {name}", completed=0, total=None)
+            return lambda done, total: display.update(bar, completed=done, total=total)
 
-        begin("read")
-        read = funnel.read("read", lambda place: write_raw(place, groups))
-        begin("extract")
-        extracted = funnel.judge(
-            "extract",
-            lambda documents, _: steps.extract_text(documents, config),
-            mend="Try another curate.extractor.",
+        place = path.with_name(f"{path.name}-documents")
+        documents = make_documents(place, datasets, config, begin("read and extract"))
+        given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, begin)
+        model = config.quality.model
+        return produce(
+            path,
+            stage="curate",
+            settings={
+                "curate": config.model_dump(mode="json", exclude={"sources", "datasets", "against"}),
+                "datasets": [[one.name, one.language, one.heuristics, one.quality] for one in datasets],
+                "version": VERSION,
+            },
+            inputs={"documents": documents.digest}
+            | {f"against {number}": one.digest for number, one in enumerate(against)}
+            | {f"task {task} {n}": file_digest(file) for task, files in tasks.items() for n, file in enumerate(files)}
+            | ({"quality model": file_digest(Path(model))} if model else {}),
+            seed=recipe.seed,
+            build=lambda workspace: _build(workspace, given),
         )
-        begin("language")
-        funnel.judge(
-            "language",
-            lambda documents, _: steps.judge_language(documents, config),
-            mend="Add to curate.languages, or lower curate.minimum_language_share.",
-        )
-        begin("heuristics")
-        funnel.judge(
-            "heuristics",
-            lambda documents, _: steps.judge_heuristics(documents, config.heuristics),
-            mend="Loosen these rules under curate.heuristics.",
-        )
-        begin("exact")
-        funnel.judge("exact", lambda documents, _: steps.judge_exact_duplicates(documents))
-        begin("minhash")
-        funnel.judge("minhash", lambda documents, _: steps.judge_near_duplicates(documents, config.minhash))
-        begin("held_out")
-        funnel.judge("held_out", lambda documents, facts: _hold_out(documents, config, seed, facts))
-        items: dict[str, list[dict[str, Any]]] = funnel.steps[-1].facts
-        begin("decontaminate")
-        last = funnel.judge(
-            "decontaminate",
-            lambda documents, facts: steps.decontaminate(documents, _texts(items), config.decontaminate, facts),
-            mend="Give more text, or lower curate.task_items.most.",
-        )
-        begin("write")
-        counts = {split: _write_split(workspace, funnel.documents(), split) for split in ("train", "validation")}
-        for name, of_task in items.items():
-            with workspace.file(f"tasks/{name}.jsonl") as file:
-                lines = [f"{json.dumps(item, ensure_ascii=False)}\n" for item in of_task]
-                file.write_text("".join(lines), encoding="utf-8")
-        workspace.write_json("samples.json", {step.name: step.samples for step in funnel.steps})
-        shutil.rmtree(funnel.work)
+
+
+@dataclass(frozen=True)
+class _Given:
+    path: Path
+    config: CurateConfig
+    seed: int
+    datasets: Sequence[Dataset]
+    documents: Artifact
+    against: Sequence[Earlier]
+    task_files: Mapping[str, Sequence[Path]]
+    begin: Callable[[str], Told]
+
+
+def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
+    config, seed, begin = given.config, given.seed, given.begin
+    earlier = [partition for one in given.against for partition in one.partitions]
+    columns = Columns([*partitions_of(given.documents), *earlier])
+    funnel, histograms = Funnel(columns, seed), Histograms()
+    begin("language and rules")
+    html_bytes = _judge_one_by_one(columns, funnel, histograms, given)
+    quality = _judge_quality(columns, funnel, histograms, given)
+    begin("exact duplicates")
+    fill_earlier(columns, given.against, funnel.code("earlier", "not kept"))
+    decide.drop_exact_duplicates(columns, funnel)
+    funnel.line("exact")
+    begin("near-duplicates")
+    cut_short = decide.drop_near_duplicates(columns, funnel, config.minhash)
+    funnel.line("minhash", seconds=given.documents.facts["seconds"].get("minhash", 0.0))
+    begin("held out")
+    decide.hold_out(columns, config.validation_share, seed)
+    items = _cut_items(columns, config, seed)
+    funnel.line("held_out")
+    histograms.measure("bytes", columns.bytes[columns.alive])
+    by_dataset = dataset_figures(columns, given.datasets)
+    kept = write_kept(workspace, columns, funnel, _all_tasks(items, given), config, given.datasets, begin)
+    for task, of_task in items.items():
+        with workspace.file(f"tasks/{task}.jsonl") as file:
+            lines = [f"{json.dumps(item, ensure_ascii=False)}\n" for item in of_task]
+            file.write_text("".join(lines), encoding="utf-8")
+    begin("samples")
+    workspace.write_json("samples.json", funnel.samples())
+    workspace.write_json("details.json", details(columns, funnel, histograms, kept) | {"datasets": by_dataset})
+    shutil.rmtree(kept.work)
+    (extracted,) = (line for line in funnel.lines if line["name"] == "extract")
     return {
-        "documents_in": extracted.documents_in,
-        "documents_out": last.documents_out,
-        "bytes_in": extracted.bytes_out,
-        "bytes_out": last.bytes_out,
-        "html_bytes_in": read.facts["html_bytes"],
-        "read": read.facts["read"],
-        "steps": [step.line for step in funnel.steps],
-        "training_documents": counts["train"],
-        "validation_documents": counts["validation"],
-        "decontamination": last.facts,
+        "documents_in": extracted["documents_in"],
+        "documents_out": funnel.lines[-1]["documents_out"],
+        "bytes_in": extracted["bytes_out"],
+        "bytes_out": funnel.lines[-1]["bytes_out"],
+        "html_bytes_in": html_bytes,
+        "read": given.documents.facts["read"],
+        "steps": funnel.lines,
+        "training_documents": kept.documents["train"],
+        "validation_documents": kept.documents["validation"],
+        "datasets": by_dataset,
+        "buckets_cut_short": cut_short,
+        "quality": quality,
+        "decontamination": kept.decontamination,
+        "private": dict(kept.private),
         "task_items": {name: len(of_task) for name, of_task in items.items()},
+        "documents": given.documents.path.name,
     }
 
 
-def _hold_out(documents: daft.DataFrame, config: CurateConfig, seed: int, facts: dict[str, Any]) -> daft.DataFrame:
-    """The documents with their split; `facts` takes the items cut from those that are held out."""
-    marked = steps.split(documents, config.validation_share, seed)
-    validation = marked.where("split = 'validation'").select("id", "text").to_pylist()
-    last_words, continuations = cut_items(((one["id"], one["text"]) for one in validation), config.task_items, seed)
-    facts["last_word"] = [asdict(item) for item in last_words]
-    facts["continuation"] = [asdict(item) for item in continuations]
-    return marked
+def _judge_one_by_one(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> int:
+    """The steps that look at one document alone. Returns the bytes of HTML that were read."""
+    config = given.config
+    facts = given.documents.facts
+    spent: Mapping[str, float] = facts["seconds"]
+    sums = decide.load(columns, given.datasets, config, funnel, histograms)
+    funnel.read(facts["read"], sums["read_bytes"], spent.get("read", 0.0))
+    left = sums["read_bytes"]
+    if config.urls != UrlConfig():
+        left -= sums["refused_bytes"]
+        funnel.line("urls", bytes_out=left, seconds=spent.get("urls"), mend="Shorten the lists of curate.urls.")
+    funnel.line("extract", seconds=spent.get("extract"), mend="Try another curate.extractor.")
+    funnel.line(
+        "language",
+        seconds=spent.get("language"),
+        mend="Add to curate.languages, or lower curate.minimum_language_share.",
+    )
+    funnel.line("heuristics", seconds=spent.get("heuristics"), mend="Loosen these rules under curate.heuristics.")
+    return sums["html_bytes"]
 
 
-def _texts(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
-    """What training must not have seen, by task."""
+def _judge_quality(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> Mapping[str, Any] | None:
+    config = given.config
+    if not config.quality.positives and not config.quality.model:
+        return None
+    place = given.path.with_name(f"{given.path.name}-quality")
+    told = given.begin("quality")
+    scores = judge_quality(place, columns, given.documents, given.datasets, config, given.seed, told)
+    alpha = config.quality.pareto_alpha
+    drop_by_quality(columns, scores, given.datasets, alpha, given.seed, funnel, histograms)
+    funnel.line("quality", mend="Lower curate.quality.pareto_alpha.")
+    return scores.facts
+
+
+def _cut_items(columns: Columns, config: CurateConfig, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """The items of the tasks that are cut from held-out documents."""
+    alive = columns.alive
+    held_out = columns.drawn(alive[columns.validation[alive]], seed, ITEM_DOCUMENTS)
+    documents = (
+        (columns.name(row), text)
+        for rows, table in columns.batches(np.sort(held_out), ["text"])
+        for row, text in zip(
+            rows.tolist(), mask(table["text"].combine_chunks(), config.private)[0].to_pylist(), strict=True
+        )
+    )
+    last_words, continuations = cut_items(documents, config.task_items, seed)
     return {
-        "last_word": [text for item in items["last_word"] for text in LastWord(**item).texts],
-        "continuation": [text for item in items["continuation"] for text in Continuation(**item).texts],
+        "last_word": [asdict(item) for item in last_words],
+        "continuation": [asdict(item) for item in continuations],
     }
 
 
-def _write_split(workspace: Workspace, documents: daft.DataFrame, split: str) -> int:
-    of_split = documents.where(f"split = '{split}'").select(*SCHEMA.names).sort("id")
-    write_parts(of_split.to_arrow_iter(), split, workspace.file)
-    return of_split.count_rows()
+def _all_tasks(items: Mapping[str, Sequence[Mapping[str, Any]]], given: _Given) -> dict[str, Items]:
+    """What training must not have seen, by task."""
+    settings = given.config.decontaminate.tasks
+    return {
+        "last_word": [(item["id"], LastWord(**item).texts) for item in items["last_word"]],
+        "continuation": [(item["id"], Continuation(**item).texts) for item in items["continuation"]],
+        **{task: read_items(task, files, settings[task]) for task, files in given.task_files.items()},
+    }

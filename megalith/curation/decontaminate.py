@@ -5,20 +5,33 @@ N-grams that are frequent in training are common language and are not used. A ma
 to the next sentence end; of what is left, the longer pieces are kept. Places are those of the original text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.words import ngrams, words
+from megalith.curation.words import NGRAM_BASE, ngrams, words
 from megalith.recipe import DecontaminateConfig
 
 Array = npt.NDArray[Any]
 Span = tuple[int, int]
 Ngrams = Mapping[int, Array]
 """Length in words → the sorted hashes of n-grams of that length."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Where wanted n-grams stand, by length, then by document and place."""
+
+    documents: Array
+    starts: Array
+    """Byte in the document."""
+    ends: Array
+    hashes: Array
 
 
 def task_ngrams(texts: Sequence[str], config: DecontaminateConfig) -> Ngrams:
@@ -46,10 +59,21 @@ def without(held: Ngrams, others: Array) -> Ngrams:
     return {size: np.setdiff1d(hashes, others) for size, hashes in held.items()}
 
 
+def find_matches(texts: pa.Array, wanted: Ngrams) -> Matches:
+    """Each wanted n-gram that stands within one of the texts."""
+    found = words(texts)
+    held: list[tuple[Array, Array, Array, Array]] = [(*(np.zeros(0, np.int64),) * 3, np.zeros(0, np.uint64))]
+    for size, hashes in wanted.items():
+        documents, places, rolled = _find(found.hashes, found.bounds, size, hashes)
+        held.append((documents, found.starts[places], found.ends[places + size - 1], rolled))
+    return Matches(*(np.concatenate(column) for column in zip(*held, strict=True)))
+
+
 def occurrences(texts: pa.Array, wanted: Ngrams) -> list[list[int]]:
     """For each text the hash of a wanted n-gram wherever one stands."""
     held: list[list[int]] = [[] for _ in range(len(texts))]
-    for document, _, _, hashed in _matches(texts, wanted):
+    found = find_matches(texts, wanted)
+    for document, hashed in zip(found.documents.tolist(), found.hashes.tolist(), strict=True):
         held[document].append(hashed)
     return held
 
@@ -57,7 +81,8 @@ def occurrences(texts: pa.Array, wanted: Ngrams) -> list[list[int]]:
 def match_spans(texts: pa.Array, wanted: Ngrams) -> list[list[Span]]:
     """For each text the spans (bytes) that wanted n-grams cover; those that overlap are one span."""
     spans: list[list[Span]] = [[] for _ in range(len(texts))]
-    for document, start, end, _ in _matches(texts, wanted):
+    found = find_matches(texts, wanted)
+    for document, start, end in zip(found.documents.tolist(), found.starts.tolist(), found.ends.tolist(), strict=True):
         spans[document].append((start, end))
     return [_merge(of_one) for of_one in spans]
 
@@ -86,27 +111,48 @@ _SENTENCE_ENDS = ".!?"
 _SIEVE = np.uint64(2**20 - 1)
 
 
-def _matches(texts: pa.Array, wanted: Ngrams) -> Iterator[tuple[int, int, int, int]]:
-    """Document, start and end (bytes), and hash of each wanted n-gram that stands within one document."""
-    found = words(texts)
-    for size, hashes in wanted.items():
-        rolled = ngrams(found.hashes, size)
-        if not len(rolled) or not len(hashes):
+def _find(hashes: Array, bounds: Array, size: int, wanted: Array) -> tuple[Array, Array, Array]:
+    """Document, first word and hash of each n-gram of `size` words that is among the ascending `wanted`."""
+    likely = np.zeros(_SIEVE + 1, dtype=bool)  # most n-grams fall through: a look at one bit spares the search
+    likely[wanted & _SIEVE] = True
+    room = 1024
+    while True:
+        documents, places, found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
+        count = _roll(hashes, bounds, size, wanted, likely, documents, places, found)
+        if count <= room:
+            return documents[:count], places[:count], found[:count]
+        room = count
+
+
+@numba.njit(cache=True, nogil=True)
+def _roll(
+    hashes: Array, bounds: Array, size: int, wanted: Array, likely: Array, documents: Array, places: Array, found: Array
+) -> int:
+    """How many n-grams there are; as many as there is room for are written down."""
+    count = 0
+    highest = np.uint64(1)
+    for _ in range(size - 1):
+        highest *= NGRAM_BASE
+    for document in range(len(bounds) - 1):
+        first = bounds[document]
+        last = bounds[document + 1] - size
+        if last < first:
             continue
-        likely = np.zeros(_SIEVE + 1, dtype=bool)  # most n-grams fall through: a look at one bit spares the search
-        likely[hashes & _SIEVE] = True
-        places = np.flatnonzero(likely[rolled & _SIEVE])
-        places = places[np.isin(rolled[places], hashes)]
-        documents = np.searchsorted(found.bounds, places, side="right") - 1
-        inside = places + size <= found.bounds[documents + 1]
-        places, documents = places[inside], documents[inside]
-        yield from zip(
-            documents.tolist(),
-            found.starts[places].tolist(),
-            found.ends[places + size - 1].tolist(),
-            rolled[places].tolist(),
-            strict=True,
-        )
+        state = np.uint64(0)
+        for place in range(first, first + size - 1):
+            state = state * NGRAM_BASE + hashes[place]
+        for place in range(first, last + 1):
+            state = state * NGRAM_BASE + hashes[place + size - 1]
+            if likely[state & _SIEVE]:
+                at = np.searchsorted(wanted, state)
+                if at < len(wanted) and wanted[at] == state:
+                    if count < len(documents):
+                        documents[count] = document
+                        places[count] = place
+                        found[count] = state
+                    count += 1
+            state -= highest * hashes[place]
+    return count
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:

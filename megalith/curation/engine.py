@@ -1,9 +1,16 @@
-"""Daft, as curation uses it: embedded, silent, and with no word to the outside.
+"""Daft, as curation uses it: embedded or on a Ray cluster, silent, and with no word to the outside.
 
-Every module of this room takes `daft` from here, so that its telemetry is off before it is first imported.
+Every module of this room takes `daft` from here, so that its telemetry is off before it is first imported. `spread` is
+the one plan: a frame of tasks, a function over it. What a task makes it writes as files of its own; only its small
+answer comes back, so nothing of the corpus passes through the process that drives.
 """
 
+import json
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Literal
 
 os.environ.update(
     {
@@ -16,6 +23,133 @@ os.environ.update(
 
 import daft
 
-daft.set_runner_native()
+from megalith import errors
+from megalith.artifacts import disk_is_full
+from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
+from megalith.processes import die_with
 
-__all__ = ["daft"]
+__all__ = ["Engine", "Task", "daft", "spread", "use_engine"]
+
+Engine = Literal["native", "ray"]
+Task = Mapping[str, Any]
+"""What JSON can hold; `number` tells tasks apart."""
+Work = Callable[[Task], Mapping[str, Any]]
+
+WORTH_BYTES = 8_000_000
+"""A process more takes longer to start than to read so much text."""
+_engine: Engine | None = None
+
+
+def use_engine(engine: Engine, ray_address: str | None = None) -> None:
+    """Run what follows in this process, on all its cores, or on a Ray cluster (one of this machine if no address).
+
+    On a cluster every node must see the files of the sources and of the artifacts under the same paths, and have the
+    same Megalith. The engine is chosen once in a process. Raises UnsupportedError where Ray is not installed,
+    InputError where no cluster answers.
+    """
+    global _engine
+    if engine == "ray":
+        try:
+            import ray  # type: ignore[import-not-found, unused-ignore]  # it is an extra
+        except ImportError as error:
+            raise UnsupportedError(
+                "this engine wants the package ray, which is not installed.",
+                where="--engine",
+                mend="Run `pip install 'megalith[ray]'`, or leave --engine out.",
+            ) from error
+        try:
+            ray.init(address=ray_address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster answers: {error}.", where="--ray-address") from error
+        daft.set_runner_ray()
+    elif _engine is None:
+        daft.set_runner_native()
+    _engine = engine
+
+
+def spread(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[tuple[Task, Mapping[str, Any]]]:
+    """Each task with its answer, in the order in which they end.
+
+    `work` goes to other processes, so it is a module's function or a value with `__call__`; it must be able to take up
+    a task that it, or another, has done in part. Little work (`total_bytes` of text, about) is done in this process.
+    What is left when a worker dies is given out again as long as some of it gets done. Raises what `work` raises of
+    Megalith's errors, ResourceError for a full disk or a dead worker.
+    """
+    if _engine is None:
+        use_engine("native")
+    left = {int(task["number"]): task for task in tasks}
+    while left:
+        before = len(left)
+        try:
+            for answer in _answers(work, list(left.values()), total_bytes):
+                _raise_told(answer)
+                yield left.pop(answer["number"]), answer["told"]
+        except MegalithError:
+            raise
+        except Exception as error:
+            if len(left) == before:
+                raise ResourceError(
+                    f"a worker died over and over: {str(error).splitlines()[0] if str(error) else error!r}",
+                    where="curate",
+                    mend="If memory ran out, use fewer cores (taskset); then give the same command again.",
+                ) from error
+
+
+def _answers(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[dict[str, Any]]:
+    workers = min(_cores(), len(tasks), 1 + total_bytes // WORTH_BYTES)
+    if workers == 1 and _engine == "native":
+        worker = _Worker(work, None)
+        yield from (json.loads(worker.one(json.dumps(task))) for task in tasks)
+        return
+    parent = os.getpid() if _engine == "native" else None
+    if _engine == "native":
+        pool = daft.cls(_Worker, max_concurrency=workers, use_process=True)(work, parent)
+    else:  # half of a core each, so that those of a node that is lost find room on the others
+        pool = daft.cls(_Worker, max_concurrency=workers, cpus=0.5)(work, parent)
+    frame = daft.from_pydict({"task": [json.dumps(task) for task in tasks]})
+    if _engine == "ray":
+        frame = frame.into_partitions(len(tasks))  # the embedded engine deals out batches by itself
+    plan = frame.select(pool.all(daft.col("task")).alias("answer"))
+    for batch in plan.to_arrow_iter(results_buffer_size=workers):
+        yield from (json.loads(answer) for answer in batch["answer"].to_pylist())
+
+
+class _Worker:
+    """Does tasks, one after another. An error is an answer, so that it is told in the same words on every engine."""
+
+    def __init__(self, work: Work, parent: int | None) -> None:
+        self.work = work
+        if parent is not None:
+            die_with(parent)
+
+    @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)
+    def all(self, tasks: daft.Series) -> list[str]:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            return [self.one(task) for task in tasks.to_pylist()]  # Daft would print what libraries have to say
+
+    def one(self, text: str) -> str:
+        task = json.loads(text)
+        try:
+            return json.dumps({"number": task["number"], "told": self.work(task)})
+        except MegalithError as error:
+            kind, told = type(error).__name__, (error.what, error.where, error.mend)
+        except Exception as error:
+            if not disk_is_full(error):
+                raise
+            mend = "Free some space and give the same command again."
+            kind, told = "ResourceError", ("the disk is full.", None, mend)
+        return json.dumps({"number": task["number"], "error": kind, "said": told})
+
+
+def _raise_told(answer: Mapping[str, Any]) -> None:
+    if "error" in answer:
+        what, where, mend = answer["said"]
+        raise getattr(errors, answer["error"])(what, where=where, mend=mend)
+
+
+def _cores() -> int:
+    if _engine == "ray":
+        import ray
+
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return len(os.sched_getaffinity(0))

@@ -89,6 +89,8 @@ def _is_deep(html: bytes) -> bool:
 
     An upper bound, from opening and closing tags alone: one that is left open counts as if all behind it were inside.
     """
+    if html.count(b"<") <= DEEP:
+        return False
     data = np.frombuffer(html, np.uint8)
     tags = np.flatnonzero(data[:-2] == ord("<"))
     first, second = data[tags + 1], data[tags + 2]
@@ -121,7 +123,7 @@ def _within_limits(extractor: Callable[[str], str], page: str) -> str:
 def _processes() -> ProcessPool:
     """Started when first wanted; they end with this process, however it ends."""
     return ProcessPool(
-        max_workers=os.cpu_count() or 1,
+        max_workers=1,  # whoever extracts does so a page at a time
         max_tasks=PAGES_PER_PROCESS,
         context=multiprocessing.get_context("spawn"),
         initializer=die_with,

@@ -1,172 +1,140 @@
-"""The funnel: steps that judge every document, each materialised once, counted, and sampled.
+"""The funnel: what each step dropped, why, and for the sake of which other document."""
 
-A step writes all documents that came to it, with a `reason` for those it drops, as Parquet; its line in the funnel is
-written last and marks the step as whole. So a run that was killed goes on at the step it had reached. Only the pieces
-of the newest step stay.
-"""
-
-import json
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from megalith.curation.draw import draw
-from megalith.curation.engine import daft
+import numpy as np
+
+from megalith.curation.columns import Array, Columns
 from megalith.errors import InputError
 
 SAMPLES = 10
+"""Of each reason, and of what is kept."""
 SAMPLE_CHARACTERS = 400
-JUDGEMENT = ("reason", "kept_id", "kept_url")
-"""The columns a step may add to say what it drops, and for the sake of which other document."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of the funnel."""
-
-    name: str
-    documents_in: int
-    documents_out: int
-    bytes_in: int
-    bytes_out: int
-    dropped: dict[str, int]
-    """Reason → documents."""
-    split_off: int
-    """Documents gained where one was cut into several: documents_in − dropped + split_off = documents_out."""
-    seconds: float
-    samples: list[dict[str, Any]]
-    """Of what it dropped."""
-    facts: dict[str, Any]
-    """What else the step has to say."""
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """The step without its samples and facts."""
-        return {key: value for key, value in asdict(self).items() if key not in ("samples", "facts")}
 
 
 class Funnel:
-    """The steps taken so far, and the documents that passed them all."""
+    """The steps taken so far on the documents of `columns`; `lines` are what the manifest's facts show of them."""
 
-    def __init__(self, work: Path, seed: int) -> None:
-        self.work = work
+    def __init__(self, columns: Columns, seed: int) -> None:
+        self.columns = columns
         self.seed = seed
-        self.steps: list[Step] = []
-        work.mkdir(parents=True, exist_ok=True)
+        self.lines: list[dict[str, Any]] = []
+        self.reasons: list[tuple[str, str]] = [("", "")]
+        """Step and reason by the number that stands in `columns.reason`."""
+        self._codes: dict[tuple[str, str], int] = {}
+        self._passed: set[str] = set()
+        self._start = time.monotonic()
 
-    def documents(self) -> daft.DataFrame:
-        """What the last step let through."""
-        pieces = self._pieces(self.steps[-1].name)
-        return pieces.where(daft.col("reason").is_null()).exclude(*JUDGEMENT)
+    def code(self, step: str, reason: str) -> int:
+        """The number that stands for a reason."""
+        code = self._codes.setdefault((step, reason), len(self.reasons))
+        if code == len(self.reasons):
+            self.reasons.append((step, reason))
+        return code
 
-    def read(self, name: str, write: Callable[[Path], Step]) -> Step:
-        """Take the first step: `write` fills a directory with Parquet files and counts what it wrote."""
-        return self._take(name, lambda place, start: write(place))
+    def read(self, counts: Mapping[str, int], read_bytes: int, seconds: float) -> None:
+        """Take the first step: all documents, of records of which some were passed over."""
+        self.lines.append(
+            {
+                "name": "read",
+                "documents_in": counts["records"],
+                "documents_out": int((self.columns.dataset >= 0).sum()),
+                "bytes_in": read_bytes,
+                "bytes_out": read_bytes,
+                "dropped": {reason: count for reason, count in counts.items() if reason != "records" and count},
+                "dropped_bytes": {},
+                "split_off": 0,
+                "seconds": round(seconds, 3),
+            }
+        )
 
-    def judge(
+    def drop(self, step: str, reason: str, rows: Array, kept: Array | None = None) -> None:
+        """Drop rows, each for the sake of one of `kept` where they are duplicates."""
+        if not len(rows):
+            return
+        self.columns.reason[rows] = self.code(step, reason)
+        if kept is not None:
+            self.columns.kept[rows] = kept
+
+    def line(
         self,
-        name: str,
-        plan: Callable[[daft.DataFrame, dict[str, Any]], daft.DataFrame],
+        step: str,
         *,
         mend: str | None = None,
-    ) -> Step:
-        """Take a step: `plan` turns the documents into documents with a `reason` where one is dropped.
+        seconds: float | None = None,
+        split_off: int = 0,
+        bytes_out: int | None = None,
+    ) -> dict[str, Any]:
+        """End a step: count what it dropped and what it left. Raises InputError with `mend` when nothing is left.
 
-        `plan` may leave facts in the mapping it is given. Raises InputError with `mend` when no document is left.
+        `bytes_out` is given where they are not those of the texts as they were extracted, `split_off` where texts were
+        cut into several. `seconds` adds what workers spent on the step before.
         """
-
-        def write(place: Path, start: float) -> Step:
-            before = self.steps[-1]
-            facts: dict[str, Any] = {}
-            frame = plan(self.documents(), facts)
-            lacking = [column for column in JUDGEMENT if column not in frame.column_names]
-            frame = frame.with_columns({column: daft.lit(None).cast(daft.DataType.string()) for column in lacking})
-            frame.write_parquet(str(place))
-            return self._count(name, before, facts, start)
-
-        step = self._take(name, write)
-        if step.documents_out == 0:
-            dropped = ", ".join(f"{count} for {reason}" for reason, count in step.dropped.items())
+        columns = self.columns
+        self._passed.add(step)
+        ours = columns.dataset >= 0
+        gone = np.array([of in self._passed for of, _ in self.reasons])
+        left = ours & ~gone[columns.reason]  # later steps may have judged already
+        dropped: dict[str, int] = {}
+        dropped_bytes: dict[str, int] = {}
+        for reason, code in sorted((reason, code) for (of, reason), code in self._codes.items() if of == step):
+            rows = ours & (columns.reason == code)
+            dropped[reason] = int(rows.sum())
+            dropped_bytes[reason] = int(columns.bytes[rows].sum(dtype=np.int64))
+        documents_out = int(left.sum()) + split_off
+        lost = sum(dropped.values())
+        if bytes_out is None:
+            bytes_out = int(columns.bytes[left].sum(dtype=np.int64))
+        now = time.monotonic()
+        made = {
+            "name": step,
+            "documents_in": documents_out - split_off + lost,
+            "documents_out": documents_out,
+            "bytes_in": self.lines[-1]["bytes_out"],
+            "bytes_out": bytes_out,
+            "dropped": dropped,
+            "dropped_bytes": dropped_bytes,
+            "split_off": split_off,
+            "seconds": round(now - self._start + (seconds or 0.0), 3),
+        }
+        self._start = now
+        self.lines.append(made)
+        if not documents_out:
+            why = ", ".join(f"{count} for {reason}" for reason, count in dropped.items())
             raise InputError(
-                f"no document is left after the {name} step, which dropped the last {step.documents_in} ({dropped}).",
+                f"no document is left after the {step} step, which dropped the last {made['documents_in']} ({why}).",
                 where="curate",
                 mend=mend,
             )
-        return step
+        return made
 
-    def _take(self, name: str, write: Callable[[Path, float], Step]) -> Step:
-        line = self.work / f"{name}.json"
-        if line.is_file():
-            step = Step(**json.loads(line.read_text()))
-        else:
-            place = self.work / name
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            try:
-                step = write(place, time.monotonic())
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)  # a full disk, say: nothing half-written stays
-                raise
-            unfinished = line.with_suffix(".unfinished")
-            try:
-                unfinished.write_text(json.dumps(asdict(step)))
-                unfinished.replace(line)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        if self.steps:
-            shutil.rmtree(self.work / self.steps[-1].name, ignore_errors=True)
-        self.steps.append(step)
-        return step
+    def samples(self) -> dict[str, list[dict[str, Any]]]:
+        """Of each step, some of the documents that it dropped for each reason; under `kept`, some of the others."""
+        columns = self.columns
+        chosen: list[tuple[str, str, Array]] = []
+        shown = {line["name"] for line in self.lines} | {""}
+        for step, reason in sorted(one for one in self.reasons if one[0] in shown):
+            rows = np.flatnonzero((columns.reason == self._codes.get((step, reason), 0)) & (columns.dataset >= 0))
+            chosen.append((step, reason, columns.drawn(rows, self.seed, SAMPLES)))
+        wanted = [int(row) for _, _, rows in chosen for row in rows]
+        copies = [int(columns.kept[row]) for row in wanted if columns.kept[row] >= 0]
+        found = columns.take([*wanted, *copies], ["url", "text"])
+        made: dict[str, list[dict[str, Any]]] = {name: [] for name in (*(line["name"] for line in self.lines), "kept")}
+        for step, reason, rows in chosen:
+            made[step or "kept"] += [self._shown(int(row), reason, found) for row in rows]
+        return made
 
-    def _pieces(self, name: str) -> daft.DataFrame:
-        return daft.read_parquet(str(self.work / name / "*.parquet"))
-
-    def _count(self, name: str, before: Step, facts: dict[str, Any], start: float) -> Step:
-        """The line of the step whose pieces stand written."""
-        judged = self._pieces(name)
-        kept = judged.where(daft.col("reason").is_null())
-        totals = kept.agg(
-            daft.col("bytes").sum().alias("bytes"), daft.col("row").count().alias("documents")
-        ).to_pydict()
-        lost = judged.where(~daft.col("reason").is_null()).select("row", "id", "url", "reason").to_pylist()
-        dropped: dict[str, int] = {}
-        for reason in sorted(document["reason"] for document in lost):
-            dropped[reason] = dropped.get(reason, 0) + 1
-        documents_out = int(totals["documents"][0])
-        return Step(
-            name=name,
-            documents_in=before.documents_out,
-            documents_out=documents_out,
-            bytes_in=before.bytes_out,
-            bytes_out=int(totals["bytes"][0] or 0),
-            dropped=dropped,
-            split_off=documents_out - (before.documents_out - len(lost)),
-            seconds=round(time.monotonic() - start, 3),
-            samples=self._samples(judged, lost),
-            facts=facts,
-        )
-
-    def _samples(self, judged: daft.DataFrame, lost: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Ten of the dropped documents, drawn by their ids."""
-        if not lost:
-            return []
-
-        def order(document: Mapping[str, Any]) -> tuple[float, str, str]:
-            name = f"{document['id']} {document['url'] or ''}"
-            return draw(self.seed, "sample", name), name, document["reason"]
-
-        rows = [document["row"] for document in sorted(lost, key=order)[:SAMPLES]]
-        found = judged.where(daft.col("row").is_in(rows)).to_pylist()
-        return [
-            {
-                "id": document["id"],
-                "url": document["url"],
-                "reason": document["reason"],
-                "text": document["text"][:SAMPLE_CHARACTERS],
-                **({"kept": {"id": document["kept_id"], "url": document["kept_url"]}} if document["kept_id"] else {}),
-            }
-            for document in sorted(found, key=order)
-        ]
+    def _shown(self, row: int, reason: str, found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        shown = {
+            "id": self.columns.name(row),
+            "url": found[row]["url"],
+            "text": found[row]["text"][:SAMPLE_CHARACTERS],
+        }
+        if reason:
+            shown["reason"] = reason
+        copy = int(self.columns.kept[row])
+        if copy >= 0:
+            shown["kept"] = {"id": self.columns.name(copy), "url": found[copy]["url"]}
+        return shown

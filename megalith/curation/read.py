@@ -1,11 +1,10 @@
 """Reads documents from what the user gives: WARC, WET, ARC, JSON lines, Parquet, text, HTML; plain or compressed.
 
-One document is held at a time. What cannot be read (a broken line, a record of another kind) is counted by its reason
-and passed over; only a file of which nothing can be used is an error.
+The file lies here or behind an address. One document is held at a time. What cannot be read (a broken line, a record of
+another kind) is counted by its reason and passed over; only a file of which nothing can be used is an error.
 """
 
 import gzip
-import io
 import json
 import re
 import zlib
@@ -18,33 +17,42 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from megalith.curation.warc import MAXIMUM_BYTES, Document, read_arc, read_warc
+from megalith.curation.opening import Source, open_bytes
+from megalith.curation.opening import open_file as open_file
+from megalith.curation.remote import address_of, name_of
+from megalith.curation.warc import MAXIMUM_BYTES, Document, Part, read_arc, read_warc
 from megalith.errors import InputError, UnsupportedError
 
 KINDS = "WARC, WET, ARC, JSON lines (.jsonl), Parquet, .txt, .md and .html, also .gz and .zst"
 TEXT_FIELDS = ("text", "content")
 PARQUET_ROWS = 256
 
-Reader = Callable[[Path, Counter[str]], Iterator[Document]]
+Reader = Callable[[Source, Counter[str], Part], Iterator[Document]]
 
 
 def find_sources(sources: Sequence[Path], ignored: Counter[str] | None = None) -> list[Path]:
     """The files to read, each once: a directory's in the order of their names, and only those of a kind that is known.
 
-    `ignored` counts the others by suffix. Raises InputError for a source that is missing, of no known kind, or a
-    directory with nothing to read, and UnsupportedError for a URL.
+    `ignored` counts the others by suffix; addresses are left out (see `find_remote`). Raises InputError for a
+    source that is missing, of no known kind, or a directory with nothing to read.
     """
     files: dict[Path, None] = {}
     for source in sources:
+        if (address := address_of(source)) is not None:
+            if not address.startswith("cc:") and reader_of(name_of(address)) is None:
+                raise InputError("this is not a kind of file that is read.", where=address, mend=f"Give {KINDS}.")
+            continue
         if re.match(r"[a-z][a-z0-9+.-]+:/", str(source)):
             raise UnsupportedError(
-                "reading from URLs is not built yet.", where=str(source), mend="Download it and name the file."
+                "this kind of address is not read.",
+                where=str(source),
+                mend="Give https://, http:// or s3://, or download it and name the file.",
             )
         if source.is_dir():
             found = _inside(source, ignored if ignored is not None else Counter())
         elif not source.exists():
             raise InputError("there is no such file or directory.", where=str(source))
-        elif _reader(source) is None:
+        elif reader_of(source.name) is None:
             raise InputError("this is not a kind of file that is read.", where=str(source), mend=f"Give {KINDS}.")
         else:
             found = [source]
@@ -52,21 +60,24 @@ def find_sources(sources: Sequence[Path], ignored: Counter[str] | None = None) -
     return list(files)
 
 
-def read_documents(path: Path, counts: Counter[str]) -> Iterator[Document]:
-    """The documents of one file that `find_sources` returned.
+def read_documents(source: Source, counts: Counter[str], part: Part = None) -> Iterator[Document]:
+    """The documents of one file that `find_sources` or `find_remote` returned, or of a part of it where it can be cut.
 
     `counts` takes the number of `records` (of whatever kind), and of those passed over by reason: `not_html`,
     `not_found` (an HTTP status other than 200), `truncated`, `damaged`, `too_long`, `bad_line`, `no_text`, …
 
-    Raises InputError where the file cannot be read or nothing in it can be used.
+    Raises InputError where the file cannot be read or nothing in it can be used, ResourceError where it does not come
+    over the network.
     """
-    reader = _reader(path)
+    address = address_of(source)
+    place = Path(source) if address is None else address
+    reader = reader_of(place.name if isinstance(place, Path) else name_of(place))
     if reader is None:
-        raise InputError("this is not a kind of file that is read.", where=str(path), mend=f"Give {KINDS}.")
+        raise InputError("this is not a kind of file that is read.", where=str(place), mend=f"Give {KINDS}.")
     try:
-        yield from reader(path, counts)
+        yield from reader(place, counts, part)
     except OSError as error:
-        raise InputError(f"this file cannot be read: {error.strerror or error}.", where=str(path)) from error
+        raise InputError(f"this file cannot be read: {error.strerror or error}.", where=str(place)) from error
 
 
 def _inside(directory: Path, ignored: Counter[str]) -> list[Path]:
@@ -75,7 +86,9 @@ def _inside(directory: Path, ignored: Counter[str]) -> list[Path]:
         inner = file.relative_to(directory)
         if not file.is_file() or any(part.startswith(".") for part in inner.parts):
             continue
-        if _reader(file) is None or file.suffix == ".json":  # a .json beside data is nearly always about the data
+        if (
+            reader_of(file.name) is None or file.suffix == ".json"
+        ):  # a .json beside data is nearly always about the data
             ignored[file.suffix or "(none)"] += 1
         else:
             found.append(file)
@@ -89,20 +102,21 @@ def _inside(directory: Path, ignored: Counter[str]) -> list[Path]:
     return found
 
 
-def _reader(path: Path) -> Reader | None:
-    name = path.name.lower()
+def reader_of(name: str) -> Reader | None:
+    """What reads files of such a name."""
+    name = name.lower()
     for ending in (".gz", ".zst", ".lz4"):
         bare = name.removesuffix(ending)
         if bare != name:
             break
     if name.endswith(".lz4"):
-        return read_warc if bare.endswith(".warc") else None
+        return _READERS[".warc"] if bare.endswith(".warc") else None
     return next((reader for suffix, reader in _READERS.items() if bare.endswith(suffix)), None)
 
 
-def _read_json_lines(path: Path, counts: Counter[str]) -> Iterator[Document]:
+def _read_json_lines(path: Source, counts: Counter[str], part: Part) -> Iterator[Document]:
     read = 0
-    for line in _whole(_lines(path), counts):
+    for line in _whole(_lines(path, counts, part), counts):
         if not line.strip():
             continue
         counts["records"] += 1
@@ -119,7 +133,7 @@ def _read_json_lines(path: Path, counts: Counter[str]) -> Iterator[Document]:
             continue
         read += 1
         yield Document(url=_url(fields), text=text)
-    if not read:
+    if not read and part is None:
         raise InputError(
             "no line of this file can be used.",
             where=str(path),
@@ -138,44 +152,60 @@ def _url(fields: dict[str, Any]) -> str | None:
     return None
 
 
-def _read_parquet(path: Path, counts: Counter[str]) -> Iterator[Document]:
+def _read_parquet(path: Source, counts: Counter[str], part: Part) -> Iterator[Document]:
+    with open_bytes(path) as opened:
+        try:
+            file = pq.ParquetFile(opened)
+        except pa.ArrowException as error:
+            said = str(error).splitlines()[0]
+            raise InputError(f"this is not a whole Parquet file: {said}", where=str(path)) from error
+        columns = file.schema_arrow.names
+        text = next((name for name in TEXT_FIELDS if name in columns), None)
+        if text is None:
+            raise InputError(
+                f"there is no column of text among {', '.join(columns)}.",
+                where=str(path),
+                mend="Name the column with the documents `text` (or `content`).",
+            )
+        url = next((name for name in ("url", "id") if name in columns), None)
+        for group in range(*part) if part else range(file.num_row_groups):
+            try:
+                for batch in file.iter_batches(PARQUET_ROWS, [group], [name for name in (text, url) if name]):
+                    addresses = _values(batch[url]) if url else [None] * len(batch)
+                    for value, address in zip(_values(batch[text]), addresses, strict=True):
+                        counts["records"] += 1
+                        if isinstance(value, str):
+                            yield Document(url=None if address is None else str(address), text=value)
+                        else:
+                            counts["no_text"] += 1
+            except (pa.ArrowException, OSError):  # the other row groups may be whole
+                counts["damaged"] += 1
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The values of a column; what is not UTF-8 in them is replaced."""
     try:
-        with pq.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
-            text = next((name for name in TEXT_FIELDS if name in columns), None)
-            if text is None:
-                raise InputError(
-                    f"there is no column of text among {', '.join(columns)}.",
-                    where=str(path),
-                    mend="Name the column with the documents `text` (or `content`).",
-                )
-            url = next((name for name in ("url", "id") if name in columns), None)
-            for batch in file.iter_batches(PARQUET_ROWS, columns=[name for name in (text, url) if name]):
-                for row in batch.to_pylist():
-                    counts["records"] += 1
-                    if isinstance(row[text], str):
-                        yield Document(url=str(row[url]) if url and row[url] is not None else None, text=row[text])
-                    else:
-                        counts["no_text"] += 1
-    except pa.ArrowException as error:
-        raise InputError(f"this is not a whole Parquet file: {str(error).splitlines()[0]}", where=str(path)) from error
+        return cast(list[Any], column.to_pylist())
+    except UnicodeDecodeError:
+        raw = column.cast(pa.large_binary()).to_pylist()
+        return [None if value is None else value.decode("utf-8", errors="replace") for value in raw]
 
 
-def _read_text(path: Path, counts: Counter[str]) -> Iterator[Document]:
+def _read_text(path: Source, counts: Counter[str], _: Part) -> Iterator[Document]:
     for content in _content(path, counts):
         yield Document(url=None, text=content.decode("utf-8-sig", errors="replace"))
 
 
-def _read_html(path: Path, counts: Counter[str]) -> Iterator[Document]:
+def _read_html(path: Source, counts: Counter[str], _: Part) -> Iterator[Document]:
     for content in _content(path, counts):
         yield Document(url=None, html=content)
 
 
-def _content(path: Path, counts: Counter[str]) -> Iterator[bytes]:
+def _content(path: Source, counts: Counter[str]) -> Iterator[bytes]:
     """All of a file's bytes, if there are some and not too many."""
     counts["records"] += 1
     content = bytearray()
-    with _open(path) as file:
+    with open_file(path) as file:
         for piece in _whole(iter(lambda: file.read(1 << 20), b""), counts):
             content += piece
             if len(content) > MAXIMUM_BYTES:
@@ -187,51 +217,25 @@ def _content(path: Path, counts: Counter[str]) -> Iterator[bytes]:
         counts["no_text"] += 1
 
 
-def _open(path: Path) -> BinaryIO:
-    if path.suffix.lower() == ".gz":
-        return cast(BinaryIO, gzip.open(path))
-    if path.suffix.lower() == ".zst":
-        return io.BufferedReader(_Zstandard(path))
-    return path.open("rb")
+def _lines(path: Source, counts: Counter[str], part: Part) -> Iterator[bytes]:
+    """The lines, but for those that are too long to be a document's."""
+    with open_file(path) as file:
+        start, stop = part or (0, None)
+        if start:
+            file.seek(start - 1)
+            _pass_line(file)
+        while (stop is None or file.tell() < stop) and (line := file.readline(MAXIMUM_BYTES + 1)):
+            if len(line) > MAXIMUM_BYTES and not line.endswith(b"\n"):
+                _pass_line(file)
+                counts["records"] += 1
+                counts["too_long"] += 1
+            else:
+                yield line
 
 
-class _Zstandard(io.RawIOBase):
-    """The content of a .zst file. zstandard's own reader ends without a word in a frame cut off; this one raises."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._frame: Any = None
-        self._unread = b""
-        self._content = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._content:
-            piece = self._unread or self._file.read(1 << 17)
-            if not piece:
-                if self._frame is not None:
-                    raise EOFError("the last frame is cut off")
-                return 0
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()  # as zstd --long=31
-            self._content = self._frame.decompress(piece)
-            self._unread = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = None
-        count = min(len(buffer), len(self._content))
-        buffer[:count], self._content = self._content[:count], self._content[count:]
-        return count
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with _open(path) as file:
-        yield from file
+def _pass_line(file: BinaryIO) -> None:
+    while (piece := file.readline(1 << 20)) and not piece.endswith(b"\n"):
+        pass
 
 
 def _whole(pieces: Iterator[bytes], counts: Counter[str]) -> Iterator[bytes]:
@@ -247,7 +251,7 @@ def _whole(pieces: Iterator[bytes], counts: Counter[str]) -> Iterator[bytes]:
 _READERS: dict[str, Reader] = {
     ".warc": read_warc,
     ".wet": read_warc,
-    ".arc": read_arc,
+    ".arc": lambda path, counts, _: read_arc(path, counts),
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".json": _read_json_lines,

@@ -1,12 +1,12 @@
 """Reads pages out of WARC, WET and ARC files, past damage.
 
 A reader that trusts the file loses everything behind the first damaged record. Here the next record is looked for by
-the mark that begins it (of a gzip member, or of a WARC record in a plain file) and reading goes on there; each place of
-damage is counted. A record that is cut short is counted and left out; those before it are kept.
+the mark that begins it (of a gzip member, a zstd frame, or of a WARC record in a plain file) and reading goes on there;
+each place of damage is counted. A record that is cut short is counted and left out; those before it are kept. So can a
+file be read in parts: each begins at the first record behind its first byte.
 """
 
 import contextlib
-import mmap
 import re
 import zlib
 from collections import Counter
@@ -18,14 +18,24 @@ from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as ArcIterator
 from warcio.exceptions import ArchiveLoadFailed
 
+from megalith.curation.archive import (
+    GZIP_MAGIC,
+    After,
+    dictionary_of,
+    ends_the_file,
+    has_bare_line_ends,
+    next_record,
+    opened,
+)
+from megalith.curation.content_encoding import decoded
+
 MAXIMUM_BYTES = 64_000_000
 """A longer document (compressed transfer not counted) is left out: no page that a person wrote is so long."""
 
-GZIP_MAGIC = b"\x1f\x8b\x08"
-RECORD_START = re.compile(rb"WARC/[01]\.\d+\r?\n")
+Part = tuple[int, int] | None
+"""Of a WARC or plain JSON lines what begins in this range of bytes, of Parquet this range of row groups; None: all."""
+
 HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
-BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-CONTENT_LENGTH = re.compile(rb"^Content-Length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
 PROBE_BYTES = 1 << 16
 HTTP_RECORD = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http\r\nContent-Length: %d\r\n\r\n"
 
@@ -40,19 +50,24 @@ class Document(NamedTuple):
     """Of the HTML, as the server said it."""
 
 
-def read_warc(path: Path, counts: Counter[str]) -> Iterator[Document]:
+def read_warc(source: Path | str, counts: Counter[str], part: Part = None) -> Iterator[Document]:
     """The HTML responses and resources and the text conversions of a WARC file; `counts` takes the others."""
-    if not path.stat().st_size:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start: int | None = 0
-        while start is not None:
+    with opened(source) as (file, data):
+        if not len(data):
+            return
+        dictionary = dictionary_of(data)
+        stop = part[1] if part else len(data)
+        start = next_record(data, part[0], stop) if part and part[0] else 0
+        while start is not None and start < stop:
             last = start - 1
             truncated = counts["truncated"]
             file.seek(start)
+            stream, before = (After(dictionary, file), start - len(dictionary)) if dictionary and start else (file, 0)
             try:
-                for record in ArchiveIterator(file, parse_http=False, quirks_mode=_has_bare_line_ends(data, start)):
-                    last = record.stream_pos
+                for record in ArchiveIterator(stream, parse_http=False, quirks_mode=has_bare_line_ends(data, start)):
+                    if before + record.stream_pos >= stop:
+                        return
+                    last = before + record.stream_pos
                     counts["records"] += 1
                     document = _document(record, counts)
                     if document is not None:
@@ -60,9 +75,9 @@ def read_warc(path: Path, counts: Counter[str]) -> Iterator[Document]:
                 failed = last < start
             except OSError:
                 failed = True
-            if not failed and _ends_the_file(data, last):
+            if not failed and ends_the_file(data, last):
                 return
-            following = _next_record(data, max(last, start) + 1)
+            following = next_record(data, max(last, start) + 1, stop)
             if failed or following is not None:
                 counts["damaged"] += last >= start or start == 0  # else the same damage as before
             elif counts["truncated"] == truncated:
@@ -70,11 +85,13 @@ def read_warc(path: Path, counts: Counter[str]) -> Iterator[Document]:
             start = following
 
 
-def read_arc(path: Path, counts: Counter[str]) -> Iterator[Document]:
+def read_arc(source: Path | str, counts: Counter[str]) -> Iterator[Document]:
     """The HTML pages of an ARC file, WARC's forerunner; what lies behind damage in it is lost."""
-    with path.open("rb") as file:
+    with opened(source) as (file, data):
+        read = False
         try:
             for record in ArcIterator(file, arc2warc=True):
+                read = True
                 counts["records"] += 1
                 if record.rec_type != "response":
                     counts[record.rec_type] += 1
@@ -92,6 +109,8 @@ def read_arc(path: Path, counts: Counter[str]) -> Iterator[Document]:
                     yield document
         except (ArchiveLoadFailed, ValueError, EOFError, zlib.error):
             counts["damaged"] += 1
+        else:
+            counts["damaged"] += len(data) > 0 and not read
 
 
 def _document(record: WarcRecord, counts: Counter[str]) -> Document | None:
@@ -121,17 +140,21 @@ def _document(record: WarcRecord, counts: Counter[str]) -> Document | None:
 
 
 def _http(content: bytes) -> tuple[HeaderMap | None, bytes]:
-    """Headers and decoded body of an HTTP response.
+    """Headers and decoded body of an HTTP response; of a body longer than is read, no more than that.
 
-    Many crawlers wrote the body decoded and left the headers that say how it was encoded.
+    Many crawlers wrote the body decoded and left the headers that say how it was encoded. No headers where the body is
+    gzip that cannot be read.
     """
     record = HTTP_RECORD % len(content) + content + b"\r\n\r\n"
-    for encodings in ("all", "content", "none"):
+    headers, body = None, b""
+    for transfer in ("transfer", "none"):
         with contextlib.suppress(OSError):
             parsed = WarcRecord.from_bytes(record)
-            parsed.parse_http(auto_decode=encodings, quirks_mode=True)
-            return parsed.http_headers, parsed.reader.read()
-    return None, b""
+            parsed.parse_http(auto_decode=transfer, quirks_mode=True)
+            headers, body = parsed.http_headers, parsed.reader.read()
+            encoding = headers.get("Content-Encoding") if headers else None
+            return headers, decoded(body, encoding or "", MAXIMUM_BYTES + 1)
+    return None if body.startswith(GZIP_MAGIC) else headers, body
 
 
 def _page(
@@ -158,55 +181,3 @@ def _page(
         return None
     charset = re.search(r"charset=[\"']?([\w.:-]+)", parameters, re.IGNORECASE)
     return Document(url, html=body, charset=charset[1].lower() if charset else None)
-
-
-def _has_bare_line_ends(data: mmap.mmap, start: int) -> bool:
-    """Whether the record at `start` ends its lines without a carriage return, as some tools write them."""
-    begins = RECORD_START.match(_beginning(data, start))
-    return begins is not None and not begins[0].endswith(b"\r\n")
-
-
-def _next_record(data: mmap.mmap, start: int) -> int | None:
-    """Where the first whole-looking record at or after `start` begins."""
-    if RECORD_START.match(data) and (plain := RECORD_START.search(data, start)):
-        return plain.start()
-    while (start := data.find(GZIP_MAGIC, start)) >= 0:
-        if RECORD_START.match(_beginning(data, start)):
-            return start
-        start += 1
-    return None
-
-
-def _beginning(data: mmap.mmap, start: int) -> bytes:
-    """The first bytes of a record, decompressed if it is a gzip member."""
-    if data[start : start + len(GZIP_MAGIC)] != GZIP_MAGIC:
-        return data[start : start + 64]
-    try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data[start : start + PROBE_BYTES], 64)
-    except zlib.error:
-        return b""
-
-
-def _ends_the_file(data: mmap.mmap, last: int) -> bool:
-    """Whether the file ends where its last record, at `last`, does; a reader of a cut file just stops."""
-    end = last
-    if data[last : last + len(GZIP_MAGIC)] == GZIP_MAGIC:
-        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            while not member.eof and end < len(data):
-                piece = data[end : end + PROBE_BYTES]
-                member.decompress(piece)
-                end += len(piece) - len(member.unused_data)
-        except zlib.error:
-            return False
-        if not member.eof:
-            return False
-    elif RECORD_START.match(data, last):
-        blank = BLANK_LINE.search(data, last)
-        length = CONTENT_LENGTH.search(data[last : blank.end()]) if blank else None
-        if blank is None or length is None or blank.end() + int(length[1]) > len(data):
-            return False
-        end = blank.end() + int(length[1])
-    else:  # another compression
-        return True
-    return not data[end : end + PROBE_BYTES].strip(b"\0\r\n")

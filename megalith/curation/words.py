@@ -59,11 +59,11 @@ def ngrams(hashes: Array, size: int) -> Array:
     count = max(0, len(hashes) - size + 1)
     rolled = np.zeros(count, np.uint64)
     for place in range(size):
-        rolled = rolled * _NGRAM_BASE + hashes[place : place + count]
+        rolled = rolled * NGRAM_BASE + hashes[place : place + count]
     return rolled
 
 
-_NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
+NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser

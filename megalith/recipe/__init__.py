@@ -1,18 +1,22 @@
 """The recipe: one typed description of a whole expedition, from a YAML file and dotted overrides."""
 
 from megalith.recipe.base import Section
+from megalith.recipe.blend import BlendConfig, BlendedConfig
 from megalith.recipe.data import (
     CrawlConfig,
     CurateConfig,
+    DatasetConfig,
     DecontaminateConfig,
-    HeuristicsConfig,
-    MinHashConfig,
     TaskItemsConfig,
+    TaskTextConfig,
     TokenizeConfig,
 )
+from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
+from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
 from megalith.recipe.loading import Origins, load_recipe, shipped_recipes
 from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
+from megalith.recipe.minhash import MinHashConfig
 from megalith.recipe.model import ModelConfig
 from megalith.recipe.training import BatchRamp, TrainConfig
 from megalith.recipe.whole import Recipe
@@ -20,10 +24,13 @@ from megalith.recipe.whole import Recipe
 __all__ = [
     "AuditConfig",
     "BatchRamp",
+    "BlendConfig",
+    "BlendedConfig",
     "BudgetConfig",
     "ClusterConfig",
     "CrawlConfig",
     "CurateConfig",
+    "DatasetConfig",
     "DecontaminateConfig",
     "EvaluateConfig",
     "HeuristicsConfig",
@@ -31,11 +38,15 @@ __all__ = [
     "ModelConfig",
     "Origins",
     "ParallelConfig",
+    "PrivateConfig",
+    "QualityConfig",
     "Recipe",
     "Section",
     "TaskItemsConfig",
+    "TaskTextConfig",
     "TokenizeConfig",
     "TrainConfig",
+    "UrlConfig",
     "load_recipe",
     "shipped_recipes",
 ]

@@ -5,6 +5,9 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from megalith.recipe.base import Section
+from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
+from megalith.recipe.heuristics import HeuristicsConfig
+from megalith.recipe.minhash import MinHashConfig
 
 Share = Field(ge=0.0, le=1.0)
 
@@ -20,42 +23,13 @@ class CrawlConfig(Section):
     workers: PositiveInt = 2
 
 
-class HeuristicsConfig(Section):
-    """Thresholds of the document rules; each is off at its neutral value."""
+class TaskTextConfig(Section):
+    """The texts of a task of the user's, which training must not have seen."""
 
-    minimum_characters: NonNegativeInt = 512
-    """MT-NLG §3: documents under 512 characters are dropped."""
-    minimum_words: NonNegativeInt = 50
-    """Gopher, Table A1."""
-    maximum_words: PositiveInt = 10_000_000
-    mean_word_length: tuple[float, float] = (3.0, 10.0)
-    """Gopher: between 3 and 10 characters."""
-    maximum_symbol_ratio: float = 0.1
-    """Gopher: `#` and `…` per word."""
-    maximum_bullet_lines: float = Field(default=0.9, ge=0.0, le=1.0)
-    """Gopher: share of lines that begin with a bullet."""
-    maximum_ellipsis_lines: float = Field(default=0.3, ge=0.0, le=1.0)
-    """Gopher: share of lines that end with an ellipsis."""
-    minimum_alphabetic_words: float = Field(default=0.8, ge=0.0, le=1.0)
-    """Gopher: share of words with an alphabetic character."""
-    minimum_stop_words: NonNegativeInt = 2
-    """Gopher: different ones of the, be, to, of, and, that, have, with."""
-    maximum_duplicate_line_characters: float = Field(default=0.2, ge=0.0, le=1.0)
-    """Gopher: share of characters in repeated lines."""
-    maximum_top_ngram_characters: tuple[float, float, float] = (0.20, 0.18, 0.16)
-    """Gopher: share of characters in the most frequent 2-, 3- and 4-gram."""
-
-
-class MinHashConfig(Section):
-    """Fuzzy duplicates: MinHash, bands, verification, connected components."""
-
-    shingle_words: PositiveInt = 5
-    """A shingle is this many consecutive words (`\\w+`, lower-cased). A Jaccard threshold means nothing without it."""
-    bands: PositiveInt = 20
-    rows: PositiveInt = 13
-    """20 × 13: MT-NLG."""
-    minimum_jaccard: float = Field(default=0.8, gt=0.0, le=1.0)
-    """Candidates under this estimated Jaccard similarity are kept apart."""
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Files of JSON lines, or of a text a line (plain, .gz or .zst); `$NAME` is filled in."""
+    fields: tuple[str, ...] = ("text",)
+    """Of JSON lines: the fields whose texts count, each by itself; of a list, each of its texts."""
 
 
 class DecontaminateConfig(Section):
@@ -72,6 +46,8 @@ class DecontaminateConfig(Section):
     """What is left of a document is kept in pieces longer than this."""
     maximum_pieces: PositiveInt = 10
     """A document cut into more pieces is dropped."""
+    tasks: dict[str, TaskTextConfig] = Field(default={})
+    """Tasks by name, beside those whose items are cut from held-out documents."""
 
 
 class TaskItemsConfig(Section):
@@ -95,23 +71,61 @@ class TaskItemsConfig(Section):
         return self
 
 
+class DatasetConfig(Section):
+    """Documents of one origin, under a name.
+
+    Text that is trusted need not be filtered; it is deduplicated and decontaminated like any other.
+    """
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Files or directories, as `sources`; `$NAME` is filled in."""
+    language: bool = True
+    """Whether documents in other languages are dropped."""
+    heuristics: bool = True
+    """Whether the document rules apply."""
+    quality: bool = True
+    """Whether the quality classifier judges."""
+
+
 class CurateConfig(Section):
     """From pages to documents."""
 
     sources: tuple[str, ...] = ()
     """Files or directories of WARC, JSONL, Parquet or text (also .gz, .zst). None: the crawl."""
+    datasets: dict[str, DatasetConfig] = Field(default={})
+    """In place of `sources`: by name, and in the order in which a duplicate's copy is kept."""
+    against: tuple[str, ...] = ()
+    """Artifacts of `curate` (what it kept) or of its documents (all) that stand already: what duplicates a document of
+    theirs is dropped."""
     extractor: Literal["resiliparse", "trafilatura", "justext"] = "resiliparse"
     """resiliparse is nine times faster; trafilatura leaves less boilerplate; justext is MT-NLG's."""
     languages: tuple[str, ...] = ("en",)
     """ISO 639-1 codes that are kept; none keeps all."""
     minimum_language_share: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of the text's bytes that must be in one of `languages`."""
+    urls: UrlConfig = UrlConfig()
     heuristics: HeuristicsConfig = HeuristicsConfig()
+    quality: QualityConfig = QualityConfig()
     minhash: MinHashConfig = MinHashConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
+    private: PrivateConfig = PrivateConfig()
     validation_share: float = Field(default=0.05, gt=0.0, lt=0.5)
     """Share of documents held out, by keyed hash of the document's text; the evaluation items are cut from these."""
     task_items: TaskItemsConfig = TaskItemsConfig()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All that is read, in order of priority."""
+        return self.sources or tuple(path for dataset in self.datasets.values() for path in dataset.paths)
+
+    @model_validator(mode="after")
+    def _names_what_is_read_once(self) -> Self:
+        if self.sources and self.datasets:
+            raise ValueError("sources and datasets both say what is read: give one of them")
+        taken = {"last_word", "continuation"} & set(self.decontaminate.tasks)
+        if taken:
+            raise ValueError(f"decontaminate.tasks.{min(taken)} is a task that curation makes: name yours otherwise")
+        return self
 
 
 class TokenizeConfig(Section):

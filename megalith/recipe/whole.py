@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from megalith.recipe.base import Section
+from megalith.recipe.blend import BlendConfig
 from megalith.recipe.data import CrawlConfig, CurateConfig, TokenizeConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
 from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
@@ -22,6 +23,7 @@ class Recipe(Section):
     crawl: CrawlConfig = CrawlConfig()
     curate: CurateConfig = CurateConfig()
     tokenize: TokenizeConfig = TokenizeConfig()
+    blend: BlendConfig = BlendConfig()
     budget: BudgetConfig = BudgetConfig()
     cluster: ClusterConfig = ClusterConfig()
     model: ModelConfig
@@ -38,6 +40,12 @@ class Recipe(Section):
                 f"tokenize.vocab_size is {self.tokenize.vocab_size} and model.vocab_size is {model.vocab_size}: "
                 "give both the same"
             )
+        if self.blend.datasets and model.family != "gpt":
+            raise ValueError(f"a {model.family} reads its corpus as one: leave out blend")
+        if self.blend.datasets and self.curate.datasets and set(self.blend.datasets) != set(self.curate.datasets):
+            name = min(set(self.blend.datasets) ^ set(self.curate.datasets))
+            lacks, has = ("curate", "blend") if name in self.blend.datasets else ("blend", "curate")
+            raise ValueError(f"{has}.datasets has {name} and {lacks}.datasets has not: give both or neither")
         if not model.is_sized and self.budget.flops is None:
             raise ValueError(
                 "the model has no shape and there is no budget to choose one for: give model.num_layers, "

@@ -7,17 +7,15 @@ has a line saying so.
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import ChainableUndefined, Environment, PackageLoader
-from markupsafe import Markup
 
 from megalith.artifacts import Workspace
 from megalith.errors import InputError
-from megalith.report import formats, plots, views
+from megalith.report import plots, views
+from megalith.report.pages import environment, style
 
 PAGE = "report.html"
 
@@ -55,9 +53,8 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
         "association": plots.association(audit.get("association") or {}),
     }
     recipe = expedition.get("recipe") or {}
-    style = (resources.files("megalith.report") / "report.css").read_text(encoding="utf-8")
     return (
-        _environment()
+        environment()
         .get_template(PAGE)
         .render(
             expedition=expedition,
@@ -66,31 +63,10 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
             recipe_text=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
             samples=samples,
             figures=figures,
-            style=Markup(style),
+            style=style(),
             views=views,
         )
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("megalith.report", ""),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        finalize=formats.visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for form in (
-        formats.whole, formats.count, formats.fixed, formats.significant, formats.power, formats.percent,
-        formats.difference, formats.data, formats.duration, formats.score, formats.span, formats.words,
-        formats.counted,
-    ):  # fmt: skip
-        environment.filters[form.__name__] = form
-    for form in (formats.significant, formats.percent, formats.fixed, formats.count):  # named as arguments of `span`
-        environment.globals[form.__name__] = form
-    environment.tests["share"] = formats.is_share
-    return environment
 
 
 def _read(path: Path) -> Any:

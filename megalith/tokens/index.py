@@ -59,6 +59,11 @@ class Index:
         if not whole or any(_falls(table[first:after]) for first, after in _ends(len(table))):
             refuse(path, f"its documents do not cover its {sequences} sequences in order")
 
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """The tokens of each sequence: a view of the file."""
+        return self._lengths
+
     def document(self, number: int) -> tuple[int, int]:
         """The place of a document's first token, and the place after its last.
 

@@ -6,6 +6,7 @@ and several pairs as one set.
 """
 
 import array
+import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -21,6 +22,7 @@ from megalith.tokens.index import DTYPES, HEADER, MAGIC, VERSION, Index, refuse
 from megalith.tokens.stream import JoinedStream, TokenStream, map_file
 
 _UINT16, _INT32 = 8, 4
+_COPIED_BYTES = 1 << 20
 
 
 class Shards:
@@ -85,6 +87,18 @@ class ShardWriter:
         """Append one document. Its end-of-text token is the caller's to give."""
         self._bin.write(np.asarray(ids, dtype=DTYPES[self._code]).tobytes())
         self._lengths.append(len(ids))
+
+    def add_batch(self, ids: NDArray[Any], lengths: NDArray[Any]) -> None:
+        """Append documents of so many ids each, which stand end to end."""
+        self._bin.write(ids.astype(DTYPES[self._code]).tobytes())
+        self._lengths.frombytes(lengths.astype(np.int32).tobytes())
+
+    def add_shards(self, prefix: Path) -> None:
+        """Append all documents of a pair that was written for as large a vocabulary."""
+        bin_path, idx_path = shard_paths(prefix)
+        with bin_path.open("rb") as file:
+            shutil.copyfileobj(file, self._bin, _COPIED_BYTES)
+        self._lengths.frombytes(Index(idx_path).lengths.tobytes())
 
     def __enter__(self) -> Self:
         return self

@@ -1,62 +1,98 @@
 """The tokenize stage: train the tokenizer on the training split, then encode both splits into shards.
 
-Parquet is read in small batches and encoded a few megabytes at a time, so memory does not grow with the corpus. Three
-pieces are each whole or absent (tokenizer.json, the training shards, the validation shards): a killed run starts with
-the first that is missing.
+Parquet is read in small batches and encoded a few megabytes at a time, so memory does not grow with the corpus. Splits
+are encoded in parts, on every core, and joined. Each part and each piece (tokenizer.json, the shards) is whole or
+absent: a killed run goes on from the first that is missing. A recipe that blends gets training shards by data set.
 """
 
 import hashlib
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import progress
 from megalith.errors import InputError, RecipeError
 from megalith.recipe import Recipe
-from megalith.tokens.shards import Shards, ShardWriter
+from megalith.tokens.blending import check_blend, check_names, shard_name
+from megalith.tokens.encoders import EncoderName, choose_encoder, encoder
+from megalith.tokens.parts import (
+    FOLDER,
+    Part,
+    Piece,
+    cut_parts,
+    encode_part,
+    first_texts,
+    join_parts,
+    read_batches,
+    whole_file,
+)
+from megalith.tokens.shards import Shards
 from megalith.tokens.tokenizer import BERT_TOKENS, Tokenizer, all_cores, load_tokenizer, train_tokenizer
+from megalith.tokens.workers import encode_parts
 
 VERSION = 1
 SPLITS = ("train", "validation")
-_ROWS_READ = 32  # a book may have a megabyte
-_BATCH_CHARACTERS = 4_000_000
+_WORTH_WORKERS = 16_000_000  # bytes of text; less is encoded before a process has started
+_SAMPLED_PARTS = 32  # on which a faster encoder is proved
 
 
-def tokenize(recipe: Recipe, path: Path, corpus: Artifact) -> Artifact:
+def tokenize(recipe: Recipe, path: Path, corpus: Artifact, *, workers: int | None = None) -> Artifact:
     """Turn a curated corpus into `tokenizer.json`, `train.bin/.idx` and `validation.bin/.idx` at `path`.
 
     Documents keep the order of the Parquet files; each is followed by `<|endoftext|>`. The facts count tokens
     (`<|endoftext|>` included), documents and UTF-8 bytes of each split; bytes_per_token is the training split's. A
-    bert's vocabulary holds [PAD], [CLS], [SEP] and [MASK] too; the shards have none of them.
+    bert's vocabulary holds [PAD], [CLS], [SEP] and [MASK] too; the shards have none of them. Where the recipe blends,
+    `train-NAME.bin/.idx` take the place of `train.bin/.idx`, and the facts count each data set.
+
+    `workers` processes encode, by default one for each core; how many they are changes nothing.
 
     Raises InputError when a split has no documents or a file cannot be read, RecipeError when vocab_size cannot hold
-    a bert's tokens.
+    a bert's tokens; for a blend, what `check_blend` raises.
     """
     special_tokens = _special_tokens(recipe)
-    settings = {"tokenize": recipe.tokenize.model_dump(mode="json"), "version": VERSION}
+    blended = bool(recipe.blend.datasets)
+    settings: dict[str, Any] = {"tokenize": recipe.tokenize.model_dump(mode="json"), "version": VERSION}
     if special_tokens:  # a gpt's settings, and so its artifact, are those they were before there were berts
         settings["special_tokens"] = list(special_tokens)
+    if blended:  # likewise; the shares are the run's affair
+        settings["by_dataset"] = sorted(recipe.blend.datasets)
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
-        splits = {name: _open_split(corpus.path, name) for name in SPLITS}
+        splits = {name: _open_split(corpus.path, name, by_dataset=blended and name == "train") for name in SPLITS}
+        train = splits["train"]
+        if blended:
+            check_names(recipe.blend, train.datasets)
         with all_cores():
-            tokenizer = _tokenizer(workspace, splits["train"], recipe)
-            shards = {name: _shards(workspace, split, tokenizer) for name, split in splits.items()}
-        return {
-            "tokens": {name: shards[name].tokens for name in SPLITS},
+            tokenizer = _tokenizer(workspace, train, recipe)
+        parts = {name: cut_parts(name, split.files, sorted(split.datasets)) for name, split in splits.items()}
+        made = choose_encoder(tokenizer, first_texts(parts["train"], _SAMPLED_PARTS))
+        for name, split in splits.items():
+            _encode(workspace, split, parts[name], tokenizer, made, workers or _cores())
+        tokens = {name: _count(workspace.path, split) for name, split in splits.items()}
+        shutil.rmtree(workspace.path / FOLDER, ignore_errors=True)
+        total = {name: sum(counts.values()) for name, counts in tokens.items()}
+        facts: dict[str, Any] = {
+            "tokens": total,
             "documents": {name: split.documents for name, split in splits.items()},
             "bytes": {name: split.bytes for name, split in splits.items()},
             "vocab_size": tokenizer.vocab_size,
-            "bytes_per_token": splits["train"].bytes / shards["train"].tokens,
+            "bytes_per_token": train.bytes / total["train"],
+            "encoder": made,
         }
+        if blended:
+            facts["datasets"] = {
+                name: {"tokens": tokens["train"][name], "documents": documents, "bytes": size}
+                for name, (documents, size) in sorted(train.datasets.items())
+            }
+        return facts
 
-    return produce(
+    made = produce(
         path,
         stage="tokenize",
         settings=settings,
@@ -64,6 +100,10 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact) -> Artifact:
         seed=recipe.seed,
         build=build,
     )
+    if blended:  # only now are sizes known; other shares need no other shards
+        sizes = {name: held["tokens"] for name, held in made.facts["datasets"].items()}
+        check_blend(recipe.blend, sizes, recipe.train.tokens)
+    return made
 
 
 def _special_tokens(recipe: Recipe) -> Sequence[str]:
@@ -88,21 +128,41 @@ class _Split:
     files: tuple[Path, ...]
     documents: int
     bytes: int
+    datasets: Mapping[str, tuple[int, int]]
+    """Documents and bytes of each data set, where they are told apart."""
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [whole_file(file) for file in self.files]
+
+    @property
+    def shards(self) -> list[tuple[str, str]]:
+        """Data sets and the names of their shards, in the order of a part's data sets."""
+        return [(name, shard_name(name)) for name in sorted(self.datasets)] or [(self.name, self.name)]
 
 
-def _open_split(corpus: Path, name: str) -> _Split:
+def _open_split(corpus: Path, name: str, *, by_dataset: bool = False) -> _Split:
     files = tuple(sorted((corpus / name).glob("*.parquet")))
-    documents = text_bytes = 0
-    for batch in _read(files, ["text"]):
-        documents += batch.num_rows
-        text_bytes += pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
-    if text_bytes == 0:
+    documents: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for batch in read_batches([whole_file(file) for file in files], ["text", "source"] if by_dataset else ["text"]):
+        lengths = pc.binary_length(batch.column("text"))
+        sources = batch.column("source").to_pylist() if by_dataset else [name]
+        if by_dataset:
+            documents.update(sources)
+            for source, length in zip(sources, lengths.to_pylist(), strict=True):
+                sizes[source] += length or 0
+        else:
+            documents[name] += batch.num_rows
+            sizes[name] += pc.sum(lengths).as_py() or 0
+    if not sizes.total():
         raise InputError(
             f"the {name} split of this corpus has no text.",
             where=str(corpus / name),
             mend="Give curation more sources or milder rules; curate.validation_share sets the split.",
         )
-    return _Split(name, files, documents, text_bytes)
+    datasets = {source: (documents[source], sizes[source]) for source in documents} if by_dataset else {}
+    return _Split(name, files, documents.total(), sizes.total(), datasets)
 
 
 def _tokenizer(workspace: Workspace, split: _Split, recipe: Recipe) -> Tokenizer:
@@ -121,7 +181,7 @@ def _tokenizer(workspace: Workspace, split: _Split, recipe: Recipe) -> Tokenizer
 def _sample(split: _Split, wanted_bytes: int, seed: int, seen: Callable[[], None]) -> Iterator[str]:
     """Documents that add up to about `wanted_bytes`, each picked by a hash of its own id: in order, on any layout."""
     share = min(1.0, wanted_bytes / split.bytes)
-    for batch in _read(split.files, ["id", "text"]):
+    for batch in read_batches(split.pieces, ["id", "text"]):
         for identity, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True):
             if share == 1.0 or _fraction(seed, identity) < share:
                 yield text
@@ -134,51 +194,37 @@ def _fraction(seed: int, identity: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _shards(workspace: Workspace, split: _Split, tokenizer: Tokenizer) -> Shards:
-    """The shards that an earlier attempt left, or new ones. The index is put in place last: where it is, all is."""
-    prefix = workspace.path / split.name
-    if not prefix.with_suffix(".idx").is_file():
-        with (
-            workspace.file(f"{split.name}.idx") as idx_path,
-            workspace.file(f"{split.name}.bin") as bin_path,
-            ShardWriter(bin_path, idx_path, tokenizer.vocab_size) as writer,
-            progress() as bar,
-        ):
-            task = bar.add_task(f"Encoding the {split.name} split", total=split.documents)
-            for texts in _batches(split):
-                for ids in tokenizer.encode_batch(texts):
-                    writer.add([*ids, tokenizer.end_of_text])
-                bar.advance(task, len(texts))
-    return Shards(prefix)
+def _encode(
+    workspace: Workspace, split: _Split, parts: Sequence[Part], tokenizer: Tokenizer, name: EncoderName, workers: int
+) -> None:
+    """Write the shards of a split that no earlier attempt left. The index is put in place last: where it is, all is."""
+    folder, size = workspace.path, tokenizer.vocab_size
+    missing = [
+        (number, prefix) for number, (_, prefix) in enumerate(split.shards) if not (folder / f"{prefix}.idx").is_file()
+    ]
+    if not missing:
+        return
+    left = [part for part in parts if not part.mark(folder).is_file()]
+    with progress() as bar:
+        task = bar.add_task(f"Encoding the {split.name} split", total=len(parts), completed=len(parts) - len(left))
+        if workers > 1 and len(left) > 1 and split.bytes >= _WORTH_WORKERS:
+            encode_parts(left, folder, name, workers, lambda part: bar.advance(task))
+        else:
+            encode = encoder(name, tokenizer)
+            with all_cores():
+                for part in left:
+                    encode_part(part, folder, encode, size)
+                    bar.advance(task)
+    for number, prefix in missing:
+        join_parts(workspace, prefix, parts, number, size)
 
 
-def _batches(split: _Split) -> Iterator[Sequence[str]]:
-    """The texts of a split, in order, a few megabytes at a time."""
-    texts: list[str] = []
-    characters = 0
-    for batch in _read(split.files, ["text"]):
-        for text in batch.column("text").to_pylist():
-            texts.append(text)
-            characters += len(text)
-            if characters >= _BATCH_CHARACTERS:
-                yield texts
-                texts, characters = [], 0
-    if texts:
-        yield texts
+def _cores() -> int:
+    from megalith.machine import usable_cores  # brings torch, which the processes that encode do without
+
+    return usable_cores()
 
 
-def _read(files: Sequence[Path], columns: list[str]) -> Iterator[Any]:
-    """Record batches of some columns. Raises InputError where a file is no Parquet, or lacks a column."""
-    for file in files:
-        try:
-            with pq.ParquetFile(file) as parquet:
-                lacking = [column for column in columns if column not in parquet.schema_arrow.names]
-                if lacking:
-                    raise InputError(f"this Parquet file has no column {lacking[0]!r}.", where=str(file))
-                yield from parquet.iter_batches(_ROWS_READ, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"this file cannot be read as Parquet: {' '.join(str(error).split())}",
-                where=str(file),
-                mend="Run the curate stage again.",
-            ) from error
+def _count(folder: Path, split: _Split) -> dict[str, int]:
+    """Tokens by data set, or of the split."""
+    return {name: Shards(folder / prefix).tokens for name, prefix in split.shards}

@@ -80,7 +80,12 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, which Hugging Face's libraries read."""
-        path.write_text(self._model.to_str(pretty=True) + "\n", encoding="utf-8")
+        path.write_text(self.to_json() + "\n", encoding="utf-8")
+
+    def to_json(self) -> str:
+        """What `tokenizer.json` holds."""
+        text: str = self._model.to_str(pretty=True)
+        return text
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -11,6 +11,7 @@ from megalith.errors import InputError
 from megalith.parallel import MicroBatch
 from megalith.tokens import (
     IGNORE,
+    Blend,
     MaskedWindows,
     Shards,
     SpecialTokens,
@@ -19,6 +20,7 @@ from megalith.tokens import (
     ValidationWindows,
     load_tokenizer,
 )
+from megalith.tokens.blending import blended_windows, check_blend, shard_name
 from megalith.training.job import Job
 
 _COUNTED = ("targets", "order")  # by name, one for each kind of loss; what is IGNORE in them does not count
@@ -34,7 +36,7 @@ class Samples(Protocol):
 class CausalSamples:
     """Windows of the token stream for a gpt: `tokens` and `targets`, (B, T) each."""
 
-    def __init__(self, windows: TrainingWindows | ValidationWindows) -> None:
+    def __init__(self, windows: TrainingWindows | ValidationWindows | Blend) -> None:
         self.windows = windows
 
     def batch(self, first: int, count: int) -> MicroBatch:
@@ -54,8 +56,13 @@ class MaskedSamples:
 
 
 def training_samples(job: Job) -> Samples:
-    """What the job trains on. Raises InputError when a bert's tokens were made for a gpt."""
-    shards, length, seed = Shards(job.tokens / "train"), job.recipe.model.sequence_length, job.recipe.seed
+    """What the job trains on. Raises InputError when a bert's tokens were made for a gpt, or a blend cannot be read."""
+    length, seed, blend = job.recipe.model.sequence_length, job.recipe.seed, job.recipe.blend
+    if blend.datasets:
+        sizes = {name: Shards(job.tokens / shard_name(name)).tokens for name in blend.datasets}
+        check_blend(blend, sizes, job.recipe.train.tokens)
+        return CausalSamples(blended_windows(blend, job.tokens, length, seed))
+    shards = Shards(job.tokens / "train")
     if job.recipe.model.family == "bert":
         return MaskedSamples(MaskedWindows(shards, length, seed, *_vocabulary(job.tokens)))
     return CausalSamples(TrainingWindows(shards.stream, length, seed))

@@ -57,6 +57,7 @@ def train(
         "model": recipe.model.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json", exclude=_CHANGES_NO_RESULT),
         "version": VERSION,
+        **({"blend": recipe.blend.shares} if recipe.blend.datasets else {}),
     }  # without the layout, which changes no more than rounding: a run may be taken up in another one
     depends_on = json.dumps([settings, tokens.digest, recipe.seed], sort_keys=True)
 

@@ -1,3 +1,7 @@
+import random
+import re
+import unicodedata
+
 import ftfy
 import pytest
 
@@ -25,3 +29,16 @@ def test_control_characters_and_odd_white_space_go() -> None:
 def test_cleaning_twice_is_cleaning_once() -> None:
     once = clean("â€œquotesâ€\x9d \n\n \n and\xa0spaces\t\n")
     assert clean(once) == once
+
+
+def test_what_is_spared_ftfy_would_have_left_as_it_is() -> None:
+    """Every character of the first two planes alone in a line, and lines of random ones."""
+    config = ftfy.TextFixerConfig(unescape_html=False, explain=False)
+    signs = [chr(code) for code in range(0x20, 0x20000) if not 0xD800 <= code < 0xE000]
+    signs = [sign for sign in signs if unicodedata.category(sign)[0] not in "CZ"]
+    draw = random.Random(0)
+    likely = [*"aeinorst  .,'-", *(chr(code) for code in range(0xA1, 0x180)), *"‘’“”–—…€œŒÃÂ"]
+    lines = [f"a {sign} b" for sign in signs[::7]] + ["".join(draw.choices(likely, k=12)) for _ in range(4000)]
+    for line in lines:
+        mended = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", ftfy.fix_text(line, config))
+        assert clean(line) == mended.replace("\xa0", " ").strip(), line

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import itertools
 import json
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from megalith.artifacts import Artifact
-from megalith.curation import curate, steps
-from megalith.errors import InputError
+from megalith.curation import curate, engine, partition, units
+from megalith.errors import InputError, ResourceError
 from megalith.recipe import Recipe, load_recipe
 from tests.corpus import docstrings
 
@@ -39,10 +40,11 @@ def curated(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Artif
     return curate(_recipe(), place / "corpus", [_write(place / "docs.jsonl", texts)])
 
 
-def _write(path: Path, texts: list[str]) -> Path:
+def _write(path: Path, texts: list[str], *, pack: bool = False) -> Path:
     path.parent.mkdir(exist_ok=True)
     lines = [json.dumps({"text": text, "url": f"http://localhost/{abs(hash(text))}"}) for text in texts]
-    path.write_text("\n".join(lines) + "\n")
+    data = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(data) if pack else data)
     return path
 
 
@@ -82,7 +84,7 @@ def test_each_step_drops_what_was_planted_for_it(curated: Artifact) -> None:
 
 def test_samples_show_what_was_dropped_and_for_the_sake_of_which_copy(curated: Artifact) -> None:
     samples = json.loads((curated.path / "samples.json").read_text())
-    assert set(samples) == {step["name"] for step in curated.facts["steps"]}
+    assert set(samples) == {"kept"} | {step["name"] for step in curated.facts["steps"]}
     assert samples["language"][0]["text"] == GERMAN[:400].strip()
     kept = {row["id"] for row in _split(curated, "train") + _split(curated, "validation")}
     for step in ("exact", "minhash"):
@@ -133,24 +135,132 @@ def test_order_and_layout_of_the_input_make_no_difference(curated: Artifact, tex
     assert other.digest == curated.digest
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(
-    curated: Artifact, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("files", "cores"), [(3, 1), (17, 2)])
+def test_partitions_and_cores_make_no_difference(
+    files: int, cores: int, curated: Artifact, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "FEWEST_BYTES", 1)  # each file by itself
+    monkeypatch.setattr(engine, "_cores", lambda: cores)
+    monkeypatch.setattr(engine, "WORTH_BYTES", 1)
+    (tmp_path / "docs.jsonl").mkdir()
+    shuffled = random.Random(files).sample(texts, len(texts))
+    for number in range(files):
+        _write(tmp_path / "docs.jsonl" / f"{number:02d}.jsonl.gz", shuffled[number::files], pack=True)
+    other = curate(_recipe(), tmp_path / "other", [tmp_path / "docs.jsonl"])
+    assert len(list((tmp_path / "other-documents" / "text").iterdir())) == files
+    assert _outputs(other) == _outputs(curated)
+
+
+def test_thresholds_are_tried_again_without_reading_again(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _write(tmp_path / "docs.jsonl", texts)
+    curate(_recipe(), tmp_path / "corpus", [source])
 
-    def die(*_: object) -> None:
-        raise RuntimeError("killed")
+    def refuse(*_: object) -> None:
+        raise AssertionError("read again")
 
-    with monkeypatch.context() as killed:
-        killed.setattr(steps, "judge_near_duplicates", die)
-        with pytest.raises(RuntimeError, match="killed"):
-            curate(_recipe(), tmp_path / "corpus", [source])
-    with monkeypatch.context() as resumed:
-        for finished in ("extract_text", "judge_language", "judge_heuristics", "judge_exact_duplicates"):
-            resumed.setattr(steps, finished, die)
-        artifact = curate(_recipe(), tmp_path / "corpus", [source])
-    assert _outputs(artifact) == _outputs(curated)
-    assert not (artifact.path / "work").exists()
+    monkeypatch.setattr(partition, "read_documents", refuse)
+    again = curate(_recipe("curate.heuristics.minimum_characters=3000"), tmp_path / "corpus", [source])
+    assert again.facts["steps"][3]["dropped"]["minimum_characters"] > 1
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    curated: Artifact, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "FEWEST_BYTES", 1)
+    monkeypatch.setattr(engine, "_cores", lambda: 1)
+    (tmp_path / "docs.jsonl").mkdir()
+    for number in range(3):
+        _write(tmp_path / "docs.jsonl" / f"{number}.jsonl.gz", texts[number::3], pack=True)
+    judge, batches = partition._judge, []
+
+    def fill_up(batch: Any, *others: Any) -> Any:
+        batches.append(batch)
+        if len(batches) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return judge(batch, *others)
+
+    monkeypatch.setattr(partition, "_judge", fill_up)
+    with pytest.raises(ResourceError, match="disk is full"):
+        curate(_recipe(), tmp_path / "corpus", [tmp_path / "docs.jsonl"])
+    left = tmp_path / ".corpus-documents.partial"
+    assert sorted(file.name for file in (left / "text").iterdir()) == ["00000.parquet", "00001.parquet"]
+    assert not list(left.rglob("*.tmp"))
+    made = curate(_recipe(), tmp_path / "corpus", [tmp_path / "docs.jsonl"])
+    assert len(batches) == 4  # the third unit alone was read again
+    assert _outputs(made) == _outputs(curated)
+
+
+def test_what_an_earlier_artifact_holds_is_not_kept_again(texts: list[str], tmp_path: Path) -> None:
+    first = curate(_recipe(), tmp_path / "first", [_write(tmp_path / "first.jsonl", texts[:40])])
+    new = [*texts[20:60], f"{texts[2]}\n\nAnd one line more."]
+    for place in ("first", "first-documents"):
+        recipe = _recipe(f"curate.against=[{tmp_path / place}]")
+        second = curate(recipe, tmp_path / f"against-{place}", [_write(tmp_path / "second.jsonl", new)])
+        dropped = {step["name"]: step["dropped"] for step in second.facts["steps"]}
+        assert dropped["exact"]["duplicate of an earlier artifact"] >= 18
+        assert dropped["minhash"]["near duplicate of an earlier artifact"] >= 1
+        kept, held = ({row["text"] for split in ("train", "validation") for row in _split(one, split)}
+                      for one in (second, first))  # fmt: skip
+        assert kept and not kept & held
+        samples = json.loads((second.path / "samples.json").read_text())["exact"]
+        assert {sample["kept"]["id"] for sample in samples} <= {
+            row["id"].partition("-")[0] for split in ("train", "validation") for row in _split(first, split)
+        }
+
+
+def test_trusted_datasets_are_deduplicated_and_not_filtered(texts: list[str], tmp_path: Path) -> None:
+    books, web = tmp_path / "b" / "data.jsonl", tmp_path / "w" / "data.jsonl"
+    _write(books, [*texts[:20], SHORT, GERMAN])
+    _write(web, [*texts[10:50], f"{SHORT} It rained.", GERMAN])
+    datasets = f"books: {{paths: [{books}], heuristics: false, language: false}}, web: {{paths: [{web}]}}"
+    recipe = _recipe(f"curate.datasets={{{datasets}}}")
+    made = curate(recipe, tmp_path / "corpus", [Path(path) for path in recipe.curate.paths])
+    rows = _split(made, "train") + _split(made, "validation")
+    sources = {row["text"]: row["source"] for row in rows}
+    assert sources[SHORT] == sources[GERMAN.strip()] == "books"
+    assert f"{SHORT} It rained." not in sources
+    assert {sources[text] for text in texts[10:20] if text in sources} == {"books"}
+    assert made.facts["datasets"]["books"]["documents_in"] == 22
+    assert made.facts["datasets"]["web"]["documents_out"] <= 30
+
+
+def test_tasks_of_the_user_are_cut_and_indexed(texts: list[str], tmp_path: Path) -> None:
+    words = texts[4].split()
+    asked, unseen = " ".join(words[60:80]), "no document of any corpus says this of fourteen purple cats on a hill"
+    (tmp_path / "quiz.jsonl").write_text(
+        json.dumps({"question": unseen, "options": ["yes"]}) + "\n" + json.dumps({"question": "?", "options": [asked]})
+    )
+    settings = f"quiz: {{paths: [{tmp_path / 'quiz.jsonl'}], fields: [question, options]}}"
+    recipe = _recipe(f"curate.decontaminate.tasks={{{settings}}}")
+    made = curate(recipe, tmp_path / "corpus", [_write(tmp_path / "docs.jsonl", texts)])
+    report = made.facts["decontamination"]["tasks"]["quiz"]
+    assert report["texts"] == 4 and report["ngrams"] >= 10
+    train = " ".join(" ".join(row["text"].split()) for row in _split(made, "train"))
+    validation = " ".join(" ".join(row["text"].split()) for row in _split(made, "validation"))
+    assert asked not in train
+    assert report["matches"] == 1 or asked in validation
+    index = pq.read_table(made.path / "ngrams.parquet").to_pylist()
+    seen = {row["item"]: row["times"] > 0 for row in index if row["task"] == "quiz"}
+    assert seen == {"0": False, "1": report["matches"] == 1}
+    assert {row["task"] for row in index} == {"quiz", "last_word", "continuation"}
+
+
+def test_quality_and_private_data_are_judged_when_asked(texts: list[str], tmp_path: Path) -> None:
+    crawl = [f"Buy cheap pills now, write to {name}@pills.com! " * 30 + name for name in map(str, range(60))]
+    good, raw = _write(tmp_path / "good.jsonl", texts[:30]), _write(tmp_path / "raw.jsonl", crawl + texts[30:60])
+    datasets = f"good: {{paths: [{good}], quality: false}}, raw: {{paths: [{raw}], heuristics: false}}"
+    recipe = _recipe(f"curate.datasets={{{datasets}}}", "curate.quality.positives=[good]", "curate.private.emails=true")
+    made = curate(recipe, tmp_path / "corpus", [good, raw])
+    (step,) = (step for step in made.facts["steps"] if step["name"] == "quality")
+    assert step["dropped"]["quality"] > 10
+    assert made.facts["quality"]["documents_per_class"] == 30
+    assert (tmp_path / "corpus-quality" / "model.safetensors").is_file()
+    rows = _split(made, "train") + _split(made, "validation")
+    assert not any("@pills.com" in row["text"] for row in rows)
+    assert (made.facts["private"].get("email", 0) > 0) == any("<EMAIL>" in row["text"] for row in rows)
+    assert json.loads((made.path / "details.json").read_text())["histograms"]["quality"]
 
 
 def test_the_first_named_source_keeps_its_copy_of_a_duplicate(texts: list[str], tmp_path: Path) -> None:

@@ -115,6 +115,27 @@ def test_pieces_of_no_length_are_not_kept(length: int) -> None:
     assert cut("x" * length, [(length // 2, length // 2 + 10)], CONFIG) == []
 
 
+def test_planted_leaks_are_found_with_exactly_their_spans_and_clean_documents_are_left_alone() -> None:
+    draws = random.Random(10)
+    tasks = [_words(draws, draws.choice([8, 10, 12, 13, 20, 60])) for _ in range(40)]
+    wanted = task_ngrams(tasks, CONFIG)
+    texts, planted = [], []
+    for number in range(200):
+        before, leak, after = (
+            _sentences(draws, 20),
+            draws.choice(tasks).title().replace(" ", ", "),
+            _sentences(draws, 20),
+        )
+        clean = number % 2 == 0
+        texts.append(f"{before} {after}" if clean else f"é {before} «{leak}» {after}")
+        start = len(f"é {before} «".encode())
+        planted.append([] if clean else [(start, start + len(leak.encode()))])
+    assert match_spans(pa.array(texts), wanted) == planted
+    for text, spans in zip(texts, planted, strict=True):
+        pieces = cut(text, characters(text, spans), CONFIG)
+        assert pieces == [text] if not spans else text[slice(*characters(text, spans)[0])] not in " ".join(pieces)
+
+
 def test_spans_at_the_very_ends_do_no_harm() -> None:
     text = _sentences(random.Random(9), 40)
     assert len(cut(text, [(0, 50)], CONFIG)) == 1

@@ -1,12 +1,15 @@
 import math
 import random
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from megalith.curation.minhash import components, find_near_duplicates, permutations, signatures
+from megalith.curation.minhash import band_keys, components, find_components, permutations, signatures
 from megalith.curation.words import ngrams, words
+from megalith.recipe.minhash import MinHashConfig
 
 SHINGLE, BANDS, ROWS = 5, 20, 13
 HASHES = BANDS * ROWS
@@ -94,28 +97,85 @@ def test_components_are_those_of_the_graph_of_verified_pairs() -> None:
     assert 20 < len(np.unique(reached.argmax(axis=1))) < 120  # chains hold together, and not all of them
 
 
-def _documents(texts: list[str]) -> pa.Table:
+def test_equal_bands_have_equal_keys_and_others_have_not() -> None:
+    signed = np.random.default_rng(0).integers(0, 4, (400, 6), np.uint32)
+    keys = band_keys(signed, 3, 2)
+    for band in range(3):
+        equal = (signed[:, None, 2 * band : 2 * band + 2] == signed[None, :, 2 * band : 2 * band + 2]).all(axis=2)
+        assert np.array_equal(keys[:, None, band] == keys[None, :, band], equal)
+
+
+@pytest.mark.parametrize("preset", ["paper", "recall"])
+def test_planted_pairs_are_found_as_the_preset_promises(preset: str) -> None:
+    config = MinHashConfig(preset=preset)
+    draws = random.Random(5)
+    texts, exact = [], []
+    for number in range(1500):
+        one = _text(draws)
+        other = _edited(draws, one, number % 9)
+        texts += [" ".join(one), " ".join(other)]
+        exact.append(_jaccard(one, other))
+    similar = np.array(exact)
+    signed = signatures(pa.array(texts), config.shingle_words, config.bands * config.rows)
+    roots = components(signed, config.bands, config.rows, config.minimum_jaccard).reshape(-1, 2)
+    joined = roots[:, 0] == roots[:, 1]
+    far = similar >= 0.85
+    met = 1 - (1 - similar[far] ** config.rows) ** config.bands
+    assert far.sum() > 600
+    assert joined[far].mean() >= {"paper": 0.97, "recall": 0.99}[preset]  # pairs at 0.85 itself: 0.92 and 0.996
+    assert abs(joined[far].mean() - met.mean()) < 0.01  # what is lost beside is lost to the verification at 0.8
+    assert not joined[similar < 0.7].any()
+    assert len(np.unique(roots)) == roots.size - joined.sum()
+
+
+def test_components_do_not_depend_on_the_order_of_documents_nor_on_where_signatures_are(tmp_path: Path) -> None:
+    draws = random.Random(13)
+    base = [_text(draws, 80) for _ in range(40)]
+    texts = [" ".join(_edited(draws, draws.choice(base), draws.randrange(6))) for _ in range(600)] + ["", "!!", "..."]
     signed = signatures(pa.array(texts), SHINGLE, HASHES)
-    return pa.table(
-        {
-            "row": range(len(texts)),
-            "id": [f"{hash(text) % 997:04d}{text[:12]}" for text in texts],
-            "url": [None] * len(texts),
-            "bytes": [len(text.encode()) for text in texts],
-            "signature": [row.tobytes() for row in signed],
-        }
-    )
+    roots = components(signed, BANDS, ROWS, 0.8)
+    assert roots[-3:].tolist() == [600, 601, 602]  # texts without words are like no other
+    order = np.random.default_rng(1).permutation(len(texts))
+    np.save(tmp_path / "signatures.npy", signed[order])
+    mapped = np.load(tmp_path / "signatures.npy", mmap_mode="r")
+    keys = band_keys(mapped, BANDS, ROWS)
+    found = find_components(len(texts), BANDS, ROWS, 0.8, lambda band: keys[:, band], lambda places: mapped[places])
+    assert found.buckets_cut_short == 0
+    groups = {frozenset(np.flatnonzero(roots == root).tolist()) for root in roots}
+    assert {frozenset(order[found.roots == root].tolist()) for root in found.roots} == groups
 
 
-def test_the_longest_copy_is_kept_whatever_the_order() -> None:
-    draws = random.Random(11)
-    base = _text(draws)
-    group = [" ".join(base), " ".join([*base, "tail"]), " ".join([*base, "a", "longer", "tail"])]
-    texts = [*group, " ".join(_text(draws)), "!!! ???", "... ,,,"]
-    for _ in range(4):
-        draws.shuffle(texts)
-        table = _documents(texts)
-        found = find_near_duplicates(table, BANDS, ROWS, 0.8)
-        assert sorted(texts[row] for row in found["row"].to_pylist()) == sorted(group[:2])
-        longest = table["id"].to_pylist()[texts.index(group[2])]
-        assert found["kept_id"].to_pylist() == [longest, longest]
+def test_a_page_that_stands_a_million_times_takes_no_longer_than_a_sort() -> None:
+    one = signatures(pa.array([" ".join(_text(random.Random(0)))]), SHINGLE, HASHES)[0]
+    signed = np.broadcast_to(one, (1_000_000, HASHES))
+    keys = band_keys(signed[:1], BANDS, ROWS)
+    fetched = []
+
+    def read(places: np.ndarray) -> np.ndarray:
+        fetched.append(len(places))
+        return signed[places]
+
+    begun = time.process_time()
+    found = find_components(1_000_000, BANDS, ROWS, 0.8, lambda band: np.repeat(keys[:, band], 1_000_000), read)
+    assert not found.roots.any()
+    assert not fetched
+    assert time.process_time() - begun < 10
+
+
+def test_a_large_bucket_of_variants_is_one_component_and_one_of_strangers_is_given_up() -> None:
+    draws = np.random.default_rng(2)
+    documents, hashes = 100_000, 20  # two bands of ten, the second a document's own
+    signed = draws.integers(0, 2**32, (documents, hashes), np.uint32)
+    signed[:, :16] = 7
+    keys = np.stack([np.zeros(documents, np.uint64), np.arange(documents, dtype=np.uint64)], axis=1)
+
+    def find(minimum: float) -> tuple[np.ndarray, int]:
+        found = find_components(documents, 2, 10, minimum, lambda band: keys[:, band], lambda places: signed[places])
+        return found.roots, found.buckets_cut_short
+
+    begun = time.process_time()
+    roots, cut_short = find(0.8)  # 16 of 20 agree
+    assert not roots.any() and cut_short == 0
+    roots, cut_short = find(0.9)
+    assert np.array_equal(roots, np.arange(documents)) and cut_short == 2
+    assert time.process_time() - begun < 20

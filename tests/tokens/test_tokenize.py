@@ -13,7 +13,7 @@ import pytest
 from megalith.artifacts import Artifact, verify
 from megalith.errors import InputError, RecipeError
 from megalith.recipe import Recipe
-from megalith.tokens import Shards, Tokenizer, load_tokenizer, tokenize
+from megalith.tokens import Shards, Tokenizer, load_tokenizer, parts, tokenize
 from megalith.tokens import tokenize as stage_function
 from tests.tokens.conftest import PROSE, VOCAB_SIZE, WriteCorpus
 
@@ -59,6 +59,7 @@ def test_the_facts_are_those_of_the_files(recipe: Recipe, corpus: Artifact, tmp_
         "bytes": text_bytes,
         "vocab_size": load_tokenizer(made.path).vocab_size,
         "bytes_per_token": text_bytes["train"] / tokens["train"],
+        "encoder": "tokenizers",
     }
     assert made.facts["vocab_size"] == VOCAB_SIZE
     assert sorted(files(made)) == ["tokenizer.json", "train.bin", "train.idx", "validation.bin", "validation.idx"]
@@ -77,8 +78,8 @@ def test_how_the_documents_are_spread_over_files_and_batches_changes_nothing(
     recipe: Recipe, corpus: Artifact, write_corpus: WriteCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = tokenize(recipe, tmp_path / "plain", corpus)
-    monkeypatch.setattr(stage, "_ROWS_READ", 3)
-    monkeypatch.setattr(stage, "_BATCH_CHARACTERS", 200)
+    monkeypatch.setattr(parts, "_ROWS_READ", 3)
+    monkeypatch.setattr(parts, "_BATCH_CHARACTERS", 200)
     other = write_corpus({"train": [list(chain(*TRAIN))], "validation": [[text] for text in VALIDATION[0]]}, "other")
     assert files(tokenize(recipe, tmp_path / "spread", other)) == files(plain)
 

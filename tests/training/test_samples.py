@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from megalith.errors import InputError
+from megalith.errors import InputError, RecipeError
+from megalith.recipe import BlendConfig, Recipe
 from megalith.tokens import BERT_TOKENS, IGNORE, train_tokenizer, write_shards
 from megalith.training.job import Job
 from megalith.training.samples import blank, counts, training_samples, validation_samples
@@ -75,3 +76,28 @@ def test_a_bert_refuses_the_tokens_of_a_gpt(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no \\[MASK\\]") as raised:
         training_samples(job)
     assert raised.value.where == str(tmp_path / "tokenizer.json")
+
+
+def blending(datasets: dict[str, dict[str, float]]) -> Recipe:
+    blend = BlendConfig.model_validate({"datasets": datasets})
+    return small_recipe(tokens=2000, batch_ramp=None).model_copy(update={"blend": blend})
+
+
+def test_a_blend_is_read_in_its_shares(tmp_path: Path) -> None:
+    """Data set b has twice the weight, and tokens that no other has."""
+    datasets = {"a": {"weight": 1}, "b": {"weight": 2}}
+    recipe = blending(datasets)
+    for number, name in enumerate(datasets):
+        write_shards(tmp_path / f"train-{name}", [[number + 1] * 500] * 4, VOCAB)
+    job = Job(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
+    batch = training_samples(job).batch(0, 30)["tokens"]
+    assert batch.eq(2).all(dim=1).sum() == 20
+    assert torch.equal(training_samples(job).batch(7, 5)["tokens"], batch[7:12])
+
+
+def test_a_blend_that_reads_a_data_set_too_often_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    recipe = blending({"a": {"weight": 1}})
+    write_shards(tmp_path / "train-a", [[1] * 100], VOCAB)
+    job = Job(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
+    with pytest.raises(RecipeError, match=r"reads a 20\.00 times"):
+        training_samples(job)

@@ -1,0 +1,40 @@
+"""The verb `curate`: the stage of that name, on this machine or on a Ray cluster."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from megalith.cli.shared import Json, Output, Overrides, RecipeName, Source, expedition_directory, verb
+from megalith.cli.walk import show_facts
+from megalith.recipe import load_recipe
+
+app = typer.Typer()
+
+Engine = Annotated[Literal["native", "ray"], typer.Option("--engine", help="All cores here, or a Ray cluster's.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="The cluster, as `ray start` prints it. Default: one is started here."),
+]
+
+
+@app.command()
+@verb
+def curate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    source: Source = None,
+    engine: Engine = "native",
+    ray_address: RayAddress = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """WARC, JSONL, Parquet or text to filtered, deduplicated, decontaminated Parquet."""
+    from pathlib import Path
+
+    from megalith import expedition
+    from megalith.curation.engine import use_engine
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    use_engine(engine, ray_address)
+    given = source or [Path(path) for path in loaded.curate.paths]
+    show_facts(expedition.run_stage("curate", loaded, expedition_directory(output, loaded), given), as_json=as_json)

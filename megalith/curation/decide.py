@@ -1,0 +1,151 @@
+"""What is decided on small columns alone: URLs, language, document rules, duplicates, the split.
+
+Each decision depends on the documents alone. Of duplicates, the copy is kept that `Columns.order` prefers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from megalith.curation import heuristics, languages
+from megalith.curation.columns import EARLIER, Array, Columns, Partition, halves
+from megalith.curation.draw import draw
+from megalith.curation.funnel import Funnel
+from megalith.curation.histograms import Histograms
+from megalith.curation.near import near_duplicates
+from megalith.curation.partition import SIGNAL
+from megalith.curation.units import Dataset
+from megalith.recipe import CurateConfig, MinHashConfig
+
+NO_TEXT = "no text"
+
+
+def load(
+    columns: Columns, datasets: Sequence[Dataset], config: CurateConfig, funnel: Funnel, histograms: Histograms
+) -> dict[str, int]:
+    """Fill the columns, a partition at a time, and judge URL, text, language and document rules on the way.
+
+    Returns `read_bytes` of all documents and `html_bytes` of those that were HTML.
+    """
+    sums = {"read_bytes": 0, "html_bytes": 0, "refused_bytes": 0}
+    for place, partition in enumerate(columns.partitions):
+        fill(columns, place, partition)
+        if partition.dataset < 0:
+            continue
+        dataset = datasets[partition.dataset]
+        wanted = [name for name in partition.names if name.startswith(SIGNAL)]
+        table = partition.read(["refused", "read_bytes", "is_html", "languages", *wanted])
+        read_bytes = table["read_bytes"].to_numpy().astype(np.int64)
+        is_html = table["is_html"].to_numpy()
+        refused = table["refused"]
+        by_url = pc.fill_null(pc.not_equal(refused, NO_TEXT), False)
+        sums["read_bytes"] += int(read_bytes.sum())
+        sums["html_bytes"] += int(read_bytes[is_html].sum())
+        sums["refused_bytes"] += int(read_bytes[by_url.to_numpy()].sum())
+        base = int(columns.bounds[place])
+        _drop_named(
+            funnel, base, "urls", pa.array([why if url else None for why, url in zip(refused, by_url, strict=True)])
+        )
+        _drop_named(
+            funnel, base, "extract", pa.array([None if url else why for why, url in zip(refused, by_url, strict=True)])
+        )
+        main = languages.main_languages(table["languages"])
+        histograms.add("languages", dataset.name, main, columns.reason[columns.span(place)] == 0)
+        if dataset.language:
+            why = languages.reasons(table["languages"], main, config.languages, config.minimum_language_share)
+            _drop_named(funnel, base, "language", why)
+        alive = columns.reason[columns.span(place)] == 0
+        signals = table.select(wanted).rename_columns([name.removeprefix(SIGNAL) for name in wanted])
+        for name in signals.column_names:
+            histograms.measure(f"signals.{name}", signals[name].to_numpy()[alive])
+        if dataset.heuristics:
+            _drop_named(funnel, base, "heuristics", heuristics.reasons(signals, config.heuristics))
+    return sums
+
+
+def fill(columns: Columns, place: int, partition: Partition) -> None:
+    """Fill the columns of a partition."""
+    table = partition.read(["id", "copy", "bytes", "fingerprint"])
+    span = columns.span(place)
+    columns.identity[span] = halves(table["id"])
+    columns.fingerprint[span] = halves(table["fingerprint"])
+    columns.copy[span] = table["copy"].to_numpy()
+    columns.bytes[span] = table["bytes"].to_numpy()
+
+
+def drop_exact_duplicates(columns: Columns, funnel: Funnel) -> None:
+    """Of documents of one fingerprint, all but one copy."""
+    ordered = columns.order(_standing(columns))
+    marks = columns.fingerprint[ordered]
+    ordered = ordered[np.lexsort([marks[:, 1], marks[:, 0]])]
+    marks = columns.fingerprint[ordered]
+    first = np.ones(len(ordered), bool)
+    first[1:] = (marks[1:] != marks[:-1]).any(axis=1)
+    _drop_copies(columns, funnel, "exact", "duplicate", ordered, first)
+
+
+def drop_near_duplicates(columns: Columns, funnel: Funnel, config: MinHashConfig) -> int:
+    """Of each component of near-duplicates, all but one copy.
+
+    Returns the number of buckets that were too large, and too little alike, to compare every pair in them.
+    """
+    rows = _standing(columns)
+    found = near_duplicates(columns, rows, config)
+    roots = found.roots
+    sizes = np.bincount(roots, minlength=len(rows))
+    several = sizes[roots] > 1
+    root_of = np.zeros(len(columns), np.int32 if len(columns) < 2**31 else np.int64)
+    root_of[rows] = roots
+    ordered = columns.order(rows[several])
+    ordered = ordered[np.argsort(root_of[ordered], kind="stable")]
+    first = np.ones(len(ordered), bool)
+    first[1:] = root_of[ordered[1:]] != root_of[ordered[:-1]]
+    _drop_copies(columns, funnel, "minhash", "near duplicate", ordered, first)
+    return found.buckets_cut_short
+
+
+def hold_out(columns: Columns, share: float, seed: int) -> None:
+    """Mark the documents that are held out from training: each by its own draw.
+
+    Of two or more documents at least one is held out and at least one is not, whatever the draws.
+    """
+    rows = columns.alive
+    if len(rows) < 2:
+        return
+    draws = np.fromiter((draw(seed, "held out", columns.name(row)) for row in rows.tolist()), np.float64, len(rows))
+    chosen = draws < share
+    chosen[_one(columns, rows, draws == draws.min())] = True
+    chosen[_one(columns, rows, draws == draws.max())] = False
+    columns.validation[rows[chosen]] = True
+
+
+def _one(columns: Columns, rows: Array, among: Array) -> int:
+    """The place of the smallest id among those marked."""
+    places = np.flatnonzero(among)
+    return int(min(places.tolist(), key=lambda place: columns.name(int(rows[place]))))
+
+
+def _standing(columns: Columns) -> Array:
+    """The documents that nothing has dropped, those of earlier artifacts among them."""
+    return np.flatnonzero((columns.reason == 0) & (columns.dataset >= EARLIER))
+
+
+def _drop_copies(columns: Columns, funnel: Funnel, step: str, reason: str, ordered: Array, first: Array) -> None:
+    """Drop all of each group but its first; `ordered` holds groups one after another."""
+    kept = ordered[np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))]
+    lost = ~first & (columns.dataset[ordered] >= 0)
+    earlier = columns.dataset[kept] < 0
+    funnel.drop(step, reason, ordered[lost & ~earlier], kept[lost & ~earlier])
+    funnel.drop(step, f"{reason} of an earlier artifact", ordered[lost & earlier], kept[lost & earlier])
+
+
+def _drop_named(funnel: Funnel, base: int, step: str, reasons: pa.Array | pa.ChunkedArray) -> None:
+    """Drop the rows from `base` on for the reasons that stand there, but those that are dropped already."""
+    coded = pc.dictionary_encode(reasons)
+    whole = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+    codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    alive = funnel.columns.reason[base : base + len(codes)] == 0
+    for code, reason in enumerate(whole.dictionary.to_pylist()):
+        funnel.drop(step, reason, base + np.flatnonzero(alive & (codes == code)))

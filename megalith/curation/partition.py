@@ -1,0 +1,230 @@
+"""One partition of the `documents` artifact: a unit read, extracted, cleaned, looked at and signed.
+
+read → URLs → extract and clean → language → signals → fingerprint → MinHash, some megabytes of documents at a time.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from megalith.curation import exact, heuristics, language, minhash, urls
+from megalith.curation.clean import clean
+from megalith.curation.engine import Task
+from megalith.curation.extract import Extractor, extract
+from megalith.curation.read import read_documents
+from megalith.curation.units import Unit
+from megalith.curation.warc import Document
+from megalith.recipe import MinHashConfig, UrlConfig
+
+BATCH_BYTES = 4_000_000
+"""Of what was read: so much is held and worked on at a time, and is one row group."""
+SIGNAL = "signal."
+"""What the names of the columns of signals begin with."""
+FIXED = pa.schema(
+    [
+        ("id", pa.binary(16)),
+        ("url", pa.large_string()),
+        ("copy", pa.uint64()),
+        ("text", pa.large_string()),
+        ("bytes", pa.uint32()),
+        ("read_bytes", pa.uint32()),
+        ("is_html", pa.bool_()),
+        ("refused", pa.string()),
+        ("languages", pa.list_(pa.struct([("code", pa.string()), ("share", pa.float64())]))),
+        ("fingerprint", pa.binary(16)),
+    ]
+)
+"""The columns beside the signals. `copy` tells documents of one text apart, by their URLs; `refused` is why a document
+has no text."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What a partition depends on beside its unit."""
+
+    extractor: Extractor
+    minhash: MinHashConfig
+    urls: UrlConfig
+
+
+@dataclass(frozen=True)
+class MapUnit:
+    """Makes the partition of a unit, unless it stands."""
+
+    place: str
+    settings: MapSettings
+
+    def __call__(self, task: Task) -> Mapping[str, Any]:
+        unit = Unit.of(task)
+        place = Path(self.place)
+        mark = place / "logs" / "units" / f"{unit.number:05d}.json"
+        if mark.is_file():
+            told: dict[str, Any] = json.loads(mark.read_text())
+            return told
+        told = _map(unit, place, self.settings)
+        with whole(mark) as path:
+            path.write_text(json.dumps(told))
+        return told
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path, of this process alone, that becomes `path` if the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
+    name = f"{unit.number:05d}"
+    counts: Counter[str] = Counter()
+    of_file: Counter[str] = Counter()
+    clock = Clock()
+    keys: list[Any] = []
+    documents = 0
+    with (
+        whole(place / "text" / f"{name}.parquet") as text_path,
+        whole(place / "signatures" / f"{name}.u32") as signature_path,
+        whole(place / "bands" / f"{name}.u64") as band_path,
+    ):
+        writer = None
+        with signature_path.open("wb") as signature_file:
+            try:
+                for batch in _batches(unit, counts, of_file, clock):
+                    table, signed = _judge(batch, settings, clock)
+                    writer = writer or pq.ParquetWriter(text_path, table.schema, compression="zstd")
+                    writer.write_table(table)
+                    signature_file.write(signed)
+                    keys.append(minhash.band_keys(signed, settings.minhash.bands, settings.minhash.rows))
+                    documents += len(table)
+                    clock("write")
+            finally:
+                if writer is not None:
+                    writer.close()
+        if writer is None:
+            text_path.touch()
+        band_path.write_bytes(np.concatenate(keys).T.tobytes() if keys else b"")
+    return {
+        "documents": documents,
+        "read": dict(counts),
+        "of_file": dict(of_file),
+        "seconds": {step: round(value, 6) for step, value in clock.spent.items()},
+    }
+
+
+class Clock:
+    """Adds up what each step took."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[str] = Counter()
+        self._last = time.monotonic()
+
+    def __call__(self, step: str) -> None:
+        """All time since the last call was spent on `step`."""
+        now = time.monotonic()
+        self.spent[step] += now - self._last  # type: ignore[assignment]  # a Counter of seconds
+        self._last = now
+
+
+def _batches(
+    unit: Unit, counts: Counter[str], of_file: Counter[str], clock: Clock
+) -> Iterator[list[tuple[Document, int]]]:
+    """The documents of a unit with their sizes as read, some megabytes at a time."""
+    held: list[tuple[Document, int]] = []
+    held_bytes = 0
+    for piece in unit.pieces:
+        for document in read_documents(Path(piece.path), counts, piece.part):
+            text = None if document.text is None else _valid(document.text)
+            url = None if document.url is None else _valid(document.url)
+            size = len(document.html) if document.html is not None else len((text or "").encode())
+            held.append((document._replace(text=text, url=url), size))
+            held_bytes += size
+            of_file[piece.path] += 1
+            if held_bytes >= BATCH_BYTES:
+                clock("read")
+                yield held
+                held, held_bytes = [], 0
+    clock("read")
+    if held:
+        yield held
+
+
+def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: Clock) -> tuple[pa.Table, Any]:
+    """The rows of a batch, and their signatures."""
+    addresses = pa.array([document.url for document, _ in batch], pa.large_string())
+    rules = _rules(settings.urls)
+    refused: list[str | None] = urls.reasons(addresses, rules).to_pylist() if rules else [None] * len(batch)
+    clock("urls")
+    texts: list[str] = []
+    for place, (document, _) in enumerate(batch):
+        text = "" if refused[place] else _text(document, settings.extractor)
+        refused[place] = refused[place] or (None if text else "no text")
+        texts.append(text)
+    clock("extract")
+    data = [text.encode() for text in texts]
+    found = [language.identify(text).shares if text else {} for text in texts]
+    clock("language")
+    column = pa.array(texts, pa.large_string())
+    signals = heuristics.signal_table(column)
+    clock("heuristics")
+    fingerprints = [exact.fingerprint(text) for text in texts]
+    clock("exact")
+    signed = minhash.signatures(column, settings.minhash.shingle_words, settings.minhash.bands * settings.minhash.rows)
+    clock("minhash")
+    fixed = [
+        pa.array([hashlib.blake2b(text, digest_size=16).digest() for text in data], pa.binary(16)),
+        addresses,
+        pa.array([_copy(document.url) for document, _ in batch], pa.uint64()),
+        column,
+        pa.array(map(len, data), pa.uint32()),
+        pa.array([size for _, size in batch], pa.uint32()),
+        pa.array([document.html is not None for document, _ in batch], pa.bool_()),
+        pa.array(refused, pa.string()),
+        pa.array(
+            [[{"code": code, "share": share} for code, share in shares.items()] for shares in found],
+            FIXED.field("languages").type,
+        ),
+        pa.array(fingerprints, pa.binary(16)),
+    ]
+    named = [f"{SIGNAL}{name}" for name in signals.column_names]
+    table = pa.Table.from_arrays([*fixed, *signals.columns], [*FIXED.names, *named])
+    return table, signed
+
+
+_rules = functools.lru_cache(maxsize=1)(urls.read_rules)
+
+
+def _text(document: Document, extractor: Extractor) -> str:
+    if document.html is not None:
+        return clean(extract(document.html, extractor, document.charset))
+    return clean(document.text or "")
+
+
+def _copy(url: str | None) -> int:
+    return 0 if url is None else int.from_bytes(hashlib.blake2b(url.encode(), digest_size=8).digest(), "big") | 1
+
+
+def _valid(text: str) -> str:
+    """The text with surrogates (JSON can name them one by one) joined in pairs, and replaced where one is alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,161 @@
+"""Ranges of a file behind http:// or https://, by urllib3: redirects, proxies and certificates as it does them.
+
+Size and tag (ETag, or else the date of the last change) are asked for first; an answer that tells of another size or
+tag is another file, and an error. Of a server that knows no ranges, the file is read from its start, once if it is read
+in order. The size must be known: what a server makes up as it goes is not read.
+"""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+
+from megalith.curation.remote_retry import FailedError, fetch, wait
+from megalith.errors import InputError, UnsupportedError
+
+READ_BYTES = 1 << 17
+TIMEOUT = urllib3.Timeout(connect=10.0, read=60.0)
+BUSY = {408, 425, 429, 500, 502, 503, 504}
+
+
+class HttpRanges:
+    """The file at an address. Raises ResourceError where it cannot be had, InputError where it changes meanwhile."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._open: urllib3.BaseHTTPResponse | None = None
+        """The answer of a server without ranges, and how far it was read."""
+        self._at = 0
+        failures = 0
+        while True:
+            try:
+                self.size, self.tag = self._look()
+                return
+            except FailedError as failure:
+                failures += 1
+                wait(address, failure, failures)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop`, which lie within the file."""
+        return fetch(self.address, start, stop, self._stream)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+        self._open = None
+
+    def _look(self) -> tuple[int, str]:
+        """Size and tag. A GET, since HEAD is refused by some and never allowed by a signed address."""
+        response = self._ask(0, 1)
+        size = _size(response)
+        if response.status == 206:
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                response.drain_conn()
+        response.close()
+        if size is None:
+            raise UnsupportedError(
+                "the server does not say how long this file is.",
+                where=self.address,
+                mend="Download it and name the file.",
+            )
+        return size, _tag(response)
+
+    def _stream(self, start: int, stop: int) -> Iterator[bytes]:
+        if self._open is not None and self._at <= start:
+            response = self._open
+        else:
+            self.close()
+            response = self._ask(start, stop)
+            if (_size(response), _tag(response)) != (self.size, self.tag):
+                response.close()
+                raise InputError(
+                    "this file changed while it was read.",
+                    where=self.address,
+                    mend="Give the same command again; it is read anew.",
+                )
+            if response.status == 200:
+                self._open, self._at = response, 0
+        position = self._at if response is self._open else start
+        try:
+            while position < stop:
+                piece = response.read(min(READ_BYTES, stop - position), decode_content=False)
+                if not piece:
+                    break
+                position += len(piece)
+                if response is self._open:
+                    self._at = position
+                yield piece[max(0, start - position + len(piece)) :]
+        except urllib3.exceptions.HTTPError as error:
+            response.close()
+            self._open = None
+            raise FailedError(_said(error)) from error
+        if response is not self._open:
+            response.release_conn()
+        elif position < stop:
+            self.close()
+
+    def _ask(self, start: int, stop: int) -> urllib3.BaseHTTPResponse:
+        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity", "User-Agent": "megalith"}
+        try:
+            response = _pool(self.address).request(
+                "GET",
+                self.address,
+                headers=headers,
+                preload_content=False,
+                timeout=TIMEOUT,
+                retries=urllib3.Retry(None, connect=0, read=0, status=0, other=0, redirect=5),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise FailedError(_said(error), final=isinstance(error, urllib3.exceptions.LocationValueError)) from error
+        if response.status in (200, 206) or (response.status == 416 and start == 0):
+            said = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            if response.status == 206 and (said is None or int(said[1]) != start):
+                response.close()
+                raise FailedError("the server sent another range than was asked for")
+            return response
+        response.close()
+        busy = response.status in BUSY
+        seconds = None
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            seconds = urllib3.Retry().get_retry_after(response) if busy else None
+        raise FailedError(
+            f"the server answers {response.status} {response.reason or ''}".strip(),
+            wait_seconds=seconds or 0.0,
+            final=not busy,
+        )
+
+
+def _size(response: urllib3.BaseHTTPResponse) -> int | None:
+    if response.status == 200:
+        said = response.headers.get("Content-Length", "")
+    else:  # 416 is what a range of an empty file is answered with
+        said = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(said) if said.isdecimal() else None
+
+
+def _tag(response: urllib3.BaseHTTPResponse) -> str:
+    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+
+
+def _said(error: Exception) -> str:
+    """The innermost reason, without the objects that urllib3 prints around it."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, Exception):
+        return _said(reason)
+    return re.sub(r"<[^>]*>:? ?|\w+\(host=.*?\): ", "", str(error)) or type(error).__name__
+
+
+@functools.lru_cache(maxsize=64)
+def _manager(proxy: str | None) -> urllib3.PoolManager:
+    return urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+
+
+def _pool(address: str) -> urllib3.PoolManager:
+    """The connections that stand, through the proxy that the environment names."""
+    parts = urlsplit(address)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    return _manager(proxy)

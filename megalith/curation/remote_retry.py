@@ -1,0 +1,53 @@
+"""What every way to a remote file shares: asking again, from the byte where an answer broke off, after a while."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from megalith.errors import ResourceError
+
+ATTEMPTS = 10
+"""That bring no byte at all, one after another, before it is given up: two minutes and a half."""
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+
+Stream = Callable[[int, int], Iterator[bytes]]
+"""One request: the bytes from a place on, up to another one or fewer; raises FailedError."""
+
+
+class FailedError(Exception):
+    """A request failed; the server may have said for how long to wait. `final` where asking again is of no use."""
+
+    def __init__(self, what: str, *, wait_seconds: float = 0.0, final: bool = False) -> None:
+        super().__init__(what)
+        self.wait_seconds = wait_seconds
+        self.final = final
+
+
+def fetch(address: str, start: int, stop: int, stream: Stream) -> bytes:
+    """The bytes from `start` to `stop`, all of them. Raises ResourceError when they do not come."""
+    found = bytearray()
+    failures = 0
+    while start + len(found) < stop:
+        before = len(found)
+        failure = FailedError("the answer is shorter than it says")
+        try:
+            for piece in stream(start + len(found), stop):
+                found += piece
+        except FailedError as error:
+            failure = error
+        if start + len(found) < stop:
+            failures = 0 if len(found) > before else failures + 1
+            wait(address, failure, failures)
+    return bytes(found)
+
+
+def wait(address: str, failure: FailedError, failures: int) -> None:
+    """Wait before asking again, longer each time. Raises ResourceError when that was tried often enough."""
+    if failure.final or failures >= ATTEMPTS:
+        raise ResourceError(
+            f"this cannot be fetched: {failure}.",
+            where=address,
+            mend="See that the address is right and may be read; then give the same command again.",
+        ) from failure
+    seconds = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**failures)
+    time.sleep(min(LONGEST_WAIT_SECONDS, max(seconds * random.uniform(0.5, 1.0), failure.wait_seconds)))

@@ -1,0 +1,115 @@
+"""The dataset card of a `curate` artifact: `card.md`, `card.json` and `card.html` from what the stage left on disk.
+
+What datasheets ask (Gebru et al. 2018) and a corpus's figures can answer: where the text came from and under what
+licence, what was dropped and why, with samples to read, and what was done against leaks of the benchmarks. The artifact
+is not touched; the card stands beside it and is a pure function of it and of the licences given.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from megalith.artifacts import Artifact, Workspace, open_artifact
+from megalith.errors import InputError
+from megalith.report import card_views, plots
+from megalith.report.card_clusters import clusters_to_look_at
+from megalith.report.card_histograms import histogram
+from megalith.report.card_markdown import markdown
+from megalith.report.pages import environment, style
+
+Card = dict[str, Any]
+
+
+def write_card(directory: Path, licences: Mapping[str, str] | None = None, output: Path | None = None) -> Path:
+    """Write the card of the curate artifact at `directory` and return the folder, by default `directory`-card.
+
+    `licences` are by data set; what the recipe said of one is told where none is given. Raises InputError where there
+    is no whole artifact, or a licence is for a data set that it does not have.
+    """
+    card = make_card(open_artifact(directory, "curate"), licences or {})
+    folder = output or directory.with_name(f"{directory.name}-card")
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Workspace(folder)
+    place.write_json("card.json", card)
+    for name, text in (("card.md", markdown(card)), ("card.html", render_card(card))):
+        with place.file(name) as path:
+            path.write_text(text, encoding="utf-8", errors="replace")
+    return folder
+
+
+def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
+    """Everything that the card tells, as `card.json` holds it."""
+    manifest, facts = artifact.manifest, artifact.facts
+    details, samples = (_read(artifact.path / name) for name in ("details.json", "samples.json"))
+    datasets = _by_priority(details.get("datasets") or {}, manifest.settings)
+    for name in licences:
+        if name not in datasets:
+            raise InputError(
+                f"a licence is given for {name!r}, and this corpus has no such data set.",
+                where="--licence",
+                mend=f"Name one of {', '.join(datasets)}." if datasets else "Leave it out.",
+            )
+    told = ("documents_in", "documents_out", "bytes_in", "bytes_out", "html_bytes_in", "read", "quality", "task_items")
+    copied = ("languages", "domains", "different_domains", "histograms", "decontamination", "private")
+    return {
+        "name": _name(artifact.path.resolve()),
+        "digest": manifest.digest,
+        "key": manifest.key,
+        "seed": manifest.seed,
+        "started": manifest.started,
+        "seconds": manifest.seconds,
+        "peak_memory_bytes": manifest.peak_memory_bytes,
+        "versions": manifest.versions,
+        "settings": manifest.settings,
+        "inputs": manifest.inputs,
+        "outputs": [output.model_dump() for output in manifest.outputs],
+        "splits": {"train": facts.get("training_documents"), "validation": facts.get("validation_documents")},
+        "datasets": {
+            name: {"licence": licences.get(name, figures.get("licence"))} | figures
+            for name, figures in datasets.items()
+        },
+        "steps": facts.get("steps") or details.get("funnel") or [],
+        "samples": samples,
+        "clusters": clusters_to_look_at(artifact, details.get("clusters") or []),
+        **{name: facts.get(name) for name in told},
+        **{name: details.get(name) for name in copied},
+    }
+
+
+def render_card(card: Card) -> str:
+    """The page as text: a pure function of the card."""
+    limits = card_views.limits(card["settings"].get("curate") or {})
+    histograms = [(name, histogram(held, limits.get(name, ()))) for name, held in (card["histograms"] or {}).items()]
+    groups = card_views.grouped(histograms)
+    settings = yaml.safe_dump(dict(card["settings"]), sort_keys=False, allow_unicode=True, width=100)
+    return (
+        environment()
+        .get_template("card.html")
+        .render(card=card, cards=card_views, funnel=plots.funnel(card), groups=groups, settings=settings, style=style())
+    )
+
+
+def _by_priority(datasets: Mapping[str, Card], settings: Mapping[str, Any]) -> dict[str, Card]:
+    """Data sets in the order in which a duplicate's copy is kept: that of the settings."""
+    order = [one[0] for one in settings.get("datasets") or ()]
+    return {name: datasets[name] for name in [*order, *datasets] if name in datasets}
+
+
+def _name(path: Path) -> str:
+    """The expedition's name where the artifact stands in its usual place."""
+    return path.parent.name if path.name == "curate" else path.name
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "this file of the artifact is missing or is not JSON.",
+            where=str(path),
+            mend="Run the curate stage again with this version.",
+        ) from error
+    return found

@@ -1,0 +1,106 @@
+"""Processes that encode parts: each asks for the next one when it has done one.
+
+They are started anew, not forked (the tokenizer has threads), say what they have done a line at a time, and end with
+the process that started them, however it ends.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from megalith import errors
+from megalith.errors import MegalithError, ResourceError
+from megalith.processes import die_with
+from megalith.tokens.encoders import EncoderName, encoder
+from megalith.tokens.parts import Part, encode_part, part_of
+from megalith.tokens.tokenizer import load_tokenizer
+
+
+def encode_parts(
+    parts: Sequence[Part], folder: Path, name: EncoderName, workers: int, told: Callable[[Part], None]
+) -> None:
+    """Encode parts in the workspace at `folder`, whose tokenizer.json stands. Raises what a worker raised.
+
+    Raises ResourceError when a worker dies; parts that are done stay.
+    """
+    waiting: SimpleQueue[Part] = SimpleQueue()
+    for part in parts:
+        waiting.put(part)
+    started = [_start(folder, name) for _ in range(min(workers, len(parts)))]
+    try:
+        with ThreadPoolExecutor(len(started)) as threads:
+            for ended in [threads.submit(_feed, process, waiting, told) for process in started]:
+                ended.result()
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def _start(folder: Path, name: EncoderName) -> subprocess.Popen[str]:
+    program = "from megalith.tokens.workers import work; work()"
+    words = [sys.executable, "-c", program, str(folder), name, str(os.getpid())]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _feed(process: subprocess.Popen[str], waiting: "SimpleQueue[Part]", told: Callable[[Part], None]) -> None:
+    """Hand out parts to one worker until there is none left, or one has failed."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    while True:
+        try:
+            part = waiting.get_nowait()
+        except Empty:
+            return
+        try:
+            process.stdin.write(json.dumps(part.as_json()) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            _drain(waiting)
+            raise ResourceError(
+                f"a process that encodes died ({process.wait()}), likely for want of memory.",
+                where=part.name,
+                mend="Give fewer cores (taskset) or more memory; the same command goes on from here.",
+            )
+        said = json.loads(answer)
+        if "kind" in said:
+            _drain(waiting)
+            kind: type[MegalithError] = getattr(errors, said["kind"])
+            raise kind(said["what"], where=said["where"], mend=said["mend"])
+        told(part)
+
+
+def _drain(waiting: "SimpleQueue[Part]") -> None:
+    """So that the other workers end."""
+    try:
+        while True:
+            waiting.get_nowait()
+    except Empty:
+        pass
+
+
+def work() -> None:
+    """What each process does, by its arguments: folder, encoder, and the process that started it."""
+    die_with(int(sys.argv[3]))
+    folder = Path(sys.argv[1])
+    name: EncoderName = "gigatoken" if sys.argv[2] == "gigatoken" else "tokenizers"
+    tokenizer = load_tokenizer(folder)
+    encode = encoder(name, tokenizer)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    for line in sys.stdin:
+        said: dict[str, str | None] = {}
+        try:
+            encode_part(part_of(json.loads(line)), folder, encode, tokenizer.vocab_size)
+        except MegalithError as error:
+            said = {"kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend}
+        answers.write(json.dumps(said) + "\n")
+        answers.flush()

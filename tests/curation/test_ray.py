@@ -1,0 +1,54 @@
+"""The same plan on a Ray cluster of two nodes, one of which is lost midway."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from megalith.curation import curate, units
+from megalith.recipe import load_recipe
+from tests.corpus import docstrings, write_jsonl
+
+SETTINGS = ["curate.validation_share=0.2", "curate.task_items.most=30", "curate.heuristics.minimum_stop_words=1"]
+UNIT_BYTES = 20_000
+PROGRAM = f"""
+import os, pathlib, sys, threading, time
+from ray.cluster_utils import Cluster
+settings = {{"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}}
+cluster = Cluster(initialize_head=True, head_node_args=settings)
+node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+from megalith.curation import curate, engine, units
+from megalith.curation.engine import daft, use_engine
+from megalith.recipe import load_recipe
+units.FEWEST_BYTES = {UNIT_BYTES}
+engine.WORTH_BYTES = 1
+use_engine("ray", cluster.address)
+place = pathlib.Path(sys.argv[1])
+marks = place.parent / f".{{place.name}}-documents.partial" / "logs" / "units"
+
+def lose_a_node():
+    while len(list(marks.glob("[0-9]*.json"))) < 3:
+        time.sleep(0.05)
+    cluster.remove_node(node, allow_graceful=False)
+
+threading.Thread(target=lose_a_node, daemon=True).start()
+made = curate(load_recipe("quickstart", {SETTINGS})[0], place, [pathlib.Path(sys.argv[2])])
+print(daft.get_or_create_runner().name, made.digest, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_loses_a_node_makes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    source = write_jsonl(tmp_path / "docs.jsonl", [text for text in docstrings() if 1500 < len(text) < 30_000][:60])
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "ray"), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    runner, digest = done.stdout.split()[-2:]
+    monkeypatch.setattr(units, "FEWEST_BYTES", UNIT_BYTES)
+    native = curate(load_recipe("quickstart", SETTINGS)[0], tmp_path / "native", [source])
+    assert len(json.loads((tmp_path / "ray-documents" / "units.json").read_text())["units"]) > 10
+    assert (runner, digest) == ("ray", native.digest)
