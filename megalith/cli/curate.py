@@ -6,6 +6,7 @@ import typer
 
 from megalith.cli.shared import Json, Output, Overrides, RecipeName, Source, expedition_directory, verb
 from megalith.cli.walk import show_facts
+from megalith.console import note
 from megalith.recipe import load_recipe
 
 app = typer.Typer()
@@ -33,8 +34,12 @@ def curate(
 
     from megalith import expedition
     from megalith.curation.engine import use_engine
+    from megalith.report import write_card
 
     loaded, _ = load_recipe(recipe, overrides or ())
     use_engine(engine, ray_address)
     given = source or [Path(path) for path in loaded.curate.paths]
-    show_facts(expedition.run_stage("curate", loaded, expedition_directory(output, loaded), given), as_json=as_json)
+    made = expedition.run_stage("curate", loaded, expedition_directory(output, loaded), given)
+    card = write_card(made.path)
+    show_facts(made, as_json=as_json)
+    note(f"what was kept and dropped, and why: {card / 'card.html'}")

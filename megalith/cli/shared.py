@@ -24,7 +24,7 @@ Overrides = Annotated[
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the expedition. Default: runs/NAME.")]
 Source = Annotated[
     list[Path] | None,
-    typer.Option("--source", help="WARC, JSONL, Parquet or text of your own, or directories of it; may be repeated."),
+    typer.Option("--source", help="WARC, JSONL, Parquet or text: files, directories or addresses; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 

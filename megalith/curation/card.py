@@ -1,6 +1,6 @@
 """`details.json`: what a dataset card shows beside the funnel. It depends on the documents alone, and on no times."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,11 @@ def details(columns: Columns, funnel: Funnel, histograms: Histograms, kept: Kept
     }
 
 
-def dataset_figures(columns: Columns, datasets: Sequence[Dataset]) -> dict[str, dict[str, int]]:
-    """Documents and bytes of text of each dataset: in, and past all filters and duplicates."""
-    made = {}
+def dataset_figures(
+    columns: Columns, datasets: Sequence[Dataset], licences: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Documents and bytes of text of each dataset, in, and past all filters and duplicates; its licence, if stated."""
+    made: dict[str, dict[str, Any]] = {}
     for number, dataset in enumerate(datasets):
         if dataset.corpus:
             ours = columns.dataset == number
@@ -49,7 +51,7 @@ def dataset_figures(columns: Columns, datasets: Sequence[Dataset]) -> dict[str, 
                 "documents_out": int(left.sum()),
                 "bytes_in": int(columns.bytes[ours].sum(dtype=np.int64)),
                 "bytes_out": int(columns.bytes[left].sum(dtype=np.int64)),
-            }
+            } | ({"licence": licences[dataset.name]} if dataset.name in licences else {})
     return made
 
 

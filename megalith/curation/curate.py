@@ -64,13 +64,14 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
         place = path.with_name(f"{path.name}-documents")
         documents = make_documents(place, datasets, config, begin("read and extract"))
         given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, begin)
-        model = config.quality.model
+        model, licences = config.quality.model, _licences(config)
         return produce(
             path,
             stage="curate",
             settings={
                 "curate": config.model_dump(mode="json", exclude={"sources", "datasets", "against"}),
                 "datasets": [[one.name, one.language, one.heuristics, one.quality] for one in datasets],
+                **({"licences": licences} if licences else {}),
                 "version": VERSION,
             },
             inputs={"documents": documents.digest}
@@ -114,7 +115,7 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     items = _cut_items(columns, config, seed)
     funnel.line("held_out")
     histograms.measure("bytes", columns.bytes[columns.alive])
-    by_dataset = dataset_figures(columns, given.datasets)
+    by_dataset = dataset_figures(columns, given.datasets, _licences(config))
     kept = write_kept(workspace, columns, funnel, _all_tasks(items, given), config, given.datasets, begin)
     for task, of_task in items.items():
         with workspace.file(f"tasks/{task}.jsonl") as file:
@@ -143,6 +144,10 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
         "task_items": {name: len(of_task) for name, of_task in items.items()},
         "documents": given.documents.path.name,
     }
+
+
+def _licences(config: CurateConfig) -> dict[str, str]:
+    return {name: dataset.licence for name, dataset in config.datasets.items() if dataset.licence}
 
 
 def _judge_one_by_one(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> int:

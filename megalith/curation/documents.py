@@ -16,7 +16,8 @@ from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.curation.columns import REFERENCE, Partition
 from megalith.curation.engine import spread
 from megalith.curation.partition import MapSettings, MapUnit
-from megalith.curation.units import Dataset, units_of, weight
+from megalith.curation.remote_sources import Remote
+from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, units_of, weight
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
 
@@ -42,7 +43,7 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
             "version": VERSION,
         },
         inputs={
-            f"{number} {dataset.name} {name}": file_digest(file)
+            f"{number} {dataset.name} {name}": file.digest if isinstance(file, Remote) else file_digest(file)
             for number, dataset in enumerate(datasets)
             for file, name in dataset.files
         }
@@ -89,7 +90,7 @@ def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSetti
         told(done, len(units))
     for unit in units:
         for piece in unit.pieces:
-            if piece.part and not of_file[piece.path]:
+            if piece.part and piece.name.lower().endswith(CUT_BETWEEN_LINES) and not of_file[piece.path]:
                 raise InputError(
                     "no line of this file can be used.",
                     where=piece.path,

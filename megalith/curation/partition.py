@@ -150,7 +150,7 @@ def _batches(
     held: list[tuple[Document, int]] = []
     held_bytes = 0
     for piece in unit.pieces:
-        for document in read_documents(Path(piece.path), counts, piece.part):
+        for document in read_documents(piece.path, counts, piece.part):
             text = None if document.text is None else _valid(document.text)
             url = None if document.url is None else _valid(document.url)
             size = len(document.html) if document.html is not None else len((text or "").encode())

@@ -63,6 +63,11 @@ def find_remote(source: Path | str) -> list[Remote]:
     return [Remote(address, name, ranges.size, ranges.tag)]
 
 
+def title_of(address: str) -> str:
+    """What a source is called: the snapshot, or the file."""
+    return urlsplit(address).path if address.startswith("cc:") else name_of(address)
+
+
 def _snapshot(source: str) -> list[Remote]:
     parts = urlsplit(source)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))

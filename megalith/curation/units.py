@@ -1,8 +1,8 @@
 """What is read: datasets in order of their priority, cut into units that are read, and resumed, each on its own.
 
-A unit names its pieces: whole files, ranges of bytes of plain JSON lines, ranges of row groups of Parquet. Small files
-go together into one unit. How units are cut depends on the sources alone, so that another number of cores takes up the
-same ones.
+A unit names its pieces: whole files, ranges of bytes of plain JSON lines and of gzipped WARC, ranges of row groups of
+Parquet; a file may lie behind an address. Small files go together into one unit. How units are cut depends on the
+sources alone, so that another number of cores takes up the same ones.
 """
 
 import os
@@ -14,7 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from megalith.curation.opening import open_bytes
 from megalith.curation.read import find_sources
+from megalith.curation.remote import address_of
+from megalith.curation.remote_sources import Remote, find_remote, title_of
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig
 
@@ -24,6 +27,12 @@ UNITS = 64
 """So many at least, but for small sources."""
 PACKED = 4
 """A compressed file holds about so many times its bytes."""
+UNKNOWN_BYTES = 1_000_000_000
+"""Of a remote file that was not asked for: a WARC of Common Crawl's."""
+CUT_BETWEEN_LINES = (".jsonl", ".ndjson")
+CUT_BETWEEN_RECORDS = (".warc.gz", ".wet.gz")
+
+File = Path | Remote
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Dataset:
     """Documents of one name and one priority: of duplicates, the copy of the dataset that stands first is kept."""
 
     name: str
-    files: tuple[tuple[Path, str], ...]
+    files: tuple[tuple[File, str], ...]
     """Each with its name within its source."""
     language: bool = True
     heuristics: bool = True
@@ -78,27 +87,35 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
     A source that the recipe names under `curate.datasets` belongs to that one and takes its filters; any other is a
     dataset of its own, by the last part of its path, and takes every filter. A file that is in two is of the first.
     """
-    named = {path: name for name, dataset in config.datasets.items() for path in dataset.paths}
-    groups: dict[tuple[str, int], list[tuple[Path, str]]] = {}
-    seen: set[Path] = set()
+    named = {str(Path(path)): name for name, dataset in config.datasets.items() for path in dataset.paths}
+    groups: dict[tuple[str, int], list[tuple[File, str]]] = {}
+    seen: set[File] = set()
     for place, source in enumerate(sources):
         name = named.get(str(source))
-        group = groups.setdefault((name, -1) if name is not None else (source.resolve().name, place), [])
+        group = groups.setdefault((name, -1) if name is not None else (_title(source), place), [])
         for file, shown in files_of(source):
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
+            same = file.resolve() if isinstance(file, Path) else file
+            if same not in seen:
+                seen.add(same)
                 group.append((file, shown))
     made = []
     for (name, place), files in groups.items():
-        settings = config.datasets[name].model_dump(exclude={"paths"}) if place < 0 else {}
+        settings = config.datasets[name].model_dump(exclude={"paths", "licence"}) if place < 0 else {}
         if files:
             made.append(Dataset(name, tuple(files), **settings))
     return made
 
 
-def files_of(source: Path) -> list[tuple[Path, str]]:
+def _title(source: Path) -> str:
+    address = address_of(source)
+    return source.resolve().name if address is None else title_of(address)
+
+
+def files_of(source: Path) -> list[tuple[File, str]]:
     """The files of a source, each with its name within it."""
     root = expand(source)
+    if address_of(root) is not None:
+        return [(file, file.name) for file in find_remote(root)]
     return [(file, str(file.relative_to(root)) if file != root else file.name) for file in find_sources([root])]
 
 
@@ -134,24 +151,27 @@ def weight(datasets: Sequence[Dataset]) -> int:
     return sum(_weight(file) for dataset in datasets for file, _ in dataset.files)
 
 
-def _pieces(file: Path, name: str, unit_bytes: int) -> Iterator[tuple[Piece, int]]:
+def _pieces(file: File, name: str, unit_bytes: int) -> Iterator[tuple[Piece, int]]:
     """Each piece of the file with its size."""
     size = _weight(file)
-    if size <= unit_bytes:
+    length = _length(file)
+    if size <= unit_bytes or length is None:
         yield Piece(str(file), name), size
-    elif file.suffix.lower() in (".jsonl", ".ndjson"):
-        ends = [size * part // -(-size // unit_bytes) for part in range(1, -(-size // unit_bytes) + 1)]
+    elif name.lower().endswith((*CUT_BETWEEN_LINES, *CUT_BETWEEN_RECORDS)):
+        parts = -(-size // unit_bytes)
+        ends = [length * part // parts for part in range(1, parts + 1)]
         for start, stop in zip([0, *ends], ends, strict=False):
-            yield Piece(str(file), name, (start, stop)), stop - start
+            yield Piece(str(file), name, (start, stop)), size // parts
     elif file.suffix.lower() == ".parquet":
         yield from _row_groups(file, name, unit_bytes)
     else:
         yield Piece(str(file), name), size
 
 
-def _row_groups(file: Path, name: str, unit_bytes: int) -> Iterator[tuple[Piece, int]]:
+def _row_groups(file: File, name: str, unit_bytes: int) -> Iterator[tuple[Piece, int]]:
     try:
-        about = pq.read_metadata(file)
+        with open_bytes(str(file)) as opened:
+            about = pq.read_metadata(opened)
     except (pa.ArrowException, OSError):
         yield Piece(str(file), name), _weight(file)  # its reader will say what is wrong
         return
@@ -163,5 +183,12 @@ def _row_groups(file: Path, name: str, unit_bytes: int) -> Iterator[tuple[Piece,
             start, held = group + 1, 0
 
 
-def _weight(file: Path) -> int:
-    return file.stat().st_size * (PACKED if file.suffix.lower() in (".gz", ".zst", ".lz4") else 1)
+def _length(file: File) -> int | None:
+    return file.stat().st_size if isinstance(file, Path) else file.bytes
+
+
+def _weight(file: File) -> int:
+    length = _length(file)
+    return (UNKNOWN_BYTES if length is None else length) * (
+        PACKED if file.suffix.lower() in (".gz", ".zst", ".lz4") else 1
+    )

@@ -78,20 +78,23 @@ class DatasetConfig(Section):
     """
 
     paths: tuple[str, ...] = Field(min_length=1)
-    """Files or directories, as `sources`; `$NAME` is filled in."""
+    """Files, directories or addresses, as `sources`; `$NAME` is filled in."""
     language: bool = True
     """Whether documents in other languages are dropped."""
     heuristics: bool = True
     """Whether the document rules apply."""
     quality: bool = True
     """Whether the quality classifier judges."""
+    licence: str | None = None
+    """As you state it; told on the card, not checked."""
 
 
 class CurateConfig(Section):
     """From pages to documents."""
 
     sources: tuple[str, ...] = ()
-    """Files or directories of WARC, JSONL, Parquet or text (also .gz, .zst). None: the crawl."""
+    """Files, directories or addresses of WARC, JSONL, Parquet or text (also .gz, .zst): https://, s3://, or
+    cc:SNAPSHOT of Common Crawl. None: the crawl."""
     datasets: dict[str, DatasetConfig] = Field(default={})
     """In place of `sources`: by name, and in the order in which a duplicate's copy is kept."""
     against: tuple[str, ...] = ()

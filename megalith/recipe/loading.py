@@ -55,6 +55,9 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
             value = getattr(section, name)
             if isinstance(value, Section):
                 walk(value, f"{prefix}{name}.")
+            elif isinstance(value, dict) and value and all(isinstance(one, Section) for one in value.values()):
+                for key, one in value.items():
+                    walk(one, f"{prefix}{name}.{key}.")
             else:
                 flat[f"{prefix}{name}"] = value
 

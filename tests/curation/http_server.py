@@ -32,7 +32,7 @@ class Site:
 def served(root: Path) -> Iterator[Site]:
     """The directory at `site.address` (ends in a slash) while the block runs."""
     site = Site(root)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": site}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": site}))
     site.address = f"http://127.0.0.1:{server.server_address[1]}/"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -41,6 +41,11 @@ def served(root: Path) -> Iterator[Site]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Silent: it is meant to fail."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from megalith.curation import remote, remote_retry
+from megalith.curation import remote, remote_retry, units
 from megalith.curation.opening import open_file
 from megalith.curation.read import read_documents
 from megalith.curation.remote import RemoteFile, address_of
 from megalith.curation.remote_sources import find_remote
+from megalith.curation.units import Unit, datasets_of, units_of
 from megalith.errors import InputError, ResourceError, UnsupportedError
+from megalith.recipe import CurateConfig
+from megalith.recipe.data import DatasetConfig
 from tests.curation.http_server import Site, served
 from tests.curation.warcs import members, page
 
@@ -237,6 +240,40 @@ def test_an_object_of_s3_is_read_by_ranges(site: Site, tmp_path: Path, monkeypat
     assert read(file.address) == (URLS, {"records": 60})
     with pytest.raises(ResourceError, match="cannot be fetched"):
         find_remote(f"s3://bucket/b.warc.gz?{options}")
+
+
+def _read_units(sources: list[Path], config: CurateConfig) -> list[list[str | None]]:
+    made = units_of(datasets_of(sources, config))
+    assert [Unit.of(json.loads(json.dumps(unit.task))) for unit in made] == made
+    return [
+        [document.url for piece in unit.pieces for document in read_documents(piece.path, Counter(), piece.part)]
+        for unit in made
+    ]
+
+
+def test_remote_files_are_cut_into_units_as_local_ones_are(
+    site: Site, archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "FEWEST_BYTES", 1000)
+    (tmp_path / "a.jsonl").write_bytes(
+        b"".join(json.dumps({"text": "x" * 300, "url": url}).encode() + b"\n" for url in URLS)
+    )
+    pq.write_table(pa.table({"text": ["x" * 300] * 60, "url": URLS}), tmp_path / "a.parquet", row_group_size=5)
+    for name in ("a.warc.gz", "a.jsonl", "a.parquet"):
+        here = _read_units([tmp_path / name], CurateConfig())
+        assert _read_units([Path(f"{site.address}{name}")], CurateConfig()) == here
+        assert len(here) > 5 and [url for unit in here for url in unit] == URLS
+
+
+def test_each_path_of_a_snapshot_is_a_unit_and_takes_the_name_of_its_dataset(site: Site, tmp_path: Path) -> None:
+    _serve_snapshot(tmp_path)
+    source = f"cc:CC-MAIN-2021-04?first=3&base={site.address}"
+    assert _read_units([Path(source)], CurateConfig()) == [[url] for url in URLS[:3]]
+    (alone,) = datasets_of([Path(source)], CurateConfig())
+    assert alone.name == "CC-MAIN-2021-04"
+    config = CurateConfig(datasets={"crawl": DatasetConfig(paths=(source,), quality=False)})
+    (named,) = datasets_of([Path(path) for path in config.paths], config)
+    assert (named.name, named.quality) == ("crawl", False)
 
 
 def test_the_digest_of_a_remote_file_changes_with_it(site: Site, tmp_path: Path) -> None:

@@ -114,3 +114,9 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
     recipe, _ = load_recipe("quickstart")
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
+
+
+def test_sections_under_names_of_your_own_are_flattened_too() -> None:
+    flat = flatten(load_recipe("curate-mt-nlg")[0])
+    assert flat["curate.datasets.gutenberg.quality"] is False
+    assert "curate.datasets" not in flat

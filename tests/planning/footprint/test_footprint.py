@@ -1,6 +1,5 @@
 """The memory model: the papers' figures, the schedules' lists, the meters, and what it says when a job is too big."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -160,19 +159,3 @@ def test_the_shipped_constants_can_be_written_and_read() -> None:
     assert from_json(constants.to_json()) == constants
     for lines in map(constants.of, (*constants.lines, "megalith", "unheard-of")):
         assert lines["allocated"].share <= lines["reserved"].share
-
-
-def test_a_search_may_ask_tens_of_thousands_of_times() -> None:
-    """Each question after the first about a layout takes a few dozen microseconds of a core; 200 leaves room."""
-    jobs = [
-        megatron(Layout(tensor, pipeline, 2240 // tensor // pipeline), 1, 2240, stack="megalith", zero=zero)
-        for tensor in (1, 2, 4, 8)
-        for pipeline in (1, 5, 7, 35)
-        for zero in (0, 1, 3)
-    ]
-    for job in jobs:
-        footprint(job)
-    start = time.process_time()
-    for job in jobs * 4:
-        footprint(job)
-    assert (time.process_time() - start) / len(jobs) / 4 < 200e-6

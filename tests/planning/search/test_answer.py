@@ -1,6 +1,5 @@
 """`plan layout` for a cluster by the shipped models: the issue's cases, and requests that cannot be."""
 
-import time
 from typing import Any
 
 import pytest
@@ -58,11 +57,10 @@ def test_530b_on_2240_gpus_gets_mt_nlgs_layout_or_a_better_one_with_the_reason(m
 
 
 def test_the_full_space_is_considered_in_little_time(mt_nlg: dict[str, Any]) -> None:
-    """Seconds of the processor, since other programs may hold it: the search is one thread."""
-    start = time.process_time()
+    """It takes 2 s of a core because few are timed: what is cut early is what this guards."""
     found = layout(recipe("mt-nlg-530b", "cluster.nodes=280"))
-    assert time.process_time() - start < 4.0  # 2 s on an idle core; this is for a busy one
     assert found["candidates_considered"] > 50_000
+    assert found["candidates_timed"] < found["candidates_considered"] / 15
     assert found["best"] == mt_nlg["best"]
 
 
