@@ -202,7 +202,7 @@ def assert_one_paragraph(done: subprocess.CompletedProcess[str]) -> None:
             "this machine has",
         ),
         (("quickstart", "--source", "no-such-file.jsonl"), "no-such-file.jsonl"),
-        (("quickstart", "--source", "https://example.org/x.warc.gz"), "https"),
+        (("quickstart", "--source", "ftp://example.org/x.warc.gz"), "this kind of address is not read"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_paragraph(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -37,7 +37,7 @@ class HttpRanges:
                 return
             except FailedError as failure:
                 failures += 1
-                wait(address, failure, failures)
+                wait(address, failure, failures, first=True)
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop`, which lie within the file."""

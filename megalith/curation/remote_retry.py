@@ -8,6 +8,8 @@ from megalith.errors import ResourceError
 
 ATTEMPTS = 10
 """That bring no byte at all, one after another, before it is given up: two minutes and a half."""
+FIRST_ATTEMPTS = 5
+"""To find a file at all: a quarter of a minute. An address may be wrong."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
 Stream = Callable[[int, int], Iterator[bytes]]
@@ -41,9 +43,12 @@ def fetch(address: str, start: int, stop: int, stream: Stream) -> bytes:
     return bytes(found)
 
 
-def wait(address: str, failure: FailedError, failures: int) -> None:
-    """Wait before asking again, longer each time. Raises ResourceError when that was tried often enough."""
-    if failure.final or failures >= ATTEMPTS:
+def wait(address: str, failure: FailedError, failures: int, *, first: bool = False) -> None:
+    """Wait before asking again, longer each time. Raises ResourceError when that was tried often enough.
+
+    `first`: of the file nothing has been had yet.
+    """
+    if failure.final or failures >= (FIRST_ATTEMPTS if first else ATTEMPTS):
         raise ResourceError(
             f"this cannot be fetched: {failure}.",
             where=address,
