@@ -88,19 +88,26 @@ def show_facts(artifact: Artifact, *, as_json: bool) -> None:
     lists: list[tuple[str, list[dict[str, Any]]]] = []
 
     def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and len(value) > 1 and all(map(_is_row, value.values())):
+            lists.append((prefix, [{"name": key, **inner} for key, inner in value.items()]))
+        elif isinstance(value, dict):
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else key, inner)
-        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-            lists.append((prefix, value))
+        elif isinstance(value, list | tuple) and value and all(isinstance(entry, dict) for entry in value):
+            lists.append((prefix, list(value)))
         else:
             rows.append((prefix, cell(value)))
 
     walk("", artifact.facts)
     for title, entries in lists:
-        headings = list(entries[0])
+        headings = list(dict.fromkeys(name for entry in entries for name in entry))
         show(table(title, headings, [[cell(entry.get(name)) for name in headings] for entry in entries]))
     show(table(f"{artifact.manifest.stage}: {artifact.path}", ("fact", "value"), rows))
+
+
+def _is_row(value: Any) -> bool:
+    """Whether it is one line of a table: names with a single value each."""
+    return isinstance(value, dict) and not any(isinstance(inner, dict | list | tuple) for inner in value.values())
 
 
 @app.command()
