@@ -8,6 +8,7 @@ import typer
 
 from megalith.cli.calibration import plan_calibrate, plan_validate
 from megalith.cli.planning_budget import plan_budget
+from megalith.cli.planning_curation import plan_curation
 from megalith.cli.planning_layout import plan_layout
 from megalith.cli.shared import Json, Overrides, RecipeName, cell, not_yet, print_json, verb
 from megalith.cli.timeline import plan_timeline
@@ -18,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="What it will cost, before it is sp
 scaling_app = typer.Typer(no_args_is_help=True, help="Scaling laws from runs.")
 app.command("layout")(plan_layout)
 app.command("budget")(plan_budget)
+app.command("curation")(plan_curation)
 app.command("timeline")(plan_timeline)
 app.command("validate")(plan_validate)
 app.command("calibrate")(plan_calibrate)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from megalith.curation import curate, engine, partition, texts, units
+from megalith.curation import curate, engine, merge, partition, texts, units
 from megalith.curation.read import Part
 from megalith.curation.warc import Document
 from megalith.recipe import Recipe, load_recipe
@@ -105,3 +105,17 @@ def test_a_run_killed_while_it_writes_does_not_write_again_what_stands(
     assert not stood & set(cut)
     assert resumed.digest == whole.digest
     assert not (resumed.path / "work").exists()
+
+
+def test_more_runs_than_may_be_open_at_once_are_joined_first(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = curate(_recipe(), tmp_path / "a" / "curate", [source])
+    joined = []
+    monkeypatch.setattr(merge, "MOST_OPEN", 2)
+    monkeypatch.setattr(
+        merge, "_join", lambda files, *rest, join=merge._join: joined.append(files) or join(files, *rest)
+    )
+    again = curate(_recipe(), tmp_path / "b" / "curate", [source])
+    assert len(joined) > 4 and all(len(files) <= 2 for files in joined)
+    assert again.digest == made.digest

@@ -1,0 +1,152 @@
+"""One run of `curate_scale.py`, in a process of its own.
+
+python benchmarks/curation/scale_worker.py one|two|driver SOURCE PLACE SETTINGS
+
+Curates SOURCE (or decides about so many made-up documents, for `driver`) and leaves PLACE/told.json.
+"""
+
+import importlib
+import json
+import resource
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+
+def main() -> None:
+    mode, source, place, settings = sys.argv[1:]
+    if mode == "driver":
+        told = decide_alone(int(source))
+    else:
+        told = curated(Path(source), Path(place), json.loads(settings), one=mode == "one")
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    told["own_cpu_seconds"] = round(used.ru_utime + used.ru_stime, 3)
+    status = Path("/proc/self/status").read_text().splitlines()
+    told["peak_bytes"] = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    (Path(place) / "told.json").write_text(json.dumps(told))
+
+
+def curated(source: Path, place: Path, settings: dict[str, Any], *, one: bool) -> dict[str, Any]:
+    """Curate; on one core, with CPU seconds by step and the bytes of what is thrown away at the end."""
+    from megalith.recipe import Recipe
+
+    shuffled: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    if one:
+        _count_cpu_seconds(spent)
+        remove = shutil.rmtree
+
+        def counted(path: Any, *arguments: Any, **named: Any) -> None:
+            if Path(path).name == "work":
+                for folder in Path(path).iterdir():
+                    shuffled[folder.name] += _bytes_of(folder) if folder.is_dir() else folder.stat().st_size
+            remove(path, *arguments, **named)
+
+        shutil.rmtree = counted  # type: ignore[assignment]  # for this process alone
+    made = importlib.import_module("megalith.curation.curate").curate(
+        Recipe.model_validate(settings), place / "curate", [source]
+    )
+    if not one:
+        return {}
+    facts = made.facts
+    documents = json.loads((place / "curate-documents" / "manifest.json").read_text())["facts"]
+    total = time.process_time()
+    steps = {f"map {name}": seconds for name, seconds in documents["seconds"].items()}
+    lines = {line["name"]: line["seconds"] for line in facts["steps"]}
+    steps["cut and write runs"] = lines["decontaminate"] - spent["n-grams of tasks"]
+    steps["n-grams of tasks"] = spent["n-grams of tasks"]
+    for name in ("language", "heuristics", "exact", "minhash"):
+        steps[f"driver {name}"] = lines[name] - documents["seconds"].get(name, 0.0) * (name != "exact")
+    steps["driver held out"] = lines["held_out"]
+    steps["driver merge"] = spent["merge"]
+    lines_read = lines["extract"] - documents["seconds"].get("extract", 0.0)
+    steps["driver load"] = lines_read
+    steps["start and rest"] = total - sum(steps.values())
+    return {
+        "documents": documents["documents"],
+        "documents_kept": facts["documents_out"],
+        "bytes_extracted": facts["bytes_in"],
+        "bytes_kept": facts["bytes_out"],
+        "units": documents["units"],
+        "cpu_seconds": round(total, 3),
+        "steps": {name: round(seconds, 4) for name, seconds in steps.items()},
+        "disk": {
+            **{name: _bytes_of(place / "curate-documents" / name) for name in ("text", "signatures", "bands")},
+            "kept": _bytes_of(place / "curate"),
+            **shuffled,
+        },
+    }
+
+
+def _count_cpu_seconds(spent: Counter[str]) -> None:
+    """Have the steps' clocks count CPU seconds, and clock what has no line of its own."""
+    for name in ("partition", "funnel"):
+        importlib.import_module(f"megalith.curation.{name}").time = SimpleNamespace(  # type: ignore[attr-defined]  # a clock
+            monotonic=time.process_time
+        )
+    kept: Any = importlib.import_module("megalith.curation.kept")
+    merge, count = kept.merge_runs, kept.CountNgrams.__call__
+
+    def merged(*arguments: Any) -> None:
+        begun = time.process_time()
+        merge(*arguments)
+        spent["merge"] += time.process_time() - begun  # type: ignore[assignment]  # a Counter of seconds
+
+    def ngrams(self: Any, task: Any) -> Any:
+        begun = time.process_time()
+        told = count(self, task)
+        spent["n-grams of tasks"] += time.process_time() - begun  # type: ignore[assignment]  # likewise
+        return told
+
+    kept.merge_runs = merged
+    kept.CountNgrams.__call__ = ngrams
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def decide_alone(count: int) -> dict[str, Any]:
+    """The columns of so many documents, exact and near-duplicates among them; one in twenty is a copy."""
+    import numpy as np
+
+    from megalith.curation import decide
+    from megalith.curation.columns import Columns, Partition
+    from megalith.curation.funnel import Funnel
+    from megalith.curation.minhash import find_components
+
+    def work(documents: int) -> None:
+        rng = np.random.default_rng(0)
+        columns = Columns([Partition(Path(), 0, 0, documents)])
+        source = np.arange(documents)
+        copies = rng.choice(documents, documents // 20, replace=False)
+        source[copies] = rng.integers(0, documents, len(copies))
+        columns.identity[:, 0] = rng.integers(0, 2**63, documents)
+        columns.fingerprint[:, 0] = rng.integers(0, 2**63, documents)
+        columns.bytes[:] = 5000
+        funnel = Funnel(columns, 0)
+        decide.drop_exact_duplicates(columns, funnel)
+        mix = np.uint64(0xFF51AFD7ED558CCD)
+
+        def keys(band: int) -> Any:
+            return (source.astype(np.uint64) + np.uint64(band << 40)) * mix
+
+        def signatures(places: Any) -> Any:
+            return np.repeat(source[places].astype(np.uint32)[:, None], 260, axis=1)
+
+        find_components(documents, 20, 13, 0.8, keys, signatures)
+
+    work(1000)  # compiles
+    status = Path("/proc/self/status").read_text().splitlines()
+    before = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    begun = time.process_time()
+    work(count)
+    return {"documents": count, "cpu_seconds": round(time.process_time() - begun, 3), "bytes_before": before}
+
+
+if __name__ == "__main__":
+    main()

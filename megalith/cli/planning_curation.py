@@ -1,0 +1,46 @@
+"""The verb `plan curation`: CPU-hours, disk and memory of curating a corpus."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from megalith.cli.shared import Json, print_json, verb
+from megalith.console import human_bytes, note, show, table
+
+if TYPE_CHECKING:
+    from megalith.planning.curation_cost import Estimate
+
+
+@verb
+def plan_curation(
+    text: Annotated[float, typer.Option("--text", metavar="BYTES", help="Of JSON lines, unpacked.")] = 0.0,
+    warc: Annotated[float, typer.Option("--warc", metavar="BYTES", help="Of HTML in WARC, unpacked.")] = 0.0,
+    documents: Annotated[
+        float | None, typer.Option("--documents", help="Default: what the measured corpora have in as many bytes.")
+    ] = None,
+    cores: Annotated[int, typer.Option("--cores", min=1, help="To share the work.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """CPU-hours, disk and memory that curating a corpus takes, extrapolated from small runs."""
+    from megalith.planning.curation_cost import predict_curation
+
+    cost = predict_curation(text_bytes=text, warc_bytes=warc, documents=documents)
+    if as_json:
+        print_json(asdict(cost) | {"cores": cores, "hours": cost.hours_on(cores)})
+        return
+    rows = [
+        [f"CPU-hours, of which the driver's {cost.serial_hours:,.1f}", *_three(cost.cpu_hours, "{:,.1f}".format)],
+        ["on disk at most", *_three(cost.disk_bytes, human_bytes)],
+        ["shuffled", *_three(cost.shuffled_bytes, human_bytes)],
+        ["memory of a worker", *_three(cost.worker_memory_bytes, human_bytes)],
+        ["memory of the driver", *_three(cost.driver_memory_bytes, human_bytes)],
+    ]
+    show(table(f"Curating {human_bytes(text + warc)}, {cost.documents:,.0f} documents", ("", "", "from", "to"), rows))
+    for line in (f"{cost.hours_on(cores):,.1f} hours on {cores:,} cores", *cost.notes):
+        note(line)
+
+
+def _three(estimate: "Estimate", written: Callable[[float], str]) -> list[str]:
+    return [written(number) for number in (estimate.value, estimate.low, estimate.high)]
