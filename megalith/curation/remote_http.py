@@ -111,7 +111,7 @@ class HttpRanges:
             )
         except urllib3.exceptions.HTTPError as error:
             raise FailedError(_said(error), final=isinstance(error, urllib3.exceptions.LocationValueError)) from error
-        if response.status in (200, 206) or (response.status == 416 and start == 0):
+        if response.status in (200, 206, 416):  # the last: the file is empty, or has become shorter
             said = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
             if response.status == 206 and (said is None or int(said[1]) != start):
                 response.close()

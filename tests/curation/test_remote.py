@@ -136,6 +136,16 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(site: Site, tmp_path: 
         list(documents)
 
 
+def test_a_file_that_becomes_shorter_while_it_is_read_has_changed_too(site: Site, tmp_path: Path) -> None:
+    archive = b"".join(members([page(number, 20_000) for number in range(20)]))
+    (tmp_path / "a.warc.gz").write_bytes(archive)
+    documents = read_documents(f"{site.address}a.warc.gz", Counter())
+    next(documents)
+    (tmp_path / "a.warc.gz").write_bytes(archive[:100])
+    with pytest.raises(InputError, match="changed"):
+        list(documents)
+
+
 def test_a_stream_without_a_length_is_refused(site: Site, archive: bytes, tmp_path: Path) -> None:
     site.ranges, site.length = False, False
     with pytest.raises(UnsupportedError, match="how long"):
