@@ -27,7 +27,7 @@ slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 closed-loop: $(VENV)/.dev  ## predicted against measured step time of six layouts
-	$(BIN)/python benchmarks/plan_cpu.py --rounds 3
+	$(BIN)/python benchmarks/plan_cpu.py
 
 parity: $(VENV)/.dev  ## every layout against one process; writes docs/parity.md
 	$(BIN)/python -m tests.parallel.table

@@ -2,12 +2,13 @@
 
 Two things are done in turns for several rounds, so that a slow minute hits all alike. The machine is measured in blocks
 (`megalith.planning.blocks`, what `megalith plan calibrate --measure` does). And the training loop's own steps are taken
-in real processes over gloo, a few of each layout; of a step the slowest rank counts, and of the steps the quieter half.
+in real processes over gloo, some seconds of each layout; of a step the slowest rank counts, of the steps the median of
+the faster half, as with blocks. What has waited for its turn first works for a second that does not count.
 Then each layout's step is composed of the blocks; nothing is fitted to the steps. Prints a table and writes
 `results/plan_cpu.json`; docs/how-this-machine-is-measured.md says how to read it.
 
     python benchmarks/plan_cpu.py [--recipe quickstart] [--set train.global_batch_size=32 …] [--micro-batch 4]
-        [--precision bf16] [--rounds 4 --steps 5]
+        [--precision bf16] [--rounds 3 --seconds 2]
 """
 
 import argparse
@@ -21,18 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, machine, recipe_of, write_results, write_tokens
-from plan_cpu_worker import WARM
 
 from megalith.console import human_seconds, note, show, table
 from megalith.machine import usable_cores
 from megalith.parallel.here import this_machine
 from megalith.planning.blocks import BlockStep, BlockTable, measuring, predict_here
 from megalith.planning.candidates import undisturbed
-from megalith.planning.job import Job
+from megalith.planning.job import Job, Zero
 from megalith.planning.shapes import choose_shape
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout
+
+STEPS = 100_000  # of the schedule: more than are taken
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Case:
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
-    zero: int = 0
+    zero: Zero = 0
 
     @property
     def processes(self) -> int:
@@ -68,7 +70,7 @@ def job_of(case: Case, model: ModelConfig, batch: int, said: argparse.Namespace)
         layout=Layout(case.tensor, case.pipeline, case.data),
         micro_batch_size=said.micro_batch,
         global_batch_size=batch,
-        zero=case.zero,  # type: ignore[arg-type]  # one of its literals
+        zero=case.zero,
         precision=said.precision,
     )
 
@@ -96,7 +98,7 @@ def take_rounds(jobs: dict[Case, Job], said: argparse.Namespace) -> tuple[BlockT
 def question(case: Case, job: Job, folder: str, said: argparse.Namespace) -> dict[str, Any]:
     """What the workers are asked for."""
     train = {
-        "tokens": (WARM + said.rounds * said.steps) * job.global_batch_size * job.model.sequence_length,
+        "tokens": STEPS * job.global_batch_size * job.model.sequence_length,
         "global_batch_size": job.global_batch_size,
         "micro_batch_size": job.micro_batch_size,
         "precision": job.precision,
@@ -106,7 +108,7 @@ def question(case: Case, job: Job, folder: str, said: argparse.Namespace) -> dic
         "recipe": recipe_of(job.model, train, job.parallel.model_dump(mode="json")).model_dump(mode="json"),
         "tokens": folder,
         "threads": max(1, usable_cores() // case.processes),
-        "steps": said.steps,
+        "seconds": said.seconds,
     }
 
 
@@ -150,8 +152,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe")
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=5, help="of each layout in each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each layout in each round")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of plan_cpu.json")
     said = parser.parse_args()
     recipe, _ = load_recipe(said.recipe, said.set)

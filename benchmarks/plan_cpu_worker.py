@@ -28,7 +28,8 @@ from megalith.training.schedule import Batch, batches
 from megalith.training.state import Run
 from megalith.training.step import take_step
 
-WARM = 2  # steps that allocate memory
+WARM_SECONDS = 1.0  # a process that has waited for its turn is slow for about as long
+FEWEST = 5  # steps of a turn
 
 
 @dataclass
@@ -53,26 +54,36 @@ def main(rank: int, size: int, store: str, parent: int) -> None:
         torch.set_num_threads(asked["threads"])
         if asked["layout"] not in begun:
             begun[asked["layout"]] = _begin(asked, Ranks(rank, size))
-        _answer({"seconds": list(_steps(begun[asked["layout"]], asked["steps"], size))})
+        _answer({"seconds": _steps(begun[asked["layout"]], asked["seconds"])})
 
 
 def _begin(asked: dict[str, Any], ranks: Ranks) -> _Begun:
     recipe = Recipe.model_validate(asked["recipe"])
     plan = batches(recipe.train, asked["recipe"]["model"]["sequence_length"])
-    started = _Begun(begin(recipe, Path(asked["tokens"]), ranks), plan)
-    for _ in range(WARM):
-        take_step(started.run, next(plan))
-    return started
+    return _Begun(begin(recipe, Path(asked["tokens"]), ranks), plan)
 
 
-def _steps(begun: _Begun, steps: int, size: int) -> Iterator[float]:
-    """Seconds of each of the next steps, on this rank."""
-    if size > 1:
-        dist.barrier()
-    for _ in range(steps):
-        start = time.perf_counter()
-        take_step(begun.run, next(begun.plan))
-        yield time.perf_counter() - start
+def _steps(begun: _Begun, seconds: float) -> list[float]:
+    """Seconds of each of the next steps on this rank: as many as fit, after some that do not count."""
+    spent, warm = 0.0, 0
+    while spent < WARM_SECONDS or warm < 2:  # the first step allocates
+        each = _step(begun)
+        spent += _mean(begun, each)
+        warm += 1
+    count = max(FEWEST, round(seconds / _mean(begun, each)))
+    return [_step(begun) for _ in range(count)]
+
+
+def _step(begun: _Begun) -> float:
+    start = time.perf_counter()
+    take_step(begun.run, next(begun.plan))
+    return time.perf_counter() - start
+
+
+def _mean(begun: _Begun, seconds: float) -> float:
+    """Over the ranks, so that all of them take as many steps."""
+    ranks = begun.run.ranks
+    return ranks.sum(seconds)[0] / ranks.count
 
 
 def _answer(value: object) -> None:

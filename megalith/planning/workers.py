@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,14 +25,22 @@ class Workers:
     """Resident memory of a worker after one tiny step: Python, torch, megalith."""
 
     def ask(self, question: Mapping[str, Any], ranks: int = 1) -> list[dict[str, Any]]:
-        """The answers of the first `ranks` ranks, which work at the same time."""
+        """The answers of the first `ranks` ranks, which work at the same time while all others are stopped."""
         asked = self.processes[:ranks]
         for process in asked:
+            process.send_signal(signal.SIGCONT)
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
-        return [_read(process) for process in asked]
+        answers = [_read(process) for process in asked]
+        self.stop()
+        return answers
+
+    def stop(self) -> None:
+        """Have nobody run until asked: the threads of gloo's connections look around a hundred times a second each."""
+        for process in self.processes:
+            process.send_signal(signal.SIGSTOP)
 
 
 @contextlib.contextmanager
@@ -56,7 +65,9 @@ def start_workers(ranks: int, module: str = "megalith.planning.probe") -> Iterat
                         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                     )
                 )
-            yield Workers(processes, max(_read(process)["base_bytes"] for process in processes))
+            workers = Workers(processes, max(_read(process)["base_bytes"] for process in processes))
+            workers.stop()
+            yield workers
         finally:
             for process in processes:
                 process.kill()

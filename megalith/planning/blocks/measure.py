@@ -25,7 +25,8 @@ from megalith.recipe import ModelConfig
 
 DEPTHS = (1, 3)
 PASSES = 3
-BLOCK_SECONDS = 0.4  # of each depth of each block in a pass
+WARM_SECONDS = 1.0  # workers that have waited for their turn are slow for about as long
+BLOCK_SECONDS = 0.8  # of each depth of each block in a pass
 MESSAGE_SECONDS = 0.05
 PIPELINE_SECONDS = 0.3
 COPIED_BYTES = 2**26
@@ -80,22 +81,23 @@ class Measurement:
 
     def take_pass(self) -> None:
         """Ask the workers for everything once more."""
-        for processes in self._workers:
-            for setting in self._wanted:
-                if setting.processes == processes:
-                    self._ask_block(self._model, setting)
+        for processes, workers in self._workers.items():
+            wanted = [setting for setting in self._wanted if setting.processes == processes]
+            workers.ask(_block_question(self._model, wanted[0], DEPTHS[-1], WARM_SECONDS), processes)
+            for setting in wanted:
+                self._ask_block(self._model, setting)
             if processes == 1:
                 question = {"ask": "rates", "products": PRODUCTS, "copied_bytes": COPIED_BYTES}
                 self._ask(("rates",), 1, {**question, "threads": self._cores, "seconds": MESSAGE_SECONDS})
                 continue
+            common = {"threads": self._threads(processes), "seconds": MESSAGE_SECONDS}
             for group_size in _group_sizes(processes):
                 question = {"ask": "messages", "group_size": group_size, "bytes": MESSAGE_BYTES}
-                common = {"threads": self._threads(processes), "seconds": MESSAGE_SECONDS}
                 self._ask(("messages", group_size, processes), processes, {**question, **common})
-        for stages, processes in self._pipelines:
-            common = {"threads": self._threads(processes), "seconds": PIPELINE_SECONDS}
-            self._ask(("pipeline", stages, processes), processes, {"ask": "pipeline", "pipeline": stages, **common})
-            self._ask_block(TOY, self._toy(processes))
+            for stages in (stages for stages, count in self._pipelines if count == processes):
+                question = {"ask": "pipeline", "pipeline": stages, **common, "seconds": PIPELINE_SECONDS}
+                self._ask(("pipeline", stages, processes), processes, question)
+                self._ask_block(TOY, self._toy(processes))
 
     def table(self) -> BlockTable:
         """What all passes together say."""
@@ -135,15 +137,7 @@ class Measurement:
 
     def _ask_block(self, model: ModelConfig, setting: Setting) -> None:
         for depth in DEPTHS:
-            question = {
-                "ask": "block",
-                "model": model.model_copy(update={"num_layers": depth}).model_dump(mode="json"),
-                "parallel": setting.parallel.model_dump(mode="json"),
-                "precision": setting.precision,
-                "micro_batch_size": setting.micro_batch_size,
-                "threads": setting.threads,
-                "seconds": self._seconds,
-            }
+            question = _block_question(model, setting, depth, self._seconds)
             self._ask((model.hidden, setting, depth), setting.processes, question)
 
     def _block(self, model: ModelConfig, setting: Setting) -> Block:
@@ -164,6 +158,18 @@ class Measurement:
         embedding = (block.embed or 0.0) + (block.unembed or 0.0)
         own = layer + max(embedding, passes[0] - layer - embedding)
         return Runner(pipeline=stages, processes=processes, seconds=max(0.0, each - own))
+
+
+def _block_question(model: ModelConfig, setting: Setting, depth: int, seconds: float) -> dict[str, Any]:
+    return {
+        "ask": "block",
+        "model": model.model_copy(update={"num_layers": depth}).model_dump(mode="json"),
+        "parallel": setting.parallel.model_dump(mode="json"),
+        "precision": setting.precision,
+        "micro_batch_size": setting.micro_batch_size,
+        "threads": setting.threads,
+        "seconds": seconds,
+    }
 
 
 def _same_width(jobs: Iterable[Job]) -> ModelConfig:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # before torch is imported
@@ -42,6 +42,8 @@ LARGE_BYTES = 2**20  # of a message; smaller ones come several in a row
 LONG_SECONDS = 1.5  # what takes longer is not repeated
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
+
+arranged = cache(arrange)  # each grid opens connections, whose threads look around a hundred times a second
 
 Times = dict[str, list[float]]
 """Seconds of every repetition, by what was done."""
@@ -113,7 +115,7 @@ def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
 
 def time_messages(question: dict[str, Any], ranks: Ranks) -> Times:
     """All-reduces over groups of `group_size` neighbours at once, and sends between neighbours, by size in bytes."""
-    mesh = arrange(ranks, ParallelConfig(tensor=question["group_size"])).along("tensor")
+    mesh = arranged(ranks, ParallelConfig(tensor=question["group_size"])).along("tensor")
     group, members = mesh.get_group(), dist.get_process_group_ranks(mesh.get_group())
     times: Times = {}
     for size in question["bytes"]:
@@ -144,7 +146,7 @@ def time_pipeline(question: dict[str, Any], ranks: Ranks) -> Times:
     stages = question["pipeline"]
     config = TOY.model_copy(update={"num_layers": stages})
     parallel = ParallelConfig(pipeline=stages, data=ranks.count // stages)
-    whole = spread(config, parallel, arrange(ranks, parallel), dtype=torch.float32, seed=0)
+    whole = spread(config, parallel, arranged(ranks, parallel), dtype=torch.float32, seed=0)
     batch = some_batch(config, 1)
     few, many = 2 * stages, 6 * stages
 
@@ -189,8 +191,8 @@ class _Copy(Ranks):
 def _model(config: ModelConfig, parallel: ParallelConfig, precision: str, ranks: Ranks) -> SpreadModel:
     """The block over this worker's group: the copies take the place of pipeline ranks in the mesh."""
     group = (parallel.tensor or 1) * (parallel.data or 1)
-    arranged = arrange(ranks, parallel.model_copy(update={"pipeline": ranks.count // group}))
-    copy = _Copy(arranged.rank, arranged.count, arranged.mesh, arranged.device)
+    whole = arranged(ranks, parallel.model_copy(update={"pipeline": ranks.count // group}))
+    copy = _Copy(whole.rank, whole.count, whole.mesh, whole.device)
     return spread(config, parallel, copy, dtype=TYPES[precision], seed=0)
 
 
