@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from megalith.recipe import ModelConfig, ParallelConfig
-from megalith.topology import Cluster, Layout
+from megalith.recipe import ModelConfig, ParallelConfig, Recipe
+from megalith.topology import Cluster, Layout, accelerator
 
 Recompute = Literal["none", "selective", "full"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Zero = Literal[0, 1, 2, 3]
+ZERO_STAGES: tuple[Zero, ...] = (0, 1, 2, 3)
 Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2"]
 
 
@@ -27,7 +29,7 @@ class Job:
     recompute: Recompute = "none"
     recompute_every: int = 1
     sequence_parallel: bool = False
-    zero: Literal[0, 1, 2, 3] = 0
+    zero: Zero = 0
     zero_shard: int | None = None
     context: int = 1
     """Ranks that share the tokens of a sequence; published runs have it, recipes do not."""
@@ -36,6 +38,26 @@ class Job:
     """Whether scores stay on the chip (FlashAttention, 2205.14135)."""
     stack: str = "megalith"
     """The software that runs it: what differs between stacks is among the constants."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, cluster: Cluster) -> "Job":
+        """A sized recipe's step on a cluster: what it leaves open of its layout and its micro-batch is taken for 1."""
+        parallel, train = recipe.parallel, recipe.train
+        return cls(
+            model=recipe.model,
+            cluster=cluster,
+            layout=Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1),
+            micro_batch_size=train.micro_batch_size or 1,
+            global_batch_size=train.global_batch_size,
+            virtual_stages=parallel.virtual_stages,
+            schedule=parallel.schedule,
+            recompute=parallel.recompute,
+            recompute_every=parallel.recompute_every,
+            sequence_parallel=parallel.sequence_parallel,
+            zero=parallel.zero,
+            zero_shard=parallel.zero_shard,
+            precision=precision_on(cluster, recipe),
+        )
 
     @property
     def micro_batches(self) -> int:
@@ -61,3 +83,11 @@ class Job:
             zero=self.zero,
             zero_shard=self.zero_shard,
         )
+
+
+def precision_on(cluster: Cluster, recipe: Recipe) -> Precision:
+    """What the recipe trains in; "auto" is bf16 where the accelerator multiplies it, and fp16 elsewhere."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision
+    known = accelerator(cluster.accelerator)
+    return "fp16" if known and "bf16" not in known.flops_per_second else "bf16"

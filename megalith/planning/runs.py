@@ -53,17 +53,7 @@ class RecordedRun:
     @property
     def job(self) -> Job:
         """The run as the cost models are asked about it."""
-        train, parallel = self.recipe.train, self.recipe.parallel
-        kept = ("virtual_stages", "schedule", "recompute", "recompute_every", "sequence_parallel", "zero", "zero_shard")
-        return Job(
-            model=self.recipe.model,
-            cluster=this_machine(),
-            layout=self.layout,
-            micro_batch_size=train.micro_batch_size or 1,
-            global_batch_size=train.global_batch_size,
-            precision=train.precision,  # type: ignore[arg-type]  # a run's is not "auto"
-            **{name: getattr(parallel, name) for name in kept},
-        )
+        return Job.of(self.recipe, this_machine())
 
 
 def read_runs(folder: Path) -> list[RecordedRun]:

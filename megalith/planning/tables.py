@@ -20,7 +20,7 @@ from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters
 from megalith.errors import InputError
 from megalith.planning.cells import Cells, NotModelledError, lines
 from megalith.planning.cost.stacks import STACKS
-from megalith.planning.job import Job, Precision, Recompute, Schedule
+from megalith.planning.job import ZERO_STAGES, Job, Precision, Recompute, Schedule
 from megalith.recipe import ClusterConfig, ModelConfig
 from megalith.topology import Cluster, Layout, describe
 
@@ -158,7 +158,7 @@ def _row(cells: Cells) -> Row:
     if again not in _RECOMPUTE:
         raise NotModelledError(f"recompute {again} is not modelled")
     recompute, every = _RECOMPUTE[again]
-    zero = int(cells.choice("zero", ("0", "1", "2", "3"), "0"))
+    zero = cells.choice("zero", tuple(map(str, ZERO_STAGES)), "0")
     job = Job(
         model=model,
         cluster=cluster,
@@ -170,7 +170,7 @@ def _row(cells: Cells) -> Row:
         recompute=recompute,
         recompute_every=every,
         sequence_parallel=cells.choice("seq_parallel", ("0", "1"), "0") == "1" and tensor > 1,
-        zero=zero,  # type: ignore[arg-type]  # one of its four values, checked above
+        zero=ZERO_STAGES[int(zero)],
         context=context,
         precision=_precision(cells),
         fused_attention=cells.choice("flash", ("0", "1"), "0") == "1",

@@ -21,15 +21,7 @@ from megalith.planning.traffic import step_traffic
 from megalith.recipe import Recipe, load_recipe
 from megalith.training.optimizer import Optimizer
 from tests.parallel.processes import on_ranks
-
-LLAMA = {
-    "positions": "rotary",
-    "norm": "rmsnorm",
-    "activation": "swiglu",
-    "bias": False,
-    "num_kv_heads": 2,
-    "tie_embeddings": False,
-}
+from tests.planning.footprint.jobs import LLAMA
 
 
 def tiny(parallel: dict[str, Any], model: dict[str, Any] | None = None, **train: Any) -> Recipe:

@@ -11,7 +11,7 @@ from megalith.planning.batches import powers_of_two_dividing
 from megalith.planning.blocks.compose import predict_here
 from megalith.planning.blocks.measure import measure
 from megalith.planning.blocks.table import BlockTable, write_table
-from megalith.planning.job import Job
+from megalith.planning.job import Job, precision_on
 from megalith.planning.shapes import choose_shape
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import Layout
@@ -59,7 +59,7 @@ def jobs_of(recipe: Recipe, model: ModelConfig) -> Iterator[Job]:
                     layout=layout,
                     micro_batch_size=size,
                     global_batch_size=batch,
-                    precision="bf16" if train.precision == "auto" else train.precision,
+                    precision=precision_on(here, recipe),
                     zero=zero,
                 )
 

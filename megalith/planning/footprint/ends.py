@@ -7,6 +7,7 @@ along with it, and keeps them for the backward pass.
 from functools import lru_cache
 
 from megalith.model.loss import ROWS, rows_on_a_gpu
+from megalith.planning.footprint.layers import through_norm
 from megalith.planning.footprint.sizes import WIDE, Sizes
 from megalith.planning.footprint.tape import Segment, Tape
 
@@ -143,15 +144,7 @@ def loss_backward(s: Sizes, *, holds: bool) -> Segment:
         tape.swap(s.table, _own_gradient(s))
     if not holds:
         tape.drop(s.table)
-    if s.gathers:
-        tape.make(s.whole, s.stream)
-        tape.drop(s.whole, s.whole)
-    elif s.reduces:
-        tape.swap(s.whole, s.whole)
-    tape.make(s.stream)
-    if s.rms:
-        tape.make(s.stream)
-        tape.drop(s.stream)
+    through_norm(tape, s)
     tape.drop(s.stream, s.norm, s.stream)  # the last layer's output is one of them
     return tape.done()
 

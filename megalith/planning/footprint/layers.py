@@ -231,6 +231,13 @@ def _enter_backward(tape: Tape, s: Sizes) -> float:
 
 def _norm_backward(tape: Tape, s: Sizes) -> None:
     """The gradient of the products' input, summed over the ranks, through the norm, and added to the stream's."""
+    through_norm(tape, s)
+    tape.drop(s.stream, s.stream, s.norm)
+    tape.swap(s.stream, s.stream, s.stream)
+
+
+def through_norm(tape: Tape, s: Sizes) -> None:
+    """The gradient of what a norm gives, summed over the ranks, becomes that of what it takes."""
     if s.gathers:
         tape.make(s.whole, s.stream)
         tape.drop(s.whole, s.whole)
@@ -240,8 +247,6 @@ def _norm_backward(tape: Tape, s: Sizes) -> None:
     if s.rms:
         tape.make(s.stream)
         tape.drop(s.stream)
-    tape.drop(s.stream, s.stream, s.norm)
-    tape.swap(s.stream, s.stream, s.stream)
 
 
 def _rotate_backward(tape: Tape, s: Sizes, size: float) -> None:

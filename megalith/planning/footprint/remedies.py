@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from megalith.console import human_bytes
 from megalith.planning.footprint.peak import footprint
 from megalith.planning.footprint.values import Footprint
-from megalith.planning.job import Job
+from megalith.planning.job import ZERO_STAGES, Job
 from megalith.topology import Layout
 
 _TOLD = 3  # parts
@@ -78,8 +78,8 @@ def _pairs(job: Job) -> Iterator[tuple[str, str, Job]]:
 def _changes(job: Job) -> Iterator[tuple[str, str, Job]]:
     layout = job.layout
     if layout.data * job.context > 1:
-        for zero in range(job.zero + 1, 4):
-            yield "parallel.zero", str(zero), replace(job, zero=zero)  # type: ignore[arg-type]  # 1, 2 or 3
+        for zero in ZERO_STAGES[job.zero + 1 :]:
+            yield "parallel.zero", str(zero), replace(job, zero=zero)
     if layout.tensor > 1 and not job.sequence_parallel:
         yield "parallel.sequence_parallel", "true", replace(job, sequence_parallel=True)
     if job.recompute == "none":

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from megalith.console import human_bytes
@@ -17,7 +16,7 @@ from megalith.planning.search.space import KNOBS, Question
 from megalith.planning.search.weigh import Scales, Weighed
 from megalith.planning.totals import Totals
 from megalith.recipe import Recipe
-from megalith.topology import Layout, check_layout, describe
+from megalith.topology import check_layout, describe
 
 
 def cluster_layout(
@@ -129,25 +128,16 @@ def _own(recipe: Recipe, found: Found) -> Weighed | None:
     replica = parallel.tensor * parallel.pipeline
     if best.cluster.accelerators % replica:
         return None
-    layout = Layout(parallel.tensor, parallel.pipeline, best.cluster.accelerators // replica)
-    job = replace(
-        best,
-        layout=layout,
-        micro_batch_size=train.micro_batch_size or 1,
-        virtual_stages=parallel.virtual_stages,
-        schedule=parallel.schedule,
-        recompute=parallel.recompute,
-        recompute_every=parallel.recompute_every,
-        sequence_parallel=parallel.sequence_parallel,
-        zero=parallel.zero,
-        zero_shard=parallel.zero_shard if layout.data % (parallel.zero_shard or 1) == 0 else None,
-    )
+    data = best.cluster.accelerators // replica
+    shard = parallel.zero_shard if data % (parallel.zero_shard or 1) == 0 else None
+    filled = parallel.model_copy(update={"data": data, "zero_shard": shard})
+    job = Job.of(recipe.model_copy(update={"parallel": filled}), best.cluster)
     if choices(job) == choices(best):
         return None
     try:
         check_layout(
             job.cluster,
-            layout,
+            job.layout,
             job.model,
             job.parallel,
             train.model_copy(update={"micro_batch_size": job.micro_batch_size}),

@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping
 from megalith.arithmetic import flops_per_token
 from megalith.errors import UnsupportedError
 from megalith.planning.batches import tokens_for
+from megalith.planning.job import precision_on
 from megalith.planning.search.space import KNOBS, Question
 from megalith.planning.shapes import choose_shape
 from megalith.recipe import Recipe
-from megalith.topology import Cluster, accelerator, describe
+from megalith.topology import Cluster, describe
 
 _SECTION = {"micro_batch_size": "train"}
 
@@ -38,11 +39,8 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Ques
         value = getattr(recipe.train if knob == "micro_batch_size" else recipe.parallel, knob)
         if f"{_SECTION.get(knob, 'parallel')}.{knob}" in keep and value is not None:
             fixed[knob] = value
-    precision = recipe.train.precision
-    if precision == "auto":
-        known = accelerator(cluster.accelerator)
-        precision = "fp16" if known and "bf16" not in known.flops_per_second else "bf16"
-    return Question(recipe.model, cluster, recipe.train.global_batch_size, precision, recipe.train.compile, fixed)
+    precision, train = precision_on(cluster, recipe), recipe.train
+    return Question(recipe.model, cluster, train.global_batch_size, precision, train.compile, fixed)
 
 
 def sized(recipe: Recipe) -> Recipe:

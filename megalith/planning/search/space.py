@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from megalith.planning.job import Job, Precision, Recompute, Schedule
+from megalith.planning.job import ZERO_STAGES, Job, Precision, Recompute, Schedule, Zero
 from megalith.recipe import ModelConfig
 from megalith.topology import Cluster, Layout
 
@@ -56,7 +56,7 @@ class Saving(NamedTuple):
 class Sharding(NamedTuple):
     """What ZeRO shards over how many ranks; None is all of the data axis."""
 
-    zero: int
+    zero: Zero
     shard: int | None = None
 
 
@@ -154,7 +154,7 @@ class Space:
             shards = [fixed["zero_shard"]] if layout.data % (fixed["zero_shard"] or 1) == 0 else []
         elif 1 < near < layout.data and layout.data % near == 0:
             shards = [None, near]
-        stages = self._allowed("zero", [0, 1, 2, 3])
+        stages = self._allowed("zero", list(ZERO_STAGES))
         return [Sharding(zero, shard) for zero in stages for shard in (shards if zero else shards[:1])]
 
     def job(self, place: Place, order: Order, saving: Saving, split: bool, sharding: Sharding) -> Job:
@@ -171,7 +171,7 @@ class Space:
             saving.recompute,
             saving.every,
             split,
-            sharding.zero,  # type: ignore[arg-type]  # one of ZeRO's four stages
+            sharding.zero,
             sharding.shard,
             precision=asked.precision,
         )

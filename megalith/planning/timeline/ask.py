@@ -7,7 +7,6 @@ at a schedule alone.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from megalith import schedules
 from megalith.errors import RecipeError
@@ -15,7 +14,7 @@ from megalith.parallel import action_lists
 from megalith.parallel.here import this_machine
 from megalith.planning.cost import predict_step
 from megalith.planning.footprint import StageMemory, footprint
-from megalith.planning.job import Job, Schedule
+from megalith.planning.job import Job
 from megalith.planning.shapes import choose_shape
 from megalith.planning.timeline.step import Clock, Held, Step, Timing
 from megalith.recipe import ParallelConfig, Recipe
@@ -77,28 +76,13 @@ def steps_of(recipe: Recipe, wanted: Sequence[str] = (), given: Given | None = N
 def job_of(recipe: Recipe, schedule: str) -> Job:
     """What the cost and the memory model are asked: the recipe's layout with this schedule, a name or a CSV file.
 
-    A micro-batch size that is left open is taken for 1, precision auto for bf16. Raises RecipeError as `steps_of` does.
+    A micro-batch size that is left open is taken for 1. Raises RecipeError as `steps_of` does.
     """
-    parallel, train = _by(recipe.parallel, schedule), recipe.train
-    layout = layout_of(parallel)
+    parallel = _by(recipe.parallel, schedule)
     model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
     cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
-    check_layout(cluster, layout, model, parallel, train)
-    return Job(
-        model,
-        cluster,
-        layout,
-        train.micro_batch_size or 1,
-        train.global_batch_size,
-        parallel.virtual_stages,
-        cast(Schedule, parallel.schedule),
-        parallel.recompute,
-        parallel.recompute_every,
-        parallel.sequence_parallel,
-        parallel.zero,
-        parallel.zero_shard,
-        precision="bf16" if train.precision == "auto" else train.precision,
-    )
+    check_layout(cluster, layout_of(parallel), model, parallel, recipe.train)
+    return Job.of(recipe.model_copy(update={"model": model, "parallel": parallel}), cluster)
 
 
 def _step(recipe: Recipe, name: str, given: Given | None) -> Step:

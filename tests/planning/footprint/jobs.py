@@ -1,11 +1,12 @@
 """Small jobs, and the dry run of the same."""
 
+from dataclasses import replace
 from typing import Any
 
 from megalith.planning.dryrun import dryrun
 from megalith.planning.job import Job
 from megalith.recipe import ModelConfig, Recipe
-from megalith.topology import Layout, describe
+from megalith.topology import describe
 from megalith.training.optimizer import Optimizer
 
 SMALL = {
@@ -49,23 +50,7 @@ def small(parallel: dict[str, Any], model: dict[str, Any], train: dict[str, Any]
 
 def job_of(recipe: Recipe, stack: str = "megalith") -> Job:
     """The same question, as the planner asks it."""
-    parallel, train = recipe.parallel, recipe.train
-    return Job(
-        model=recipe.model,
-        cluster=describe(recipe.cluster),
-        layout=Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1),
-        micro_batch_size=train.micro_batch_size or 1,
-        global_batch_size=train.global_batch_size,
-        virtual_stages=parallel.virtual_stages,
-        schedule=parallel.schedule,
-        recompute=parallel.recompute,
-        recompute_every=parallel.recompute_every,
-        sequence_parallel=parallel.sequence_parallel,
-        zero=parallel.zero,
-        zero_shard=parallel.zero_shard,
-        precision="bf16" if train.precision == "auto" else train.precision,
-        stack=stack,
-    )
+    return replace(Job.of(recipe, describe(recipe.cluster)), stack=stack)
 
 
 def peaks(recipe: Recipe, *ranks: int, stages: bool = False) -> dict[int, float]:
