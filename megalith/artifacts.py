@@ -106,14 +106,8 @@ class Workspace:
         """Yield a temporary path; it becomes `name` when the block ends well, and vanishes when it does not."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        try:
+        with whole(target) as temporary:
             yield temporary
-            with temporary.open("rb+") as written:
-                os.fsync(written.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Json) -> None:
         """Write `value` as indented JSON, whole or not at all."""
@@ -181,6 +175,31 @@ def produce(
             mend="Free some space and give the same command again.",
         ) from error
     return Artifact(path, manifest, reused=False)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path of this process alone, which becomes `path` when the block ends well.
+
+    A process that is killed leaves it behind, as `.*.tmp`; `produce` sweeps those out of a workspace.
+    """
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(directory: Path) -> None:
+    """Have the names in a directory on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def disk_is_full(error: BaseException) -> bool:
@@ -283,7 +302,7 @@ def _replace(partial: Path, path: Path) -> None:
     if path.exists():
         path.rename(old)
     partial.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -291,17 +310,9 @@ def _sweep(partial: Path, *, keep: bool) -> None:
     """Remove what is half-written; the whole workspace if nothing in it is worth keeping."""
     for torn in partial.rglob(".*.tmp"):
         torn.unlink(missing_ok=True)
-    whole = [file for file in partial.rglob("*") if file.is_file() and file.name != KEY]
-    if not keep or not whole:
+    finished = [file for file in partial.rglob("*") if file.is_file() and file.name != KEY]
+    if not keep or not finished:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digest_json(value: Json) -> str:

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from megalith.artifacts import Workspace
+from megalith.artifacts import Workspace, whole
 from megalith.curation.columns import Array, Columns
 from megalith.curation.decontaminate import without
 from megalith.curation.engine import Task, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.merge import buckets_for, merge_runs
-from megalith.curation.partition import whole
 from megalith.curation.task_texts import Items, index_table, ngrams_by_task
 from megalith.curation.texts import CountNgrams, WriteRuns, save_ngrams
 from megalith.curation.units import Dataset

@@ -6,11 +6,9 @@ read → URLs → extract and clean → language → signals → fingerprint →
 import functools
 import hashlib
 import json
-import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from megalith.artifacts import whole
 from megalith.curation import exact, heuristics, language, minhash, urls
 from megalith.curation.clean import clean
 from megalith.curation.engine import Task
@@ -79,19 +78,6 @@ class MapUnit:
         return told
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary path, of this process alone, that becomes `path` if the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
     name = f"{unit.number:05d}"
     counts: Counter[str] = Counter()
@@ -133,13 +119,13 @@ class Clock:
     """Adds up what each step took."""
 
     def __init__(self) -> None:
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self._last = time.monotonic()
 
     def __call__(self, step: str) -> None:
         """All time since the last call was spent on `step`."""
         now = time.monotonic()
-        self.spent[step] += now - self._last  # type: ignore[assignment]  # a Counter of seconds
+        self.spent[step] += now - self._last
         self._last = now
 
 

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from megalith.artifacts import Artifact, Workspace, file_digest, produce
+from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation import quality
 from megalith.curation.columns import EARLIER, Array, Columns
 from megalith.curation.documents import Told
 from megalith.curation.engine import Task, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
-from megalith.curation.partition import whole
 from megalith.curation.units import Dataset, files_of
 from megalith.recipe import CurateConfig, QualityConfig
 

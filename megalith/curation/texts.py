@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 
+from megalith.artifacts import whole
 from megalith.curation import private
 from megalith.curation.columns import Array, Partition, halves
 from megalith.curation.decontaminate import Ngrams, characters, cut, find_matches, match_spans, union
 from megalith.curation.engine import Task
 from megalith.curation.languages import main_languages
-from megalith.curation.partition import whole
 from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000

@@ -1,7 +1,6 @@
 """What the stage hands to the processes that train, and what it gets back: JSON files under `logs/`."""
 
 import json
-import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from megalith import errors
+from megalith.artifacts import whole
 from megalith.console import note
 from megalith.errors import MegalithError
 from megalith.recipe import Recipe
@@ -68,9 +68,8 @@ def write_error(job: Job, rank: int, error: BaseException) -> bool:
         said |= {"kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend}
     else:
         said |= {"what": f"{type(error).__name__}: {error}", "traceback": traceback.format_exception(error)}
-    temporary = job.logs / f".{ERROR}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(said))
-    temporary.replace(job.logs / ERROR)
+    with whole(job.logs / ERROR) as temporary:
+        temporary.write_text(json.dumps(said))
     return True
 
 

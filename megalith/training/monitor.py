@@ -16,6 +16,7 @@ from typing import Any
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
+from megalith.artifacts import whole
 from megalith.console import console, human_count, human_seconds, note, progress
 
 METRICS = "metrics.jsonl"
@@ -174,8 +175,6 @@ def _forget_after(path: Path, step: int) -> None:
     """Drop the lines of steps that will be taken again, and a line that a kill cut short."""
     if not path.is_file():
         return
-    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    with whole(path) as temporary:
+        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))

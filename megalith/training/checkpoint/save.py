@@ -17,9 +17,9 @@ from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import AsyncStager
 
-from megalith.artifacts import disk_is_full
+from megalith.artifacts import disk_is_full, sync
 from megalith.errors import ResourceError
-from megalith.training.checkpoint.files import flush, write_whole
+from megalith.training.checkpoint.files import write_whole
 from megalith.training.checkpoint.history import History
 from megalith.training.checkpoint.names import LATEST, UNFINISHED, Name, standing
 from megalith.training.checkpoint.pieces import Piece, SavePlanner, pieces
@@ -96,7 +96,7 @@ class Saver:
             shutil.rmtree(replaced, ignore_errors=True)
             target.rename(replaced)
         self._unfinished.rename(target)
-        flush(self._directory)
+        sync(self._directory)
         write_whole(self._directory / LATEST, f"{name}\n".encode())
 
     def _prune(self, newest: Name, keep: int) -> None:
