@@ -11,10 +11,11 @@ import resource
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def curated(source: Path, place: Path, settings: dict[str, Any], *, one: bool) -
     from megalith.recipe import Recipe
 
     shuffled: Counter[str] = Counter()
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     if one:
         _count_cpu_seconds(spent)
         remove = shutil.rmtree
@@ -46,7 +47,7 @@ def curated(source: Path, place: Path, settings: dict[str, Any], *, one: bool) -
                     shuffled[folder.name] += _bytes_of(folder) if folder.is_dir() else folder.stat().st_size
             remove(path, *arguments, **named)
 
-        shutil.rmtree = counted  # type: ignore[assignment]  # for this process alone
+        mock.patch.object(shutil, "rmtree", counted).start()
     made = importlib.import_module("megalith.curation.curate").curate(
         Recipe.model_validate(settings), place / "curate", [source]
     )
@@ -82,24 +83,23 @@ def curated(source: Path, place: Path, settings: dict[str, Any], *, one: bool) -
     }
 
 
-def _count_cpu_seconds(spent: Counter[str]) -> None:
+def _count_cpu_seconds(spent: defaultdict[str, float]) -> None:
     """Have the steps' clocks count CPU seconds, and clock what has no line of its own."""
     for name in ("partition", "funnel"):
-        importlib.import_module(f"megalith.curation.{name}").time = SimpleNamespace(  # type: ignore[attr-defined]  # a clock
-            monotonic=time.process_time
-        )
+        clock = SimpleNamespace(monotonic=time.process_time)
+        mock.patch(f"megalith.curation.{name}.time", clock).start()
     kept: Any = importlib.import_module("megalith.curation.kept")
     merge, count = kept.merge_runs, kept.CountNgrams.__call__
 
     def merged(*arguments: Any) -> None:
         begun = time.process_time()
         merge(*arguments)
-        spent["merge"] += time.process_time() - begun  # type: ignore[assignment]  # a Counter of seconds
+        spent["merge"] += time.process_time() - begun
 
     def ngrams(self: Any, task: Any) -> Any:
         begun = time.process_time()
         told = count(self, task)
-        spent["n-grams of tasks"] += time.process_time() - begun  # type: ignore[assignment]  # likewise
+        spent["n-grams of tasks"] += time.process_time() - begun
         return told
 
     kept.merge_runs = merged

@@ -41,6 +41,18 @@ class Data(Protocol):
     def find(self, mark: bytes, start: int, stop: int, /) -> int: ...
 
 
+class _Decompressing(Protocol):
+    """As zlib and zstandard both have it."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, piece: bytes, /) -> bytes: ...
+
+
 @contextmanager
 def opened(source: Path | str) -> Iterator[tuple[BinaryIO, Data]]:
     """The file to be read, and the same to be looked things up in."""
@@ -108,9 +120,9 @@ def next_record(data: Data, start: int, stop: int) -> int | None:
 def ends_the_file(data: Data, last: int) -> bool:
     """Whether the file ends where its last record, at `last`, does; a reader of a cut file just stops."""
     if data[last : last + len(GZIP_MAGIC)] == GZIP_MAGIC:
-        end = _gzip_end(data, last)
+        end = _end(data, last, zlib.decompressobj(zlib.MAX_WBITS | 16), PROBE_BYTES, zlib.error)
     elif data[last : last + len(ZSTD_MAGIC)] == ZSTD_MAGIC:
-        end = _zstd_end(data, last)
+        end = _end(data, last, _zstd(data).decompressobj(), ZSTD_STEP_BYTES, zstandard.ZstdError)
     elif RECORD_START.match(data[last : last + 64]):
         header = data[last : last + HEADER_BYTES]
         blank = BLANK_LINE.search(header)
@@ -135,30 +147,17 @@ def _beginning(data: Data, start: int) -> bytes:
     return first
 
 
-def _gzip_end(data: Data, start: int) -> int | None:
-    member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+def _end(data: Data, start: int, record: _Decompressing, step: int, damage: type[Exception]) -> int | None:
+    """Where a compressed record ends, decompressed some bytes at a time; None where it does not."""
     end = start
     try:
-        while not member.eof and end < len(data):
-            piece = data[end : end + PROBE_BYTES]
-            member.decompress(piece)
-            end += len(piece) - len(member.unused_data)
-    except zlib.error:
+        while not record.eof and end < len(data):
+            piece = data[end : end + step]
+            record.decompress(piece)
+            end += len(piece) - len(record.unused_data)
+    except damage:
         return None
-    return end if member.eof else None
-
-
-def _zstd_end(data: Data, start: int) -> int | None:
-    frame = _zstd(data).decompressobj()
-    end = start
-    try:
-        while not frame.eof and end < len(data):
-            piece = data[end : end + ZSTD_STEP_BYTES]
-            frame.decompress(piece)
-            end += len(piece) - len(frame.unused_data)
-    except zstandard.ZstdError:
-        return None
-    return end if frame.eof else None
+    return end if record.eof else None
 
 
 def _zstd(data: Data) -> zstandard.ZstdDecompressor:

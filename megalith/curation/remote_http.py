@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from megalith.curation.remote_retry import FailedError, fetch, wait
+from megalith.curation.remote_retry import FailedError, fetch, found
 from megalith.errors import InputError, UnsupportedError
 
 READ_BYTES = 1 << 17
@@ -30,14 +30,7 @@ class HttpRanges:
         self._open: urllib3.BaseHTTPResponse | None = None
         """The answer of a server without ranges, and how far it was read."""
         self._at = 0
-        failures = 0
-        while True:
-            try:
-                self.size, self.tag = self._look()
-                return
-            except FailedError as failure:
-                failures += 1
-                wait(address, failure, failures, first=True)
+        self.size, self.tag = found(address, self._look)
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop`, which lie within the file."""

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from megalith.errors import ResourceError
 
@@ -12,6 +13,7 @@ FIRST_ATTEMPTS = 5
 """To find a file at all: a quarter of a minute. An address may be wrong."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
+Looked = TypeVar("Looked")
 Stream = Callable[[int, int], Iterator[bytes]]
 """One request: the bytes from a place on, up to another one or fewer; raises FailedError."""
 
@@ -25,22 +27,33 @@ class FailedError(Exception):
         self.final = final
 
 
+def found(address: str, look: Callable[[], Looked]) -> Looked:
+    """What a first look at a file says, asked again as long as it is worth it. Raises ResourceError."""
+    failures = 0
+    while True:
+        try:
+            return look()
+        except FailedError as failure:
+            failures += 1
+            wait(address, failure, failures, first=True)
+
+
 def fetch(address: str, start: int, stop: int, stream: Stream) -> bytes:
     """The bytes from `start` to `stop`, all of them. Raises ResourceError when they do not come."""
-    found = bytearray()
+    read = bytearray()
     failures = 0
-    while start + len(found) < stop:
-        before = len(found)
+    while start + len(read) < stop:
+        before = len(read)
         failure = FailedError("the answer is shorter than it says")
         try:
-            for piece in stream(start + len(found), stop):
-                found += piece
+            for piece in stream(start + len(read), stop):
+                read += piece
         except FailedError as error:
             failure = error
-        if start + len(found) < stop:
-            failures = 0 if len(found) > before else failures + 1
+        if start + len(read) < stop:
+            failures = 0 if len(read) > before else failures + 1
             wait(address, failure, failures)
-    return bytes(found)
+    return bytes(read)
 
 
 def wait(address: str, failure: FailedError, failures: int, *, first: bool = False) -> None:

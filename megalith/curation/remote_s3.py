@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyarrow.fs import FileSystem
 
-from megalith.curation.remote_retry import FailedError, fetch, wait
+from megalith.curation.remote_retry import FailedError, fetch, found
 
 
 class S3Ranges:
@@ -17,14 +17,7 @@ class S3Ranges:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        failures = 0
-        while True:
-            try:
-                self._look()
-                return
-            except FailedError as failure:
-                failures += 1
-                wait(address, failure, failures, first=True)
+        found(address, self._look)
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop`, which lie within the object."""

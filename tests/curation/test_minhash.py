@@ -32,17 +32,23 @@ def _jaccard(one: list[str], other: list[str]) -> float:
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
+def _planted(seed: int, count: int, most_edits: int) -> tuple[list[str], np.ndarray]:
+    """Texts, each before an edited copy, and the exact similarity of each pair."""
+    draws = random.Random(seed)
+    texts, exact = [], []
+    for number in range(count):
+        one = _text(draws)
+        other = _edited(draws, one, number % (most_edits + 1))
+        texts += [" ".join(one), " ".join(other)]
+        exact.append(_jaccard(one, other))
+    return texts, np.array(exact)
+
+
 @pytest.fixture(scope="module")
 def pairs() -> tuple[np.ndarray, np.ndarray]:
     """Signatures (pairs, 2, hashes) and exact similarities of planted near-duplicates."""
-    draws = random.Random(7)
-    texts, exact = [], []
-    for number in range(600):
-        one = _text(draws)
-        other = _edited(draws, one, number % 25)
-        texts += [" ".join(one), " ".join(other)]
-        exact.append(_jaccard(one, other))
-    return signatures(pa.array(texts), SHINGLE, HASHES).reshape(-1, 2, HASHES), np.array(exact)
+    texts, exact = _planted(7, 600, 24)
+    return signatures(pa.array(texts), SHINGLE, HASHES).reshape(-1, 2, HASHES), exact
 
 
 def test_a_signature_is_the_least_hash_of_any_shingle_under_each_permutation() -> None:
@@ -108,14 +114,7 @@ def test_equal_bands_have_equal_keys_and_others_have_not() -> None:
 @pytest.mark.parametrize("preset", ["paper", "recall"])
 def test_planted_pairs_are_found_as_the_preset_promises(preset: str) -> None:
     config = MinHashConfig(preset=preset)
-    draws = random.Random(5)
-    texts, exact = [], []
-    for number in range(1500):
-        one = _text(draws)
-        other = _edited(draws, one, number % 9)
-        texts += [" ".join(one), " ".join(other)]
-        exact.append(_jaccard(one, other))
-    similar = np.array(exact)
+    texts, similar = _planted(5, 1500, 8)
     signed = signatures(pa.array(texts), config.shingle_words, config.bands * config.rows)
     roots = components(signed, config.bands, config.rows, config.minimum_jaccard).reshape(-1, 2)
     joined = roots[:, 0] == roots[:, 1]
