@@ -99,7 +99,7 @@ def verb(folder: Path, _: float) -> dict[str, Any]:
 def warc(folder: Path, _: float, cleaned: bool) -> dict[str, Any]:
     from megalith.curation.clean import clean
     from megalith.curation.extract import extract
-    from megalith.curation.read import read_documents
+    from megalith.curation.reading.read import read_documents
 
     def work() -> int:
         size = 0

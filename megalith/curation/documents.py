@@ -16,7 +16,7 @@ from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.curation.columns import REFERENCE, Partition
 from megalith.curation.engine import spread
 from megalith.curation.partition import MapSettings, MapUnit
-from megalith.curation.remote_sources import Remote
+from megalith.curation.reading.remote_sources import Remote
 from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, units_of, weight
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig

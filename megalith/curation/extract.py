@@ -20,8 +20,8 @@ from pebble import ProcessExpired, ProcessPool
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
-from megalith.curation.render import die_with
 from megalith.errors import UnsupportedError
+from megalith.processes import die_with
 
 Extractor = Literal["resiliparse", "trafilatura", "justext"]
 

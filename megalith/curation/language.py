@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pycld2
 
-from megalith.curation.fasttext_bin import read_fasttext
+from megalith.curation.fasttext import read_fasttext
 
 UNKNOWN = "un"
 LABEL = "__label__"

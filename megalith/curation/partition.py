@@ -22,9 +22,9 @@ from megalith.curation import exact, heuristics, language, minhash, urls
 from megalith.curation.clean import clean
 from megalith.curation.engine import Task
 from megalith.curation.extract import Extractor, extract
-from megalith.curation.read import read_documents
+from megalith.curation.reading.read import read_documents
+from megalith.curation.reading.warc import Document
 from megalith.curation.units import Unit
-from megalith.curation.warc import Document
 from megalith.recipe import MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from megalith.curation.columns import Array
 from megalith.curation.decontaminate import Ngrams, task_ngrams
-from megalith.curation.read import open_file
+from megalith.curation.reading.read import open_file
 from megalith.curation.units import expand
 from megalith.errors import InputError
 from megalith.recipe import DecontaminateConfig, TaskTextConfig

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from megalith.curation.opening import open_bytes
-from megalith.curation.read import find_sources
-from megalith.curation.remote import address_of
-from megalith.curation.remote_sources import Remote, find_remote, title_of
+from megalith.curation.reading.opening import open_bytes
+from megalith.curation.reading.read import find_sources
+from megalith.curation.reading.remote import address_of
+from megalith.curation.reading.remote_sources import Remote, find_remote, title_of
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig
 

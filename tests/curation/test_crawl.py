@@ -15,13 +15,13 @@ import pytest
 from warcio.archiveiterator import ArchiveIterator
 
 from megalith.artifacts import verify
+from megalith.curation.crawling.modules import find_modules, order
 from megalith.curation.extract import extract
-from megalith.curation.modules import find_modules, order
-from megalith.curation.read import find_sources, read_documents
+from megalith.curation.reading.read import find_sources, read_documents
 from megalith.errors import ResourceError
 from megalith.recipe import Recipe, load_recipe
 
-module = importlib.import_module("megalith.curation.crawl")
+module = importlib.import_module("megalith.curation.crawling.crawl")
 crawl = module.crawl
 
 HOSTILE = {
@@ -147,7 +147,7 @@ def test_a_crawl_killed_with_its_processes_leaves_no_orphan_and_ends_the_same(
     overrides = ["crawl.maximum_pages=30", "crawl.workers=2"]
     code = (
         "import sys; from pathlib import Path; from megalith.recipe import load_recipe; "
-        "from megalith.curation.crawl import crawl; "
+        "from megalith.curation.crawling.crawl import crawl; "
         f"crawl(load_recipe('quickstart', {overrides!r})[0], Path(sys.argv[1]))"
     )
     running = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")])
@@ -172,7 +172,7 @@ def test_no_process_of_a_crawl_outlives_it(tmp_path: Path) -> None:
     (tmp_path / "sleeper.py").write_text("import time; time.sleep(600)")
     code = (
         "import sys; from pathlib import Path; import megalith.curation; from megalith.recipe import load_recipe; "
-        "crawl = sys.modules['megalith.curation.crawl']; "
+        "crawl = sys.modules['megalith.curation.crawling.crawl']; "
         "crawl.find_modules = lambda: {'sleeper': None}; crawl.ENVIRONMENT['PYTHONPATH'] = sys.argv[2]; "
         "crawl.crawl(load_recipe('quickstart', ['crawl.seconds_per_module=200'])[0], Path(sys.argv[1]))"
     )

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from megalith.curation import opening, warc
-from megalith.curation import read as read_module
-from megalith.curation.content_encoding import decoded
-from megalith.curation.read import read_documents, reader_of
-from megalith.curation.warc import Document
+from megalith.curation.reading import opening, warc
+from megalith.curation.reading import read as read_module
+from megalith.curation.reading.content_encoding import decoded
+from megalith.curation.reading.read import read_documents, reader_of
+from megalith.curation.reading.warc import Document
 from tests.curation.pages import DATA
 from tests.curation.warcs import members, page
 
@@ -162,7 +162,7 @@ READ_ALL = """
 import json, resource, sys
 from collections import Counter
 from pathlib import Path
-from megalith.curation.read import read_documents
+from megalith.curation.reading.read import read_documents
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 told = {}
 for file in sys.argv[1:]:

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from megalith.curation.fasttext_bin import read_fasttext
+from megalith.curation.fasttext import read_fasttext
 from megalith.errors import InputError, UnsupportedError
 from tests.curation.fasttext_file import HS, NS, OVA, Model, dense
 

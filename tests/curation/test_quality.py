@@ -11,9 +11,9 @@ import pytest
 from megalith.curation.clean import clean
 from megalith.curation.extract import extract
 from megalith.curation.quality import Classifier, kept, load_judge, train
-from megalith.curation.quality_held_out import area_under_roc, fit_sigmoid, measure
-from megalith.curation.quality_kernels import logits
-from megalith.curation.quality_sample import sample
+from megalith.curation.quality.held_out import area_under_roc, fit_sigmoid, measure
+from megalith.curation.quality.kernels import logits
+from megalith.curation.quality.sample import sample
 from megalith.errors import InputError
 from megalith.recipe.filters import QualityConfig
 from tests.curation.pages import DATA, lines, pages

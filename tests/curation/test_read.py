@@ -14,9 +14,9 @@ import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from megalith.curation import read as read_module
-from megalith.curation.read import find_sources, read_documents
-from megalith.curation.warc import read_arc, read_warc
+from megalith.curation.reading import read as read_module
+from megalith.curation.reading.read import find_sources, read_documents
+from megalith.curation.reading.warc import read_arc, read_warc
 from megalith.errors import InputError, UnsupportedError
 from tests.curation.warcs import members, page
 

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from megalith.curation import remote, remote_retry, units
-from megalith.curation.opening import open_file
-from megalith.curation.read import read_documents
-from megalith.curation.remote import RemoteFile, address_of
-from megalith.curation.remote_sources import find_remote
+from megalith.curation import units
+from megalith.curation.reading import remote, retry
+from megalith.curation.reading.opening import open_file
+from megalith.curation.reading.read import read_documents
+from megalith.curation.reading.remote import RemoteFile, address_of
+from megalith.curation.reading.remote_sources import find_remote
 from megalith.curation.units import Unit, datasets_of, units_of
 from megalith.errors import InputError, ResourceError, UnsupportedError
 from megalith.recipe import CurateConfig
@@ -28,8 +29,8 @@ from tests.curation.warcs import members, page
 
 @pytest.fixture(autouse=True)
 def _small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_retry, "FIRST_WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(remote_retry, "ATTEMPTS", 4)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(retry, "ATTEMPTS", 4)
     monkeypatch.setattr(remote, "FIRST_BYTES", 1 << 10)
     monkeypatch.setattr(remote, "MOST_BYTES", 1 << 14)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from megalith.curation import curate, engine, merge, partition, texts, units
-from megalith.curation.read import Part
-from megalith.curation.warc import Document
+from megalith.curation.reading.read import Part
+from megalith.curation.reading.warc import Document
 from megalith.recipe import Recipe, load_recipe
 from tests.corpus import docstrings
 

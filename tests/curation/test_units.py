@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from megalith.curation import units
-from megalith.curation.read import read_documents
+from megalith.curation.reading.read import read_documents
 from megalith.curation.units import datasets_of, units_of
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig

@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from megalith.curation.remote_retry import FailedError, fetch, found
+from megalith.curation.reading.retry import FailedError, fetch, found
 from megalith.errors import InputError, UnsupportedError
 
 READ_BYTES = 1 << 17

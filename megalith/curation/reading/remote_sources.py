@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
 
-from megalith.curation.opening import open_file
-from megalith.curation.read import KINDS, reader_of
-from megalith.curation.remote import address_of, name_of, open_ranges
+from megalith.curation.reading.opening import open_file
+from megalith.curation.reading.read import KINDS, reader_of
+from megalith.curation.reading.remote import address_of, name_of, open_ranges
 from megalith.errors import InputError
 
 COMMON_CRAWL = "https://data.commoncrawl.org/"

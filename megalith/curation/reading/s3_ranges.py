@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyarrow.fs import FileSystem
 
-from megalith.curation.remote_retry import FailedError, fetch, found
+from megalith.curation.reading.retry import FailedError, fetch, found
 
 
 class S3Ranges:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from megalith.curation.remote_http import HttpRanges
-from megalith.curation.remote_s3 import S3Ranges
+from megalith.curation.reading.http_ranges import HttpRanges
+from megalith.curation.reading.s3_ranges import S3Ranges
 
 FIRST_BYTES, MOST_BYTES = 1 << 18, 1 << 23
 """Of one range."""

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
-from megalith.curation.remote import RemoteFile, address_of
+from megalith.curation.reading.remote import RemoteFile, address_of
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

@@ -19,10 +19,10 @@ from safetensors.numpy import save_file
 from scipy.special import expit
 
 from megalith.curation.draw import draw
-from megalith.curation.fasttext_bin import FastText, read_fasttext
-from megalith.curation.quality_held_out import Bin, HeldOut, fit_sigmoid, measure
-from megalith.curation.quality_kernels import fit, logits
-from megalith.curation.quality_sample import Sample, fold, sample
+from megalith.curation.fasttext import FastText, read_fasttext
+from megalith.curation.quality.held_out import Bin, HeldOut, fit_sigmoid, measure
+from megalith.curation.quality.kernels import fit, logits
+from megalith.curation.quality.sample import Sample, fold, sample
 from megalith.curation.words import words
 from megalith.errors import InputError
 from megalith.recipe.filters import QualityConfig

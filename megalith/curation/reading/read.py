@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from megalith.curation.opening import Source, open_bytes
-from megalith.curation.opening import open_file as open_file
-from megalith.curation.remote import address_of, name_of
-from megalith.curation.warc import MAXIMUM_BYTES, Document, Part, read_arc, read_warc
+from megalith.curation.reading.opening import Source, open_bytes
+from megalith.curation.reading.opening import open_file as open_file
+from megalith.curation.reading.remote import address_of, name_of
+from megalith.curation.reading.warc import MAXIMUM_BYTES, Document, Part, read_arc, read_warc
 from megalith.errors import InputError, UnsupportedError
 
 KINDS = "WARC, WET, ARC, JSON lines (.jsonl), Parquet, .txt, .md and .html, also .gz and .zst"

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation import urls_kernels as kernels
+from megalith.curation.urls import kernels
 from megalith.curation.words import utf8
 from megalith.errors import InputError
 from megalith.recipe.filters import UrlConfig

@@ -30,8 +30,8 @@ from warcio.warcwriter import WARCWriter
 
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import progress
-from megalith.curation.modules import Chunk, find_modules, machine_digest, order
-from megalith.curation.render import IDLE
+from megalith.curation.crawling.modules import Chunk, find_modules, machine_digest, order
+from megalith.curation.crawling.render import IDLE
 from megalith.errors import ResourceError
 from megalith.recipe import CrawlConfig, Recipe
 

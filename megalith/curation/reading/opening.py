@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 
 import zstandard
 
-from megalith.curation.remote import RemoteFile, address_of, name_of
+from megalith.curation.reading.remote import RemoteFile, address_of, name_of
 
 STEP_BYTES = 1 << 10
 """Of a .zst file, decompressed at once: so many can hold 32 MB."""

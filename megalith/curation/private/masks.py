@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from megalith.curation import private_scan as scan
+from megalith.curation.private import scan
 from megalith.recipe.filters import PrivateConfig
 
 Array = npt.NDArray[Any]

@@ -18,7 +18,7 @@ from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as ArcIterator
 from warcio.exceptions import ArchiveLoadFailed
 
-from megalith.curation.archive import (
+from megalith.curation.reading.archive import (
     GZIP_MAGIC,
     After,
     dictionary_of,
@@ -27,7 +27,7 @@ from megalith.curation.archive import (
     next_record,
     opened,
 )
-from megalith.curation.content_encoding import decoded
+from megalith.curation.reading.content_encoding import decoded
 
 MAXIMUM_BYTES = 64_000_000
 """A longer document (compressed transfer not counted) is left out: no page that a person wrote is so long."""

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.fasttext_features import Vocabulary, index_words, mean_rows
-from megalith.curation.fasttext_losses import HIERARCHICAL_SOFTMAX, LOSSES, Tree, huffman, probabilities
+from megalith.curation.fasttext.features import Vocabulary, index_words, mean_rows
+from megalith.curation.fasttext.losses import HIERARCHICAL_SOFTMAX, LOSSES, Tree, huffman, probabilities
 from megalith.errors import InputError, UnsupportedError
 
 Array = npt.NDArray[Any]
