@@ -15,9 +15,10 @@ from typing import Any
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.curation.columns import REFERENCE, Partition
 from megalith.curation.engine import spread
+from megalith.curation.fasttext import read_fasttext
 from megalith.curation.partition import MapSettings, MapUnit
 from megalith.curation.reading.remote_sources import Remote
-from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, units_of, weight
+from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, expand, units_of, weight
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
 
@@ -29,9 +30,12 @@ Told = Callable[[int, int], None]
 def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig, told: Told) -> Artifact:
     """The documents of all `datasets` at `path`, taken up where an earlier attempt left them.
 
-    Raises InputError when a file is damaged beyond use or there is no document at all.
+    Raises InputError when a file is damaged beyond use, the language model is none, or there is no document at all.
     """
-    settings = MapSettings(config.extractor, config.minhash, config.urls)
+    model = expand(Path(config.language_model)) if config.language_model else None
+    if model:
+        read_fasttext(model)  # a file that is none is told of before anything is read
+    settings = MapSettings(config.extractor, config.minhash, config.urls, model)
     said = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
     return produce(
         path,
@@ -47,7 +51,8 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
             for number, dataset in enumerate(datasets)
             for file, name in dataset.files
         }
-        | {f"urls {file}": file_digest(file) for file in _lists(settings.urls)},
+        | {f"urls {file}": file_digest(file) for file in _lists(settings.urls)}
+        | ({"language model": file_digest(model)} if model else {}),
         seed=0,  # nothing is drawn
         build=lambda workspace: _build(workspace, datasets, settings, told),
     )

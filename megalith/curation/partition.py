@@ -56,6 +56,7 @@ class MapSettings:
     extractor: Extractor
     minhash: MinHashConfig
     urls: UrlConfig
+    language_model: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,10 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
         texts.append(text)
     clock("extract")
     data = [text.encode() for text in texts]
-    found = [language.identify(text).shares if text else {} for text in texts]
-    clock("language")
     column = pa.array(texts, pa.large_string())
+    judged = _identifier(settings.language_model)(column)
+    found = [one.shares if text else {} for one, text in zip(judged, texts, strict=True)]
+    clock("language")
     signals = heuristics.signal_table(column)
     clock("heuristics")
     fingerprints = [exact.fingerprint(text) for text in texts]
@@ -194,6 +196,7 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
     return table, signed
 
 
+_identifier = functools.lru_cache(maxsize=1)(language.identifier)
 _rules = functools.lru_cache(maxsize=1)(urls.read_rules)
 
 

@@ -105,7 +105,9 @@ class CurateConfig(Section):
     languages: tuple[str, ...] = ("en",)
     """ISO 639-1 codes that are kept; none keeps all."""
     minimum_language_share: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Share of the text's bytes that must be in one of `languages`."""
+    """Share of the text's bytes that must be in one of `languages`; with a `language_model`, their probability."""
+    language_model: str | None = None
+    """A fastText model of languages (.bin, .ftz), such as lid.176, in place of pycld2; `$NAME` is filled in."""
     urls: UrlConfig = UrlConfig()
     heuristics: HeuristicsConfig = HeuristicsConfig()
     quality: QualityConfig = QualityConfig()

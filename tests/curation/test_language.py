@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import math
 from itertools import islice
 from pathlib import Path
@@ -7,9 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from megalith.curation import curate
 from megalith.curation.clean import clean
 from megalith.curation.extract import extract
 from megalith.curation.language import identifier, identify, reason_to_drop
+from megalith.errors import InputError
+from megalith.recipe import load_recipe
 from tests.curation.fasttext_file import Model
 from tests.curation.pages import DATA, pages
 
@@ -62,6 +66,27 @@ def test_a_fasttext_model_that_is_named_judges_in_place_of_pycld2(tmp_path: Path
     assert reason_to_drop(german, ["en"], 0.5) == "language de"
     assert neither.shares == {"en": pytest.approx(0.5, abs=2e-5), "de": pytest.approx(0.5, abs=2e-5)}
     assert [one.code for one in identifier()(pa.array([ENGLISH, GERMAN]))] == ["en", "de"]
+
+
+def test_a_recipe_may_name_the_model_that_judges(tmp_path: Path) -> None:
+    rows = np.array([[0, 0], [5, -5], [-5, 5]], np.float32)
+    named = Model(["</s>", "harbour", "castle"], ["__label__xx", "__label__en"], rows, np.eye(2, dtype=np.float32))
+    model = named.write(tmp_path / "lid.bin")
+    text = "In the morning of day {0} they walked to the {1} of town {0} and counted, for they had time. "
+    lines = [
+        json.dumps({"text": "".join(text.format(f"{number}-{line}", place) for line in range(40))})
+        for number in range(40)
+        for place in ("harbour", "castle")
+    ]
+    (tmp_path / "docs.jsonl").write_text("\n".join(lines))
+    options = ["curate.heuristics.preset=none", "curate.minhash.minimum_jaccard=1.0", "curate.validation_share=0.3"]
+    recipe, _ = load_recipe("quickstart", [f"curate.language_model={model}", "curate.languages=[xx]", *options])
+    kept = curate(recipe, tmp_path / "out", [tmp_path / "docs.jsonl"])
+    dropped = {step["name"]: step["dropped"] for step in kept.facts["steps"]}
+    assert dropped["language"] == {"language en": 40}
+    model.write_bytes(model.read_bytes()[:-9])
+    with pytest.raises(InputError, match="no whole fastText model"):
+        curate(recipe, tmp_path / "out", [tmp_path / "docs.jsonl"])
 
 
 @pytest.mark.data
