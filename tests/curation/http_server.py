@@ -1,4 +1,4 @@
-"""A web server of a directory, with ranges, that fails as servers and networks do; S3's `GetObject` looks the same."""
+"""A web server of a directory, with ranges, that fails as servers and networks do; S3 gets and lists objects as it does."""
 
 import hashlib
 import re
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 
 @dataclass
@@ -75,6 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.connection.close()
         if self.path.startswith("/moved/"):
             return self._plain(302, {"Location": site.address + self.path.removeprefix("/moved/")})
+        if "list-type=2" in self.path:
+            return self._list()
         file = site.root / unquote(self.path.partition("?")[0].lstrip("/"))
         if not file.is_file():
             return self._plain(404, {})
@@ -111,6 +114,29 @@ class _Handler(BaseHTTPRequestHandler):
         if fault:
             self.close_connection = True
         return None
+
+    def _list(self) -> None:
+        """As S3 answers ListObjectsV2, two objects at a time."""
+        parts = urlsplit(self.path)
+        asked = dict(parse_qsl(parts.query))
+        bucket = self.site.root / unquote(parts.path.strip("/"))
+        names = sorted(str(file.relative_to(bucket)) for file in bucket.rglob("*") if file.is_file())
+        names = [name for name in names if name.startswith(asked.get("prefix", ""))]
+        start = int(asked.get("continuation-token", 0))
+        page, more = names[start : start + 2], start + 2 < len(names)
+        said = [("IsTruncated", str(more).lower()), ("KeyCount", str(len(page)))]
+        said += [("NextContinuationToken", str(start + 2))] if more else []
+        text = "".join(f"<{name}>{value}</{name}>" for name, value in said)
+        for name in page:
+            size = (bucket / name).stat().st_size
+            text += f"<Contents><Key>{escape(name)}</Key><Size>{size}</Size>"
+            text += "<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+        body = f'<?xml version="1.0"?><ListBucketResult>{text}</ListBucketResult>'.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _plain(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -237,20 +237,40 @@ def test_a_list_of_paths_that_is_cut_off_is_refused(site: Site, tmp_path: Path) 
         find_remote(f"cc:CC-MAIN-2021-04?base={site.address}")
 
 
-def test_an_object_of_s3_is_read_by_ranges(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a server that answers as S3 does; signatures are not looked at."""
+@pytest.fixture
+def options(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What leads Arrow to the server, which answers as S3 does; signatures are not looked at."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket/a.warc.gz").write_bytes(b"".join(members([page(number, 1000) for number in range(60)])))
     host = site.address.rstrip("/").removeprefix("http://")
-    options = f"endpoint_override={host}&scheme=http&region=us-east-1"
+    return f"endpoint_override={host}&scheme=http&region=us-east-1"
+
+
+def test_an_object_of_s3_is_read_by_ranges(site: Site, tmp_path: Path, options: str) -> None:
     site.faults = ["", "drop:100", "status:503"]
     (file,) = find_remote(Path(f"s3://bucket/a.warc.gz?{options}"))
     assert file.bytes == (tmp_path / "bucket/a.warc.gz").stat().st_size and file.tag
     assert read(file.address) == (URLS, {"records": 60})
     with pytest.raises(ResourceError, match="cannot be fetched"):
         find_remote(f"s3://bucket/b.warc.gz?{options}")
+
+
+def test_a_prefix_of_s3_stands_for_the_files_under_it(tmp_path: Path, options: str) -> None:
+    for name in ("crawl/b c.jsonl", "crawl/deep/d.jsonl.gz", "crawl/about.json", "crawl/.hidden.jsonl", "crawl/x.exe"):
+        (tmp_path / "bucket" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bucket" / name).write_text('{"text": "a"}\n')
+    for prefix in ("crawl", "crawl/"):
+        files = find_remote(f"s3://bucket/{prefix}?{options}")
+        assert [(file.name, file.bytes) for file in files] == [("b c.jsonl", 14), ("deep/d.jsonl.gz", 14)]
+    counts: Counter[str] = Counter()
+    assert [document.text for document in read_documents(files[0].address, counts)] == ["a"]
+    (tmp_path / "bucket/crawl/b c.jsonl").write_text("")
+    assert find_remote(f"s3://bucket/crawl?{options}")[0].digest != files[0].digest
+    for nothing in ("crawl/x.exe", "other"):
+        with pytest.raises(InputError, match="of the 0 objects under this prefix none"):
+            find_remote(f"s3://bucket/{nothing}?{options}")
 
 
 def _read_units(sources: list[Path], config: CurateConfig) -> list[list[str | None]]:

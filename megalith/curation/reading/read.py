@@ -83,15 +83,13 @@ def read_documents(source: Source, counts: Counter[str], part: Part = None) -> I
 def _inside(directory: Path, ignored: Counter[str]) -> list[Path]:
     found = []
     for file in sorted(directory.rglob("*")):
-        inner = file.relative_to(directory)
-        if not file.is_file() or any(part.startswith(".") for part in inner.parts):
+        name = str(file.relative_to(directory))
+        if not file.is_file() or _is_hidden(name):
             continue
-        if (
-            reader_of(file.name) is None or file.suffix == ".json"
-        ):  # a .json beside data is nearly always about the data
-            ignored[file.suffix or "(none)"] += 1
-        else:
+        if is_data(name):
             found.append(file)
+        else:
+            ignored[file.suffix or "(none)"] += 1
     if not found:
         others = ", ".join(f"{number} × {suffix}" for suffix, number in ignored.most_common(5))
         raise InputError(
@@ -100,6 +98,15 @@ def _inside(directory: Path, ignored: Counter[str]) -> list[Path]:
             mend=f"Give {KINDS}.",
         )
     return found
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of this name, among others, is read. A .json beside data is nearly always about the data."""
+    return not _is_hidden(name) and reader_of(name) is not None and not name.endswith(".json")
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def reader_of(name: str) -> Reader | None:

@@ -1,4 +1,4 @@
-"""What a source that is an address names: one file, or the files of a Common Crawl snapshot.
+"""What a source that is an address names: one file, the objects under a prefix of S3, the files of a snapshot.
 
 `cc:CC-MAIN-2021-04` is a snapshot's WARC files, in the order of its own list. Behind a question mark, joined by `&`:
 `wet` (its text in place of its pages), `paths=10:20` (of the list, from the eleventh to the twentieth), `sample=100`
@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
 
 from megalith.curation.reading.opening import open_file
-from megalith.curation.reading.read import KINDS, reader_of
+from megalith.curation.reading.read import KINDS, is_data, reader_of
 from megalith.curation.reading.remote import address_of, name_of, open_ranges
+from megalith.curation.reading.s3_ranges import objects_under
 from megalith.errors import InputError
 
 COMMON_CRAWL = "https://data.commoncrawl.org/"
@@ -32,7 +33,7 @@ class Remote:
     bytes: int | None = None
     """None where it was not asked."""
     tag: str = ""
-    """ETag or date of change."""
+    """ETag or time of change."""
 
     def __str__(self) -> str:
         return self.address
@@ -56,6 +57,8 @@ def find_remote(source: Path | str) -> list[Remote]:
     if address.startswith("cc:"):
         return _snapshot(address)
     name = name_of(address)
+    if address.startswith("s3:") and (reader_of(name) is None or urlsplit(address).path.endswith("/")):
+        return _under(address)
     if reader_of(name) is None:
         raise InputError("this is not a kind of file that is read.", where=address, mend=f"Give {KINDS}.")
     ranges = open_ranges(address)
@@ -66,6 +69,19 @@ def find_remote(source: Path | str) -> list[Remote]:
 def title_of(address: str) -> str:
     """What a source is called: the snapshot, or the file."""
     return urlsplit(address).path if address.startswith("cc:") else name_of(address)
+
+
+def _under(address: str) -> list[Remote]:
+    """The objects under a prefix that are of a kind that is read, as `read.find_sources` takes those of a directory."""
+    objects = objects_under(address)
+    files = [one for one in objects if is_data(one.name)]
+    if not files:
+        raise InputError(
+            f"of the {len(objects)} objects under this prefix none is of a kind that is read.",
+            where=address,
+            mend=f"Give a prefix or an object that is there, of {KINDS}.",
+        )
+    return [Remote(one.address, one.name, one.bytes, one.changed) for one in files]
 
 
 def _snapshot(source: str) -> list[Remote]:

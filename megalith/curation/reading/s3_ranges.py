@@ -5,9 +5,11 @@ that is not Amazon's). Arrow asks again when a connection breaks; over its attem
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from megalith.curation.reading.retry import FailedError, fetch, found
 
@@ -40,6 +42,43 @@ class S3Ranges:
             yield self._file.read_at(stop - start, start)
         except OSError as error:
             raise _failed(error) from error
+
+
+@dataclass(frozen=True)
+class Object:
+    """What a listing says of an object; `name` is what follows the prefix."""
+
+    address: str
+    name: str
+    bytes: int
+    changed: str
+
+
+def objects_under(address: str) -> list[Object]:
+    """All objects under a prefix, if any, by name. Raises ResourceError where it cannot be listed."""
+    return found(address, lambda: _list(address))
+
+
+def _list(address: str) -> list[Object]:
+    try:
+        system, prefix = FileSystem.from_uri(address)
+        infos = system.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True))
+    except (OSError, pa.ArrowException) as error:
+        raise _failed(error) from error
+    parts, start = urlsplit(address), len(prefix.rstrip("/")) + 1
+    return sorted(
+        (
+            Object(
+                parts._replace(path="/" + quote(info.path.partition("/")[2])).geturl(),
+                info.path[start:],
+                int(info.size),
+                str(info.mtime_ns),
+            )
+            for info in infos
+            if info.type is FileType.File
+        ),
+        key=lambda each: each.name,
+    )
 
 
 def _failed(error: Exception) -> FailedError:
