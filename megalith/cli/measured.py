@@ -23,13 +23,15 @@ def calibrate_this_machine(recipe: str | None, runs: Path | None, output: Path, 
         print_json(found)
         return
     if "layouts" in found:
-        _show_layouts(found)
+        show_layouts(found)
+        _show_rates(found)
     if "runs" in found:
         _show_runs(found)
     note(f"written to {output}")
 
 
-def _show_layouts(found: Mapping[str, Any]) -> None:
+def show_layouts(found: Mapping[str, Any]) -> None:
+    """The layouts as blocks predict them, the fastest first."""
     headings = ("processes", "tensor", "pipeline", "data", "ZeRO", "micro-batch", "step", "interval")
     names = ("processes", "tensor", "pipeline", "data", "zero", "micro_batch_size")
     rows = [
@@ -39,10 +41,13 @@ def _show_layouts(found: Mapping[str, Any]) -> None:
     model, machine = found["model"], found["machine"]
     title = f"{machine['cpu']}, {machine['cores']} cores: {model['num_layers']} layers, hidden {model['hidden_size']}"
     show(table(title, headings, rows, left=0))
+
+
+def _show_rates(found: Mapping[str, Any]) -> None:
     rates = [(name, f"{value:.3g}") for name, value in found["rates"].items()]
     show(table("Rates, by type and (M, K) × (K, N)", ("of", "value"), rows=rates))
     copied = human_bytes(found["rates"]["copied_bytes_per_second"])
-    low, high = machine["load"]
+    low, high = found["machine"]["load"]
     note(
         f"{found['blocks']} blocks in {human_seconds(found['measuring_seconds'])}; copies {copied}/s; load {low:.1f} "
         f"before, {high:.1f} after"

@@ -1,14 +1,18 @@
 """The verb `plan layout`: the best layout, the run in it, and why the others lost."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from megalith.cli.measured import show_layouts
 from megalith.cli.shared import Json, Overrides, RecipeName, print_json, verb
 from megalith.console import human_bytes, human_count, human_seconds, note, show, table
-from megalith.recipe import load_recipe
+from megalith.errors import UnsupportedError
+from megalith.recipe import Recipe, load_recipe
+from megalith.topology import LOCAL
 
 
 @verb
@@ -28,6 +32,14 @@ def plan_layout(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what the recipe's file says of the layout; overrides are always kept.")
     ] = False,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            "--measured",
+            metavar="FILE",
+            help="Predict layouts on this machine from what `plan calibrate --measure` wrote, and run nothing.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The best layout for the model on the recipe's machines, and why the others lost."""
@@ -35,6 +47,9 @@ def plan_layout(
     from megalith.planning.search import kept
 
     loaded, origins = load_recipe(recipe, overrides or ())
+    if measured is not None:
+        _from_file(loaded, measured, as_json=as_json, others=(objective != "time", deadline, price, keep))
+        return
     found = layout(
         loaded, keep=kept(loaded, origins, written=keep), objective=objective, deadline_days=deadline, price=price
     )
@@ -44,6 +59,24 @@ def plan_layout(
         _show_cluster(loaded.name, found)
     else:
         _show_local(loaded.name, found)
+
+
+def _from_file(loaded: Recipe, path: Path, *, as_json: bool, others: tuple[object, ...]) -> None:
+    from megalith.planning.blocks import layouts_here
+
+    if any(others) or loaded.cluster.name != LOCAL:
+        raise UnsupportedError(
+            "a measured file is of this machine, of which it predicts the step alone.",
+            where="--measured",
+            mend="Leave out --for, --deadline, --price and --keep, and give cluster.name=local.",
+        )
+    found = layouts_here(loaded, path)
+    if as_json:
+        print_json(found)
+        return
+    show_layouts(found)
+    if found["not_measured"]:
+        note(f"{found['not_measured']} more layouts were not measured")
 
 
 def _show_cluster(name: str, found: dict[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from megalith.cli import app
+from tests.conftest import ROOT
 
 runner = CliRunner()
 SMALL = ("plan", "layout", "gpt2-2.5b", "cluster.name=dgx-a100", "cluster.nodes=2", "train.global_batch_size=64",
@@ -80,3 +82,19 @@ def test_half_a_budget_is_refused(words: tuple[str, ...]) -> None:
     result = runner.invoke(app, ["plan", "budget", *words])
     assert result.exit_code == 2
     assert "--gpu-hours H --cluster NAME" in result.stderr
+
+
+def test_a_measured_file_answers_for_this_machine_without_running_anything(tmp_path: Path) -> None:
+    kept = json.loads((ROOT / "benchmarks" / "results" / "plan_cpu.json").read_text())
+    (tmp_path / "here.json").write_text(json.dumps(kept["blocks"]))
+    local = ("plan", "layout", "quickstart", "--measured", str(tmp_path / "here.json"))
+    found = asked(*local)
+    steps = {
+        (row["tensor"], row["pipeline"], row["data"], row["zero"]): row["step_seconds"] for row in found["layouts"]
+    }
+    assert steps[1, 1, 1, 0] == pytest.approx(kept["rows"][0]["predicted_seconds"])
+    assert steps[2, 2, 1, 0] == pytest.approx(kept["rows"][4]["predicted_seconds"])
+    assert found["not_measured"] > 0
+    wider = runner.invoke(app, [*local, "tokenize.vocab_size=5000", "model.vocab_size=5000"])
+    assert wider.exit_code == 2 and "measured for a model with vocab_size" in wider.stderr
+    assert runner.invoke(app, [*local, "--price", "2"]).exit_code == 2

@@ -1,4 +1,4 @@
-"""What `megalith plan calibrate --measure` does: the layouts that are measured here, and what they would take."""
+"""What `megalith plan calibrate --measure` does, and what `plan layout --measured` makes of its file."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from megalith.arithmetic import step_flops
+from megalith.errors import UnsupportedError
 from megalith.parallel.here import this_machine
 from megalith.planning.batches import powers_of_two_dividing
 from megalith.planning.blocks.compose import predict_here
 from megalith.planning.blocks.measure import measure
-from megalith.planning.blocks.table import BlockTable, write_table
+from megalith.planning.blocks.table import BlockTable, read_table, write_table
 from megalith.planning.job import Job, precision_on
 from megalith.planning.shapes import choose_shape
 from megalith.recipe import ModelConfig, Recipe
@@ -26,7 +27,7 @@ def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
     A model without a shape is first given the one that the plan would choose. Raises UnsupportedError for a bert,
     ResourceError where a worker dies.
     """
-    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    model = _sized(recipe)
     jobs = list(jobs_of(recipe, model))
     start = time.perf_counter()
     table = measure(jobs)
@@ -39,6 +40,30 @@ def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
         "blocks": len(table.blocks),
         "measuring_seconds": time.perf_counter() - start,
         "layouts": rows_of(jobs, table),
+    }
+
+
+def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
+    """What the measured machine in the file at `path` says of the recipe's layouts on it; the keys are `--json`'s.
+
+    Raises InputError where there is no such file, UnsupportedError where none of the layouts was measured.
+    """
+    table, model = read_table(path), _sized(recipe)
+    known: list[Job] = []
+    unknown: list[UnsupportedError] = []
+    for job in jobs_of(recipe, model):
+        try:
+            predict_here(job, table)
+            known.append(job)
+        except UnsupportedError as error:
+            unknown.append(error)
+    if not known:
+        raise unknown[0]
+    return {
+        "machine": table.machine,
+        "model": model.model_dump(mode="json"),
+        "layouts": rows_of(known, table),
+        "not_measured": len(unknown),
     }
 
 
@@ -86,6 +111,10 @@ def rows_of(jobs: Sequence[Job], table: BlockTable) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: row["step_seconds"])
+
+
+def _sized(recipe: Recipe) -> ModelConfig:
+    return recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
 
 
 def _layouts(processes: int, model: ModelConfig, batch: int) -> Iterator[Layout]:
