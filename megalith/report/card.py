@@ -68,7 +68,7 @@ def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
         "outputs": [output.model_dump() for output in manifest.outputs],
         "splits": {"train": facts.get("training_documents"), "validation": facts.get("validation_documents")},
         "datasets": {
-            name: {"licence": licences.get(name, figures.get("licence"))} | figures
+            name: figures | {"licence": licences.get(name, figures.get("licence"))}
             for name, figures in datasets.items()
         },
         "steps": facts.get("steps") or details.get("funnel") or [],

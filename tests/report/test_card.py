@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from megalith.artifacts import open_artifact, produce, verify
 from megalith.cli import app
 from megalith.errors import InputError
-from megalith.report.card import write_card
+from megalith.report.card import make_card, write_card
 from megalith.report.card_histograms import histogram
 from megalith.report.card_views import limits
 
@@ -60,7 +60,7 @@ def curated(tmp_path: Path) -> Path:
                                 "tasks": {"last_word": {"texts": 10, "ngrams": 41, "matches": 4, "documents": 3,
                                                         "frequent_ngrams": 5}}},
             "private": {"email": 17},
-            "datasets": {"books": {},
+            "datasets": {"books": {"licence": "the recipe's"},
                          "web": {"documents_in": 100, "documents_out": 68, "bytes_in": 9000, "bytes_out": 7000}},
         }  # fmt: skip
         workspace.write_json("samples.json", samples)
@@ -156,6 +156,12 @@ def test_a_licence_for_a_data_set_that_is_not_there_is_refused(curated: Path) ->
     with pytest.raises(InputError, match="news") as caught:
         write_card(curated, {"news": "public domain"})
     assert "web" in str(caught.value)
+
+
+def test_a_licence_that_is_given_takes_the_place_of_the_recipes(curated: Path) -> None:
+    artifact = open_artifact(curated, "curate")
+    assert make_card(artifact, {})["datasets"]["books"]["licence"] == "the recipe's"
+    assert make_card(artifact, {"books": "CC0"})["datasets"]["books"]["licence"] == "CC0"
 
 
 def test_a_rules_limit_stands_among_the_bars_where_it_cuts() -> None:
