@@ -4,8 +4,8 @@ They are read partition by partition from the `documents` artifact. A document i
 all partitions; what is decided never depends on that place.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from megalith.curation.words import MIX
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +32,15 @@ class Partition:
     number: int
     dataset: int
     rows: int
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self) | {"documents": str(self.documents)}
+
+    @staticmethod
+    def of_task(task: Mapping[str, Any]) -> "Partition":
+        return Partition(Path(task["documents"]), task["number"], task["dataset"], task["rows"])
 
     @property
     def of(self) -> int:
@@ -110,30 +121,31 @@ class Columns:
         """The rows of a partition."""
         return slice(int(self.bounds[place]), int(self.bounds[place + 1]))
 
-    def within(self, place: int, rows: Array) -> Array:
-        """Of the ascending `rows`, those of a partition, numbered from its own first."""
-        first, last = np.searchsorted(rows, self.bounds[place : place + 2])
-        within: Array = rows[first:last] - self.bounds[place]
-        return within
+    def by_partition(self, rows: Array) -> Iterator[tuple[int, Array]]:
+        """The partitions that have some of the ascending `rows`, and these, numbered from each one's own first."""
+        ends = np.searchsorted(rows, self.bounds)
+        for place in np.flatnonzero(np.diff(ends)).tolist():
+            yield place, rows[ends[place] : ends[place + 1]] - self.bounds[place]
 
     def order(self, rows: Array) -> Array:
         """The rows in the order in which copies are preferred.
 
         By the dataset that stands first, then quality, then the longest text, then id, then URL.
         """
-        keys = (self.copy, self.identity[:, 1], self.identity[:, 0], -self.bytes.astype(np.int64), -self.quality)
-        ordered: Array = rows[np.lexsort([*(key[rows] for key in keys), self.dataset[rows]])]
+        high, low = self.identity[rows].T
+        keys = (self.copy[rows], low, high, -self.bytes[rows].astype(np.int64), -self.quality[rows], self.dataset[rows])
+        ordered: Array = rows[np.lexsort(keys)]
         return ordered
 
     def name(self, row: int) -> str:
         """A document's id."""
-        high, low = self.identity[row].tolist()
-        return f"{high:016x}{low:016x}"
+        (name,) = names(self.identity[[row]])
+        return name
 
     def drawn(self, rows: Array, seed: int, most: int) -> Array:
         """At most so many of the rows, drawn by the documents and the seed alone, in the order of the draw."""
-        keys = (self.identity[rows, 0] ^ np.uint64(seed)) * _MIX ^ self.copy[rows]
-        keys = (keys ^ (keys >> np.uint64(33))) * _MIX
+        keys = (self.identity[rows, 0] ^ np.uint64(seed)) * MIX ^ self.copy[rows]
+        keys = (keys ^ (keys >> np.uint64(33))) * MIX
         few = np.argpartition(keys, most - 1)[:most] if len(rows) > most else np.arange(len(rows))
         chosen: Array = rows[few[np.lexsort([self.copy[rows[few]], keys[few]])]]
         return chosen
@@ -149,9 +161,15 @@ class Columns:
 
     def batches(self, rows: Array, columns: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
         """The rows asked for (ascending), a row group at a time, and their columns."""
-        for place, partition in enumerate(self.partitions):
-            for chosen, table in partition.batches(self.within(place, rows), columns):
+        for place, within in self.by_partition(rows):
+            for chosen, table in self.partitions[place].batches(within, columns):
                 yield chosen + self.bounds[place], table
+
+
+def names(identity: Array) -> list[str]:
+    """The ids of documents, of their digests as two numbers each, (documents, 2)."""
+    spelled = identity.astype(">u8").tobytes().hex()
+    return [spelled[at : at + 32] for at in range(0, len(spelled), 32)]
 
 
 def halves(column: pa.ChunkedArray) -> Array:
@@ -164,6 +182,3 @@ def halves(column: pa.ChunkedArray) -> Array:
         if len(piece)
     ]
     return np.concatenate(made).astype(np.uint64) if made else np.zeros((0, 2), np.uint64)
-
-
-_MIX = np.uint64(0xFF51AFD7ED558CCD)

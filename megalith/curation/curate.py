@@ -19,25 +19,24 @@ import numpy as np
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.console import progress
 from megalith.curation import decide
-from megalith.curation.card import dataset_figures, details
 from megalith.curation.columns import Columns
+from megalith.curation.details import dataset_figures, details
 from megalith.curation.documents import make_documents, partitions_of
 from megalith.curation.earlier import Earlier, fill_earlier, open_earlier
+from megalith.curation.engine import Told
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.items import Continuation, LastWord, cut_items
 from megalith.curation.kept import write_kept
+from megalith.curation.private import mask
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
 from megalith.curation.task_texts import Items, read_items, task_files
-from megalith.curation.texts import mask
 from megalith.curation.units import Dataset, datasets_of
 from megalith.recipe import CurateConfig, Recipe, UrlConfig
 
 VERSION = 2
 ITEM_DOCUMENTS = 2000
 """Items are cut from so many held-out documents at most, drawn by their ids."""
-
-Told = Callable[[int, int], None]
 
 
 def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:

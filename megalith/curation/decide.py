@@ -10,16 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from megalith.curation import heuristics, languages
-from megalith.curation.columns import EARLIER, Array, Columns, Partition, halves
-from megalith.curation.draw import draw
+from megalith.curation.columns import EARLIER, Array, Columns, Partition, halves, names
+from megalith.curation.draw import draws
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.near import near_duplicates
-from megalith.curation.partition import SIGNAL
+from megalith.curation.partition import NO_TEXT, SIGNAL
 from megalith.curation.units import Dataset
 from megalith.recipe import CurateConfig, MinHashConfig
 
-NO_TEXT = "no text"
+NAMED_AT_ONCE = 1 << 16
+"""Documents whose ids are spelled out at a time."""
 
 
 def load(
@@ -27,7 +28,8 @@ def load(
 ) -> dict[str, int]:
     """Fill the columns, a partition at a time, and judge URL, text, language and document rules on the way.
 
-    Returns `read_bytes` of all documents and `html_bytes` of those that were HTML.
+    Returns `read_bytes` of all documents, `html_bytes` of those that were HTML, `refused_bytes` of those that their URL
+    left out.
     """
     sums = {"read_bytes": 0, "html_bytes": 0, "refused_bytes": 0}
     for place, partition in enumerate(columns.partitions):
@@ -45,12 +47,9 @@ def load(
         sums["html_bytes"] += int(read_bytes[is_html].sum())
         sums["refused_bytes"] += int(read_bytes[by_url.to_numpy()].sum())
         base = int(columns.bounds[place])
-        _drop_named(
-            funnel, base, "urls", pa.array([why if url else None for why, url in zip(refused, by_url, strict=True)])
-        )
-        _drop_named(
-            funnel, base, "extract", pa.array([None if url else why for why, url in zip(refused, by_url, strict=True)])
-        )
+        nothing = pa.scalar(None, refused.type)
+        _drop_named(funnel, base, "urls", pc.if_else(by_url, refused, nothing))
+        _drop_named(funnel, base, "extract", pc.if_else(by_url, nothing, refused))
         main = languages.main_languages(table["languages"])
         histograms.add("languages", dataset.name, main, columns.reason[columns.span(place)] == 0)
         if dataset.language:
@@ -114,10 +113,11 @@ def hold_out(columns: Columns, share: float, seed: int) -> None:
     rows = columns.alive
     if len(rows) < 2:
         return
-    draws = np.fromiter((draw(seed, "held out", columns.name(row)) for row in rows.tolist()), np.float64, len(rows))
-    chosen = draws < share
-    chosen[_one(columns, rows, draws == draws.min())] = True
-    chosen[_one(columns, rows, draws == draws.max())] = False
+    some = (rows[start : start + NAMED_AT_ONCE] for start in range(0, len(rows), NAMED_AT_ONCE))
+    drawn = np.concatenate([draws(seed, "held out", names(columns.identity[those])) for those in some])
+    chosen = drawn < share
+    chosen[_one(columns, rows, drawn == drawn.min())] = True
+    chosen[_one(columns, rows, drawn == drawn.max())] = False
     columns.validation[rows[chosen]] = True
 
 

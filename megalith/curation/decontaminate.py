@@ -69,15 +69,6 @@ def find_matches(texts: pa.Array, wanted: Ngrams) -> Matches:
     return Matches(*(np.concatenate(column) for column in zip(*held, strict=True)))
 
 
-def occurrences(texts: pa.Array, wanted: Ngrams) -> list[list[int]]:
-    """For each text the hash of a wanted n-gram wherever one stands."""
-    held: list[list[int]] = [[] for _ in range(len(texts))]
-    found = find_matches(texts, wanted)
-    for document, hashed in zip(found.documents.tolist(), found.hashes.tolist(), strict=True):
-        held[document].append(hashed)
-    return held
-
-
 def match_spans(texts: pa.Array, wanted: Ngrams) -> list[list[Span]]:
     """For each text the spans (bytes) that wanted n-grams cover; those that overlap are one span."""
     spans: list[list[Span]] = [[] for _ in range(len(texts))]

@@ -8,23 +8,21 @@ extracting (URLs), so thresholds can be changed and decisions taken again withou
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.curation.columns import REFERENCE, Partition
-from megalith.curation.engine import spread
+from megalith.curation.engine import Told, spread
 from megalith.curation.fasttext import read_fasttext
 from megalith.curation.partition import MapSettings, MapUnit
-from megalith.curation.reading.remote_sources import Remote
+from megalith.curation.reading import Remote, no_usable_line
 from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, expand, units_of, weight
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
 
 VERSION = 1
-Told = Callable[[int, int], None]
-"""Takes the number of units that are done, and of all."""
 
 
 def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig, told: Told) -> Artifact:
@@ -84,23 +82,16 @@ def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSetti
     seconds: Counter[str] = Counter()
     of_file: Counter[str] = Counter()
     rows = [0] * len(units)
-    told(0, len(units))
-    for done, (task, answer) in enumerate(
-        spread(MapUnit(str(workspace.path), settings), [u.task for u in units], weight(datasets)), 1
-    ):
+    work = MapUnit(str(workspace.path), settings)
+    for task, answer in spread(work, [unit.task for unit in units], weight(datasets), told):
         read.update(answer["read"])
         seconds.update(answer["seconds"])
         of_file.update(answer["of_file"])
         rows[task["number"]] = answer["documents"]
-        told(done, len(units))
     for unit in units:
         for piece in unit.pieces:
             if piece.part and piece.name.lower().endswith(CUT_BETWEEN_LINES) and not of_file[piece.path]:
-                raise InputError(
-                    "no line of this file can be used.",
-                    where=piece.path,
-                    mend='Each line is one JSON object with the document in "text" (or "content").',
-                )
+                raise no_usable_line(piece.path)
     if not sum(rows):
         raise InputError(
             "there is no document in these sources.",

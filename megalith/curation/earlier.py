@@ -64,18 +64,24 @@ def fill_earlier(columns: Columns, artifacts: Sequence[Earlier], dropped: int) -
                 span = columns.span(place)
                 gone = columns.bytes[span] == 0
                 if kept is not None:
-                    gone |= ~np.isin(_names(columns.identity[span]), kept)
+                    gone |= ~_among(_names(columns.identity[span]), kept)
                 columns.reason[span.start + np.flatnonzero(gone)] = dropped
 
 
 def _kept(curated: Artifact) -> Array:
-    """The ids of the documents it kept, pieces by the id of the whole."""
+    """The ids of the documents it kept, ascending, pieces by the id of the whole."""
     found = [np.zeros(0, "S16")]
     for output in curated.manifest.outputs:
         if output.path.startswith(("train/", "validation/")):
             ids = pq.read_table(curated.path / output.path, columns=["id"])["id"].to_pylist()
             found.append(np.frombuffer(bytes.fromhex("".join(name[:32] for name in ids)), "S16"))
     return np.unique(np.concatenate(found))
+
+
+def _among(names: Array, ascending: Array) -> Array:
+    places = np.minimum(np.searchsorted(ascending, names), len(ascending) - 1)
+    found: Array = ascending[places] == names if len(ascending) else np.zeros(len(names), bool)
+    return found
 
 
 def _names(identity: Array) -> Array:

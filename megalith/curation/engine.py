@@ -28,12 +28,14 @@ from megalith.artifacts import disk_is_full
 from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
 from megalith.processes import die_with
 
-__all__ = ["Engine", "Task", "daft", "spread", "use_engine"]
+__all__ = ["Engine", "Task", "Told", "daft", "spread", "use_engine"]
 
 Engine = Literal["native", "ray"]
 Task = Mapping[str, Any]
 """What JSON can hold; `number` tells tasks apart."""
 Work = Callable[[Task], Mapping[str, Any]]
+Told = Callable[[int, int], None]
+"""Takes the number of tasks that are done, and of all."""
 
 WORTH_BYTES = 8_000_000
 """A process more takes longer to start than to read so much text."""
@@ -67,8 +69,8 @@ def use_engine(engine: Engine, ray_address: str | None = None) -> None:
     _engine = engine
 
 
-def spread(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[tuple[Task, Mapping[str, Any]]]:
-    """Each task with its answer, in the order in which they end.
+def spread(work: Work, tasks: Sequence[Task], total_bytes: int, told: Told) -> Iterator[tuple[Task, Mapping[str, Any]]]:
+    """Each task with its answer, in the order in which they end; `told` hears of each.
 
     `work` goes to other processes, so it is a module's function or a value with `__call__`; it must be able to take up
     a task that it, or another, has done in part. Little work (`total_bytes` of text, about) is done in this process.
@@ -78,12 +80,15 @@ def spread(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[tupl
     if _engine is None:
         use_engine("native")
     left = {int(task["number"]): task for task in tasks}
+    told(0, len(tasks))
     while left:
         before = len(left)
         try:
             for answer in _answers(work, list(left.values()), total_bytes):
                 _raise_told(answer)
-                yield left.pop(answer["number"]), answer["told"]
+                task = left.pop(answer["number"])
+                told(len(tasks) - len(left), len(tasks))
+                yield task, answer["told"]
         except MegalithError:
             raise
         except Exception as error:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from megalith.curation.draw import draw
+import numpy as np
+
+from megalith.curation.draw import draw, draws
 from megalith.recipe import TaskItemsConfig
 
 CHOICES = 4
@@ -64,6 +66,7 @@ def cut_items(
         prose = list(_prose(text))
         last_words += _few(_last_words(document, text, prose, config), ITEMS_PER_DOCUMENT, seed)
         stretches += _few(_stretches(document, text, prose, config), ITEMS_PER_DOCUMENT, seed)
+    stretches.sort(key=lambda stretch: stretch.id)
     continuations = [_continuation(stretch, stretches, seed) for stretch in _few(stretches, config.most, seed)]
     return (
         sorted(_few(last_words, config.most, seed), key=lambda item: item.id),
@@ -165,14 +168,15 @@ def _stretch(document: str, text: str, span: _Span, config: TaskItemsConfig) -> 
 
 
 def _continuation(stretch: _Stretch, others: Sequence[_Stretch], seed: int) -> Continuation | None:
-    """The item of a stretch, with the ways on of three others: of other documents as far as there are any."""
+    """The item of a stretch, with the ways on of three of `others`, which are in the order of their ids.
 
-    def distance(other: _Stretch) -> tuple[bool, float, str]:
-        return other.document == stretch.document, draw(seed, stretch.id, other.id), other.id
-
+    They are of other documents as far as there are any.
+    """
+    drawn = draws(seed, stretch.id, (other.id for other in others))
+    of_its_document = np.array([other.document == stretch.document for other in others])
     choices = {stretch.continuation: None}
-    for other in sorted(others, key=distance):
-        choices[other.continuation] = None
+    for at in np.lexsort((drawn, of_its_document)).tolist():
+        choices[others[at].continuation] = None
         if len(choices) == CHOICES:
             break
     else:
@@ -194,8 +198,8 @@ _P = TypeVar("_P", bound=_Passage)
 
 def _few(found: Iterable[_P], limit: int, seed: int) -> list[_P]:
     """At most `limit` of those found, by their draws; none with the context of another."""
-    ordered = sorted(found, key=lambda one: (draw(seed, "item", one.id), one.id))
+    by_id = sorted(found, key=lambda one: one.id)
     unlike: dict[str, _P] = {}
-    for one in ordered:
-        unlike.setdefault(one.context, one)
+    for place in draws(seed, "item", (one.id for one in by_id)).argsort(kind="stable").tolist():
+        unlike.setdefault(by_id[place].context, by_id[place])
     return list(unlike.values())[:limit]

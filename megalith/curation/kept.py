@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from megalith.artifacts import Workspace, whole
 from megalith.curation.columns import Array, Columns
-from megalith.curation.decontaminate import without
-from megalith.curation.engine import Task, spread
+from megalith.curation.decontaminate import Ngrams, union, without
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.merge import buckets_for, merge_runs
 from megalith.curation.task_texts import Items, index_table, ngrams_by_task
-from megalith.curation.texts import CountNgrams, WriteRuns, save_ngrams
+from megalith.curation.texts import SPLITS, CountNgrams, WriteRuns, save_ngrams
 from megalith.curation.units import Dataset
 from megalith.recipe import CurateConfig
 
@@ -48,7 +48,7 @@ def write_kept(
     items: Mapping[str, Items],
     config: CurateConfig,
     datasets: Sequence[Dataset],
-    begin: Callable[[str], Callable[[int, int], None]],
+    begin: Callable[[str], Told],
 ) -> Kept:
     """Write `train`, `validation` and `ngrams.parquet`, and end the funnel's last step."""
     work = workspace.path / WORK
@@ -60,23 +60,21 @@ def write_kept(
     told = begin("n-grams of tasks")
     save_ngrams(work / "wanted.npz", by_task)
     if any(len(held) for sets in by_task.values() for held in sets.values()):
-        for done, _ in enumerate(spread(CountNgrams(str(work)), tasks, kept_bytes), 1):
-            told(done, len(tasks))
-    hashes, times = _add_up(work / "counts")
+        for _ in spread(CountNgrams(str(work)), tasks, kept_bytes, told):
+            pass
+    hashes, times = _add_up(work / "counts", by_task)
     frequent = hashes[times >= config.decontaminate.frequent]
     used = {task: without(held, frequent) for task, held in by_task.items()}
     save_ngrams(work / "used.npz", used)
     with workspace.file("ngrams.parquet") as path:
         index = index_table(items, config.decontaminate, hashes, times, frequent)
         pq.write_table(index, path, compression="zstd")
-    told = begin("decontaminate and write")
     buckets = buckets_for(kept_bytes)
     sums: dict[str, Counter[str]] = {name: Counter() for name in ("documents", "bytes", "private", "cut")}
     hits: dict[str, Counter[str]] = {task: Counter() for task in by_task}
     domains: dict[str, list[int]] = {}
-    for done, (task, answer) in enumerate(
-        spread(WriteRuns(str(work), buckets, config.decontaminate, config.private), tasks, kept_bytes), 1
-    ):
+    cut_and_write = WriteRuns(str(work), buckets, config.decontaminate, config.private)
+    for task, answer in spread(cut_and_write, tasks, kept_bytes, begin("decontaminate and write")):
         for name, counted in sums.items():
             counted.update(answer[name])
         for name, found in answer["hits"].items():
@@ -86,8 +84,7 @@ def write_kept(
             held[0] += documents
             held[1] += size
         for row, reason in answer["dropped"]:
-            funnel.drop("decontaminate", reason, np.array([columns.bounds[task["place"]] + row]))
-        told(done, len(tasks))
+            funnel.drop("decontaminate", reason, np.array([columns.bounds[task["number"]] + row]))
     funnel.line(
         "decontaminate",
         mend="Give more text, or lower curate.task_items.most.",
@@ -109,7 +106,7 @@ def write_kept(
         }
         for task, held in sorted(by_task.items())
     }
-    written = {split: sums["documents"][split] for split in ("train", "validation")}
+    written = {split: sums["documents"][split] for split in SPLITS}
     return Kept(written, {**counts, "tasks": by_task_counts}, sums["private"], domains, work)
 
 
@@ -125,29 +122,17 @@ def _choose(columns: Columns, work: Path, datasets: Sequence[Dataset]) -> list[T
             continue
         with whole(work / "chosen" / f"{place:05d}.npz") as path, path.open("wb") as file:
             np.savez(file, train=np.flatnonzero(alive & ~validation), validation=np.flatnonzero(alive & validation))
-        tasks.append(
-            {
-                "number": place,
-                "place": place,
-                "documents": str(partition.documents),
-                "unit": partition.number,
-                "dataset": partition.dataset,
-                "rows": partition.rows,
-                "source": datasets[partition.dataset].name,
-            }
-        )
+        tasks.append({"number": place, "partition": partition.task, "source": datasets[partition.dataset].name})
     return tasks
 
 
-def _add_up(folder: Path) -> tuple[Array, Array]:
-    """The n-grams that stood in any partition, ascending, and how often in all."""
-    hashes, times = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    for path in sorted(folder.glob("*.npz")):
+def _add_up(folder: Path, by_task: Mapping[str, Ngrams]) -> tuple[Array, Array]:
+    """The n-grams of all tasks, ascending, and how often each stood in training text."""
+    hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *union(by_task.values()).values()]))
+    times = np.zeros(len(hashes), np.int64)
+    for path in folder.glob("*.npz"):
         with np.load(path) as found:
-            both = np.concatenate([hashes, found["hashes"]])
-            weights = np.concatenate([times, found["times"]])
-        hashes, places = np.unique(both, return_inverse=True)
-        times = np.bincount(places, weights, minlength=len(hashes)).astype(np.int64)
+            times[np.searchsorted(hashes, found["hashes"])] += found["times"]
     return hashes, times
 
 

@@ -18,12 +18,11 @@ def near_duplicates(columns: Columns, rows: Array, config: MinHashConfig) -> Com
     def keys(band: int) -> Array:
         made = np.empty(len(rows), np.uint64)
         done = 0
-        for place, partition in enumerate(columns.partitions):
-            within = columns.within(place, rows)
-            if len(within):
-                found = np.fromfile(partition.bands, np.uint64, partition.rows, offset=8 * partition.rows * band)
-                made[done : done + len(within)] = found[within]
-                done += len(within)
+        for place, within in columns.by_partition(rows):
+            partition = columns.partitions[place]
+            found = np.fromfile(partition.bands, np.uint64, partition.rows, offset=8 * partition.rows * band)
+            made[done : done + len(within)] = found[within]
+            done += len(within)
         return made
 
     def signatures(places: Array) -> Array:
@@ -31,13 +30,11 @@ def near_duplicates(columns: Columns, rows: Array, config: MinHashConfig) -> Com
         made = np.empty((len(wanted), config.bands * config.rows), np.uint32)
         size = made.strides[0]
         done = 0
-        for place, partition in enumerate(columns.partitions):
-            within = columns.within(place, wanted).tolist()
-            if within:
-                with partition.signatures.open("rb") as file:
-                    for row in within:
-                        made[done] = np.frombuffer(os.pread(file.fileno(), size, size * row), np.uint32)
-                        done += 1
+        for place, within in columns.by_partition(wanted):
+            with columns.partitions[place].signatures.open("rb") as file:
+                for row in within.tolist():
+                    made[done] = np.frombuffer(os.pread(file.fileno(), size, size * row), np.uint32)
+                    done += 1
         return made
 
     return find_components(len(rows), config.bands, config.rows, config.minimum_jaccard, keys, signatures)

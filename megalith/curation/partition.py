@@ -22,13 +22,14 @@ from megalith.curation import exact, heuristics, language, minhash, urls
 from megalith.curation.clean import clean
 from megalith.curation.engine import Task
 from megalith.curation.extract import Extractor, extract
-from megalith.curation.reading.read import read_documents
-from megalith.curation.reading.warc import Document
+from megalith.curation.reading import Document, read_documents
 from megalith.curation.units import Unit
 from megalith.recipe import MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
 """Of what was read: so much is held and worked on at a time, and is one row group."""
+NO_TEXT = "no text"
+"""Why a document has no text where its URL is not why."""
 SIGNAL = "signal."
 """What the names of the columns of signals begin with."""
 FIXED = pa.schema(
@@ -162,7 +163,7 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
     texts: list[str] = []
     for place, (document, _) in enumerate(batch):
         text = "" if refused[place] else _text(document, settings.extractor)
-        refused[place] = refused[place] or (None if text else "no text")
+        refused[place] = refused[place] or (None if text else NO_TEXT)
         texts.append(text)
     clock("extract")
     data = [text.encode() for text in texts]

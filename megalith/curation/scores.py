@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation import quality
-from megalith.curation.columns import EARLIER, Array, Columns
-from megalith.curation.documents import Told
-from megalith.curation.engine import Task, spread
+from megalith.curation.columns import EARLIER, Array, Columns, Partition, names
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.units import Dataset, files_of
@@ -88,8 +87,8 @@ def drop_by_quality(
         columns.quality[span] = found
         rows = span.start + np.flatnonzero(columns.reason[span] == 0)
         histograms.measure("quality", columns.quality[rows])
-        names = [columns.name(row) for row in rows.tolist()]
-        funnel.drop("quality", "quality", rows[~quality.kept(columns.quality[rows], names, alpha, seed)])
+        kept = quality.kept(columns.quality[rows], names(columns.identity[rows]), alpha, seed)
+        funnel.drop("quality", "quality", rows[~kept])
 
 
 def _build(
@@ -125,13 +124,12 @@ def _build(
         facts["held_out"] = asdict(trained.held_out)
     (workspace.path / "scores").mkdir(exist_ok=True)
     tasks = [
-        {"number": partition.number, "documents": str(partition.documents)}
+        partition.task
         for partition in columns.partitions
         if partition.dataset >= 0 and _is_judged(datasets[partition.dataset])
     ]
-    work = ScoreUnit(str(workspace.path), config)
-    for done, _ in enumerate(spread(work, tasks, int(columns.bytes.sum(dtype=np.int64))), 1):
-        told(done, len(tasks))
+    for _ in spread(ScoreUnit(str(workspace.path), config), tasks, int(columns.bytes.sum(dtype=np.int64)), told):
+        pass
     return facts
 
 
@@ -149,7 +147,7 @@ class ScoreUnit:
             model = place / MODEL
             judge = _judge(self.config, model, model.stat().st_mtime_ns if model.is_file() else 0)
             with whole(path) as temporary, temporary.open("wb") as file:
-                for texts in _column(Path(task["documents"]) / "text" / f"{task['number']:05d}.parquet"):
+                for texts in _column(Partition.of_task(task).text):
                     file.write(np.asarray(judge.scores(texts), np.float32).tobytes())
         return {}
 
@@ -165,8 +163,8 @@ def _column(path: Path) -> Iterator[Any]:
             yield file.read_row_group(group, columns=["text"], use_threads=False)["text"].combine_chunks()
 
 
-def _is_named(dataset: Dataset, names: Sequence[str], given: str) -> bool:
-    return dataset.name in names if dataset.corpus else dataset.name == given
+def _is_named(dataset: Dataset, told: Sequence[str], given: str) -> bool:
+    return dataset.name in told if dataset.corpus else dataset.name == given
 
 
 def _is_judged(dataset: Dataset) -> bool:

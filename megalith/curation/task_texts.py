@@ -6,16 +6,18 @@ files, from 0), `words` (its length), `hash`, `times` (it stood in the training 
 """
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import zstandard
 
 from megalith.curation.columns import Array
 from megalith.curation.decontaminate import Ngrams, task_ngrams
-from megalith.curation.reading.read import open_file
+from megalith.curation.reading import open_file
 from megalith.curation.units import expand
 from megalith.errors import InputError
 from megalith.recipe import DecontaminateConfig, TaskTextConfig
@@ -35,22 +37,21 @@ def task_files(config: DecontaminateConfig) -> dict[str, list[Path]]:
 
 
 def read_items(task: str, paths: Sequence[Path], texts: TaskTextConfig) -> Items:
-    """The items of a task's files, a line each. Raises InputError where a field is nowhere, or a line is not JSON."""
+    """The items of a task's files, a line each.
+
+    Raises InputError where a file is damaged, a line is no JSON object, or the fields are nowhere.
+    """
     items: list[tuple[str, Sequence[str]]] = []
     fields: set[str] = set()
     for path in paths:
-        with open_file(path) as file:
-            for line in file:
-                if ".jsonl" in path.name.lower():
-                    try:
-                        one = json.loads(line)
-                    except ValueError as error:
-                        raise InputError("a line of this task is not JSON.", where=str(path)) from error
-                    fields |= set(one)
-                    found = [text for field in texts.fields for text in _strings(one.get(field))]
-                else:
-                    found = [line.decode(errors="replace")]
-                items.append((str(len(items)), found))
+        is_json = any(kind in path.name.lower() for kind in (".json", ".ndjson"))
+        for number, line in enumerate(_lines(path), 1):
+            found = [line.decode(errors="replace")]
+            if is_json:
+                one = _object(line, f"{path}, line {number}")
+                fields |= set(one)
+                found = [text for field in texts.fields for text in _strings(one.get(field))]
+            items.append((str(len(items)), found))
     if not any(found for _, found in items):
         there = f" among {', '.join(sorted(fields))}" if fields else ""
         raise InputError(
@@ -59,6 +60,27 @@ def read_items(task: str, paths: Sequence[Path], texts: TaskTextConfig) -> Items
             mend="Name the fields of its texts under `fields`.",
         )
     return items
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with open_file(path) as file:
+            yield from file
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise InputError(f"this file of a task cannot be read: {error}.", where=str(path)) from error
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    """What a line says; nothing where it is blank."""
+    try:
+        found = json.loads(line) if line.strip() else {}
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(
+            "this is no JSON object.", where=where, mend="Give a file with one object a line, or one of a text a line."
+        )
+    return found
 
 
 def _strings(value: Any) -> Iterator[str]:

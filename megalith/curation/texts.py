@@ -16,26 +16,20 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from megalith.artifacts import whole
-from megalith.curation import private
-from megalith.curation.columns import Array, Partition, halves
+from megalith.curation.columns import Array, Partition, halves, names
 from megalith.curation.decontaminate import Ngrams, characters, cut, find_matches, match_spans, union
 from megalith.curation.engine import Task
 from megalith.curation.languages import main_languages
+from megalith.curation.private import mask
 from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000
 """Of text: a partition with more writes several runs."""
 SPLITS = ("train", "validation")
 RUN = pa.schema([(name, pa.large_string()) for name in ("id", "url", "source", "text", "language")])
-
-
-def mask(texts: pa.Array, rules: PrivateConfig) -> tuple[pa.Array, Counter[str]]:
-    """The texts with private data masked, if any kind of it is, and how much of each kind there was."""
-    if rules == PrivateConfig():
-        return texts, Counter()
-    return private.mask(texts, rules)
 
 
 def save_ngrams(path: Path, by_task: Mapping[str, Ngrams]) -> None:
@@ -72,14 +66,14 @@ class CountNgrams:
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
         work = Path(self.work)
-        path = work / "counts" / f"{task['place']:05d}.npz"
+        path = work / "counts" / f"{task['number']:05d}.npz"
         if path.is_file():
             return {}
         wanted = union(_ngrams(work / "wanted.npz").values())
-        chosen = np.load(work / "chosen" / f"{task['place']:05d}.npz")["train"]
+        chosen = np.load(work / "chosen" / f"{task['number']:05d}.npz")["train"]
         hashes: list[Array] = []
         touched: list[Array] = []
-        for rows, table in _partition(task).batches(chosen, ["text"]):
+        for rows, table in Partition.of_task(task["partition"]).batches(chosen, ["text"]):
             found = find_matches(table["text"].combine_chunks(), wanted)
             hashes.append(found.hashes)
             touched.append(rows[np.unique(found.documents)])
@@ -106,7 +100,7 @@ class WriteRuns:
     private: PrivateConfig
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        work, place = Path(self.work), task["place"]
+        work, place = Path(self.work), task["number"]
         mark = work / "runs" / f"{place:05d}.json"
         if mark.is_file():
             told: dict[str, Any] = json.loads(mark.read_text())
@@ -117,8 +111,9 @@ class WriteRuns:
         cutter = _Cutter(_ngrams(work / "used.npz") if len(touched) else {}, self.decontaminate)
         run = _Run(work / "runs", place, self.buckets)
         masked: Counter[str] = Counter()
+        partition = Partition.of_task(task["partition"])
         for split in SPLITS:
-            for rows, table in _partition(task).batches(chosen[split], ["id", "url", "text", "languages"]):
+            for rows, table in partition.batches(chosen[split], ["id", "url", "text", "languages"]):
                 made = _rows(table, task["source"])
                 if split == "train" and len(touched):
                     made = cutter(made, rows, np.isin(rows, touched))
@@ -157,13 +152,13 @@ class _Cutter:
 
     def __call__(self, table: pa.Table, rows: Array, touched: Array) -> pa.Table:
         places = np.flatnonzero(touched)
-        whole_ = table.take(pa.array(np.flatnonzero(~touched)))
+        untouched = table.take(pa.array(np.flatnonzero(~touched)))
         pieces = [
             piece
             for row, document in zip(rows[places].tolist(), table.take(pa.array(places)).to_pylist(), strict=True)
             for piece in self._pieces(row, document)
         ]
-        return pa.concat_tables([whole_, pa.Table.from_pylist(pieces, RUN)])
+        return pa.concat_tables([untouched, pa.Table.from_pylist(pieces, RUN)])
 
     def _pieces(self, row: int, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         text = pa.array([document["text"]], pa.large_string())
@@ -203,7 +198,7 @@ class _Run:
         self._bytes = 0
 
     def add(self, split: str, table: pa.Table) -> None:
-        sizes = [len(text.encode()) for text in table["text"].to_pylist()]
+        sizes = pc.binary_length(table["text"]).to_pylist()
         self.documents[split] += len(table)
         self.bytes[split] += sum(sizes)
         for url, size in zip(table["url"].to_pylist(), sizes, strict=True):
@@ -243,17 +238,11 @@ def bucket(ids: pa.ChunkedArray, buckets: int) -> Array:
 
 
 def _rows(table: pa.Table, source: str) -> pa.Table:
-    identity = halves(table["id"]).astype(">u8").tobytes().hex()
-    count = len(table)
-    ids = pa.array([identity[32 * row : 32 * row + 32] for row in range(count)], pa.large_string())
+    ids = pa.array(names(halves(table["id"])), pa.large_string())
     language = pa.array(main_languages(table["languages"]), pa.large_string())
     return pa.table(
-        [ids, table["url"], pa.array([source] * count, pa.large_string()), table["text"], language], schema=RUN
+        [ids, table["url"], pa.array([source] * len(table), pa.large_string()), table["text"], language], schema=RUN
     )
-
-
-def _partition(task: Task) -> Partition:
-    return Partition(Path(task["documents"]), task["unit"], task["dataset"], task["rows"])
 
 
 def _domain(url: str | None) -> str:

@@ -14,10 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from megalith.curation.reading.opening import open_bytes
-from megalith.curation.reading.read import find_sources
-from megalith.curation.reading.remote import address_of
-from megalith.curation.reading.remote_sources import Remote, find_remote, title_of
+from megalith.curation.reading import Remote, address_of, find_files, find_remote, open_bytes, title_of
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig
 
@@ -116,7 +113,7 @@ def files_of(source: Path) -> list[tuple[File, str]]:
     root = expand(source)
     if address_of(root) is not None:
         return [(file, file.name) for file in find_remote(root)]
-    return [(file, str(file.relative_to(root)) if file != root else file.name) for file in find_sources([root])]
+    return [(file, str(file.relative_to(root)) if file != root else file.name) for file in find_files(root)]
 
 
 def expand(path: Path) -> Path:

@@ -16,6 +16,12 @@ import pyarrow as pa
 
 Array = npt.NDArray[Any]
 
+FNV_OFFSET = np.uint64(0xCBF29CE484222325)
+FNV_PRIME = np.uint64(0x100000001B3)
+MIX = np.uint64(0xFF51AFD7ED558CCD)
+"""Of MurmurHash3's finaliser."""
+NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
+
 
 @dataclass(frozen=True)
 class Words:
@@ -63,10 +69,18 @@ def ngrams(hashes: Array, size: int) -> Array:
     return rolled
 
 
-NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
-_FNV_OFFSET = np.uint64(0xCBF29CE484222325)
-_FNV_PRIME = np.uint64(0x100000001B3)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser
+@numba.njit(cache=True, nogil=True)
+def decode(data: Array, at: int, byte: np.uint32) -> tuple[np.uint32, int]:
+    """The code point that begins with `byte`, which is no ASCII, and its width in bytes."""
+    six, low = np.uint32(6), np.uint32(0x3F)
+    if byte < 0xE0:
+        return (byte & np.uint32(0x1F)) << six | (np.uint32(data[at + 1]) & low), 2
+    if byte < 0xF0:
+        high = (byte & np.uint32(0x0F)) << six | (np.uint32(data[at + 1]) & low)
+        return high << six | (np.uint32(data[at + 2]) & low), 3
+    high = (byte & np.uint32(0x07)) << six | (np.uint32(data[at + 1]) & low)
+    high = high << six | (np.uint32(data[at + 2]) & low)
+    return high << six | (np.uint32(data[at + 3]) & low), 4
 
 
 @functools.cache
@@ -89,46 +103,28 @@ def _scan(data: Array, offsets: Array, folded: Array, hashes: Array, starts: Arr
         last = offsets[document + 1]
         at = first
         inside = False
-        state = _FNV_OFFSET
+        state = FNV_OFFSET
         while at < last:
-            byte = np.uint32(data[at])
-            if byte < 0x80:
-                code = byte
-                width = 1
-            elif byte < 0xE0:
-                code = (byte & np.uint32(0x1F)) << np.uint32(6) | (data[at + 1] & np.uint32(0x3F))
-                width = 2
-            elif byte < 0xF0:
-                code = (
-                    (byte & np.uint32(0x0F)) << np.uint32(12)
-                    | (data[at + 1] & np.uint32(0x3F)) << np.uint32(6)
-                    | (data[at + 2] & np.uint32(0x3F))
-                )
-                width = 3
-            else:
-                code = (
-                    (byte & np.uint32(0x07)) << np.uint32(18)
-                    | (data[at + 1] & np.uint32(0x3F)) << np.uint32(12)
-                    | (data[at + 2] & np.uint32(0x3F)) << np.uint32(6)
-                    | (data[at + 3] & np.uint32(0x3F))
-                )
-                width = 4
+            code = np.uint32(data[at])
+            width = 1
+            if code >= 0x80:
+                code, width = decode(data, at, code)
             letter = folded[code]
             if letter != 0:
                 if not inside:
                     inside = True
-                    state = _FNV_OFFSET
+                    state = FNV_OFFSET
                     starts[count] = at - first
-                state = (state ^ np.uint64(letter)) * _FNV_PRIME
+                state = (state ^ np.uint64(letter)) * FNV_PRIME
             elif inside:
                 inside = False
-                state = (state ^ (state >> np.uint64(33))) * _MIX
+                state = (state ^ (state >> np.uint64(33))) * MIX
                 hashes[count] = state ^ (state >> np.uint64(33))
                 ends[count] = at - first
                 count += 1
             at += width
         if inside:
-            state = (state ^ (state >> np.uint64(33))) * _MIX
+            state = (state ^ (state >> np.uint64(33))) * MIX
             hashes[count] = state ^ (state >> np.uint64(33))
             ends[count] = last - first
             count += 1

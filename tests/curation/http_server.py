@@ -1,4 +1,4 @@
-"""A web server of a directory, with ranges, that fails as servers and networks do; S3 gets and lists objects as it does."""
+"""A web server of a directory, with ranges, that fails as servers and networks do; it answers as S3 does, too."""
 
 import hashlib
 import re

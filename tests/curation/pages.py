@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zstandard
 
-DATA = Path(os.environ.get("MEGALITH_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = Path(os.environ.get("MEGALITH_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 def lines(name: str, most: int) -> Iterator[str]:

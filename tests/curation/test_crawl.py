@@ -17,7 +17,7 @@ from warcio.archiveiterator import ArchiveIterator
 from megalith.artifacts import verify
 from megalith.curation.crawling.modules import find_modules, order
 from megalith.curation.extract import extract
-from megalith.curation.reading.read import find_sources, read_documents
+from megalith.curation.reading import find_files, read_documents
 from megalith.errors import ResourceError
 from megalith.recipe import Recipe, load_recipe
 
@@ -49,7 +49,7 @@ def recipe(*overrides: str) -> Recipe:
 
 
 def pages(directory: Path) -> dict[str, bytes]:
-    documents = [document for file in find_sources([directory]) for document in read_documents(file, Counter())]
+    documents = [document for file in find_files(directory) for document in read_documents(file, Counter())]
     return {document.url or "": document.html or b"" for document in documents}
 
 
@@ -70,7 +70,7 @@ def test_two_crawls_are_the_same_bytes_whatever_the_workers_and_the_place(tmp_pa
 
 def test_the_files_are_warc_with_one_member_a_record_and_digests_that_hold(tmp_path: Path) -> None:
     crawl(recipe("crawl.maximum_pages=5"), tmp_path / "crawl")
-    (file,) = find_sources([tmp_path / "crawl"])
+    (file,) = find_files(tmp_path / "crawl")
     with file.open("rb") as stream:
         kinds = [
             record.rec_type for record in ArchiveIterator(stream, check_digests="raise") if record.content_stream()

@@ -247,6 +247,26 @@ def test_tasks_of_the_user_are_cut_and_indexed(texts: list[str], tmp_path: Path)
     assert {row["task"] for row in index} == {"quiz", "last_word", "continuation"}
 
 
+def test_what_stands_often_in_all_partitions_together_is_common_language_and_stays(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "FEWEST_BYTES", 1)
+    monkeypatch.setattr(engine, "_cores", lambda: 1)
+    phrase = "the committee of seven had met on the first Monday of every month since the old bridge was built"
+    (tmp_path / "docs.jsonl").mkdir()
+    for number in range(4):
+        some = [f"{text} {phrase}." for text in texts[4 * number : 4 * number + 4]]
+        _write(tmp_path / "docs.jsonl" / f"{number}.jsonl.gz", some, pack=True)
+    (tmp_path / "quiz.txt").write_text(f"{phrase}\n")
+    recipe = _recipe(f"curate.decontaminate.tasks={{quiz: {{paths: [{tmp_path / 'quiz.txt'}]}}}}")
+    made = curate(recipe, tmp_path / "corpus", [tmp_path / "docs.jsonl"])
+    index = [row for row in pq.read_table(made.path / "ngrams.parquet").to_pylist() if row["task"] == "quiz"]
+    rows = _split(made, "train")
+    assert {row["times"] for row in index} == {sum(phrase in row["text"] for row in rows)}
+    assert all(row["frequent"] for row in index) and all(phrase in row["text"] for row in rows)
+    assert len(rows) >= 10
+
+
 def test_quality_and_private_data_are_judged_when_asked(texts: list[str], tmp_path: Path) -> None:
     crawl = [f"Buy cheap pills now, write to {name}@pills.com! " * 30 + name for name in map(str, range(60))]
     good, raw = _write(tmp_path / "good.jsonl", texts[:30]), _write(tmp_path / "raw.jsonl", crawl + texts[30:60])

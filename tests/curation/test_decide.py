@@ -1,12 +1,16 @@
+import hashlib
 import random
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from megalith.curation import decide, language, languages
 from megalith.curation.columns import EARLIER, Columns, Partition
+from megalith.curation.details import dataset_figures
 from megalith.curation.funnel import Funnel
+from megalith.curation.units import Dataset
 
 Row = tuple[int, int, int, int, float, int]
 """Dataset, id, URL, bytes, quality, fingerprint."""
@@ -72,6 +76,37 @@ def test_a_document_that_stands_in_an_earlier_artifact_is_dropped_for_its_sake()
     assert columns.alive.tolist() == [2]
     assert columns.kept[0] == 1
     assert funnel.line("exact")["dropped"] == {"duplicate of an earlier artifact": 1}
+
+
+def test_rows_are_found_in_the_partitions_that_have_them() -> None:
+    sizes = [3, 1, 7, 2, 5]
+    columns = Columns([Partition(Path("nowhere"), number, 0, size) for number, size in enumerate(sizes)])
+    draws = np.random.default_rng(1)
+    for count in (0, 1, 6, len(columns)):
+        rows = np.sort(draws.choice(len(columns), count, replace=False))
+        expected = [(place, row) for place, size in enumerate(sizes) for row in range(size)]
+        found = [(place, row) for place, within in columns.by_partition(rows) for row in within.tolist()]
+        assert found == [expected[row] for row in rows]
+
+
+def test_a_document_is_held_out_by_the_keyed_hash_of_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "NAMED_AT_ONCE", 7)
+    columns = _numbered(40)
+    decide.hold_out(columns, 0.3, seed=5)
+    for row, (high, low) in enumerate(columns.identity.tolist()):
+        digest = hashlib.blake2b(f"{high:016x}{low:016x}".encode(), key=b"5 held out", digest_size=8).digest()
+        assert columns.validation[row] == ((int.from_bytes(digest, "big") >> 11) / 2**53 < 0.3)
+
+
+def test_sources_of_one_name_are_one_line_of_the_figures() -> None:
+    columns = _columns([(0, 1, 1, 10, 0.0, 1), (1, 2, 1, 20, 0.0, 2), (1, 3, 1, 30, 0.0, 3), (2, 4, 1, 40, 0.0, 4)])
+    columns.reason[1] = 1
+    datasets = [Dataset("docs.jsonl", ()), Dataset("docs.jsonl", ()), Dataset("web", ())]
+    found = dataset_figures(columns, datasets, {"web": "ODC-BY"})
+    assert found["docs.jsonl"] == {"documents_in": 3, "documents_out": 2, "bytes_in": 60, "bytes_out": 40}
+    assert found["web"] == {
+        "documents_in": 1, "documents_out": 1, "bytes_in": 40, "bytes_out": 40, "licence": "ODC-BY"
+    }  # fmt: skip
 
 
 def test_the_share_held_out_is_the_share_asked() -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import tarfile
 from collections import Counter
@@ -14,8 +13,7 @@ import zstandard
 from megalith.curation import extract as extract_module
 from megalith.curation.extract import Extractor, decode, extract
 from megalith.errors import UnsupportedError
-
-DATA = Path(os.environ.get("MEGALITH_DATA", Path(__file__).parents[2] / "../shared/data"))
+from tests.curation.pages import DATA
 
 PROSE = "The committee met on Tuesday and agreed that the harbour should be dredged before the winter storms. "
 OTHER = "Nobody who lives there has forgotten the flood, which took two bridges and half of the old market. "

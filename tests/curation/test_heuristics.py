@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from megalith.curation.heuristics import SCHEMA, reasons, signal_table
+from megalith.curation.heuristics import reasons, signal_table
+from megalith.curation.heuristics.rules import _RULES
 from megalith.recipe.heuristics import HeuristicsConfig
 from tests.corpus import docstrings
 
@@ -136,7 +137,8 @@ def _agrees(texts: list[str]) -> None:
     made = signal_table(pa.array(texts, pa.large_string())).to_pylist()
     for text, found in zip(texts, made, strict=True):
         expected = _by_the_rules(text)
-        wrong = {name: (found[name], expected[name]) for name in SCHEMA.names if found[name] != expected[name]}
+        assert set(found) == set(expected)
+        wrong = {name: (found[name], expected[name]) for name in found if found[name] != expected[name]}
         assert not wrong, (text[:300], wrong)
 
 
@@ -227,6 +229,10 @@ def test_each_rule_names_itself(preset: str, reason: str, text: str) -> None:
 def test_rules_that_no_preset_asks_or_that_others_precede(rule: str, threshold: float, text: str) -> None:
     assert _reason(text, HeuristicsConfig(preset="none", **{rule: threshold})) == rule
     assert _reason(text, HeuristicsConfig(preset="none", **{rule: 0.5})) is None or rule.endswith("characters")
+
+
+def test_every_key_of_the_section_is_a_rule() -> None:
+    assert set(_RULES) == set(HeuristicsConfig.model_fields) - {"preset"}
 
 
 def test_a_preset_holds_for_the_keys_that_are_not_given() -> None:

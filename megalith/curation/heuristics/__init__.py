@@ -5,6 +5,6 @@ C4 would leave out of a document are counted, not removed.
 """
 
 from megalith.curation.heuristics.rules import reasons
-from megalith.curation.heuristics.signals import SCHEMA, signal_table
+from megalith.curation.heuristics.signals import signal_table
 
-__all__ = ["SCHEMA", "reasons", "signal_table"]
+__all__ = ["reasons", "signal_table"]

@@ -4,7 +4,6 @@ import functools
 import unicodedata
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -31,20 +30,6 @@ def kinds() -> Array:
     for letter in _WATCHED:
         table[ord(letter)] |= WATCHED
     return table
-
-
-@numba.njit(cache=True, nogil=True)
-def decode(data: Array, at: int, byte: np.uint32) -> tuple[np.uint32, int]:
-    """The code point that begins with `byte`, which is no ASCII, and its width in bytes."""
-    six, low = np.uint32(6), np.uint32(0x3F)
-    if byte < 0xE0:
-        return (byte & np.uint32(0x1F)) << six | (np.uint32(data[at + 1]) & low), 2
-    if byte < 0xF0:
-        high = (byte & np.uint32(0x0F)) << six | (np.uint32(data[at + 1]) & low)
-        return high << six | (np.uint32(data[at + 2]) & low), 3
-    high = (byte & np.uint32(0x07)) << six | (np.uint32(data[at + 1]) & low)
-    high = high << six | (np.uint32(data[at + 2]) & low)
-    return high << six | (np.uint32(data[at + 3]) & low), 4
 
 
 _WATCHED = "#.{jJkKvVfFpP"  # what is counted, and a rare letter of each phrase that is looked for

@@ -9,7 +9,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from megalith.curation.heuristics.letters import TERMINAL, decode
+from megalith.curation.heuristics.letters import TERMINAL
+from megalith.curation.words import decode
 
 Array = npt.NDArray[Any]
 

@@ -4,13 +4,14 @@ Words are what stands between white space. Lines stand between newlines and are 
 runs of two newlines and more. Each is kept as a hash of exactly its bytes and its length in characters.
 """
 
+from collections import namedtuple
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from megalith.curation.heuristics.letters import ALPHABETIC, PLAIN, SPACE, TERMINAL, WATCHED, decode
+from megalith.curation.heuristics.letters import ALPHABETIC, PLAIN, SPACE, TERMINAL, WATCHED
 from megalith.curation.heuristics.marks import (
     ends_sentence,
     is_bullet,
@@ -21,68 +22,45 @@ from megalith.curation.heuristics.marks import (
     names_policy,
     stop_word,
 )
+from megalith.curation.words import FNV_OFFSET, FNV_PRIME, MIX, decode
 
 Array = npt.NDArray[Any]
 
-COUNTS = (
-    "characters",
-    "newlines",
-    "words",
-    "symbol_words",
-    "alphabetic_words",
-    "plain_characters",
-    "stop_words",
-    "hashes",
-    "ellipses",
-    "lines",
-    "paragraphs",
-    "bullet_lines",
-    "ellipsis_lines",
-    "sentences",
-    "terminated_sentences",
-    "lorem_ipsum",
-    "curly_brackets",
-    "javascript_lines",
-    "policy_lines",
-    "lines_of_few_words",
-    "unterminated_lines",
-    "punctuated_lines",
-    "short_lines",
+Counts = namedtuple(
+    "Counts",
+    (
+        "characters",
+        "newlines",
+        "words",
+        "symbol_words",
+        "alphabetic_words",
+        "plain_characters",
+        "stop_words",
+        "hashes",
+        "ellipses",
+        "lines",
+        "paragraphs",
+        "bullet_lines",
+        "ellipsis_lines",
+        "sentences",
+        "terminated_sentences",
+        "lorem_ipsum",
+        "curly_brackets",
+        "javascript_lines",
+        "policy_lines",
+        "lines_of_few_words",
+        "unterminated_lines",
+        "punctuated_lines",
+        "short_lines",
+    ),
 )
 """What `scan` counts, in the order of its result."""
-(
-    _CHARACTERS,
-    _NEWLINES,
-    _WORDS,
-    _SYMBOL_WORDS,
-    _ALPHABETIC_WORDS,
-    _PLAIN_CHARACTERS,
-    _STOP_WORDS,
-    _HASHES,
-    _ELLIPSES,
-    _LINES,
-    _PARAGRAPHS,
-    _BULLET_LINES,
-    _ELLIPSIS_LINES,
-    _SENTENCES,
-    _TERMINATED_SENTENCES,
-    _LOREM_IPSUM,
-    _CURLY_BRACKETS,
-    _JAVASCRIPT_LINES,
-    _POLICY_LINES,
-    _LINES_OF_FEW_WORDS,
-    _UNTERMINATED_LINES,
-    _PUNCTUATED_LINES,
-    _SHORT_LINES,
-) = range(len(COUNTS))
+AT = Counts(*range(len(Counts._fields)))
+"""The place of each in it."""
 
 SHORT_LINE_CHARACTERS = 30  # FineWeb
 FEWEST_LINE_WORDS = 3  # C4
 LONGEST_WORD_CHARACTERS = 1000  # C4's code
-_FNV_OFFSET = np.uint64(0xCBF29CE484222325)
-_FNV_PRIME = np.uint64(0x100000001B3)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
-_LOREM_I, _SUM = (np.frombuffer(part, np.uint8) for part in (b"lorem i", b"sum"))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -96,7 +74,7 @@ def scan(
     lines: tuple[Array, Array],
     paragraphs: tuple[Array, Array],
 ) -> None:
-    """Count what `COUNTS` names in data[first:last], and list words, lines and paragraphs as (hashes, lengths)."""
+    """Count what `Counts` names in data[first:last], and list words, lines and paragraphs as (hashes, lengths)."""
     counts[:] = 0
     word_hashes, word_lengths = words
     line_hashes, line_lengths = lines
@@ -109,17 +87,17 @@ def scan(
 
     inside = False
     word_start, word_character = 0, 0
-    state = _FNV_OFFSET
+    state = FNV_OFFSET
     seen = 0  # all bits of the word's characters
 
     line_start, line_character, line_words = first, 0, 0
-    line_state = _FNV_OFFSET
+    line_state = FNV_OFFSET
     first_word, last_word_end, last_kind = 0, 0, 0
     sentences, open_sentence = 0, False
     javascript, policy, long_word = False, False, False
 
     paragraph_start, paragraph_character = first, 0
-    paragraph_state = _FNV_OFFSET
+    paragraph_state = FNV_OFFSET
 
     at = first
     while at <= last:
@@ -136,14 +114,14 @@ def scan(
             if newline_run:
                 if newline_run > 1:
                     paragraph_start, paragraph_character = at, characters
-                    paragraph_state = _FNV_OFFSET
+                    paragraph_state = FNV_OFFSET
                 newline_run = 0
             if not inside:
                 inside = True
                 word_start, word_character = at, characters
-                state = _FNV_OFFSET
+                state = FNV_OFFSET
                 seen = 0
-            state = (state ^ np.uint64(code)) * _FNV_PRIME
+            state = (state ^ np.uint64(code)) * FNV_PRIME
             seen |= kind
             last_kind = kind
             if kind & WATCHED:
@@ -151,22 +129,22 @@ def scan(
                     dots = dots + 1 if dot_at == at - 1 else 1
                     dot_at = at
                     if dots == 3:
-                        counts[_ELLIPSES] += 1
+                        counts[AT.ellipses] += 1
                         dots = 0
                 elif code == 35:  # #
-                    counts[_HASHES] += 1
+                    counts[AT.hashes] += 1
                 elif code == 123:  # {
-                    counts[_CURLY_BRACKETS] += 1
+                    counts[AT.curly_brackets] += 1
                 else:
                     letter = code | np.uint32(32)
                     if letter == 106:  # j
                         javascript |= names_javascript(data, at, last)
                     elif letter == 112:  # p
-                        counts[_LOREM_IPSUM] += names_lorem_ipsum(data, at, first, last)
+                        counts[AT.lorem_ipsum] += names_lorem_ipsum(data, at, first, last)
                     else:
                         policy |= names_policy(data, at, first, last, letter)
             elif code == 0x2026:  # …
-                counts[_ELLIPSES] += 1
+                counts[AT.ellipses] += 1
             characters += 1
             at += width
             continue
@@ -174,22 +152,22 @@ def scan(
         if inside:
             inside = False
             length = characters - word_character
-            state = (state ^ (state >> np.uint64(33))) * _MIX
+            state = (state ^ (state >> np.uint64(33))) * MIX
             state ^= state >> np.uint64(29)
-            word = counts[_WORDS]
+            word = counts[AT.words]
             word_hashes[word] = state
             word_lengths[word] = length
-            counts[_WORDS] += 1
-            line_state = (line_state ^ (state + np.uint64(word_start - line_start))) * _MIX
+            counts[AT.words] += 1
+            line_state = (line_state ^ (state + np.uint64(word_start - line_start))) * MIX
             line_state ^= line_state >> np.uint64(32)
-            paragraph_state = (paragraph_state ^ (state + np.uint64(word_start - paragraph_start))) * _MIX
+            paragraph_state = (paragraph_state ^ (state + np.uint64(word_start - paragraph_start))) * MIX
             paragraph_state ^= paragraph_state >> np.uint64(32)
             if seen & PLAIN:
-                counts[_PLAIN_CHARACTERS] += length
-                counts[_ALPHABETIC_WORDS] += (seen & ALPHABETIC) != 0
+                counts[AT.plain_characters] += length
+                counts[AT.alphabetic_words] += (seen & ALPHABETIC) != 0
                 open_sentence = True
             else:
-                counts[_SYMBOL_WORDS] += 1
+                counts[AT.symbol_words] += 1
             size = at - word_start
             if 2 <= size <= 4:
                 stop_words |= stop_word(data, word_start, size)
@@ -206,56 +184,56 @@ def scan(
             if newline_run:
                 if newline_run > 1:
                     paragraph_start, paragraph_character = at, characters
-                    paragraph_state = _FNV_OFFSET
+                    paragraph_state = FNV_OFFSET
                 newline_run = 0
             if code != 32:  # of plain spaces it is enough to know where the words are
                 odd = np.uint64(code) << np.uint64(32)
-                line_state = (line_state ^ (odd + np.uint64(at - line_start))) * _MIX
-                paragraph_state = (paragraph_state ^ (odd + np.uint64(at - paragraph_start))) * _MIX
+                line_state = (line_state ^ (odd + np.uint64(at - line_start))) * MIX
+                paragraph_state = (paragraph_state ^ (odd + np.uint64(at - paragraph_start))) * MIX
             characters += 1
             at += width
             continue
 
         if line_words:
-            line = counts[_LINES]
-            line_hashes[line] = (line_state ^ np.uint64(at - line_start)) * _MIX
+            line = counts[AT.lines]
+            line_hashes[line] = (line_state ^ np.uint64(at - line_start)) * MIX
             length = characters - line_character
             line_lengths[line] = length
-            counts[_LINES] += 1
-            counts[_SHORT_LINES] += length <= SHORT_LINE_CHARACTERS
-            counts[_PUNCTUATED_LINES] += last_word_end == at and last_kind & TERMINAL != 0
-            counts[_BULLET_LINES] += is_bullet(data, first_word, last)
-            counts[_ELLIPSIS_LINES] += is_ellipsis(data, first_word, last_word_end)
-            counts[_LINES_OF_FEW_WORDS] += line_words < FEWEST_LINE_WORDS
+            counts[AT.lines] += 1
+            counts[AT.short_lines] += length <= SHORT_LINE_CHARACTERS
+            counts[AT.punctuated_lines] += last_word_end == at and last_kind & TERMINAL != 0
+            counts[AT.bullet_lines] += is_bullet(data, first_word, last)
+            counts[AT.ellipsis_lines] += is_ellipsis(data, first_word, last_word_end)
+            counts[AT.lines_of_few_words] += line_words < FEWEST_LINE_WORDS
             terminated = is_terminated(data, first_word, last_word_end)
-            counts[_UNTERMINATED_LINES] += not terminated
-            counts[_JAVASCRIPT_LINES] += javascript
-            counts[_POLICY_LINES] += policy
+            counts[AT.unterminated_lines] += not terminated
+            counts[AT.javascript_lines] += javascript
+            counts[AT.policy_lines] += policy
             if line_words >= FEWEST_LINE_WORDS and not (javascript or policy or long_word):
-                counts[_SENTENCES] += sentences + open_sentence
+                counts[AT.sentences] += sentences + open_sentence
                 if terminated:
-                    counts[_TERMINATED_SENTENCES] += sentences + open_sentence
+                    counts[AT.terminated_sentences] += sentences + open_sentence
         newline_run += 1
         if newline_run == 1:
             if at == last or (at + 1 < last and data[at + 1] == 10):
-                paragraph = counts[_PARAGRAPHS]
-                paragraph_hashes[paragraph] = (paragraph_state ^ np.uint64(at - paragraph_start)) * _MIX
+                paragraph = counts[AT.paragraphs]
+                paragraph_hashes[paragraph] = (paragraph_state ^ np.uint64(at - paragraph_start)) * MIX
                 paragraph_lengths[paragraph] = characters - paragraph_character
-                counts[_PARAGRAPHS] += 1
+                counts[AT.paragraphs] += 1
             else:
-                paragraph_state = (paragraph_state ^ np.uint64(at - paragraph_start)) * _MIX
+                paragraph_state = (paragraph_state ^ np.uint64(at - paragraph_start)) * MIX
         line_words = 0
-        line_state = _FNV_OFFSET
+        line_state = FNV_OFFSET
         sentences, open_sentence = 0, False
         javascript, policy, long_word = False, False, False
         if at < last:
-            counts[_NEWLINES] += 1
+            counts[AT.newlines] += 1
             characters += 1
         at += 1
         line_start, line_character = at, characters
-    counts[_CHARACTERS] = characters
+    counts[AT.characters] = characters
     for word in range(8):
-        counts[_STOP_WORDS] += stop_words >> word & 1
+        counts[AT.stop_words] += stop_words >> word & 1
 
 
 @numba.njit(cache=True, nogil=True)

@@ -5,6 +5,6 @@ band, verified on the whole signature, and joined. Which copy of a component is 
 """
 
 from megalith.curation.minhash.components import Components, components, find_components
-from megalith.curation.minhash.signatures import EMPTY, band_keys, permutations, signatures
+from megalith.curation.minhash.signatures import band_keys, permutations, signatures
 
-__all__ = ["EMPTY", "Components", "band_keys", "components", "find_components", "permutations", "signatures"]
+__all__ = ["Components", "band_keys", "components", "find_components", "permutations", "signatures"]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.words import words
+from megalith.curation.words import MIX, words
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +44,6 @@ def permutations(hashes: int) -> tuple[Array, Array]:
 
 
 _SHINGLE_BASE = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
 _BLOCK = 8
 
 
@@ -65,7 +64,7 @@ def _sign(hashes: Array, bounds: Array, width: int, multipliers: Array, incremen
             state = np.uint64(0)
             for place in range(size):
                 state = state * _SHINGLE_BASE + hashes[first + at + place]
-            state = (state ^ (state >> np.uint64(33))) * _MIX
+            state = (state ^ (state >> np.uint64(33))) * MIX
             shingles[at] = np.uint32(state >> np.uint64(32))
         while count % _BLOCK:  # a shingle that stands twice changes nothing
             shingles[count] = shingles[count - 1]
@@ -96,6 +95,6 @@ def _key(signed: Array, rows: int, keys: Array) -> None:
         for band in range(keys.shape[1]):
             key = np.uint64(0)
             for row in range(band * rows, (band + 1) * rows):
-                key = (key ^ np.uint64(signed[document, row])) * _MIX
+                key = (key ^ np.uint64(signed[document, row])) * MIX
                 key ^= key >> np.uint64(33)
             keys[document, band] = key

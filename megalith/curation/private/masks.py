@@ -39,6 +39,8 @@ def mask(texts: pa.Array, rules: PrivateConfig) -> tuple[pa.Array, Counter[str]]
     The array keeps its type. What is masked already is left.
     """
     counts: Counter[str] = Counter()
+    if rules == PrivateConfig():
+        return texts, counts
     places = scan.candidates(texts, rules.emails, rules.ip_addresses, rules.phone_numbers, rules.keys)
     touched: dict[int, bytes] = {}
     starts = np.flatnonzero(np.diff(places[:, 0], prepend=-1))

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit
 
-from megalith.curation.draw import draw
+from megalith.curation.draw import draws
 from megalith.curation.fasttext import FastText, read_fasttext
 from megalith.curation.quality.held_out import Bin, HeldOut, fit_sigmoid, measure
 from megalith.curation.quality.kernels import fit, logits
@@ -132,8 +132,7 @@ def kept(scores: Array, ids: Sequence[str], alpha: float, seed: int) -> Array:
     and the document's id and on nothing else.
     """
     chances = (2.0 - np.asarray(scores, np.float64)) ** -alpha
-    draws = np.fromiter((draw(seed, "quality", name) for name in ids), np.float64, len(ids))
-    return draws < chances
+    return draws(seed, "quality", ids) < chances
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
+from megalith.curation.reading.opening import STEP_BYTES
 from megalith.curation.reading.remote import RemoteFile, address_of
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
@@ -27,8 +28,6 @@ PROBE_BYTES = 1 << 16
 GZIP_PROBE_BYTES = 1 << 10
 """Enough for a first line, however it is packed: deflate gives what it has, where zstd waits for its block's end."""
 HEADER_BYTES = 1 << 20
-ZSTD_STEP_BYTES = 1 << 10
-"""Holds 32 MB at most."""
 
 
 class Data(Protocol):
@@ -122,7 +121,7 @@ def ends_the_file(data: Data, last: int) -> bool:
     if data[last : last + len(GZIP_MAGIC)] == GZIP_MAGIC:
         end = _end(data, last, zlib.decompressobj(zlib.MAX_WBITS | 16), PROBE_BYTES, zlib.error)
     elif data[last : last + len(ZSTD_MAGIC)] == ZSTD_MAGIC:
-        end = _end(data, last, _zstd(data).decompressobj(), ZSTD_STEP_BYTES, zstandard.ZstdError)
+        end = _end(data, last, _zstd(data).decompressobj(), STEP_BYTES, zstandard.ZstdError)
     elif RECORD_START.match(data[last : last + 64]):
         header = data[last : last + HEADER_BYTES]
         blank = BLANK_LINE.search(header)

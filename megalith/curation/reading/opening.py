@@ -18,8 +18,7 @@ Source = Path | str
 
 def open_file(source: Source) -> BinaryIO:
     """A file's content, decompressed where its name says that it is compressed."""
-    address = address_of(source)
-    name = (Path(source).name if address is None else name_of(address)).lower()
+    name = name_of(source).lower()
     if name.endswith(".gz"):
         return cast(BinaryIO, _Gzip(open_bytes(source)))
     if name.endswith(".zst"):

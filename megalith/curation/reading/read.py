@@ -9,7 +9,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from megalith.curation.reading.opening import Source, open_bytes
-from megalith.curation.reading.opening import open_file as open_file
+from megalith.curation.reading.opening import Source, open_bytes, open_file
 from megalith.curation.reading.remote import address_of, name_of
 from megalith.curation.reading.warc import MAXIMUM_BYTES, Document, Part, read_arc, read_warc
 from megalith.errors import InputError, UnsupportedError
@@ -30,38 +29,29 @@ PARQUET_ROWS = 256
 Reader = Callable[[Source, Counter[str], Part], Iterator[Document]]
 
 
-def find_sources(sources: Sequence[Path], ignored: Counter[str] | None = None) -> list[Path]:
-    """The files to read, each once: a directory's in the order of their names, and only those of a kind that is known.
+def find_files(source: Path) -> list[Path]:
+    """The file itself, or those of a directory that are of a kind that is read, in the order of their names.
 
-    `ignored` counts the others by suffix; addresses are left out (see `find_remote`). Raises InputError for a
-    source that is missing, of no known kind, or a directory with nothing to read.
+    Addresses are for `find_remote`. Raises InputError for a source that is missing, of no known kind, or a directory
+    with nothing to read.
     """
-    files: dict[Path, None] = {}
-    for source in sources:
-        if (address := address_of(source)) is not None:
-            if not address.startswith("cc:") and reader_of(name_of(address)) is None:
-                raise InputError("this is not a kind of file that is read.", where=address, mend=f"Give {KINDS}.")
-            continue
-        if re.match(r"[a-z][a-z0-9+.-]+:/", str(source)):
-            raise UnsupportedError(
-                "this kind of address is not read.",
-                where=str(source),
-                mend="Give https://, http:// or s3://, or download it and name the file.",
-            )
-        if source.is_dir():
-            found = _inside(source, ignored if ignored is not None else Counter())
-        elif not source.exists():
-            raise InputError("there is no such file or directory.", where=str(source))
-        elif reader_of(source.name) is None:
-            raise InputError("this is not a kind of file that is read.", where=str(source), mend=f"Give {KINDS}.")
-        else:
-            found = [source]
-        files.update(dict.fromkeys(found))
-    return list(files)
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(source)):
+        raise UnsupportedError(
+            "this kind of address is not read.",
+            where=str(source),
+            mend="Give https://, http:// or s3://, or download it and name the file.",
+        )
+    if source.is_dir():
+        return _inside(source)
+    if not source.exists():
+        raise InputError("there is no such file or directory.", where=str(source))
+    if reader_of(source.name) is None:
+        raise InputError("this is not a kind of file that is read.", where=str(source), mend=f"Give {KINDS}.")
+    return [source]
 
 
 def read_documents(source: Source, counts: Counter[str], part: Part = None) -> Iterator[Document]:
-    """The documents of one file that `find_sources` or `find_remote` returned, or of a part of it where it can be cut.
+    """The documents of one file that `find_files` or `find_remote` returned, or of a part of it where it can be cut.
 
     `counts` takes the number of `records` (of whatever kind), and of those passed over by reason: `not_html`,
     `not_found` (an HTTP status other than 200), `truncated`, `damaged`, `too_long`, `bad_line`, `no_text`, …
@@ -69,9 +59,8 @@ def read_documents(source: Source, counts: Counter[str], part: Part = None) -> I
     Raises InputError where the file cannot be read or nothing in it can be used, ResourceError where it does not come
     over the network.
     """
-    address = address_of(source)
-    place = Path(source) if address is None else address
-    reader = reader_of(place.name if isinstance(place, Path) else name_of(place))
+    place = address_of(source) or Path(source)
+    reader = reader_of(name_of(place))
     if reader is None:
         raise InputError("this is not a kind of file that is read.", where=str(place), mend=f"Give {KINDS}.")
     try:
@@ -80,8 +69,9 @@ def read_documents(source: Source, counts: Counter[str], part: Part = None) -> I
         raise InputError(f"this file cannot be read: {error.strerror or error}.", where=str(place)) from error
 
 
-def _inside(directory: Path, ignored: Counter[str]) -> list[Path]:
+def _inside(directory: Path) -> list[Path]:
     found = []
+    ignored: Counter[str] = Counter()
     for file in sorted(directory.rglob("*")):
         name = str(file.relative_to(directory))
         if not file.is_file() or _is_hidden(name):
@@ -141,11 +131,16 @@ def _read_json_lines(path: Source, counts: Counter[str], part: Part) -> Iterator
         read += 1
         yield Document(url=_url(fields), text=text)
     if not read and part is None:
-        raise InputError(
-            "no line of this file can be used.",
-            where=str(path),
-            mend='Each line is one JSON object with the document in "text" (or "content"), and a "url" if you like.',
-        )
+        raise no_usable_line(path)
+
+
+def no_usable_line(source: Source) -> InputError:
+    """Of a file of JSON lines; of one that is read in parts only who reads them all can tell."""
+    return InputError(
+        "no line of this file can be used.",
+        where=str(source),
+        mend='Each line is one JSON object with the document in "text" (or "content"), and a "url" if you like.',
+    )
 
 
 def _url(fields: dict[str, Any]) -> str | None:

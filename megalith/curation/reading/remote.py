@@ -38,8 +38,11 @@ def address_of(source: Path | str) -> str | None:
     return re.sub(r"\b(https?|s3):/(?!/)", r"\1://", str(source))
 
 
-def name_of(address: str) -> str:
-    """The last part of an address, which tells the kind of file."""
+def name_of(source: Path | str) -> str:
+    """The last part of a path or an address, which tells the kind of file."""
+    address = address_of(source)
+    if address is None:
+        return Path(source).name
     return unquote(urlsplit(address).path).rstrip("/").rpartition("/")[2]
 
 

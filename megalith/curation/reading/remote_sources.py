@@ -72,7 +72,7 @@ def title_of(address: str) -> str:
 
 
 def _under(address: str) -> list[Remote]:
-    """The objects under a prefix that are of a kind that is read, as `read.find_sources` takes those of a directory."""
+    """The objects under a prefix that are of a kind that is read, as `read.find_files` takes those of a directory."""
     objects = objects_under(address)
     files = [one for one in objects if is_data(one.name)]
     if not files:

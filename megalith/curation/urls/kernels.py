@@ -10,26 +10,25 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from megalith.curation.words import FNV_OFFSET, FNV_PRIME, MIX
+
 Array = npt.NDArray[Any]
 
 KEPT, IP_HOST, DOMAIN, ADDRESS, HARD_WORD, SOFT_WORDS, FOREIGN = range(7)
 """What a URL is found to be; a FOREIGN one has a host that is not ASCII, and is to be looked at again in ASCII."""
 
-_OFFSET = np.uint64(0xCBF29CE484222325)
-_PRIME = np.uint64(0x100000001B3)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
 _DISTINCT = 64
 """Soft words that are told apart in one URL."""
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _step(state: np.uint64, byte: np.uint8) -> np.uint64:
-    return (state ^ np.uint64(byte)) * _PRIME
+    return (state ^ np.uint64(byte)) * FNV_PRIME
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _end(state: np.uint64) -> np.uint64:
-    mixed = (state ^ (state >> np.uint64(33))) * _MIX
+    mixed = (state ^ (state >> np.uint64(33))) * MIX
     mixed ^= mixed >> np.uint64(33)
     return mixed if mixed else np.uint64(1)
 
@@ -44,7 +43,7 @@ def hash_forwards(data: Array, offsets: Array) -> Array:
     """The hash of each entry, as of addresses and words."""
     found = np.empty(len(offsets) - 1, np.uint64)
     for entry in range(len(found)):
-        state = _OFFSET
+        state = FNV_OFFSET
         for at in range(offsets[entry], offsets[entry + 1]):
             state = _step(state, data[at])
         found[entry] = _end(state)
@@ -56,7 +55,7 @@ def hash_backwards(data: Array, offsets: Array) -> Array:
     """The hash of each entry from its last byte to its first, as of domains: a suffix of labels is a prefix of it."""
     found = np.empty(len(offsets) - 1, np.uint64)
     for entry in range(len(found)):
-        state = _OFFSET
+        state = FNV_OFFSET
         for at in range(offsets[entry + 1] - 1, offsets[entry] - 1, -1):
             state = _step(state, data[at])
         found[entry] = _end(state)
@@ -199,7 +198,7 @@ def _is_number(data: Array, start: int, stop: int) -> bool:
 @numba.njit(cache=True, nogil=True)
 def _find_domain(data: Array, start: int, stop: int, keys: Array, lists: Array) -> int:
     """The list that has the host or a domain it is under, the shortest such domain; −1."""
-    state = _OFFSET
+    state = FNV_OFFSET
     for at in range(stop - 1, start - 1, -1):
         byte = _lower(data[at])
         if byte == 0x2E and at < stop - 1:
@@ -221,7 +220,7 @@ def _find_address(data: Array, start: int, stop: int, path: int, last: int, keys
             www &= _lower(data[at]) == 0x77
         if www:
             start += 4
-    state = _OFFSET
+    state = FNV_OFFSET
     for at in range(start, stop):
         state = _step(state, _lower(data[at]))
     for at in range(path, last):
@@ -241,7 +240,7 @@ def _find_address(data: Array, start: int, stop: int, path: int, last: int, keys
 def _judge_words(data: Array, start: int, last: int, keys: Array, kinds: Array, minimum: int, soft: Array) -> int:
     """HARD_WORD, SOFT_WORDS or KEPT; words are runs of letters and digits, bytes beyond ASCII among them."""
     distinct = 0
-    state = _OFFSET
+    state = FNV_OFFSET
     inside = False
     at = start
     while at <= last:
@@ -262,7 +261,7 @@ def _judge_words(data: Array, start: int, last: int, keys: Array, kinds: Array, 
                     if not known:
                         soft[distinct] = hashed
                         distinct += 1
-            state = _OFFSET
+            state = FNV_OFFSET
             inside = False
             if byte == 0x25:  # %41 is one character, and none of a word
                 at += 2

@@ -8,7 +8,6 @@ opinions of their own. A domain blocks what is under it label by label (`example
 import gzip
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,29 +52,35 @@ class UrlRules:
     """Values are the kernel's HARD_WORD and SOFT_WORDS."""
     minimum_soft_words: int
     drop_ip_hosts: bool
-    entries: dict[str, int]
-    """How many domains, urls, hard_words and soft_words there are, and unusable_lines of blocklists."""
 
 
 def read_rules(config: UrlConfig) -> UrlRules | None:
-    """The rules of a recipe; None where it has none. Raises InputError for a list that is missing, damaged or empty."""
+    """The rules of a recipe; None where it has none.
+
+    Raises InputError for a list that is missing, damaged, empty, or of another form.
+    """
     if not (config.blocklists or config.hard_words or config.soft_words or config.drop_ip_hosts):
         return None
     names: list[str] = []
     domains: dict[str, int] = {}
     addresses: dict[str, int] = {}
-    unusable = 0
     for name, files in _lists(config.blocklists):
         if name not in names:
             names.append(name)
+        usable = False
         for line in _entries(files):
             host, address = normalise(_of_hosts_file(line))
             host = host.removeprefix("*.")
             into, key = (addresses, address) if "/" in address else (domains, host)
             if _HOST.fullmatch(host):
                 into.setdefault(key, names.index(name))
-            else:
-                unusable += 1
+                usable = True
+        if not usable:
+            raise InputError(
+                "no line of this list is a domain or an address.",
+                where=str(files[0]),
+                mend="Give one a line, as example.com or example.com/path.",
+            )
     hard = {word for path in config.hard_words for word in _words(Path(path))}
     soft = {word for path in config.soft_words for word in _words(Path(path))} - hard
     words = dict.fromkeys(sorted(hard), kernels.HARD_WORD) | dict.fromkeys(sorted(soft), kernels.SOFT_WORDS)
@@ -86,13 +91,6 @@ def read_rules(config: UrlConfig) -> UrlRules | None:
         words=_table(words),
         minimum_soft_words=config.minimum_soft_words,
         drop_ip_hosts=config.drop_ip_hosts,
-        entries={
-            "domains": len(domains),
-            "urls": len(addresses),
-            "hard_words": len(hard),
-            "soft_words": len(soft),
-            "unusable_lines": unusable,
-        },
     )
 
 
@@ -114,11 +112,6 @@ def reasons(urls: pa.Array, rules: UrlRules) -> pa.Array:
     said = [f"domain in {name}" for name in rules.names] + [f"url in {name}" for name in rules.names]
     indices = pa.array(codes, mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array([*said, *_FIXED.values()], pa.string())).cast(pa.string())
-
-
-def count_reasons(found: pa.Array) -> Counter[str]:
-    """How many URLs are left out, by reason."""
-    return Counter({row["values"]: row["counts"] for row in found.drop_null().value_counts().to_pylist()})
 
 
 def normalise(url: str) -> tuple[str, str]:

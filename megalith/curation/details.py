@@ -46,12 +46,16 @@ def dataset_figures(
         if dataset.corpus:
             ours = columns.dataset == number
             left = ours & (columns.reason == 0)
-            made[dataset.name] = {
+            figures = {
                 "documents_in": int(ours.sum()),
                 "documents_out": int(left.sum()),
                 "bytes_in": int(columns.bytes[ours].sum(dtype=np.int64)),
                 "bytes_out": int(columns.bytes[left].sum(dtype=np.int64)),
-            } | ({"licence": licences[dataset.name]} if dataset.name in licences else {})
+            }
+            before = made.get(dataset.name, {})  # two sources may end in the same name
+            made[dataset.name] = {name: value + before.get(name, 0) for name, value in figures.items()} | (
+                {"licence": licences[dataset.name]} if dataset.name in licences else {}
+            )
     return made
 
 
@@ -63,19 +67,19 @@ def _clusters(columns: Columns, funnel: Funnel) -> list[dict[str, Any]]:
         roots[further] = columns.kept[roots[further]]
     found, places = np.unique(roots, return_inverse=True)
     counts: Array = np.bincount(places)
-    large = np.flatnonzero(counts >= np.sort(counts)[-CLUSTERS:][:1].sum())
-    largest = sorted((-int(counts[at]), columns.name(int(found[at])), int(found[at])) for at in large)[:CLUSTERS]
-    members = {root: columns.drawn(lost[roots == root], funnel.seed, CLUSTER_MEMBERS) for _, _, root in largest}
+    high, low = columns.identity[found].T
+    largest = np.lexsort((low, high, -counts))[:CLUSTERS].tolist()
+    members = {int(found[at]): columns.drawn(lost[places == at], funnel.seed, CLUSTER_MEMBERS) for at in largest}
     rows = [row for some in members.values() for row in some.tolist()]
     urls = columns.take([*rows, *members], ["url"])
     return [
         {
-            "documents": 1 - size,
-            "kept": {"id": name, "url": urls[root]["url"]},
+            "documents": 1 + int(counts[at]),
+            "kept": {"id": columns.name(root), "url": urls[root]["url"]},
             "dropped": [
                 {"id": columns.name(row), "url": urls[row]["url"], "reason": funnel.reasons[columns.reason[row]][1]}
-                for row in members[root].tolist()
+                for row in some.tolist()
             ],
         }
-        for size, name, root in largest
+        for at, (root, some) in zip(largest, members.items(), strict=True)
     ]
