@@ -29,7 +29,7 @@ from megalith.parallel.here import this_machine
 from megalith.planning.blocks import BlockStep, BlockTable, measuring, predict_here
 from megalith.planning.candidates import undisturbed
 from megalith.planning.job import Job, Zero
-from megalith.planning.shapes import choose_shape
+from megalith.planning.shapes import sized
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of plan_cpu.json")
     said = parser.parse_args()
     recipe, _ = load_recipe(said.recipe, said.set)
-    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    model = sized(recipe).model
     jobs = {case: job_of(case, model, recipe.train.global_batch_size, said) for case in CASES}
     begun, load = time.perf_counter(), os.getloadavg()
     measured_machine, steps = take_rounds(jobs, said)

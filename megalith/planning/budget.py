@@ -6,9 +6,9 @@ until its model stands still.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from megalith.arithmetic import parameters
 from megalith.console import progress
 from megalith.errors import RecipeError
 from megalith.laws import LAWS, Law, compute_optimal
+from megalith.planning.shapes import DEEPEST, width
 from megalith.recipe import ClusterConfig, ModelConfig
 from megalith.topology import LOCAL, Cluster, describe
 
@@ -104,8 +105,8 @@ def budget_on_cluster(
 
 
 def shape_near(count: float) -> ModelConfig:
-    """The shape whose parameters come nearest to `count`: width 16 · depth^1.5, in whole groups of eight heads."""
-    return min(_shapes(), key=lambda model: abs(math.log(parameters(model).total / count)))
+    """The shape whose parameters come nearest to `count`, in whole groups of eight heads."""
+    return min(_family(), key=lambda model: abs(math.log(parameters(model).total / count)))
 
 
 def batch_near(flops: float, accelerators: int) -> int:
@@ -195,18 +196,16 @@ def _enough_nodes(hours: float, cluster: Cluster) -> int:
     return 1 << (exponent if cluster.most_nodes is None else min(exponent, cluster.most_nodes.bit_length() - 1))
 
 
-@lru_cache(maxsize=1)
-def _shapes() -> tuple[ModelConfig, ...]:
-    return tuple(_family())
-
-
-def _family() -> Iterator[ModelConfig]:
-    for depth in range(4, 161, 4):
+@cache
+def _family() -> list[ModelConfig]:
+    models = []
+    for depth in range(4, DEEPEST + 1, 4):
         head = 64 if depth < 24 else 128
-        hidden = max(1, round(16 * depth**1.5 / (8 * head))) * 8 * head
+        hidden = max(1, round(width(depth) / (8 * head))) * 8 * head
         shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head}
         ffn = round(8 * hidden / 3 / 256) * 256  # of a gated MLP: as many weights as 4 · hidden without a gate
-        yield MODEL.model_copy(update={**shape, "ffn_hidden_size": ffn})
+        models.append(MODEL.model_copy(update={**shape, "ffn_hidden_size": ffn}))
+    return models
 
 
 def _searched(cluster: Cluster) -> Reach:

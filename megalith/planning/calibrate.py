@@ -13,17 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from megalith.artifacts import Workspace
-from megalith.errors import InputError, MegalithError
+from megalith.errors import InputError, RecipeError
 from megalith.planning.cost import predict_step
-from megalith.planning.cost.constants import COVERAGE, PRIOR_SPREADS, PRIORS, SCHEMA, UNITS, Constants
+from megalith.planning.cost.constants import (
+    COVERAGE,
+    PRIOR_SPREADS,
+    PRIORS,
+    SCHEMA,
+    UNITS,
+    Constants,
+    generation_of,
+    normal_quantile,
+)
 from megalith.planning.cost.fit import Fit, Sample, fit
 from megalith.planning.cost.stacks import stack_of
+from megalith.planning.job import Job
 from megalith.planning.tables import Row, read_table
 
 LEAST_ROWS = 4
 FOLDS = 5
 LISTS_PLAYED = 12_000  # actions, beyond which the schedule's closed form stands for its lists
-NORMAL_QUANTILE = 1.2816  # of 80 %
+HELD_OUT = "held out as asked"
+OPEN = "the layout, or what its TFLOP/s count, is not stated in full"
 
 
 def calibrate(table: Path, output: Path, hold_out: Collection[str] = ()) -> dict[str, Any]:
@@ -31,9 +42,16 @@ def calibrate(table: Path, output: Path, hold_out: Collection[str] = ()) -> dict
 
     Rows of the datasets in `hold_out`, and rows whose layout is not stated in full, are not fitted.
 
-    Raises InputError where the table cannot be read, or no generation has LEAST_ROWS rows.
+    Raises InputError where the table cannot be read, has no dataset of a name in `hold_out`, or has LEAST_ROWS rows of
+    no generation.
     """
-    rows, _ = read_table(table)
+    rows, skipped = read_table(table)
+    known = dict.fromkeys([row.dataset for row in rows] + [row.dataset for row in skipped])
+    for name in hold_out:
+        if name not in known:
+            raise InputError(
+                f"the table has no dataset {name}.", where="--hold-out", mend=f"It has {', '.join(known)}."
+            )
     sets = calibrate_rows(rows, hold_out)
     if not sets:
         raise InputError(
@@ -51,17 +69,13 @@ def calibrate_rows(rows: Sequence[Row], hold_out: Collection[str] = ()) -> list[
     """One set of constants for each generation of accelerators that has enough rows."""
     measured = [row for row in rows if row.measured_seconds is not None]
     sets = []
-    for generation in sorted({generation_of(row) for row in measured}):
-        own = [row for row in measured if generation_of(row) == generation]
+    for generation in sorted({generation_of(row.job) for row in measured}):
+        own = [row for row in measured if generation_of(row.job) == generation]
         fitted = [row for row in own if may_be_fitted(row, hold_out)]
         if len(fitted) >= LEAST_ROWS:
-            sets.append(_set(generation, fitted, [row for row in own if row not in fitted]))
+            left = [row for row in own if not may_be_fitted(row, hold_out)]
+            sets.append(_set(generation, fitted, _why_left(left, hold_out)))
     return sets
-
-
-def generation_of(row: Row) -> str:
-    facts = row.job.cluster.facts
-    return facts.generation if facts else "local"
 
 
 def may_be_fitted(row: Row, hold_out: Collection[str]) -> bool:
@@ -69,42 +83,26 @@ def may_be_fitted(row: Row, hold_out: Collection[str]) -> bool:
     return row.stated and row.measured_seconds is not None and row.dataset not in hold_out
 
 
-def samples_of(rows: Sequence[Row], prior: Constants) -> list[Sample]:
-    """The rows as the fit takes them, with what the schedule's lists make of its closed form."""
-    return [
-        Sample(row.job, row.measured_seconds, row.dataset, list_factor(row, prior))
-        for row in rows
-        if row.measured_seconds is not None
-    ]
+def sample_of(row: Row, constants: Constants) -> Sample:
+    """A measured row as the fit takes it, with what the schedule's lists make of its closed form by these constants."""
+    assert row.measured_seconds is not None  # only such rows are fitted, or predicted
+    return Sample(row.job, row.measured_seconds, row.dataset, list_factor(row.job, constants))
 
 
-_factors: dict[int, tuple[Row, float]] = {}
-
-
-def list_factor(row: Row, constants: Constants) -> float:
-    """The step by the schedule's lists over that by its closed form.
+def list_factor(job: Job, constants: Constants) -> float:
+    """The step by the schedule's lists over that by its closed form; other constants hardly change it.
 
     1 where the lists are long or cannot be built, and where the closed form is as good.
     """
-    known = _factors.get(id(row))
-    if known is not None and known[0] is row:
-        return known[1]
-    job = row.job
-    factor = 1.0
     stages = job.layout.pipeline * job.virtual_stages
     easy = job.schedule in ("1f1b", "gpipe") and stack_of(job.stack).blocking_sends
-    if (
-        not easy
-        and job.layout.pipeline > 1
-        and 2 * stages * min(job.micro_batches, max(96, 2 * job.layout.pipeline)) < LISTS_PLAYED
-    ):
-        try:
-            lists = predict_step(job, constants).seconds
-            factor = lists / predict_step(job, constants, exact=False).seconds
-        except MegalithError:  # a batch that the schedule does not take: the closed form does
-            factor = 1.0
-    _factors[id(row)] = (row, factor)
-    return factor
+    long = 2 * stages * min(job.micro_batches, max(96, 2 * job.layout.pipeline)) >= LISTS_PLAYED
+    if easy or long or job.layout.pipeline == 1:
+        return 1.0
+    try:
+        return predict_step(job, constants).seconds / predict_step(job, constants, exact=False).seconds
+    except RecipeError:  # a batch that the schedule does not take: the closed form does
+        return 1.0
 
 
 def held_out_errors(samples: Sequence[Sample], prior: Constants, whole: Fit) -> list[float]:
@@ -138,9 +136,9 @@ def _model_key(sample: Sample) -> tuple[int, int, int]:
     return model.hidden, model.layers, model.heads
 
 
-def _set(generation: str, fitted: Sequence[Row], left: Sequence[Row]) -> dict[str, Any]:
+def _set(generation: str, fitted: Sequence[Row], left: Mapping[str, Any]) -> dict[str, Any]:
     prior = PRIORS[generation]
-    samples = samples_of(fitted, prior)
+    samples = [sample_of(row, prior) for row in fitted]
     whole = fit(samples, prior)
     errors = held_out_errors(samples, prior, whole)
     everything = spread_of(errors)
@@ -176,14 +174,14 @@ def _set(generation: str, fitted: Sequence[Row], left: Sequence[Row]) -> dict[st
             "mape": sum(abs(math.expm1(error)) for error in errors) / len(errors),
         },
         "fitted": dict(sorted(Counter(sample.dataset for sample in samples).items())),
-        "held_out": _why_left(left),
+        "held_out": left,
     }
 
 
-def _why_left(left: Sequence[Row]) -> Mapping[str, dict[str, Any]]:
+def _why_left(left: Sequence[Row], hold_out: Collection[str]) -> Mapping[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in left:
-        why = "held out as asked" if row.stated else "the layout, or what its TFLOP/s count, is not stated in full"
+        why = HELD_OUT if row.dataset in hold_out else OPEN
         found.setdefault(row.dataset, {"rows": 0, "why": why})["rows"] += 1
     return dict(sorted(found.items()))
 
@@ -193,7 +191,7 @@ def spread_of(errors: Sequence[float], pooled: float | None = None) -> float:
     counts as much as a few rows, since a stack may have hardly any."""
     ordered = sorted(abs(error) for error in errors)
     place = min(len(ordered), math.ceil((len(ordered) + 1) * COVERAGE)) - 1
-    own = ordered[place] / NORMAL_QUANTILE
+    own = ordered[place] / normal_quantile(COVERAGE)
     if pooled is None:
         return own
     few = 6.0

@@ -70,6 +70,7 @@ class Cells:
 
 
 def lines(path: Path, columns: Sequence[str]) -> list[tuple[int, Mapping[str, str | None]]]:
+    """The lines of a table, each with its number. Raises InputError where it is none, or lacks one of `columns`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -16,7 +16,7 @@ from typing import Any
 
 from megalith.console import human_bytes
 from megalith.errors import InputError
-from megalith.planning.curation_fit import features, units_of
+from megalith.planning.curation_fit import features, n_log_n, units_of
 
 BUCKET_BYTES = 32e6
 MOST_BUCKETS = 4096
@@ -95,7 +95,7 @@ def predict_curation(
     grows_with = features(text_bytes, warc_bytes)
     steps = _sums(held["steps"], grows_with)
     sorting = held["duplicates"]
-    steps["driver sort"] = sorting["seconds"] * documents * math.log2(max(2.0, documents))
+    steps["driver sort"] = sorting["seconds"] * n_log_n(documents)
     disk = _sums(held["disk"], grows_with)
     disk["keys"] = documents * max(about["keys_per_document"] for about in kinds.values())
     whole = sum(sizes.values())

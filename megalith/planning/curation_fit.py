@@ -6,10 +6,10 @@ turn, above all the largest of a kind, foretold by the smaller ones. `benchmarks
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from megalith.errors import InputError
 
@@ -35,18 +35,8 @@ def fit_line(points: Points) -> Line:
     """
     if len({x for x, _ in points}) < 2:
         raise InputError("one size alone has no slope.", where="curate_scale.json", mend="Measure four sizes.")
-    kept = [(x, y) for x, y in points if y > 0.0]
-    if not kept:
-        return 0.0, 0.0
-    x, y = (np.array(values, np.float64) for values in zip(*kept, strict=True))
-    if len(kept) == 1:
-        return 0.0, float(y[0] / x[0])
-    fixed, rate = np.linalg.lstsq(np.stack([1 / y, x / y], axis=1), np.ones(len(x)), rcond=None)[0].tolist()
-    if fixed < 0.0:
-        return 0.0, float((x / y).sum() / (x * x / (y * y)).sum())
-    if rate < 0.0:
-        return float((1 / y).sum() / (1 / (y * y)).sum()), 0.0
-    return float(fixed), float(rate)
+    start, rate = fit_rates([(1.0, x) for x, _ in points], [y for _, y in points])
+    return start, rate
 
 
 def fit_curation(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +70,7 @@ def fit_curation(figures: Mapping[str, Any]) -> dict[str, Any]:
         "features": ["start", "unit", "byte of JSON lines", "byte of HTML"],
         **fitted,
         "duplicates": {
-            "seconds": sum(y for _, y in driver) / sum(_n_log_n(x) for x, _ in driver),
+            "seconds": sum(y for _, y in driver) / sum(n_log_n(x) for x, _ in driver),
             "spread": _spread([_sorting_error(driver, left) for left in range(len(driver))]),
             "bytes_per_document": fit_line(grown)[1],
             "documents": [min(x for x, _ in driver), max(x for x, _ in driver)],
@@ -106,33 +96,31 @@ def units_of(size: float) -> float:
     return size / min(UNIT_BYTES[1], max(UNIT_BYTES[0], size / UNITS))
 
 
+def n_log_n(documents: float) -> float:
+    """What sorting so many documents grows with."""
+    return documents * math.log2(max(2.0, documents))
+
+
 def features(text_bytes: float, warc_bytes: float) -> tuple[float, float, float, float]:
     """What steps and files grow with: the start, units, bytes of JSON lines, bytes of HTML."""
     return 1.0, units_of(text_bytes + warc_bytes), text_bytes, warc_bytes
 
 
 def fit_rates(inputs: Sequence[Features], values: Sequence[float]) -> list[float]:
-    """What each feature adds: least squares of relative errors with none below zero, by trying which ones are zero."""
+    """What each feature adds: least squares of relative errors with none below zero (Lawson and Hanson 1974)."""
     x, y = np.array(inputs), np.array(values)
     if not y.any():
         return [0.0] * x.shape[1]
     weights = 1 / np.maximum(y, SMALL * y.max())
-    best, least = np.zeros(x.shape[1]), math.inf
-    for count in range(1, x.shape[1] + 1):
-        for chosen in map(list, combinations(range(x.shape[1]), count)):
-            scale = x[:, chosen].max(axis=0) + 1e-300
-            found = np.linalg.lstsq(x[:, chosen] / scale * weights[:, None], y * weights, rcond=None)[0] / scale
-            rates = np.zeros(x.shape[1])
-            rates[chosen] = found
-            left = float((((x @ rates - y) * weights) ** 2).sum())
-            if (found >= 0.0).all() and left < least * (1 - 1e-9):
-                best, least = rates, left
-    return [float(rate) for rate in best]
+    scale = x.max(axis=0) + 1e-300  # a feature that these runs have not is zero
+    rates, _ = nnls(x / scale * weights[:, None], y * weights)
+    return [float(rate) for rate in rates / scale]
 
 
 def _totals(rows: Sequence[Row], what: str) -> dict[str, list[float]]:
     if what == "steps":
-        return {name: [row["steps"].get(name, 0.0) for row in rows] for name in rows[0]["steps"]}
+        names = dict.fromkeys(name for row in rows for name in row["steps"])
+        return {name: [row["steps"].get(name, 0.0) for row in rows] for name in names}
     return {name: [_disk(row, name) for row in rows] for name in DISK}
 
 
@@ -173,14 +161,10 @@ def _disk(row: Mapping[str, Any], name: str) -> float:
     return float(disk["signatures"] + disk["bands"] if name == "keys" else disk[name])
 
 
-def _n_log_n(documents: float) -> float:
-    return documents * math.log2(documents)
-
-
 def _sorting_error(points: Points, left: int) -> float:
     others = [point for number, point in enumerate(points) if number != left]
-    rate = sum(y for _, y in others) / sum(_n_log_n(x) for x, _ in others)
-    return math.log(rate * _n_log_n(points[left][0]) / points[left][1])
+    rate = sum(y for _, y in others) / sum(n_log_n(x) for x, _ in others)
+    return math.log(rate * n_log_n(points[left][0]) / points[left][1])
 
 
 def _spread(errors: Sequence[float]) -> float:

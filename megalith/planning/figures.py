@@ -9,16 +9,13 @@ import torch
 from megalith.arithmetic import step_flops
 from megalith.errors import UnsupportedError
 from megalith.machine import measure_peak_flops_per_second, total_memory_bytes, usable_cores
-from megalith.planning.budget import budget, laws_at
 from megalith.planning.candidates import Candidate, Search
 from megalith.planning.layouts import search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
 from megalith.planning.search import Objective, cluster_layout
-from megalith.planning.shapes import choose_shape
+from megalith.planning.shapes import sized
 from megalith.recipe import Recipe
 from megalith.topology import LOCAL
-
-__all__ = ["budget", "candidate_rows", "gemm_rates", "laws_at", "layout", "layout_figures", "refuse_clusters"]
 
 _AS_ASKED = {"virtual_stages", "schedule", "recompute", "sequence_parallel", "zero"}
 
@@ -84,8 +81,7 @@ def candidate_rows(search: Search) -> list[dict[str, Any]]:
 
 def _measured(recipe: Recipe) -> dict[str, Any]:
     """The layout on this machine."""
-    if not recipe.model.is_sized:
-        recipe = recipe.model_copy(update={"model": choose_shape(recipe)[0].model})
+    recipe = sized(recipe)
     refuse_what_cannot_fit(recipe.model, total_memory_bytes())
     search = search_layouts(recipe, gemm_rates())
     best = search.best

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
-from megalith.topology import Cluster, Layout, accelerator
+from megalith.topology import Cluster, Layout
 
 Recompute = Literal["none", "selective", "full"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Zero = Literal[0, 1, 2, 3]
-ZERO_STAGES: tuple[Zero, ...] = (0, 1, 2, 3)
+ZERO_STAGES: tuple[Zero, ...] = get_args(Zero)
 Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2"]
 
 
@@ -89,5 +89,4 @@ def precision_on(cluster: Cluster, recipe: Recipe) -> Precision:
     """What the recipe trains in; "auto" is bf16 where the accelerator multiplies it, and fp16 elsewhere."""
     if recipe.train.precision != "auto":
         return recipe.train.precision
-    known = accelerator(cluster.accelerator)
-    return "fp16" if known and "bf16" not in known.flops_per_second else "bf16"
+    return "fp16" if cluster.facts and "bf16" not in cluster.facts.flops_per_second else "bf16"

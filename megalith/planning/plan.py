@@ -18,8 +18,9 @@ from megalith.errors import RecipeError
 from megalith.laws import law_named
 from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.batches import steps_for, tokens_for
+from megalith.planning.budget import laws_at
 from megalith.planning.candidates import Candidate
-from megalith.planning.figures import candidate_rows, gemm_rates, laws_at, layout_figures, refuse_clusters
+from megalith.planning.figures import candidate_rows, gemm_rates, layout_figures, refuse_clusters
 from megalith.planning.layouts import check_layout, search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
 from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of

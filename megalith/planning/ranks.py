@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from megalith.parallel.here import this_machine
-from megalith.planning.shapes import choose_shape
+from megalith.planning.shapes import sized
 from megalith.planning.traffic import Traffic, step_traffic
 from megalith.recipe import ParallelConfig, Recipe, TrainConfig
 from megalith.topology import (
@@ -36,7 +36,7 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
     """
     layout = layout_of(recipe.parallel)
     micro_batch_size = recipe.train.micro_batch_size or 1
-    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    model = sized(recipe).model
     cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
     notes = check_layout(cluster, layout, model, recipe.parallel, recipe.train)
     micro_batches = recipe.train.global_batch_size // (layout.data * micro_batch_size)
@@ -139,22 +139,22 @@ def _groups(row: Traffic, pipeline_rank: int, layout: Layout, parallel: Parallel
             rank = layout.rank(pipeline_rank, data, tensor)
             if row.axis == "tensor" and tensor == 0:
                 yield layout.group("tensor", rank)
+            elif row.axis == "data" and data == 0:
+                yield from _data_groups(row, layout.group("data", rank), parallel)
             elif row.axis == "ends":
                 yield layout.ends(rank)
             elif row.axis == "pipeline":
                 step = 1 if row.what == "activations" else -1
                 yield rank, layout.rank((pipeline_rank + step) % layout.pipeline, data, tensor)
-            elif row.axis == "data":
-                yield _data_group(row, layout.group("data", rank), data, parallel)
 
 
-def _data_group(row: Traffic, group: tuple[int, ...], data: int, parallel: ParallelConfig) -> tuple[int, ...]:
+def _data_groups(row: Traffic, axis: tuple[int, ...], parallel: ParallelConfig) -> Iterator[tuple[int, ...]]:
     """ZeRO shards over neighbours; the groups that hold the same are spread over all of the axis."""
-    shard = (parallel.zero_shard or len(group)) if parallel.zero else 1
+    shard = (parallel.zero_shard or len(axis)) if parallel.zero else 1
     if row.collective == "all_reduce":
-        return group[data % shard :: shard]
-    first = data // shard * shard
-    return group[first : first + shard]
+        yield from (axis[first::shard] for first in range(shard))
+    else:
+        yield from (axis[first : first + shard] for first in range(0, len(axis), shard))
 
 
 def _tier_row(tier: Tier, cluster: Cluster, traffic: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t as student
+
 from megalith.errors import InputError, MegalithError
 from megalith.parallel.here import this_machine
 from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
@@ -21,7 +23,7 @@ from megalith.planning.job import Job
 from megalith.recipe import Recipe
 from megalith.topology import Layout, layout_of
 
-COVERAGE, _Z = 0.9, 1.6448536269514722  # two-sided
+COVERAGE = 0.9
 JUDGED_AS = 3  # runs: what COMPOSITION_ERROR weighs beside the scatter of those that there are
 
 
@@ -36,15 +38,11 @@ class RecordedRun:
     recipe: Recipe
     """As it was trained: sized, with layout, micro-batch and precision."""
     threads: int
+    """Of each process."""
     predicted_seconds: float
     """Of a full step, by the plan."""
     measured_seconds: float
     """The median full step."""
-
-    @property
-    def ratio(self) -> float:
-        """Measured over predicted."""
-        return self.measured_seconds / self.predicted_seconds
 
     @property
     def layout(self) -> Layout:
@@ -85,8 +83,9 @@ def correct_file(path: Path, folder: Path) -> dict[str, Any]:
 def correct(table: BlockTable, runs: Sequence[RecordedRun]) -> tuple[BlockTable, list[dict[str, Any]]]:
     """The measured machine with the factor by which its predictions missed these runs, and a row for each run.
 
-    A run of another machine, width or kind of layout says nothing, and its row why. Where none says anything, the table
-    is as it was. Each row's `held_out` is its error with the factor of the other runs; `in_sample` has its own in it.
+    A run of another machine, width, kind of layout or number of threads says nothing, and its row why. Where none says
+    anything, the table is as it was. Each row's `held_out` is its error with the factor of the other runs; `in_sample`
+    has its own in it.
     """
     bare = table.model_copy(update={"correction": None})
     rows = [_row(bare, run) for run in runs]
@@ -110,7 +109,7 @@ def correction_of(ratios: Sequence[float]) -> Correction:
     middle, count = statistics.fmean(logs), len(logs)
     freedom = count - 1 + JUDGED_AS
     scatter = sum((each - middle) ** 2 for each in logs) + JUDGED_AS * COMPOSITION_ERROR**2
-    half = _student(freedom) * math.sqrt(scatter / freedom * (1 + 1 / count))
+    half = float(student.ppf((1 + COVERAGE) / 2, freedom)) * math.sqrt(scatter / freedom * (1 + 1 / count))
     interval = (math.exp(middle - half), math.exp(middle + half))
     return Correction(factor=math.exp(middle), interval=interval, coverage=COVERAGE, runs=count)
 
@@ -128,6 +127,8 @@ def _row(table: BlockTable, run: RecordedRun) -> dict[str, Any]:
     if (run.accelerator, run.accelerators) != (table.machine["cpu"], table.cores):
         where = "a machine that it did not record" if run.accelerator is None else run.accelerator
         return row | {"why_not": f"it ran on {where}."}
+    if run.threads != max(1, table.cores // run.layout.world):
+        return row | {"why_not": f"its processes had {run.threads} threads each."}
     try:
         predicted = predict_here(run.job, table).seconds
     except MegalithError as error:
@@ -161,9 +162,3 @@ def _read(path: Path) -> RecordedRun | None:
             where=str(path),
             mend="Leave the run out, or train it again.",
         ) from error
-
-
-def _student(freedom: int) -> float:
-    """The quantile of Student's t at COVERAGE, expanded around the normal one (Abramowitz and Stegun 26.7.5)."""
-    z = _Z
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -7,13 +7,13 @@ by 6·N·D: in a small model the logits and the attention cost as much as the re
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.errors import RecipeError
-from megalith.laws import Law, compute_optimal, law_named
+from megalith.laws import compute_optimal, law_named
 from megalith.planning.batches import tokens_for
 from megalith.recipe import ModelConfig, Recipe
 
@@ -52,9 +52,19 @@ def choose_shape(recipe: Recipe) -> tuple[Shape, list[Shape]]:
 
 def shape_of(recipe: Recipe, model: ModelConfig, tokens: int) -> Shape:
     """What a given model and number of tokens come to."""
-    law, count = law_named(recipe.budget.law), parameters(model)
-    counted = _counted(recipe, model)
-    return Shape(model, count.total, count.non_embedding, tokens, law.loss(counted, tokens), merit=0.0)
+    count = parameters(model)
+    shape = Shape(model, count.total, count.non_embedding, tokens, predicted_loss=None, merit=0.0)
+    loss = law_named(recipe.budget.law).loss(counted_parameters(recipe, shape), tokens)
+    return replace(shape, predicted_loss=loss)
+
+
+def sized(recipe: Recipe) -> Recipe:
+    """The recipe with the shape that the plan would choose, and the tokens that go with it, if it has no shape."""
+    if recipe.model.is_sized:
+        return recipe
+    shape = choose_shape(recipe)[0]
+    train = recipe.train.model_copy(update={"tokens": shape.tokens})
+    return recipe.model_copy(update={"model": shape.model, "train": train})
 
 
 def counted_parameters(recipe: Recipe, shape: Shape) -> int:
@@ -62,12 +72,17 @@ def counted_parameters(recipe: Recipe, shape: Shape) -> int:
     return shape.parameters if recipe.budget.parameters_counted == "total" else shape.non_embedding_parameters
 
 
+def width(depth: int) -> float:
+    """The hidden size of a model of `depth` layers, before it is rounded."""
+    return 16 * math.pow(depth, 1.5)
+
+
 def _family(model: ModelConfig) -> Iterator[ModelConfig]:
     """The shapes that fit the recipe's other settings, by depth."""
     for depth in range(1, DEEPEST + 1):
-        width = 16 * depth**1.5
-        step = 32 if width < 128 else 64 if width < 4096 else 128  # whole tiles of a matrix product
-        hidden = max(step, round(width / step) * step)
+        wanted = width(depth)
+        step = 32 if wanted < 128 else 64 if wanted < 4096 else 128  # whole tiles of a matrix product
+        hidden = max(step, round(wanted / step) * step)
         head_dim = 32 if hidden < 256 else 64 if hidden < 4096 else 128
         shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head_dim}
         try:
@@ -80,23 +95,16 @@ def _spend(recipe: Recipe, model: ModelConfig) -> Shape | None:
     """The shape with the whole steps that the budget pays for; None where it pays for none."""
     flops = recipe.budget.flops
     assert flops is not None  # the recipe's own check
-    law = law_named(recipe.budget.law)
-    given = recipe.train.tokens
-    tokens = given or tokens_for(recipe, flops / flops_per_token(model))
+    tokens = recipe.train.tokens or tokens_for(recipe, flops / flops_per_token(model))
     if not tokens:
         return None
     shape = shape_of(recipe, model, tokens)
-    return Shape(**{**shape.__dict__, "merit": _merit(recipe, law, shape, flops, fixed_tokens=given is not None)})
+    return replace(shape, merit=_merit(recipe, shape, flops))
 
 
-def _merit(recipe: Recipe, law: Law, shape: Shape, flops: float, *, fixed_tokens: bool) -> float:
-    if fixed_tokens:
+def _merit(recipe: Recipe, shape: Shape, flops: float) -> float:
+    if recipe.train.tokens is not None:
         return abs(math.log(flops_per_token(shape.model) * shape.tokens / flops))
     if shape.predicted_loss is not None:
         return shape.predicted_loss
-    return abs(math.log(counted_parameters(recipe, shape) / compute_optimal(flops, law.name).parameters))
-
-
-def _counted(recipe: Recipe, model: ModelConfig) -> int:
-    count = parameters(model)
-    return count.total if recipe.budget.parameters_counted == "total" else count.non_embedding
+    return abs(math.log(counted_parameters(recipe, shape) / compute_optimal(flops, recipe.budget.law).parameters))

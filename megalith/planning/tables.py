@@ -312,17 +312,19 @@ def _micro_and_virtual(
     if micro is None:
         fitting = [size for size in (4, 2, 1) if share % size == 0 and share // size >= 2 * pipeline * (pipeline > 1)]
         micro = fitting[0] if fitting else 1
-    if share < micro or share % micro:
+    if batch % (data * micro):
         raise NotModelledError(f"a batch of {batch} is not whole micro-batches of {micro} on {data} replicas")
+    if pipeline == 1:
+        return micro, 1, stated
     layers = model.layers
     per_stage = (layers + 2 if layers % pipeline and (layers + 2) % pipeline == 0 else layers) // pipeline
     if text == "max":
         return micro, max(1, per_stage), stated
     if text.endswith("+"):
-        return micro, int(text[:-1]) if text[:-1].isdigit() else 2, False
+        return micro, max(1, int(text[:-1])) if text[:-1].isdigit() else 2, False
     virtual = None if "vpp" in silent else cells.count("vpp")
-    if virtual is not None or pipeline == 1:
-        return micro, virtual or 1, stated
+    if virtual is not None:
+        return micro, virtual, stated
     rounds = share // micro % pipeline == 0 and layers % pipeline == 0
     fewest = next((count for count in range(2, per_stage + 1) if per_stage % count == 0), 1)
     return micro, fewest if stack.startswith("megatron") and stack != "megatron-deepspeed" and rounds else 1, False

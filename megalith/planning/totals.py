@@ -17,7 +17,6 @@ from typing import Any
 from megalith.planning.batches import steps_by_batch
 from megalith.planning.job import Job
 from megalith.recipe import Recipe
-from megalith.topology import accelerator
 
 NODE_SHARE = 0.76 * 10.2e3 / (8 * 700)  # watts of a node for each watt of its accelerators' TDP (2506.14551)
 _NODE_SHARE_ERROR = 0.114  # relative (2506.14551)
@@ -75,8 +74,8 @@ def run_totals(
     ramp = sum(taken for batch, taken in by_batch.items() if batch < recipe.train.global_batch_size)
     hours = seconds / 3600 * job.accelerators
     low, high = interval
-    watts = tdp_watts(job)
-    energy = watts * NODE_SHARE * PUE * hours / 1000 if watts else None
+    facts = job.cluster.facts
+    energy = facts.tdp_watts * NODE_SHARE * PUE * hours / 1000 if facts else None
     return Totals(
         steps=sum(steps.values()),
         tokens=tokens,
@@ -111,12 +110,6 @@ def assumptions() -> list[str]:
         "(Jean Zay, 2211.02001)",
         "checkpoints, validation, restarts and lost nodes are not counted",
     ]
-
-
-def tdp_watts(job: Job) -> float | None:
-    """Of one accelerator, where its datasheet is known."""
-    known = accelerator(job.cluster.accelerator)
-    return known.tdp_watts if known else None
 
 
 def _seconds_by_batch(steps: Mapping[int, int], job: Job, step_seconds: StepSeconds) -> dict[int, float]:

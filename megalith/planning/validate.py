@@ -3,7 +3,7 @@
 Three figures a dataset: with the given constants (the shipped ones, which may have seen it: `seen`); held out, by
 constants fitted to the table's other datasets from the priors alone; and the share of its measurements that their
 intervals hold. Besides, each stack's models held out one at a time, since a dataset may be all there is of a stack, and
-halves drawn at random.
+halves drawn at random. What a schedule's lists take over its closed form is told by the given constants throughout.
 """
 
 import math
@@ -18,16 +18,10 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from megalith.arithmetic import step_flops
-from megalith.planning.calibrate import (
-    LEAST_ROWS,
-    generation_of,
-    list_factor,
-    may_be_fitted,
-    samples_of,
-)
+from megalith.planning.calibrate import HELD_OUT, LEAST_ROWS, may_be_fitted, sample_of
 from megalith.planning.cost import Constants, constants_for, predict_step
-from megalith.planning.cost.constants import PRIORS, STACK_PRIOR, read_constants, shipped
-from megalith.planning.cost.fit import Fit, fit
+from megalith.planning.cost.constants import PRIORS, STACK_PRIOR, generation_of, read_constants, shipped
+from megalith.planning.cost.fit import Fit, Sample, fit
 from megalith.planning.tables import Row, read_table
 from megalith.planning.validate_memory import memory_figures
 
@@ -68,11 +62,12 @@ def validate(table: Path, constants: Path | None = None, hold_out: bool = True) 
     rows, skipped = read_table(table)
     sets = shipped() if constants is None else read_constants(constants)
     measured = [row for row in rows if row.measured_seconds is not None]
-    given = [predict_row(row, constants_for(row.job, sets)) for row in measured]
-    kept_out = {name for one in sets.values() for name, entry in one["held_out"].items() if "asked" in entry["why"]}
-    refits = _Refits(measured, kept_out, sets) if hold_out else None
+    samples = {id(row): sample_of(row, constants_for(row.job, sets)) for row in measured}
+    given = [_predict(row, samples[id(row)], constants_for(row.job, sets)) for row in measured]
+    kept_out = {name for one in sets.values() for name, entry in one["held_out"].items() if entry["why"] == HELD_OUT}
+    refits = _Refits(measured, samples, kept_out, sets) if hold_out else None
     names = list(dict.fromkeys(row.dataset for row in measured))
-    found: dict[str, Any] = {
+    return {
         "table": str(table),
         "constants": {
             "from": "shipped" if constants is None else str(constants),
@@ -87,26 +82,25 @@ def validate(table: Path, constants: Path | None = None, hold_out: bool = True) 
         "rows": [_row(one, refits) for one in given],
         "skipped": [asdict(one) for one in skipped],
     }
-    return found
 
 
-def predict_row(row: Row, constants: Constants) -> Prediction:
-    """The prediction of a row, by its schedule's lists where that makes a difference."""
-    step = predict_step(row.job, constants, exact=False)
-    factor = list_factor(row, constants)
+def _predict(row: Row, sample: Sample, constants: Constants) -> Prediction:
+    step, factor = predict_step(row.job, constants, exact=False), sample.factor
     return Prediction(row, step.seconds * factor, (step.interval[0] * factor, step.interval[1] * factor))
 
 
 class _Refits:
     """Fits from the priors to parts of the table, each used for the rows that it has not seen."""
 
-    def __init__(self, rows: Sequence[Row], kept_out: Collection[str], sets: Sets) -> None:
+    def __init__(
+        self, rows: Sequence[Row], samples: Mapping[int, Sample], kept_out: Collection[str], sets: Sets
+    ) -> None:
         self.rows = rows
+        self.samples = samples
         self.kept_out = kept_out
         self.sets = sets
-        self.samples = {id(row): samples_of([row], PRIORS[generation_of(row)])[0] for row in rows}
         self.wholes: dict[str, Fit] = {}
-        for generation in sorted({generation_of(row) for row in rows}):
+        for generation in sorted({generation_of(row.job) for row in rows}):
             found = self._fit(generation, frozenset())
             if found is not None:
                 self.wholes[generation] = found
@@ -114,10 +108,11 @@ class _Refits:
             name: self._without([row for row in rows if row.dataset == name])
             for name in dict.fromkeys(row.dataset for row in rows)
         }
+        self.held = {id(one.row): one for own in self.datasets.values() for one in own}
 
     def _fit(self, generation: str, out: Collection[int]) -> Fit | None:
         """The fit to the rows of a generation without those in `out`, by identity; None where too few are left."""
-        rows = [row for row in self.rows if generation_of(row) == generation]
+        rows = [row for row in self.rows if generation_of(row.job) == generation]
         kept = [row for row in rows if may_be_fitted(row, self.kept_out) and id(row) not in out]
         if len(kept) < LEAST_ROWS:
             return None
@@ -130,13 +125,17 @@ class _Refits:
     def _without(self, chosen: Sequence[Row]) -> list[Prediction]:
         """These rows, predicted without them."""
         out = frozenset(id(row) for row in chosen)
-        fits = {generation: self._fit(generation, out) for generation in sorted({generation_of(row) for row in chosen})}
-        return [predict_row(row, self._constants(row, fits[generation_of(row)])) for row in chosen]
+        fits = {
+            generation: self._fit(generation, out) for generation in sorted({generation_of(row.job) for row in chosen})
+        }
+        return [
+            _predict(row, self.samples[id(row)], self._constants(row, fits[generation_of(row.job)])) for row in chosen
+        ]
 
     def _constants(self, row: Row, found: Fit | None) -> Constants:
         """Those of a fit, with the interval that the given constants have; wider for a stack that the fit never saw."""
         if found is None:
-            return PRIORS[generation_of(row)]
+            return PRIORS[generation_of(row.job)]
         given = constants_for(row.job, self.sets)
         seen = row.job.stack in found.stacks
         spread = given.spread if seen else math.hypot(given.spread, STACK_PRIOR)
@@ -154,7 +153,7 @@ class _Refits:
         counted: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             if row.job.stack.startswith("megatron") and may_be_fitted(row, self.kept_out):
-                counted[generation_of(row)].append(row)
+                counted[generation_of(row.job)].append(row)
         if not counted:
             return None
         generation, rows = max(counted.items(), key=lambda pair: len(pair[1]))
@@ -181,7 +180,7 @@ def _shape(row: Row) -> tuple[int, int]:
 
 def _dataset(name: str, given: Sequence[Prediction], sets: Sets, refits: _Refits | None) -> dict[str, Any]:
     own = [one for one in given if one.row.dataset == name]
-    generations = sorted({generation_of(one.row) for one in own})
+    generations = sorted({generation_of(one.row.job) for one in own})
     found: dict[str, Any] = {
         "dataset": name,
         "generations": generations,
@@ -196,17 +195,17 @@ def _dataset(name: str, given: Sequence[Prediction], sets: Sets, refits: _Refits
         fitted = {
             row.dataset
             for row in refits.rows
-            if generation_of(row) in generations and row.dataset != name and may_be_fitted(row, refits.kept_out)
+            if generation_of(row.job) in generations and row.dataset != name and may_be_fitted(row, refits.kept_out)
         }
         found["held_out"] = {"fitted": sorted(fitted), **_figures(refits.datasets[name])}
     if len(generations) > 1:
         found["by_generation"] = [
             {
                 "generation": generation,
-                **_figures([one for one in own if generation_of(one.row) == generation]),
+                **_figures([one for one in own if generation_of(one.row.job) == generation]),
                 "held_out": None
                 if refits is None
-                else _figures([one for one in refits.datasets[name] if generation_of(one.row) == generation]),
+                else _figures([one for one in refits.datasets[name] if generation_of(one.row.job) == generation]),
             }
             for generation in generations
         ]
@@ -225,7 +224,7 @@ def _by_stack(refits: _Refits) -> list[dict[str, Any]]:
             continue
         predictions = refits.models(stack)
         families[stack.partition("-")[0]] += predictions
-        generations = sorted({generation_of(one.row) for one in predictions})
+        generations = sorted({generation_of(one.row.job) for one in predictions})
         found += [_held_models(stack, generation, predictions) for generation in generations]
     for family, predictions in families.items():
         if sum(one["stack"].partition("-")[0] == family for one in found) > 1:
@@ -234,7 +233,7 @@ def _by_stack(refits: _Refits) -> list[dict[str, Any]]:
 
 
 def _held_models(name: str, generation: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    own = [one for one in predictions if generation in ("all", generation_of(one.row))]
+    own = [one for one in predictions if generation in ("all", generation_of(one.row.job))]
     return {
         "stack": name,
         "generation": generation,
@@ -280,9 +279,7 @@ def _ranks(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _row(one: Prediction, refits: _Refits | None) -> dict[str, Any]:
-    held = None
-    if refits is not None:
-        held = next(each for each in refits.datasets[one.row.dataset] if each.row is one.row)
+    held = None if refits is None else refits.held[id(one.row)]
     return {
         "dataset": one.row.dataset,
         "row_id": one.row.row_id,

@@ -16,7 +16,9 @@ from tests.planning.test_blocks import CORES, MODEL, job, table
 HERE = {"accelerator": "a processor", "count": CORES}
 
 
-def record(folder: Path, measured: float, machine: dict[str, Any] | None = None, *overrides: str) -> Path:
+def record(
+    folder: Path, measured: float, machine: dict[str, Any] | None = None, *overrides: str, threads: int = CORES
+) -> Path:
     """A run as training leaves it, as far as it is read."""
     shape = [f"model.{name}={value}" for name, value in MODEL.model_dump(mode="json").items() if value is not None]
     asked = ("train.tokens=4096", "train.micro_batch_size=4", "train.precision=fp32")
@@ -25,7 +27,9 @@ def record(folder: Path, measured: float, machine: dict[str, Any] | None = None,
     path = folder / "train"
     (path / "logs").mkdir(parents=True)
     pair = {"predicted": 0.1, "measured": measured, "measured_over_predicted": measured / 0.1}
-    facts = {"compared": {"step_seconds": pair}, "threads_per_process": 2} | ({"machine": machine} if machine else {})
+    facts = {"compared": {"step_seconds": pair}, "threads_per_process": threads} | (
+        {"machine": machine} if machine else {}
+    )
     (path / "manifest.json").write_text(json.dumps({"stage": "train", "facts": facts}))
     (path / "logs" / "job.json").write_text(json.dumps({"recipe": recipe.model_dump(mode="json")}))
     return path
@@ -38,7 +42,7 @@ def test_every_run_below_a_folder_is_read_with_its_layout_and_machine(tmp_path: 
     (tmp_path / "plan" / "manifest.json").write_text(json.dumps({"stage": "plan", "facts": {}}))
     first, second = read_runs(tmp_path)
     assert (first.layout.data, first.accelerator, first.accelerators) == (2, "a processor", CORES)
-    assert first.ratio == pytest.approx(1.2)
+    assert (first.predicted_seconds, first.measured_seconds) == (0.1, 0.12)
     assert second.accelerator is None
     assert second.job.micro_batches == 4
 
@@ -63,13 +67,15 @@ def test_runs_correct_what_the_blocks_of_their_machine_predict(tmp_path: Path) -
     record(tmp_path / "c", 9.0, {"accelerator": "another", "count": 64})
     record(tmp_path / "d", 9.0, HERE, "train.micro_batch_size=2")
     record(tmp_path / "e", 9.0, HERE | {"count": CORES + 1})
+    record(tmp_path / "f", 9.0, HERE, threads=CORES - 1)
     corrected, rows = correct(made, read_runs(tmp_path))
     assert corrected.correction is not None
     assert corrected.correction.factor == pytest.approx(math.sqrt(1.1 * 1.3))
     step = predict_here(job(), corrected)
     assert step.seconds == pytest.approx(bare * math.sqrt(1.1 * 1.3)) == pytest.approx(sum(step.parts.values()))
     assert step.interval == pytest.approx([bare * bound for bound in corrected.correction.interval])
-    assert [row["why_not"] is None for row in rows] == [True, True, False, False, False]
+    assert [row["why_not"] is None for row in rows] == [True, True, False, False, False, False]
+    assert "threads" in rows[-1]["why_not"]
     assert rows[0]["in_sample"] == pytest.approx(1.1 / math.sqrt(1.1 * 1.3) - 1)
     assert rows[0]["held_out"] == pytest.approx(1.1 / 1.3 - 1)
     again, _ = correct(corrected, read_runs(tmp_path))
@@ -89,5 +95,5 @@ def test_a_single_run_gives_a_wide_interval_and_many_alike_a_narrow_one() -> Non
     assert one.factor == many.factor == pytest.approx(1.2)
     assert one.interval[1] / one.interval[0] > 1.5 > 1.2 > many.interval[1] / many.interval[0]
     assert one.coverage == COVERAGE
-    # by hand: √(3 · 0.1² / 3 · 2) · t(3 degrees, 95 %), which is 2.353; the expansion is 2 % short of it
-    assert math.log(one.interval[1] / 1.2) == pytest.approx(0.1 * math.sqrt(2) * 2.353, rel=0.02)
+    # by hand: √(3 · 0.1² / 3 · 2) · t(3 degrees, 95 %), which is 2.3534
+    assert math.log(one.interval[1] / 1.2) == pytest.approx(0.1 * math.sqrt(2) * 2.3534, rel=1e-4)

@@ -97,6 +97,12 @@ def test_an_unstated_micro_batch_and_virtual_stages_are_chosen_and_the_row_is_no
     assert (assumed.job.micro_batch_size, assumed.stated) == (4, False)
 
 
+def test_without_a_pipeline_nothing_is_interleaved(tmp_path: Path) -> None:
+    for stages in (4, "max", "2+"):
+        job = read(tmp_path, vpp=stages, tp=8, pp=1, dp=8).job
+        assert (job.virtual_stages, job.schedule) == (1, "1f1b")
+
+
 def test_schedules_and_rounds_of_layers_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, notes="schedule=ZB-1p; more").job.schedule == "zb-h1"
     deep = read(tmp_path, notes="schedule=1F1B-I", vpp="max", layers=22, tp=1, pp=8, dp=8)
@@ -116,6 +122,8 @@ def test_a_run_out_of_memory_has_no_time(tmp_path: Path) -> None:
         ({"gpu": "A100-PCIe-40GB"}, "is not described"),
         ({"precision": "int4"}, "int4 is not modelled"),
         ({"n_gpus": 63}, "are not the 63"),
+        ({"gbs": 66}, "a batch of 66 is not whole micro-batches of 1 on 4 replicas"),
+        ({"gbs": 64, "mbs": 3}, "micro-batches of 3 on 4"),
         ({"step_time_s": ""}, "no speed is published"),
     ],
 )

@@ -1,6 +1,7 @@
 """The whole run, against a loop that takes one step at a time."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -68,8 +69,6 @@ def test_without_a_price_there_is_no_money() -> None:
                                                            (96, "interleaved-1f1b", 280), (1, "zb-h1", 8)])  # fmt: skip
 def test_a_batch_is_filled_up_as_training_fills_it(batch: int, schedule: str, filled: int) -> None:
     """Whole micro-batches on each of 8 replicas; interleaved, in rounds of 35."""
-    from dataclasses import replace
-
     job = replace(mt_nlg()[1], schedule=schedule, virtual_stages=3 if schedule.startswith("inter") else 1)  # type: ignore[arg-type]  # one of the schedules
     assert filled_batch(job, batch) == filled
     assert filled_batch(job, batch) % 8 == 0

@@ -90,7 +90,7 @@ def test_a_bad_table_ends_with_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_the_published_tables_are_predicted_as_well_as_the_docs_say(data_directory: Path) -> None:
-    """Constants as shipped; the figures held out take half a minute, and stand in docs/verbs/validate.md."""
+    """Constants as shipped; the figures held out take longer, and stand in docs/verbs/validate.md."""
     found = validate(data_directory / "measurements" / "layouts.csv", hold_out=False)
     errors = {one["dataset"]: one["mape"] for one in found["datasets"]}
     for name in ("sc21_table1", "megatron_jan2021", "sc21_table2_ptd", "seqsel_table5", "mosaic_mpt", "mtnlg_530b"):

@@ -13,7 +13,7 @@ from megalith.planning.blocks.compose import predict_here
 from megalith.planning.blocks.measure import measure
 from megalith.planning.blocks.table import BlockTable, read_table, write_table
 from megalith.planning.job import Job, precision_on
-from megalith.planning.shapes import choose_shape
+from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import Layout
 
@@ -27,7 +27,7 @@ def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
     A model without a shape is first given the one that the plan would choose. Raises UnsupportedError for a bert,
     ResourceError where a worker dies.
     """
-    model = _sized(recipe)
+    model = sized(recipe).model
     jobs = list(jobs_of(recipe, model))
     start = time.perf_counter()
     table = measure(jobs)
@@ -48,7 +48,7 @@ def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
 
     Raises InputError where there is no such file, UnsupportedError where none of the layouts was measured.
     """
-    table, model = read_table(path), _sized(recipe)
+    table, model = read_table(path), sized(recipe).model
     known: list[Job] = []
     unknown: list[UnsupportedError] = []
     for job in jobs_of(recipe, model):
@@ -113,13 +113,10 @@ def rows_of(jobs: Sequence[Job], table: BlockTable) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["step_seconds"])
 
 
-def _sized(recipe: Recipe) -> ModelConfig:
-    return recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
-
-
 def _layouts(processes: int, model: ModelConfig, batch: int) -> Iterator[Layout]:
     for tensor in powers_of_two_dividing(processes, processes):
         for pipeline in powers_of_two_dividing(processes // tensor, processes):
             data = processes // tensor // pipeline
-            if model.kv_heads % tensor == 0 and pipeline <= model.layers and batch % data == 0:
+            splits = model.kv_heads % tensor == 0 and model.ffn_hidden % tensor == 0
+            if splits and pipeline <= model.layers and batch % data == 0:
                 yield Layout(tensor, pipeline, data)

@@ -40,8 +40,7 @@ def group(cluster: Cluster, size: int, stride: int) -> Group:
         return ALONE
     ranks = range(0, size * stride, stride)
     link = cluster.link(ranks)
-    per_node = cluster.accelerators_per_node
-    nodes = len({rank // per_node for rank in ranks}) if link.tier is not cluster.tiers[0] else 1
+    nodes = len({cluster.node(rank) for rank in ranks})
     near = cluster.tiers[0].latency_seconds
     far = link.tier.latency_seconds
     rate = link.bytes_per_second or UNKNOWN_RATE
@@ -50,12 +49,12 @@ def group(cluster: Cluster, size: int, stride: int) -> Group:
 
 def rate(over: Group, constants: Constants) -> float:
     """Bytes a second that each member sends."""
-    return over.bytes_per_second * (constants.network if over.nodes > 1 else constants.node_link)
+    return over.bytes_per_second * (constants.network if over.far else constants.node_link)
 
 
 def steps_seconds(over: Group) -> float:
     """The latency of one round of the ring: a far step for each node's border, near ones for the rest."""
-    if over.nodes > 1:
+    if over.far:
         return over.nodes * over.far_latency + (over.size - over.nodes) * over.near_latency
     return (over.size - 1) * over.near_latency
 

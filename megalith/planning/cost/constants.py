@@ -6,10 +6,12 @@ writes it and says in it what was fitted and what was held out. Where nothing wa
 
 import functools
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from megalith.errors import InputError
@@ -53,7 +55,6 @@ class Constants:
     """What share of measurements the interval holds."""
     most_accelerators: int = 0
     """The largest job among what was fitted; 0 where nothing was."""
-    source: str = field(default="priors", compare=False)
 
 
 PRIOR_SPREADS: Mapping[str, float] = {
@@ -93,13 +94,24 @@ PRIORS: Mapping[str, Constants] = {
 }
 
 
+@functools.cache
+def normal_quantile(coverage: float) -> float:
+    """How many standard deviations to either side hold `coverage` of a normal distribution."""
+    return NormalDist().inv_cdf((1 + coverage) / 2)
+
+
 def constants_for(job: Job, files: Mapping[str, Mapping[str, Any]] | None = None) -> Constants:
     """The constants for the job's accelerator and software: of `files` (`read_constants`), else the shipped ones.
 
     Where nothing was calibrated, the priors stand; they and their spread are in the sets' place.
     """
+    return of_generation(generation_of(job), job.stack, shipped() if files is None else files)
+
+
+def generation_of(job: Job) -> str:
+    """Which accelerators' constants are the job's; of this machine, "local"."""
     facts = job.cluster.facts
-    return of_generation(facts.generation if facts else "local", job.stack, shipped() if files is None else files)
+    return facts.generation if facts else "local"
 
 
 def of_generation(generation: str, stack: str, files: Mapping[str, Mapping[str, Any]]) -> Constants:
@@ -122,21 +134,25 @@ class _Frozen:
 
 @functools.lru_cache(maxsize=256)
 def _of_file(generation: str, stack: str, frozen: _Frozen) -> Constants:
-    prior = PRIORS.get(generation, PRIORS["a100"])
     record = frozen.files.get(generation)
-    if record is None:
-        return prior
+    return PRIORS[generation] if record is None else _of_set(record, stack)
+
+
+def _of_set(record: Mapping[str, Any], stack: str) -> Constants:
     values = {name: entry["value"] for name, entry in record["constants"].items()}
-    known = record["stacks"].get(stack)
     residuals = record["residuals"]
-    return replace(
-        prior,
+    found = replace(
+        PRIORS[record["generation"]],
         **values,
-        stack=known["multiplier"] if known else 1.0,
-        spread=(known or {}).get("spread") or residuals["spread"] + (0.0 if known else STACK_PRIOR),
+        spread=residuals["spread"] + STACK_PRIOR,
         coverage=residuals["coverage"],
-        most_accelerators=(known or {}).get("most_accelerators", record["most_accelerators"]),
-        source=record["name"],
+        most_accelerators=record["most_accelerators"],
+    )
+    known = record["stacks"].get(stack)
+    if known is None:
+        return found
+    return replace(
+        found, stack=known["multiplier"], spread=known["spread"], most_accelerators=known["most_accelerators"]
     )
 
 
@@ -144,20 +160,30 @@ def _of_file(generation: str, stack: str, frozen: _Frozen) -> Constants:
 def shipped() -> Mapping[str, Mapping[str, Any]]:
     """The constants that come with Megalith, by generation."""
     with resources.as_file(resources.files("megalith.planning") / "constants" / "published.json") as path:
-        return read_constants(path) if path.is_file() else {}
+        return read_constants(path)
 
 
 def read_constants(path: Path) -> Mapping[str, Mapping[str, Any]]:
     """The sets in a file that `calibrate` wrote, by generation. Raises InputError where it is none."""
     try:
-        record = json.loads(path.read_text())
-        sets = record.get("sets", [record])
+        sets = json.loads(path.read_text())["sets"]
         for one in sets:
-            if one["schema"] != SCHEMA or not {entry.name for entry in fields(Constants)} >= set(one["constants"]):
-                raise ValueError("of another version")
-            one["stacks"], one["residuals"]["spread"]
+            _check(one)
         return {one["generation"]: one for one in sets}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"this is no file of constants: {error}.", where=str(path), mend="Give what `plan calibrate -o` wrote."
         ) from error
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    """Raise an error of Python's where a set lacks something, or a figure is none that `calibrate` writes."""
+    if record["schema"] != SCHEMA or set(record["constants"]) != set(PRIOR_SPREADS):
+        raise ValueError("it is of another version")
+    for stack in ("", *record["stacks"]):
+        known = _of_set(record, stack)
+        wrong = [name for name in (*PRIOR_SPREADS, "stack") if not 0 < getattr(known, name) < math.inf]
+        if wrong or not 0 <= known.spread < math.inf or not 0 < known.coverage < 1:
+            raise ValueError(f"{wrong[0] if wrong else 'spread or coverage'} of {stack or 'a set'} is no such figure")
+    if not record["fitted"] or any("why" not in entry for entry in record["held_out"].values()):
+        raise ValueError("it does not say what was fitted, and what was held out and why")

@@ -5,7 +5,6 @@ the weights; stage 3 gathers each layer's weights before its forward and again b
 gradients, for every micro-batch. The bytes of a gradient are the stack's (`stacks`).
 """
 
-import functools
 from typing import NamedTuple
 
 from megalith.arithmetic import parameters
@@ -13,7 +12,7 @@ from megalith.planning.cost.collectives import Group, all_reduce_seconds, group,
 from megalith.planning.cost.constants import Constants
 from megalith.planning.cost.layer import EXPOSED, EXPOSED_REDUCTION, Shape
 from megalith.planning.cost.stacks import Stack
-from megalith.planning.cost.stages import Deal, StageSeconds
+from megalith.planning.cost.stages import Deal, StageSeconds, rank_layers
 from megalith.planning.job import Job
 from megalith.recipe import ModelConfig
 from megalith.topology import Accelerator
@@ -87,7 +86,7 @@ def after_backward(
     """What follows the last backward on the rank with the most parameters."""
     layout = job.layout
     weights = weights_of(job.model, shape)
-    layers = _most(dealt.counts, layout.pipeline)
+    layers = rank_layers(dealt, layout.pipeline).most
     held = layers * weights.layer + weights.embedding
     if layout.pipeline == 1 and not job.model.tie_embeddings:
         held += weights.logits
@@ -115,7 +114,8 @@ def after_backward(
         once += 2 * TENSORS * layers * steps_seconds(shard)
     total = rounds * each + once
     if _overlaps(job, stack):
-        hidden = min(total, rounds * micro_batch_seconds * 2 / 3)
+        backward = micro_batch_seconds * 2 / 3  # hides what is sent beside it; what is sent once goes with the last
+        hidden = (rounds - 1) * min(each, backward) + min(each + once, backward)
         total -= (1 - EXPOSED_REDUCTION) * hidden
     return After(total, ends, optimizer)
 
@@ -168,8 +168,3 @@ def _slowed(over: Group, constants: Constants) -> Group:
     if over.far:
         return over._replace(bytes_per_second=over.bytes_per_second * constants.gradient_network)
     return over
-
-
-@functools.lru_cache(maxsize=8192)
-def _most(counts: tuple[int, ...], pipeline: int) -> int:
-    return max(sum(counts[rank::pipeline]) for rank in range(pipeline))

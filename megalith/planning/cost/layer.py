@@ -24,7 +24,7 @@ LOGIT_BYTES = 24  # a logit: written, turned to fp32, read twice for the loss, a
 
 
 class Shape(NamedTuple):
-    """What of a model the cost depends on, quick to compare."""
+    """What of a model the cost and its parameters depend on, quick to compare."""
 
     layers: int
     hidden: int
@@ -34,7 +34,10 @@ class Shape(NamedTuple):
     gated: bool
     vocab: int
     sequence: int
-    relative: bool
+    family: str
+    positions: str
+    norm: str
+    bias: bool
 
 
 def shape_of(model: ModelConfig) -> Shape:
@@ -47,7 +50,10 @@ def shape_of(model: ModelConfig) -> Shape:
         model.activation == "swiglu",
         model.padded_vocab_size,
         model.sequence_length,
-        model.positions == "relative",
+        model.family,
+        model.positions,
+        model.norm,
+        model.bias,
     )
 
 
@@ -82,7 +88,7 @@ def layer_work(
     qkv, attended, inner = (heads + 2 * keys) * head_dim, heads * head_dim, max(1, shape.ffn // tensor)
     into = 2 * inner if shape.gated else inner
     matrices = ((qkv, hidden), (hidden, attended), (into, hidden), (hidden, inner))  # (columns, depth)
-    flops = (6.0 if shape.relative else 4.0) * tokens * length * attended
+    flops = (6.0 if shape.positions == "relative" else 4.0) * tokens * length * attended
     if head_dim % 8:
         flops *= MISALIGNED
     split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if shape.gated else 4) * shape.ffn / hidden) / tensor
@@ -121,20 +127,16 @@ def layer_seconds(
     tensor: Group,
     context: Group,
     peak: float,
-    core_peak: float,
     device: Accelerator,
     constants: Constants,
     stops_early: bool = False,
 ) -> LayerSeconds:
-    """How long `work` takes; `recompute` is none, selective or full, and may stop before the layer's last product.
-
-    `peak` is of the layer's matrices, `core_peak` of attention's products: only the former are ever in fp8.
-    """
+    """How long `work` takes; `recompute` is none, selective or full, and may stop before the layer's last product."""
     bandwidth = device.hbm_bytes_per_second * constants.memory
     dense = products_seconds(work.forward, peak, bandwidth, constants)
     to_inputs = products_seconds(work.input_gradient, peak, bandwidth, constants)
     to_weights = products_seconds(work.weight_gradient, peak, bandwidth, constants)
-    core = work.attention_flops / (core_peak * (constants.fused_attention if fused else UNFUSED * constants.gemm))
+    core = work.attention_flops / (peak * (constants.fused_attention if fused else UNFUSED * constants.gemm))
     core += work.score_bytes / bandwidth
     core_back = core * (FUSED_BACKWARD if fused else BACKWARD_BYTES)
     elements = work.element_bytes / bandwidth

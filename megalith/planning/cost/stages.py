@@ -4,6 +4,7 @@ Megalith deals layers so that the logits count (`parallel.pipeline.layers_of_sta
 the rest to the first stages, and where layers and two fill the stages evenly, embedding and logits stand for one each.
 """
 
+import functools
 from typing import NamedTuple
 
 from megalith.parallel.pipeline import layers_of_stages
@@ -31,12 +32,8 @@ class StageSeconds(NamedTuple):
         return self.forward + self.input_gradient + self.weight_gradient
 
 
-class Deal(NamedTuple):
-    """Layers of each stage, in order."""
-
-    counts: tuple[int, ...]
-
-
+Deal = tuple[int, ...]
+"""Layers of each stage, in order."""
 _deals: dict[tuple[Shape, int, bool], Deal] = {}
 
 
@@ -48,7 +45,7 @@ def deal_of(model: ModelConfig, shape: Shape, stages: int, stack: Stack) -> Deal
             counts = [len(own) for own in layers_of_stages(model, stages)]
         else:
             counts = deal_evenly(shape.layers, stages)
-        _deals[key] = Deal(tuple(counts))
+        _deals[key] = tuple(counts)
     return _deals[key]
 
 
@@ -59,6 +56,23 @@ def deal_evenly(layers: int, stages: int) -> list[int]:
         return [share - 1, *[share] * (stages - 2), share - 1]
     least, over = divmod(layers, stages)
     return [least + (stage < over) for stage in range(stages)]
+
+
+class RankLayers(NamedTuple):
+    """Layers of the first rank, of the heaviest between, of the last, of the heaviest of all, and of all together."""
+
+    first: int
+    between: int
+    last: int
+    most: int
+    every: int
+
+
+@functools.lru_cache(maxsize=8192)
+def rank_layers(dealt: Deal, pipeline: int) -> RankLayers:
+    """The layers of stages that go round the ranks."""
+    ranks = [sum(dealt[rank::pipeline]) for rank in range(pipeline)]
+    return RankLayers(ranks[0], max(ranks[1:-1], default=0), ranks[-1], max(ranks), sum(dealt))
 
 
 def stage_seconds(

@@ -13,16 +13,15 @@ from typing import NamedTuple
 from megalith.arithmetic import flops_per_token
 from megalith.planning.cost import data
 from megalith.planning.cost.collectives import group, half_seconds, send_seconds
-from megalith.planning.cost.constants import Constants, constants_for
+from megalith.planning.cost.constants import Constants, constants_for, normal_quantile
 from megalith.planning.cost.layer import Shape, ends_seconds, layer_seconds, layer_work, shape_of
 from megalith.planning.cost.stacks import Stack, stack_of
-from megalith.planning.cost.stages import Deal, StageSeconds, deal_of, stage_seconds
+from megalith.planning.cost.stages import Deal, StageSeconds, deal_of, rank_layers, stage_seconds
 from megalith.planning.job import Job
 from megalith.planning.simulation import simulate
 from megalith.schedules import Lists, Op, build
 from megalith.topology import Accelerator, Cluster
 
-NORMAL_QUANTILE = {0.8: 1.2816, 0.9: 1.6449}
 BEYOND = 0.03  # log spread more for each doubling of the accelerators beyond the largest job that was fitted
 PLAYED = 32  # micro-batches, at least, after which a schedule only repeats itself
 
@@ -80,7 +79,7 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     durations: tuple[dict[Op, float], ...] = ()
     hops: tuple[float, ...] = ()
     if exact:
-        durations, hops = durations_of(job, pieces)
+        durations, hops = _durations(pieces)
         pipeline_seconds = _simulated(job, durations, hops)
     after = data.after_backward(job, shape, known, stack, device, pieces.deal, busiest.total)
     count = job.micro_batches
@@ -103,7 +102,7 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     spread = known.spread
     if job.accelerators > known.most_accelerators > 0:
         spread = math.hypot(spread, BEYOND * math.log2(job.accelerators / known.most_accelerators))
-    margin = math.exp(NORMAL_QUANTILE.get(known.coverage, 1.2816) * spread)
+    margin = math.exp(normal_quantile(known.coverage) * spread)
     return StepTime(
         seconds=seconds,
         interval=(seconds / margin, seconds * margin),
@@ -142,13 +141,12 @@ def _pieces(job: Job, shape: Shape, known: Constants, stack: Stack, device: Acce
     tensor = group(cluster, layout.tensor, 1)
     context = group(cluster, job.context, layout.tensor)
     split = job.sequence_parallel and layout.tensor > 1
-    wide = min(peak, device.peak("bf16"))  # what is never in fp8: attention and the logits
     work = layer_work(shape, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device)
     layer = layer_seconds(
-        work, job.recompute, split, job.fused_attention, tensor, context, peak, wide, device, known, stack.stops_early
+        work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stack.stops_early
     )
     tokens = job.micro_batch_size * shape.sequence // job.context
-    ends = ends_seconds(shape, tokens, tensor, wide, device, known)
+    ends = ends_seconds(shape, tokens, tensor, peak, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0
     plain = stage_seconds(1, layer, ends, first=False, last=False, recomputed=share)
     if job.zero == 3 and layout.data > 1:
@@ -174,7 +172,7 @@ def _closed(job: Job, pieces: _Pieces) -> tuple[_Busiest, float]:
     """The busiest rank, and the pipeline's time by the schedule's closed form."""
     pipeline, virtual = job.layout.pipeline, job.virtual_stages
     plain, first, last = pieces.plain, pieces.first, pieces.last
-    layers = rank_layers(pieces.deal.counts, pipeline)
+    layers = rank_layers(pieces.deal, pipeline)
     sends = 2 * virtual * pieces.busy_send if pipeline > 1 else 0.0
     edge = 2 * (virtual - 1) * pieces.busy_send + pieces.busy_send if pipeline > 1 else 0.0
     if pipeline == 1:
@@ -205,20 +203,6 @@ def _closed(job: Job, pieces: _Pieces) -> tuple[_Busiest, float]:
     return busiest, count * busiest.total + fill
 
 
-class _RankLayers(NamedTuple):
-    first: int
-    between: int
-    last: int
-    every: int
-
-
-@functools.lru_cache(maxsize=8192)
-def rank_layers(counts: tuple[int, ...], pipeline: int) -> _RankLayers:
-    """Layers of the first rank, of the heaviest between, of the last, and of all."""
-    ranks = [sum(counts[rank::pipeline]) for rank in range(pipeline)]
-    return _RankLayers(ranks[0], max(ranks[1:-1], default=0), ranks[-1], sum(counts))
-
-
 def _add(base: _Busiest, layer: StageSeconds, count: int) -> _Busiest:
     return _Busiest(
         base.total + count * layer.total,
@@ -229,11 +213,11 @@ def _add(base: _Busiest, layer: StageSeconds, count: int) -> _Busiest:
     )
 
 
-def durations_of(job: Job, pieces: _Pieces) -> tuple[tuple[dict[Op, float], ...], tuple[float, ...]]:
+def _durations(pieces: _Pieces) -> tuple[tuple[dict[Op, float], ...], tuple[float, ...]]:
     """Seconds of each stage's operations, and of a message over each boundary, as `simulate` takes them."""
-    stages = len(pieces.deal.counts)
+    stages = len(pieces.deal)
     found = []
-    for stage, count in enumerate(pieces.deal.counts):
+    for stage, count in enumerate(pieces.deal):
         own = [pieces.first] * (stage == 0) + [pieces.last] * (stage == stages - 1)
         forward = count * pieces.plain.forward + sum(one.forward for one in own)
         inputs = count * pieces.plain.input_gradient + sum(one.input_gradient for one in own)

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from megalith import schedules
 from megalith.arithmetic import parameters
 from megalith.console import progress
 from megalith.errors import RecipeError
@@ -31,7 +30,8 @@ from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
 from megalith.planning.dryrun.kernels import gpu_kernels
 from megalith.planning.dryrun.step import MakeOptimizer, Training, begin
 from megalith.planning.dryrun.watch import Watch
-from megalith.planning.shapes import choose_shape
+from megalith.planning.footprint.flight import most_in_flight
+from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
 from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
 
@@ -91,7 +91,7 @@ class _Job:
 
 def _job(recipe: Recipe) -> _Job:
     layout = layout_of(recipe.parallel)
-    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    model = sized(recipe).model
     train = recipe.train.model_copy(update={"batch_ramp": None})
     notes = []
     if train.micro_batch_size is None:
@@ -177,8 +177,7 @@ def _lengths(job: _Job, rank: int) -> tuple[int, int]:
     place = job.layout.coordinates(rank).pipeline
 
     def held(micro_batches: int) -> int:
-        lists = schedules.build(parallel.schedule, pipeline, parallel.virtual_stages, micro_batches)
-        return schedules.in_flight(lists)[place]
+        return most_in_flight(parallel.schedule, place, pipeline, parallel.virtual_stages, micro_batches)
 
     most = held(count)
     fills = next(number for number in range(each, count + 1, each) if held(number) == most)

@@ -2,12 +2,11 @@
 
 from megalith.planning.search.answer import choices, cluster_layout
 from megalith.planning.search.objectives import Objective, best_layout
-from megalith.planning.search.question import kept, question_of
-from megalith.planning.search.space import KNOBS, Question
+from megalith.planning.search.question import kept
+from megalith.planning.search.space import Question
 from megalith.planning.search.weigh import Scales
 
 __all__ = [
-    "KNOBS",
     "Objective",
     "Question",
     "Scales",
@@ -15,5 +14,4 @@ __all__ = [
     "choices",
     "cluster_layout",
     "kept",
-    "question_of",
 ]

@@ -1,19 +1,20 @@
 """What `megalith plan layout` prints for a cluster: the best layout, the whole run in it, and why the others lost."""
 
-import contextlib
+import math
 import time
 from collections.abc import Collection
 from typing import Any
 
 from megalith.console import human_bytes
-from megalith.errors import RecipeError, ResourceError
+from megalith.errors import RecipeError
 from megalith.planning.job import Job
 from megalith.planning.search.changes import one_change
 from megalith.planning.search.explain import why
-from megalith.planning.search.objectives import Found, Objective, Wanted, best_for
-from megalith.planning.search.question import question_of, sized, tokens_of
-from megalith.planning.search.space import KNOBS, Question
+from megalith.planning.search.objectives import Found, Objective, Wanted, best_for, why_none
+from megalith.planning.search.question import question_of, tokens_of
+from megalith.planning.search.space import KNOBS, Question, choice
 from megalith.planning.search.weigh import Scales, Weighed
+from megalith.planning.shapes import sized
 from megalith.planning.totals import Totals
 from megalith.recipe import Recipe
 from megalith.topology import check_layout, describe
@@ -35,8 +36,15 @@ def cluster_layout(
     where there is no such layout.
     """
     start = time.perf_counter()
+    if deadline_days is not None and not deadline_days > 0:
+        raise RecipeError(f"no run ends within {deadline_days:g} days.", where="--deadline", mend="Give more.")
+    if objective == "gpus" and deadline_days is None:
+        raise RecipeError(
+            "the fewest GPUs are those that end in time.", where="--for gpus", mend="Give --deadline DAYS."
+        )
     recipe = sized(recipe)
-    wanted = Wanted(recipe, tokens_of(recipe), objective, deadline_days, price)
+    deadline = math.inf if deadline_days is None else deadline_days
+    wanted = Wanted(recipe, tokens_of(recipe), objective, deadline, price)
     found, totals = _best(wanted, question_of(recipe, describe(recipe.cluster), keep))
     others = _others(recipe, found)
     return _figures(wanted, found, totals, others, time.perf_counter() - start)
@@ -44,9 +52,10 @@ def cluster_layout(
 
 def _best(wanted: Wanted, question: Question) -> tuple[Found, Totals]:
     """The best that is sure to fit; where none is, the best that is more likely to fit than not."""
-    with contextlib.suppress(ResourceError):
-        return best_for(wanted, question, Scales(sure=True))
-    return best_for(wanted, question, Scales())
+    found = best_for(wanted, question, Scales(sure=True)) or best_for(wanted, question, Scales())
+    if found is None:
+        raise why_none(wanted, question, Scales())
+    return found
 
 
 def _figures(
@@ -54,8 +63,6 @@ def _figures(
 ) -> dict[str, Any]:
     best, step = found.best, found.best.step
     job = best.job
-    train = wanted.recipe.train.model_copy(update={"micro_batch_size": job.micro_batch_size})
-    notes = check_layout(job.cluster, job.layout, job.model, job.parallel, train)
     return {
         "cluster": job.cluster.name,
         "accelerator": job.cluster.accelerator,
@@ -80,8 +87,14 @@ def _figures(
         "candidates_too_large": found.walked.too_large,
         "candidates_timed": found.scales.timed,
         "search_seconds": seconds,
-        "notes": [*notes, *_close(best)],
+        "notes": [*_checked(job, wanted.recipe), *_close(best)],
     }
+
+
+def _checked(job: Job, recipe: Recipe) -> list[str]:
+    """Notes on the job as the recipe's layout. Raises RecipeError where it cannot be."""
+    train = recipe.train.model_copy(update={"micro_batch_size": job.micro_batch_size})
+    return check_layout(job.cluster, job.layout, job.model, job.parallel, train)
 
 
 def _close(best: Weighed) -> list[str]:
@@ -94,7 +107,7 @@ def _close(best: Weighed) -> list[str]:
 
 def choices(job: Job) -> dict[str, Any]:
     """What identifies a layout, by the recipe's names."""
-    return {knob: getattr(job.layout if knob in ("tensor", "pipeline", "data") else job, knob) for knob in KNOBS}
+    return {knob: choice(job, knob) for knob in KNOBS}
 
 
 def _row(kind: str, other: Weighed, best: Weighed) -> dict[str, Any]:
@@ -122,7 +135,7 @@ def _others(recipe: Recipe, found: Found) -> list[tuple[str, Weighed]]:
 
 def _own(recipe: Recipe, found: Found) -> Weighed | None:
     """The layout that the recipe has, its data axis made to fill the cluster; None if it has none or it cannot be."""
-    parallel, train, best = recipe.parallel, recipe.train, found.best.job
+    parallel, best = recipe.parallel, found.best.job
     if parallel.tensor is None or parallel.pipeline is None or parallel.schedule_file is not None:
         return None
     replica = parallel.tensor * parallel.pipeline
@@ -135,13 +148,7 @@ def _own(recipe: Recipe, found: Found) -> Weighed | None:
     if choices(job) == choices(best):
         return None
     try:
-        check_layout(
-            job.cluster,
-            job.layout,
-            job.model,
-            job.parallel,
-            train.model_copy(update={"micro_batch_size": job.micro_batch_size}),
-        )
+        _checked(job, recipe)
     except RecipeError:
         return None
     return found.scales.weigh(job)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from megalith.planning.job import Job
+from megalith.planning.job import ZERO_STAGES, Job
 from megalith.planning.search.space import Order, Place, Saving, Sharding, Space
 from megalith.planning.search.weigh import Scales, Weighed
 
@@ -38,6 +38,6 @@ def _groups(space: Space, best: Job) -> Iterator[list[Job]]:
         if order in space.orders(place_of(beside)):
             yield [beside]
     yield [space.job(place, order, saving, other, sharding) for other in space.splits(best.layout) if other != split]
-    for stage in (0, 1, 2, 3):
+    for stage in ZERO_STAGES:
         others = [other for other in space.shardings(best.layout) if other.zero == stage != best.zero]
         yield [space.job(place, order, saving, split, other) for other in others]

@@ -11,7 +11,7 @@ from megalith.arithmetic import state_bytes
 from megalith.console import human_bytes
 from megalith.errors import MegalithError, RecipeError, ResourceError
 from megalith.planning.job import Job
-from megalith.planning.search.space import Place, Question, Space
+from megalith.planning.search.space import SECTIONS, Question, Space, choice
 from megalith.planning.search.walk import thriftiest
 from megalith.planning.search.weigh import Scales
 from megalith.topology import Cluster
@@ -54,9 +54,8 @@ def fits_somewhere(space: Space, scales: Scales) -> Job | None:
 
 def _thrifty(space: Space) -> Iterator[Job]:
     """For each layout the jobs that hold least."""
-    for layout in space.layouts():
-        for size in space.micro_batch_sizes(layout)[:1]:
-            yield from thriftiest(space, Place(layout, size))
+    for place in space.smallest_places():
+        yield from thriftiest(space, place)
 
 
 def _leanest(space: Space, scales: Scales) -> Job | None:
@@ -69,10 +68,11 @@ def _openings(question: Question, scales: Scales) -> Iterator[str]:
         rest = {name: other for name, other in question.fixed.items() if name != knob}
         job = fits_somewhere(Space(replace(question, fixed=rest)), scales)
         if job is not None:
-            now = _value(job, knob)
-            if now != value:
-                section = "train" if knob == "micro_batch_size" else "parallel"
-                yield f"give {section}.{knob}={now} in place of {value}"
+            now = choice(job, knob)
+            if now is None:
+                yield f"leave out {SECTIONS[knob]}.{knob}={value}"
+            elif now != value:
+                yield f"give {SECTIONS[knob]}.{knob}={now} in place of {value}"
 
 
 def _other_nodes(question: Question, scales: Scales, resize: Resize, *, below: bool) -> Iterator[str]:
@@ -95,10 +95,6 @@ def _other_nodes(question: Question, scales: Scales, resize: Resize, *, below: b
         if fits_somewhere(Space(replace(question, cluster=resize(nodes))), scales) is not None:
             yield f"give cluster.nodes={nodes}, the most below {cluster.nodes}"
             break
-
-
-def _value(job: Job, knob: str) -> object:
-    return getattr(job.layout if knob in ("tensor", "pipeline", "data") else job, knob)
 
 
 def _no_sizes(question: Question) -> str:

@@ -6,19 +6,16 @@ from megalith.arithmetic import flops_per_token
 from megalith.errors import UnsupportedError
 from megalith.planning.batches import tokens_for
 from megalith.planning.job import precision_on
-from megalith.planning.search.space import KNOBS, Question
-from megalith.planning.shapes import choose_shape
+from megalith.planning.search.space import KNOBS, SECTIONS, Question
 from megalith.recipe import Recipe
 from megalith.topology import Cluster, describe
-
-_SECTION = {"micro_batch_size": "train"}
 
 
 def kept(recipe: Recipe, origins: Mapping[str, str], *, written: bool) -> set[str]:
     """The keys that are not to be searched: what overrides say, and with `written` what the recipe's file says too."""
     found = set()
     for knob in (*KNOBS, "schedule_file"):
-        section = _SECTION.get(knob, "parallel")
+        section = SECTIONS.get(knob, "parallel")
         if knob in getattr(recipe, section).model_fields_set:  # what an override of a whole section gives, too
             said = origins.get(f"{section}.{knob}", origins.get(section, ""))
             if written or said.startswith("override"):
@@ -36,19 +33,11 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Ques
         )
     fixed = {}
     for knob in KNOBS:
-        value = getattr(recipe.train if knob == "micro_batch_size" else recipe.parallel, knob)
-        if f"{_SECTION.get(knob, 'parallel')}.{knob}" in keep and value is not None:
+        value = getattr(getattr(recipe, SECTIONS[knob]), knob)
+        if f"{SECTIONS[knob]}.{knob}" in keep and value is not None:
             fixed[knob] = value
     precision, train = precision_on(cluster, recipe), recipe.train
     return Question(recipe.model, cluster, train.global_batch_size, precision, train.compile, fixed)
-
-
-def sized(recipe: Recipe) -> Recipe:
-    if recipe.model.is_sized:
-        return recipe
-    shape = choose_shape(recipe)[0]
-    train = recipe.train.model_copy(update={"tokens": shape.tokens})
-    return recipe.model_copy(update={"model": shape.model, "train": train})
 
 
 def tokens_of(recipe: Recipe) -> int:

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 from megalith.planning.job import ZERO_STAGES, Job, Precision, Recompute, Schedule, Zero
 from megalith.recipe import ModelConfig
-from megalith.topology import Cluster, Layout
+from megalith.topology import AXES, Cluster, Layout
 
 KNOBS = (
     "tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute", "recompute_every",
     "sequence_parallel", "zero", "zero_shard",
 )  # fmt: skip
 """What may be fixed, by the recipe's names."""
+SECTIONS = {knob: "train" if knob == "micro_batch_size" else "parallel" for knob in KNOBS}
+"""Where a recipe has each knob."""
 WIDEST_TENSOR = 64  # a group of more spans eight nodes and more; the time is long past its best
 EVERY = (8, 6, 4, 3, 2, 1)  # recompute each n-th layer
 
@@ -79,6 +81,12 @@ class Space:
             for size in self.micro_batch_sizes(layout):
                 yield Place(layout, size)
 
+    def smallest_places(self) -> Iterator[Place]:
+        """Every layout of the three axes with its smallest micro-batch."""
+        for layout in self.layouts():
+            for size in self.micro_batch_sizes(layout)[:1]:
+                yield Place(layout, size)
+
     def layouts(self) -> Iterator[Layout]:
         """Every tensor × pipeline × data that makes up the cluster and divides the model and the batch."""
         asked, world = self.question, self.question.cluster.accelerators
@@ -95,7 +103,7 @@ class Space:
     def micro_batch_sizes(self, layout: Layout) -> list[int]:
         """From the smallest; each divides a replica's share of the batch."""
         share = self.question.global_batch_size // layout.data
-        return [size for size in self._allowed("micro_batch_size", divisors(share)) if share % size == 0]
+        return self._allowed("micro_batch_size", divisors(share))
 
     def orders(self, place: Place) -> list[Order]:
         """The schedules that the pipeline can run; without a pipeline there is nothing to order."""
@@ -129,11 +137,11 @@ class Space:
     @cached_property
     def savings(self) -> list[Saving]:
         """From the cheapest in time to the cheapest in memory."""
-        every = [n for n in EVERY if n <= self.question.model.layers]
-        every = self._allowed("recompute_every", every)
-        choices = [Saving("none"), Saving("selective"), *(Saving("full", n) for n in every)]
-        what = self.question.fixed.get("recompute")
-        return [choice for choice in choices if what is None or choice.recompute == what]
+        fixed = self.question.fixed
+        own = fixed.get("recompute_every")
+        every = [own] if own else [n for n in EVERY if n <= self.question.model.layers]
+        choices = [Saving("none", own or 1), Saving("selective", own or 1), *(Saving("full", n) for n in every)]
+        return [choice for choice in choices if fixed.get("recompute", choice.recompute) == choice.recompute]
 
     def splits(self, layout: Layout) -> list[bool]:
         """Whether the residual stream may be split along the sequence; better so, where it can be."""
@@ -144,17 +152,15 @@ class Space:
         return [True, False] if able else [False]
 
     def shardings(self, layout: Layout) -> list[Sharding]:
-        """ZeRO's stages; sharded over the ranks of a node as well, where the data axis goes beyond one."""
+        """ZeRO's stages, where there is a data axis; sharded over the ranks of a node as well, where it goes beyond."""
         fixed, cluster = self.question.fixed, self.question.cluster
-        if layout.data == 1:
-            return [Sharding(fixed.get("zero", 0), fixed.get("zero_shard"))]
-        near = max(1, cluster.accelerators_per_node // layout.tensor)
+        near = cluster.accelerators_per_node // layout.tensor
         shards: list[int | None] = [None]
         if "zero_shard" in fixed:
-            shards = [fixed["zero_shard"]] if layout.data % (fixed["zero_shard"] or 1) == 0 else []
+            shards = [fixed["zero_shard"]] if layout.data % fixed["zero_shard"] == 0 else []
         elif 1 < near < layout.data and layout.data % near == 0:
             shards = [None, near]
-        stages = self._allowed("zero", list(ZERO_STAGES))
+        stages = self._allowed("zero", list(ZERO_STAGES))[: None if layout.data > 1 else 1]
         return [Sharding(zero, shard) for zero in stages for shard in (shards if zero else shards[:1])]
 
     def job(self, place: Place, order: Order, saving: Saving, split: bool, sharding: Sharding) -> Job:
@@ -193,7 +199,12 @@ class Space:
         fixed = self.question.fixed
         if knob not in fixed:
             return choices
-        return [fixed[knob]] if fixed[knob] in choices or knob == "micro_batch_size" else []
+        return [fixed[knob]] if fixed[knob] in choices else []
+
+
+def choice(job: Job, knob: str) -> Any:
+    """What a job has for a knob."""
+    return getattr(job.layout if knob in AXES else job, knob)
 
 
 def divisors(number: int) -> list[int]:

@@ -4,9 +4,12 @@ Three cuts rule out whole branches, and each is a bound, not a guess:
 
 - memory: where the choice that saves most does not fit, nothing at that place does, nor at a larger micro-batch;
 - dominance: to compute again never saves time, nor does ZeRO 2 against ZeRO 1, so of each such chain the first that
-  fits is the best; and gpipe takes the time of 1f1b and holds every micro-batch;
+  fits is the best;
 - time: a place where the least computing, tensor-parallel traffic and bubble of any schedule together take longer than
   the layouts that are kept, cannot be among them.
+
+Besides, gpipe is looked at only where it is asked for: it takes the time of 1f1b, or where sends are slow some percents
+less, and holds every micro-batch.
 """
 
 import math
@@ -59,8 +62,7 @@ def leanest(space: Space, scales: Scales, most_seconds: float = math.inf, kept: 
     """The candidates that hold least, one for each layout of the axes, at their smallest micro-batch."""
     walked = Walked(considered=sum(space.size(place) for place in space.places()))
     found = []
-    for layout in space.layouts():
-        place = Place(layout, space.micro_batch_sizes(layout)[0])
+    for place in space.smallest_places():
         held = sorted(((scales.memory(job).worst.device_bytes, job) for job in _all(space, place)), key=itemgetter(0))
         fitting = [pair for pair in held if pair[0] <= space.question.cluster.memory_bytes]
         walked.too_large += len(held) - len(fitting)
@@ -73,7 +75,8 @@ def leanest(space: Space, scales: Scales, most_seconds: float = math.inf, kept: 
             if weighed.seconds <= most_seconds and (best is None or weighed.seconds < best.seconds):
                 most = most if best else size * _ALIKE
                 best = weighed
-        found += [best] if best else []
+        if best is not None:
+            found.append(best)
     walked.best = sorted(found, key=lambda weighed: weighed.memory_bytes)[:kept]
     return walked
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from megalith.planning.cost import Constants, StepTime, constants_for, predict_step
+from megalith.planning.cost import StepTime, predict_step
 from megalith.planning.footprint import Footprint, footprint
 from megalith.planning.job import Job
 
@@ -45,24 +45,18 @@ class Weighed:
 
 
 class Scales:
-    """Weighs candidates of one question with one set of constants, and counts what it was asked."""
+    """Weighs candidates by the shipped constants, and counts those that it timed."""
 
-    def __init__(self, constants: Constants | None = None, *, sure: bool = False) -> None:
+    def __init__(self, *, sure: bool = False) -> None:
         """`sure`: to fit is to fit at the upper end of the interval."""
-        self.constants = constants
         self.sure = sure
         self.timed = 0
-        self.measured = 0
-        """Candidates whose memory was computed."""
 
     def step(self, job: Job, *, exact: bool = False) -> StepTime:
         self.timed += 1
-        if self.constants is None:
-            self.constants = constants_for(job)
-        return predict_step(job, self.constants, exact=exact)
+        return predict_step(job, exact=exact)
 
     def memory(self, job: Job) -> Footprint:
-        self.measured += 1
         return footprint(job)
 
     def fits(self, job: Job) -> bool:

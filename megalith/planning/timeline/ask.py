@@ -15,7 +15,7 @@ from megalith.parallel.here import this_machine
 from megalith.planning.cost import predict_step
 from megalith.planning.footprint import StageMemory, footprint
 from megalith.planning.job import Job
-from megalith.planning.shapes import choose_shape
+from megalith.planning.shapes import sized
 from megalith.planning.timeline.step import Clock, Held, Step, Timing
 from megalith.recipe import ParallelConfig, Recipe
 from megalith.schedules import Action, Op
@@ -79,7 +79,7 @@ def job_of(recipe: Recipe, schedule: str) -> Job:
     A micro-batch size that is left open is taken for 1. Raises RecipeError as `steps_of` does.
     """
     parallel = _by(recipe.parallel, schedule)
-    model = recipe.model if recipe.model.is_sized else choose_shape(recipe)[0].model
+    model = sized(recipe).model
     cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
     check_layout(cluster, layout_of(parallel), model, parallel, recipe.train)
     return Job.of(recipe.model_copy(update={"model": model, "parallel": parallel}), cluster)

@@ -21,7 +21,7 @@ def layer(recompute: str, *, split: bool = False) -> LayerSeconds:
     """A 22B layer on eight ranks, micro-batch 4."""
     work = layer_work(shape_of(GPT_22B), 4, 8, 1, split, False, A100)
     known = constants_for(job(Layout(8, 1, 1)))
-    return layer_seconds(work, recompute, split, False, group(selene(1), 8, 1), ALONE, PEAK, PEAK, A100, known)
+    return layer_seconds(work, recompute, split, False, group(selene(1), 8, 1), ALONE, PEAK, A100, known)
 
 
 def test_the_products_of_a_layer_are_the_flops_of_arithmetic() -> None:

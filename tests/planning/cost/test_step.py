@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from megalith.arithmetic import parameters
 from megalith.parallel.pipeline import layers_of_stages
 from megalith.planning.cost import constants_for, predict_step
 from megalith.planning.cost import step as step_module
@@ -92,6 +93,15 @@ def test_zero_2_scatters_gradients_after_every_micro_batch() -> None:
     assert twice.parts["data communication"] > 2 * once.parts["data communication"]
 
 
+@pytest.mark.parametrize("shard", [None, 2, 8])
+@pytest.mark.parametrize("count", [1, 4, 16])
+def test_zero_2_is_never_faster_than_zero_1(shard: int | None, count: int) -> None:
+    """The search takes this for granted; what is sent once a step hides behind one micro-batch in both."""
+    asked = job(Layout(1, 1, 64), zero=1, zero_shard=shard, global_batch_size=64 * count, stack="megalith")
+    first, second = predict_step(asked, exact=False), predict_step(replace(asked, zero=2), exact=False)
+    assert second.seconds >= first.seconds * (1 - 1e-12)
+
+
 def test_bf16_gradients_are_reduced_in_fp32_by_megatron_and_take_twice_as_long() -> None:
     narrow = job(Layout(8, 2, 8), precision="fp16")
     wide = replace(narrow, precision="bf16")
@@ -112,9 +122,21 @@ def test_the_context_axis_splits_the_tokens() -> None:
     assert predict_step(split).parts["computing"] == pytest.approx(predict_step(whole).parts["computing"] / 2, rel=0.15)
 
 
+@pytest.mark.parametrize("change", [{"positions": "rotary"}, {"bias": False}, {"family": "bert", "vocab_size": 512}])
+def test_models_of_one_width_and_depth_each_have_their_own_parameters(change: dict[str, object]) -> None:
+    """The optimizer's time is the parameters', whichever model was asked about first."""
+    plain = ModelConfig(num_layers=2, hidden_size=256, num_heads=4, sequence_length=4096, vocab_size=512)
+    models = (plain, ModelConfig.model_validate({**plain.model_dump(), **change}))
+    updates = [predict_step(job(Layout(1, 1, 1), model)).parts["optimizer"] for model in models]
+    counts = [parameters(model) for model in models]
+    held = [count.layers + count.token_embedding + count.position_embedding for count in counts]
+    assert updates[1] / updates[0] == pytest.approx(held[1] / held[0])
+    assert held[1] != held[0]
+
+
 def test_megalith_deals_its_own_layers_and_others_deal_evenly() -> None:
     model = ModelConfig(num_layers=26, hidden_size=1024, num_heads=16, vocab_size=250_000)
-    own = deal_of(model, shape_of(model), 4, stack_of("megalith")).counts
+    own = deal_of(model, shape_of(model), 4, stack_of("megalith"))
     assert list(own) == [len(layers) for layers in layers_of_stages(model, 4)]
     assert deal_evenly(27, 4) == [7, 7, 7, 6]
     assert deal_evenly(22, 8) == [2, 3, 3, 3, 3, 3, 3, 2]  # the embedding and the logits stand for a layer each

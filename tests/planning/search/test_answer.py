@@ -1,12 +1,13 @@
 """`plan layout` for a cluster by the shipped models: the issue's cases, and requests that cannot be."""
 
+import math
 from typing import Any
 
 import pytest
 
 from megalith.errors import RecipeError, ResourceError, UnsupportedError
 from megalith.planning import layout
-from megalith.planning.search import kept
+from megalith.planning.search import Objective, kept
 from megalith.recipe import Recipe, load_recipe
 from megalith.topology import Layout, check_layout, describe
 
@@ -129,6 +130,22 @@ def test_a_deadline_that_cannot_be_met_gets_the_nodes_that_would() -> None:
     assert f"{days:.1f} days" in str(refused.value)
 
 
+@pytest.mark.parametrize("objective", ["time", "gpus"])
+def test_no_time_at_all_is_no_deadline(objective: Objective) -> None:
+    with pytest.raises(RecipeError, match="within 0 days"):
+        layout(small(), objective=objective, deadline_days=0.0)
+
+
+def test_a_deadline_that_no_number_of_nodes_meets_gets_the_days_that_it_takes() -> None:
+    asked = small("cluster.name=jeanzay", "train.tokens=20_000_000_000")
+    days = layout(asked)["run"]["days"]
+    with pytest.raises(ResourceError, match="no number of jeanzay's nodes") as refused:
+        layout(asked, deadline_days=0.01)
+    assert f"--deadline {math.ceil(days)}" in str(refused.value)
+    with pytest.raises(ResourceError, match=r"no number of jeanzay's nodes ends this run within 0\.01 days"):
+        layout(asked, objective="gpus", deadline_days=0.01)
+
+
 def test_a_deadline_counts_the_ramp() -> None:
     """A time between those of the run with and without its ramp is too short for the one, and no reason to refuse the
     step."""
@@ -164,8 +181,13 @@ def test_a_setting_that_is_in_the_way_is_named() -> None:
         layout(asked, keep={"parallel.data", "parallel.zero"})
 
 
+def test_a_setting_that_is_better_left_out_is_named_so() -> None:
+    with pytest.raises(RecipeError, match=r"Leave out parallel\.zero_shard=5"):
+        layout(small("parallel={zero_shard: 5}", "cluster.nodes=1"), keep={"parallel.zero_shard"})
+
+
 def test_numbers_of_gpus_that_divide_nothing_get_their_neighbours() -> None:
-    """13 nodes: neither the layers nor the heads nor the batch of 128 have a 13."""
+    """97 nodes: neither the layers nor the heads nor the batch of 128 have a 97."""
     with pytest.raises(RecipeError, match=r"cluster\.nodes=\d+") as refused:
         layout(small("cluster.nodes=97"))
     assert "776 accelerators" in str(refused.value)
@@ -189,8 +211,7 @@ def test_a_model_without_a_shape_is_given_the_one_for_its_budget() -> None:
     assert found["accelerators"] == 8
 
 
-def test_the_best_is_sure_to_fit_and_a_faster_one_that_may_not_is_said_to() -> None:
-    found = layout(load_recipe("mt-nlg-530b", ["cluster.nodes=280"])[0])
-    assert found["memory_interval"][1] <= found["memory_of_accelerator_bytes"]
-    tempting = [row for row in found["runners_up"] if "may hold up to" in row["why"] and "faster" in row["why"]]
-    assert tempting and all(row["step_seconds"] < found["step_seconds"] for row in tempting)
+def test_the_best_is_sure_to_fit_and_a_faster_one_that_may_not_is_said_to(mt_nlg: dict[str, Any]) -> None:
+    assert mt_nlg["memory_interval"][1] <= mt_nlg["memory_of_accelerator_bytes"]
+    tempting = [row for row in mt_nlg["runners_up"] if "may hold up to" in row["why"] and "faster" in row["why"]]
+    assert tempting and all(row["step_seconds"] < mt_nlg["step_seconds"] for row in tempting)

@@ -1,15 +1,13 @@
 """The model's pick among measured layouts: by rows made up, and by those that were published."""
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
 
-from megalith.planning.search.picks import picks
 from megalith.planning.tables import read_table
+from tests.planning.search.picks import picks
 
-DATA = Path(os.environ.get("MEGALITH_DATA", Path(__file__).parents[4] / "shared" / "data"))
 HEADINGS = ["dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "vocab", "seq", "tp", "pp", "dp", "mbs",
             "gbs", "recompute", "precision", "step_time_s", "status"]  # fmt: skip
 
@@ -40,11 +38,8 @@ def test_one_layout_alone_is_no_choice(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_among_blooms_measured_layouts_the_pick_is_mostly_within_5_percent_of_the_best() -> None:
-    path = DATA / "measurements" / "layouts.csv"
-    if not path.is_file():
-        pytest.skip(f"{path} is missing (set MEGALITH_DATA)")
-    rows, _ = read_table(path)
+def test_among_blooms_measured_layouts_the_pick_is_mostly_within_5_percent_of_the_best(data_directory: Path) -> None:
+    rows, _ = read_table(data_directory / "measurements" / "layouts.csv")
     choices = picks(row for row in rows if row.dataset == "bloom_prequel")
     assert len(choices) >= 10
     within = [choice for choice in choices if choice.regret <= 0.05]

@@ -91,6 +91,27 @@ def test_settings_that_are_fixed_are_kept_in_every_candidate() -> None:
     assert [(saving.recompute, saving.every) for saving in space.savings] == [("full", 1)]
 
 
+def test_a_number_of_layers_between_recomputed_ones_is_kept_whatever_it_is() -> None:
+    space = Space(question(recompute_every=5))
+    assert [tuple(saving) for saving in space.savings] == [("none", 5), ("selective", 5), ("full", 5)]
+
+
+@pytest.mark.parametrize("fixed", [{"zero_shard": 4}, {"zero_shard": 4, "zero": 2}])
+def test_ranks_to_shard_over_divide_the_data_axis_of_every_candidate(fixed: dict[str, int]) -> None:
+    """Training refuses others, a data axis of one rank too."""
+    space = Space(question(**fixed))
+    places = [place for place in space.places() if space.size(place)]
+    assert {place.layout.data for place in places} == {4, 8, 16}
+    for place in places:
+        assert {sharding.shard for sharding in space.shardings(place.layout)} == {4}
+
+
+def test_without_a_data_axis_there_is_nothing_to_shard() -> None:
+    alone = Layout(4, 4, 1)
+    assert Space(question()).shardings(alone) == [(0, None)]
+    assert Space(question(zero=2)).shardings(alone) == [(2, None)]
+
+
 def test_compiled_layers_run_no_zero_bubble_schedule() -> None:
     asked = question()
     compiled = Space(Question(asked.model, asked.cluster, 48, compiled=True))

@@ -16,9 +16,9 @@ CASES = [("gpt2-8.3b", "dgx-a100", 2, 48), ("llama-8b", "dgx-h100", 1, 24), ("gp
          ("gpt2-124m", "dgx-1", 1, 16)]  # fmt: skip
 
 
-def space_of(name: str, cluster: str, nodes: int, batch: int) -> Space:
+def space_of(name: str, cluster: str, nodes: int, batch: int, **fixed: int) -> Space:
     recipe = load_recipe(name, [f"cluster.name={cluster}", f"cluster.nodes={nodes}", "parallel={}"])[0]
-    return Space(Question(recipe.model, describe(recipe.cluster), batch))
+    return Space(Question(recipe.model, describe(recipe.cluster), batch, fixed=fixed))
 
 
 def every(space: Space) -> list[Job]:
@@ -70,6 +70,14 @@ def test_the_leanest_is_the_leanest_of_all() -> None:
     alike = [job for job in every(space) if Told().memory(job).worst.device_bytes <= least * 1.01
              and job.layout == found.job.layout]  # fmt: skip
     assert found.seconds == pytest.approx(min(Told().step(job).seconds for job in alike))
+
+
+def test_a_micro_batch_that_few_layouts_take_leaves_out_the_others() -> None:
+    space = space_of("gpt2-8.3b", "dgx-a100", 2, 48, micro_batch_size=16)
+    assert {layout.data for layout in space.layouts()} == {1, 2, 4, 8, 16}
+    found = leanest(space, Told(), kept=100).best
+    assert {one.job.layout.data for one in found} == {1}  # 24, 12, 6 and 3 sequences are no sixteens
+    assert {one.job.micro_batch_size for one in found} == {16}
 
 
 def test_a_deadline_is_met_with_as_little_more_memory_as_it_takes() -> None:

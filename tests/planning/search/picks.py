@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from megalith.planning.cost import Constants, predict_step
+from megalith.planning.cost import predict_step
 from megalith.planning.job import Job
 from megalith.planning.tables import Row
 
@@ -35,8 +35,8 @@ class Pick:
         return self.measured[self.picked] / self.measured[self.best] - 1
 
 
-def picks(rows: Iterable[Row], constants: Constants | None = None) -> list[Pick]:
-    """Every choice among the rows between two layouts or more; with `constants`, by those."""
+def picks(rows: Iterable[Row]) -> list[Pick]:
+    """Every choice among the rows between two layouts or more, by the shipped constants."""
     groups: dict[tuple[object, ...], dict[tuple[object, ...], list[Row]]] = {}
     for row in rows:
         if row.measured_seconds is not None:
@@ -48,7 +48,7 @@ def picks(rows: Iterable[Row], constants: Constants | None = None) -> list[Pick]
     for layouts in groups.values():
         if len(layouts) > 1:
             measured = {alike[0].job: statistics.fmean(_seconds(row) for row in alike) for alike in layouts.values()}
-            predicted = {job: predict_step(job, constants).seconds for job in measured}
+            predicted = {job: predict_step(job).seconds for job in measured}
             found.append(Pick(measured, predicted))
     return found
 
