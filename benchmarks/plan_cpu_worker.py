@@ -3,10 +3,7 @@
 Each line on standard input asks for some more steps of a layout; what has been begun is kept, and goes on.
 """
 
-import json
 import logging
-import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,15 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # before torch is imported
-
 import torch
-import torch.distributed as dist
 from common import begin
 
-from megalith.machine import compute_deterministically
 from megalith.parallel import Ranks
-from megalith.processes import die_with, keep_freed_memory
+from megalith.planning.answering import Answer, serve
 from megalith.recipe import Recipe
 from megalith.training.schedule import Batch, batches
 from megalith.training.state import Run
@@ -38,23 +31,19 @@ class _Begun:
     plan: Iterator[Batch]
 
 
-def main(rank: int, size: int, store: str, parent: int) -> None:
-    """Take steps until standard input ends."""
-    die_with(parent)
-    keep_freed_memory()
-    compute_deterministically()
+def prepare(ranks: Ranks) -> Answer:
+    """What answers `plan_cpu`."""
     warnings.filterwarnings("ignore", "FSDP2-wrapped module")
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-    if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
     begun: dict[str, _Begun] = {}
-    _answer({"base_bytes": 0})
-    for line in sys.stdin:
-        asked = json.loads(line)
+
+    def answer(asked: dict[str, Any]) -> dict[str, list[float]]:
         torch.set_num_threads(asked["threads"])
         if asked["layout"] not in begun:
-            begun[asked["layout"]] = _begin(asked, Ranks(rank, size))
-        _answer({"seconds": _steps(begun[asked["layout"]], asked["seconds"])})
+            begun[asked["layout"]] = _begin(asked, ranks)
+        return {"seconds": _steps(begun[asked["layout"]], asked["seconds"])}
+
+    return answer
 
 
 def _begin(asked: dict[str, Any], ranks: Ranks) -> _Begun:
@@ -86,10 +75,5 @@ def _mean(begun: _Begun, seconds: float) -> float:
     return ranks.sum(seconds)[0] / ranks.count
 
 
-def _answer(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    serve(prepare)

@@ -188,6 +188,13 @@ def test_what_cannot_be_is_refused_with_the_mend(
         checked(layout, nodes, **given)  # type: ignore[arg-type]
 
 
+def test_no_mend_asks_for_nodes_that_are_not_there() -> None:
+    """24 replicas of 280 are 840 nodes of Selene's 560."""
+    recipe = load_recipe("mt-nlg-530b")[0]
+    with pytest.raises(RecipeError, match=r"are 3360\. Give parallel\.data=12\.$"):
+        check_layout(SELENE, Layout(8, 35, 24), recipe.model, recipe.parallel, recipe.train)
+
+
 def test_a_sequence_is_split_evenly_or_not_at_all() -> None:
     uneven = model(sequence_length=22)
     assert checked(Layout(4, 2, 1), 1, uneven) == []

@@ -1,5 +1,6 @@
 """A layout with its predicted step, and how repeated timings become a prediction."""
 
+import math
 import statistics
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +54,7 @@ class Search:
 
 def error_of(times: list[float]) -> float:
     """The relative error that a prediction from these timings is given."""
-    return float((MODEL_ERROR**2 + _spread(times) ** 2) ** 0.5)
+    return math.hypot(MODEL_ERROR, spread(times))
 
 
 def undisturbed(times: list[float]) -> float:
@@ -61,7 +62,7 @@ def undisturbed(times: list[float]) -> float:
     return statistics.median(sorted(times)[: (len(times) + 1) // 2])
 
 
-def _spread(times: list[float]) -> float:
+def spread(times: list[float]) -> float:
     """Half the distance between the quartiles, relative to the median."""
     if len(times) < 4:
         return (max(times) - min(times)) / (max(times) + min(times))

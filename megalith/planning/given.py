@@ -5,8 +5,6 @@ fixed time with each micro-batch, so the two give the time of any number; the pi
 optimizer are in what does not grow.
 """
 
-from typing import Any
-
 from megalith.console import human_bytes
 from megalith.errors import ResourceError
 from megalith.machine import total_memory_bytes, usable_cores
@@ -14,8 +12,8 @@ from megalith.parallel.here import this_machine
 from megalith.planning.batches import powers_of_two_dividing
 from megalith.planning.candidates import Candidate, Layout, Precision, error_of, undisturbed
 from megalith.planning.memory import USABLE_SHARE, training_memory
-from megalith.planning.workers import start_workers
-from megalith.recipe import Recipe
+from megalith.planning.workers import Workers, start_workers
+from megalith.recipe import ParallelConfig, Recipe
 from megalith.topology import Layout as Axes
 from megalith.topology import check_layout, describe
 
@@ -39,34 +37,55 @@ def axes(recipe: Recipe) -> Axes:
 
 
 def try_given(recipe: Recipe, precisions: list[Precision]) -> list[Candidate]:
-    """The layout in each precision, the fastest first. Raises ResourceError where it does not fit."""
+    """The layout in each precision in which it fits, the fastest first. Raises ResourceError where it fits in none.
+
+    A schedule file is for one number of micro-batches, so the schedule that `parallel.schedule` names stands for it.
+    """
     layout = axes(recipe)
     size = _micro_batch_size(recipe, layout)
+    sizes = {"tensor": layout.tensor, "pipeline": layout.pipeline, "data": layout.data}
+    parallel = recipe.parallel.model_copy(update={**sizes, "schedule_file": None})
+    most = USABLE_SHARE * total_memory_bytes()
     with start_workers(layout.world) as workers:
-        found = [_time(recipe, layout, size, precision, workers) for precision in precisions]
+        memory = {precision: _memory(recipe, parallel, size, precision, workers) for precision in precisions}
+        least = min(sum(parts.values()) for parts in memory.values())
+        if least > most:
+            raise ResourceError(
+                f"this layout takes {human_bytes(least)}, and this machine has {human_bytes(total_memory_bytes())}.",
+                mend="Give a smaller model, a smaller train.micro_batch_size or a shorter model.sequence_length.",
+            )
+        found = [
+            _time(recipe, layout, parallel, size, precision, parts, workers)
+            for precision, parts in memory.items()
+            if sum(parts.values()) <= most
+        ]
     return sorted(found, key=lambda candidate: candidate.step_seconds)
 
 
-def _time(recipe: Recipe, axes: Axes, size: int, precision: Precision, workers: Any) -> Candidate:
-    parallel = recipe.parallel.model_copy(
-        update={"tensor": axes.tensor, "pipeline": axes.pipeline, "data": axes.data, "schedule_file": None}
-    )
+def _memory(
+    recipe: Recipe, parallel: ParallelConfig, size: int, precision: Precision, workers: Workers
+) -> dict[str, int]:
+    question = {"ask": "memory", "model": recipe.model.model_dump(mode="json"), "precision": precision}
+    return training_memory(recipe.model, size, parallel, precision, workers.ask(question)[0], workers.base_bytes)
+
+
+def _time(
+    recipe: Recipe,
+    axes: Axes,
+    parallel: ParallelConfig,
+    size: int,
+    precision: Precision,
+    memory: dict[str, int],
+    workers: Workers,
+) -> Candidate:
     threads = max(1, usable_cores() // axes.world)
-    common = {"model": recipe.model.model_dump(mode="json"), "precision": precision}
-    saved = workers.ask({"ask": "memory", **common, "data": 1})[0]
-    memory = training_memory(recipe.model, size, parallel, precision, saved, workers.base_bytes)
-    if sum(memory.values()) > USABLE_SHARE * total_memory_bytes():
-        raise ResourceError(
-            f"this layout takes {human_bytes(sum(memory.values()))}, and this machine has "
-            f"{human_bytes(total_memory_bytes())}.",
-            mend="Give a smaller model, a smaller train.micro_batch_size or a shorter model.sequence_length.",
-        )
     whole = recipe.train.global_batch_size // (axes.data * size)
     few = min(whole, axes.pipeline)
     counts = sorted({few, min(whole, 2 * few)})
     question = {
         "ask": "layout",
-        **common,
+        "model": recipe.model.model_dump(mode="json"),
+        "precision": precision,
         "parallel": parallel.model_dump(mode="json"),
         "threads": threads,
         "micro_batch_size": size,

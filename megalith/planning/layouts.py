@@ -119,7 +119,7 @@ class _Probe:
         """The layout with its memory, not yet timed."""
         if layout.precision not in self.saved:
             question = {"ask": "memory", "model": self.model.model_dump(mode="json"), "precision": layout.precision}
-            self.saved[layout.precision] = self.workers.ask({**question, "data": 1})[0]
+            self.saved[layout.precision] = self.workers.ask(question)[0]
         saved, base = self.saved[layout.precision], self.workers.base_bytes
         memory = training_memory(
             self.model, layout.micro_batch_size, ParallelConfig(data=layout.data), layout.precision, saved, base

@@ -63,10 +63,10 @@ def training_memory(
 
 def refuse_what_cannot_fit(model: ModelConfig, memory_bytes: int) -> None:
     """Raise ResourceError if not even weights, gradients and optimizer fit."""
-    needed = state_bytes(model)
-    if needed > USABLE_SHARE * memory_bytes:
+    count, needed, usable = parameters(model).total, state_bytes(model), USABLE_SHARE * memory_bytes
+    if needed > usable:
         raise ResourceError(
-            f"weights, gradients and Adam's moments of {parameters(model).total:,} parameters take "
+            f"weights, gradients and Adam's moments of {count:,} parameters take "
             f"{human_bytes(needed)}, and this machine has {human_bytes(memory_bytes)}.",
-            mend=f"Give a model of {int(USABLE_SHARE * memory_bytes / 16 / 1e6):,} million parameters or fewer.",
+            mend=f"Give a model of {int(usable / needed * count / 1e6):,} million parameters or fewer.",
         )

@@ -1,24 +1,16 @@
 """A worker that times pieces of a training step: run as `python -m megalith.planning.probe RANK SIZE STORE PARENT`.
 
-It reads one JSON question a line from standard input and answers each with one JSON line on standard output. The pieces
-are the real ones, put together as the training loop does: the model at the asked width as `megalith.parallel.spread`
-gives it, its loss forward and backward in the asked precision, the gradients' norm and clipping, AdamW, and the
-all-reduce over gloo; only the number of layers may be smaller. The worker ends when its parent does.
+The pieces are the real ones, put together as the training loop does: the model at the asked width as
+`megalith.parallel.spread` gives it, its loss forward and backward in the asked precision, the gradients' norm and
+clipping, AdamW, and the all-reduce over gloo; only the number of layers may be smaller.
 """
 
-import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
-os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # before torch is imported
-
-import psutil
 import torch
 import torch.distributed as dist
 import torch.utils.tensorboard  # training imports it too, and the memory of a worker stands for training's
@@ -26,38 +18,27 @@ from torch import Tensor
 
 import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.arithmetic import parameters
-from megalith.machine import compute_deterministically
 from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, clip_factor, spread
-from megalith.processes import die_with, keep_freed_memory
+from megalith.planning.answering import LONG_SECONDS, TYPES, Answer, serve
 from megalith.recipe import ModelConfig, ParallelConfig
 
-LONG_SECONDS = 1.5  # what takes longer is not repeated
 REST_SECONDS = 0.1  # for the optimizer, and for the all-reduce
 MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def main(rank: int, size: int, store: str, parent: int) -> None:
-    """Answer questions until standard input ends."""
-    die_with(parent)
-    keep_freed_memory()  # as training does, and the next line
-    compute_deterministically()
-    groups: dict[int, Any] = {}
-    if size > 1:
-        dist.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=timedelta(seconds=60)
-        )
-        groups = {data: dist.new_group(list(range(data))) for data in range(2, size + 1)}
+def prepare(ranks: Ranks) -> Answer:
+    """What answers `layouts` and `given`, once a step has been taken."""
+    groups = {data: dist.new_group(list(range(data))) for data in range(2, ranks.count + 1)}
     _take_tiny_step()
-    _answer({"base_bytes": psutil.Process().memory_info().rss})
-    for line in sys.stdin:
-        question = json.loads(line)
+
+    def answer(question: dict[str, Any]) -> object:
         if question["ask"] == "layout":
-            _answer(time_layout(question, Ranks(rank, size)))
-        elif question["ask"] == "memory":
-            _answer(saved_bytes(ModelConfig.model_validate(question["model"]), question["precision"]))
-        else:
-            _answer(time_step(question, groups.get(question["data"])))
+            return time_layout(question, ranks)
+        if question["ask"] == "memory":
+            return saved_bytes(ModelConfig.model_validate(question["model"]), question["precision"])
+        return time_step(question, groups.get(question["data"]))
+
+    return answer
 
 
 def time_step(question: dict[str, Any], group: Any) -> dict[str, list[float] | float]:
@@ -85,7 +66,7 @@ def time_layout(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]
     config = ModelConfig.model_validate(question["model"])
     parallel = ParallelConfig.model_validate(question["parallel"])
     torch.set_num_threads(question["threads"])
-    model = spread(config, parallel, arrange(ranks, parallel), dtype=_TYPES[question["precision"]], seed=0)
+    model = spread(config, parallel, arrange(ranks, parallel), dtype=TYPES[question["precision"]], seed=0)
     optimizer = torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True)
     batch = some_batch(config, question["micro_batch_size"])
 
@@ -138,10 +119,10 @@ class _Training:
     optimizer: torch.optim.AdamW
 
 
-@cache
+@lru_cache(maxsize=2)  # both depths of a question; all that were ever asked for may not fit the memory together
 def _training(config: ModelConfig, precision: str) -> _Training:
     """A model with weights as training begins: larger ones make softmax meet denormals, which are slow."""
-    model = spread(config, ParallelConfig(), Ranks(), dtype=_TYPES[precision], seed=0)
+    model = spread(config, ParallelConfig(), Ranks(), dtype=TYPES[precision], seed=0)
     return _Training(model, torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True))
 
 
@@ -205,7 +186,7 @@ def some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
 
 def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
     """Bytes of the storages that autograd keeps after a forward pass, weights left out."""
-    model = spread(config, ParallelConfig(), Ranks(), dtype=_TYPES[precision], seed=0)
+    model = spread(config, ParallelConfig(), Ranks(), dtype=TYPES[precision], seed=0)
     (stage,) = model.stages.values()
     own = {parameter.untyped_storage().data_ptr() for parameter in stage.parameters()}
     storages: dict[int, int] = {}
@@ -223,10 +204,5 @@ def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
     return sum(storages.values())
 
 
-def _answer(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    serve(prepare)

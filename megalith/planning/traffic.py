@@ -9,14 +9,16 @@ out.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from megalith.arithmetic import parameters
 from megalith.model.loss import ROWS
 from megalith.parallel.pipeline import layers_of_stages
+from megalith.planning.footprint.sizes import WIDE, norm_parameters
+from megalith.planning.footprint.states import held
 from megalith.recipe import ModelConfig, ParallelConfig
 
-WIDE = 4  # bytes of fp32: gradients, embeddings, what the cross entropy shares
 MASKED_SHARE = 0.15  # of a bert's tokens have a loss (1810.04805 §3.1): its figures for the logits are about right
 
 Collective = Literal["all_reduce", "reduce_scatter", "all_gather", "send"]
@@ -111,7 +113,7 @@ class _Part:
     def ends(self) -> bool:
         return self.stage_count - 1 in self.stages
 
-    @property
+    @cached_property
     def layers(self) -> list[int]:
         by_stage = layers_of_stages(self.model, self.stage_count)
         return [layer for stage in self.stages for layer in by_stage[stage]]
@@ -189,7 +191,7 @@ def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *
 
 def _whole(part: _Part) -> list[Traffic]:
     """What every rank holds whole, under sequence parallelism: each has seen its own tokens alone, and they add up."""
-    model, width = part.model, _norm_parameters(part.model)
+    model, width = part.model, norm_parameters(part.model)
     tables = parameters(model).position_embedding if part.begins else 0
     norms = 2 * len(part.layers) * width + (parameters(model).final_norm if _has_norm(part) else 0)
     element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else WIDE
@@ -251,26 +253,9 @@ def _ends(part: _Part) -> list[Traffic]:
 
 
 def _rank_parameters(part: _Part) -> tuple[int, int]:
-    """What a rank holds before ZeRO shards it: parameters that compute in the layers' type, and in fp32.
-
-    Matrices, and the biases of those that are split by columns, are divided over the tensor axis; norms, the biases
-    after a sum, positions and a bert's heads before its logits are whole on each rank.
-    """
-    model, count = part.model, parameters(part.model)
-    whole = 2 * _norm_parameters(model) + (2 * model.hidden if model.bias else 0)
-    layer = (count.layers // model.layers - whole) // part.tensor + whole
-    narrow, wide = len(part.layers) * layer, 0
-    if _has_norm(part):
-        narrow += count.final_norm
-    if part.begins:
-        wide += count.token_embedding // part.tensor + count.position_embedding
-    if part.ends:
-        bias = model.padded_vocab_size if model.family == "bert" and model.bias else 0
-        narrow += count.heads - bias + bias // part.tensor
-        wide += count.output_projection // part.tensor
-        if model.tie_embeddings and not part.begins:
-            wide += count.token_embedding // part.tensor
-    return narrow, wide
+    """What a rank holds before ZeRO shards it: parameters that compute in the layers' type, and in fp32."""
+    own = held(part.model, part.tensor, len(part.layers), begins=part.begins, ends=part.ends)
+    return round(own.layers), round(own.embeddings)
 
 
 def _roots(part: _Part) -> int:
@@ -281,7 +266,3 @@ def _roots(part: _Part) -> int:
 def _has_norm(part: _Part) -> bool:
     """Whether this rank has the norm that no layer has: the last one, or a post-norm bert's after the embedding."""
     return part.ends if part.model.layer_norm == "pre" else part.begins
-
-
-def _norm_parameters(model: ModelConfig) -> int:
-    return model.hidden * (2 if model.norm == "layernorm" and model.bias else 1)

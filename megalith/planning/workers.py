@@ -21,6 +21,8 @@ class Workers:
     """One process a rank; rank 0 alone answers for one process."""
 
     processes: Sequence[subprocess.Popen[str]]
+    logs: Sequence[Path]
+    """What each process says on standard error."""
     base_bytes: int
     """Resident memory of a worker after one tiny step: Python, torch, megalith."""
 
@@ -33,7 +35,7 @@ class Workers:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
-        answers = [_read(process) for process in asked]
+        answers = [_read(process, log) for process, log in zip(asked, self.logs, strict=False)]
         self.stop()
         return answers
 
@@ -52,20 +54,23 @@ def start_workers(ranks: int, module: str = "megalith.planning.probe") -> Iterat
     wait_politely()
     with tempfile.TemporaryDirectory(prefix="megalith-probe-") as folder:
         command = [sys.executable, "-m", module]
+        logs = [Path(folder) / f"{rank}.log" for rank in range(ranks)]
         processes: list[subprocess.Popen[str]] = []
         try:
-            for rank in range(ranks):
-                processes.append(  # noqa: PERF401 - what has been started must be known if the next start fails
-                    subprocess.Popen(
-                        [*command, str(rank), str(ranks), str(Path(folder) / "store"), str(os.getpid())],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.DEVNULL,
-                        text=True,
-                        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            for rank, log in enumerate(logs):
+                with log.open("wb") as said:
+                    processes.append(
+                        subprocess.Popen(
+                            [*command, str(rank), str(ranks), str(Path(folder) / "store"), str(os.getpid())],
+                            stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE,
+                            stderr=said,
+                            text=True,
+                            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                        )
                     )
-                )
-            workers = Workers(processes, max(_read(process)["base_bytes"] for process in processes))
+            ready = [_read(process, log) for process, log in zip(processes, logs, strict=True)]
+            workers = Workers(processes, logs, max(each["base_bytes"] for each in ready))
             workers.stop()
             yield workers
         finally:
@@ -74,12 +79,14 @@ def start_workers(ranks: int, module: str = "megalith.planning.probe") -> Iterat
                 process.communicate()
 
 
-def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _read(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
+        status = process.wait()
+        said = log.read_text(errors="replace").strip().splitlines()[-1:]
         raise ResourceError(
-            f"a process that measures this machine ended with status {process.wait()}.",
+            f"a process that measures this machine ended with status {status}{''.join(f': {last}' for last in said)}.",
             mend="Most likely the memory ran out: give a smaller model or a smaller model.sequence_length.",
         )
     answer: dict[str, Any] = json.loads(line)

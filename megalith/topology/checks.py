@@ -43,8 +43,9 @@ def _check_world(cluster: Cluster, layout: Layout) -> None:
     mends = []
     if cluster.accelerators % layout.replica == 0:
         mends.append(f"parallel.data={cluster.accelerators // layout.replica}")
-    if layout.world % cluster.accelerators_per_node == 0:
-        mends.append(f"cluster.nodes={layout.world // cluster.accelerators_per_node}")
+    nodes, rest = divmod(layout.world, cluster.accelerators_per_node)
+    if rest == 0 and nodes <= (cluster.most_nodes or nodes):
+        mends.append(f"cluster.nodes={nodes}")
     if not mends:
         step = math.lcm(layout.replica, cluster.accelerators_per_node) // cluster.accelerators_per_node
         mends.append(f"a cluster.nodes that is a multiple of {step}, and a parallel.data that fills them")

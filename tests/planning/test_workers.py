@@ -36,3 +36,8 @@ def test_a_worker_that_has_died_is_told_of() -> None:
         workers.processes[1].kill()
         with pytest.raises(ResourceError, match="ended with status -9"):
             workers.ask({"a": 1}, 2)
+
+
+def test_what_a_worker_has_said_at_its_end_is_told() -> None:
+    with pytest.raises(ResourceError, match=r"status 1: .*No module named tests\.planning\.nobody"):
+        start_workers(1, "tests.planning.nobody").__enter__()

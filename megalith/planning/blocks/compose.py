@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from megalith.arithmetic import parameters
 from megalith.errors import UnsupportedError
 from megalith.parallel import action_lists
 from megalith.parallel.pipeline import layers_of_stages
@@ -23,11 +22,11 @@ from megalith.planning.blocks.settings import Setting, settings_of, without_zero
 from megalith.planning.blocks.sharing import ByActive, play
 from megalith.planning.blocks.table import Block, BlockTable
 from megalith.planning.job import Job
+from megalith.planning.traffic import Traffic, step_traffic
 from megalith.schedules import Op
 
 COMPOSITION_ERROR = 0.10  # of a step composed of blocks, beside their own spread: a judgement, until runs say
 AGREEMENTS = 3  # sums of a few numbers over all ranks in a step: tokens, losses, the norm
-WIDE = 4  # bytes of a gradient
 Collective = Literal["all_reduce", "send"]
 
 
@@ -84,18 +83,16 @@ def _pipelined(job: Job, table: BlockTable, own: Sequence[Setting], blocks: Sequ
         forward = [_pass(table, block, "forward", count, *ends) for block in blocks]
         backward = [_pass(table, block, "backward", count, *ends) for block in blocks]
         whole = forward[-1] + backward[-1]
-        forward, backward = ([each * (1 + runner / whole) for each in row] for row in (forward, backward))
+        slower = 1 + runner / whole if whole else 1.0
+        forward, backward = ([slower * each for each in row] for row in (forward, backward))
         half = [each / 2 for each in backward]
         seconds.append({Op.FORWARD: forward, Op.BACKWARD: backward, Op.INPUT_GRADIENT: half, Op.WEIGHT_GRADIENT: half})
-    stream = job.micro_batch_size * job.model.sequence_length * job.model.hidden * (4 if job.precision == "fp32" else 2)
-    stream //= job.layout.tensor if job.sequence_parallel else 1
-    send = _message(table, "send", 2, world, stream)
+    send = max(_message(table, "send", 2, world, row.payload_bytes / row.count) for row in _sent(job, "pipeline"))
     timeline = play(action_lists(job.parallel, job.micro_batches, training=True), seconds, send)
     busy = max(timeline.busy_seconds)
     parts = {"stages": busy, "waiting for other stages": timeline.step_seconds - busy}
-    if job.model.tie_embeddings:
-        bytes_ = parameters(job.model).token_embedding // job.layout.tensor * WIDE
-        parts["embedding at both ends"] = _message(table, "all_reduce", 2, world, bytes_)
+    for row in _sent(job, "ends"):
+        parts["embedding at both ends"] = _message(table, "all_reduce", 2, world, row.payload_bytes)
     return parts
 
 
@@ -121,15 +118,24 @@ def _reducing(job: Job, table: BlockTable) -> float:
     """Without ZeRO, one all-reduce of a rank's gradients; with it the block has it."""
     if job.layout.data == 1 or job.zero:
         return 0.0
-    bytes_ = max(_rank_parameters(job, stage) for stage in range(job.layout.pipeline)) * WIDE
+    bytes_ = max(row.payload_bytes for row in _sent(job, "data"))
     return _message(table, "all_reduce", job.layout.data, job.layout.world, bytes_)
 
 
-def _rank_parameters(job: Job, stage: int) -> float:
-    count = parameters(job.model)
-    layers = len(layers_of_stages(job.model, job.layout.pipeline)[stage])
-    ends = count.total - count.layers if stage in (0, job.layout.pipeline - 1) else 0
-    return (count.layers / job.model.layers * layers + ends) / job.layout.tensor
+def _sent(job: Job, axis: Literal["pipeline", "data", "ends"]) -> list[Traffic]:
+    """What the ranks of every stage send over an axis in a step."""
+    rows = (
+        step_traffic(
+            job.model,
+            job.parallel,
+            micro_batch_size=job.micro_batch_size,
+            micro_batches=job.micro_batches,
+            pipeline_rank=rank,
+            compute_bytes=4 if job.precision == "fp32" else 2,
+        )
+        for rank in range(job.layout.pipeline)
+    )
+    return [row for row in itertools.chain.from_iterable(rows) if row.axis == axis]
 
 
 def _updating(table: BlockTable, block: Block, job: Job, stage: int) -> float:

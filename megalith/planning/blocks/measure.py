@@ -6,7 +6,6 @@ have slowed is left out. A pass goes through all numbers of processes, so that a
 
 import os
 import platform
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,10 +14,9 @@ import torch
 
 from megalith.errors import RecipeError
 from megalith.machine import cpu_name, total_memory_bytes, usable_cores
-from megalith.planning.blocks.settings import Setting, all_settings
+from megalith.planning.blocks.settings import TOY, Setting, all_settings
 from megalith.planning.blocks.table import Block, BlockTable, Message, Runner
-from megalith.planning.blocks.worker import TOY
-from megalith.planning.candidates import undisturbed
+from megalith.planning.candidates import spread, undisturbed
 from megalith.planning.job import Job
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig
@@ -94,9 +92,11 @@ class Measurement:
             for group_size in _group_sizes(processes):
                 question = {"ask": "messages", "group_size": group_size, "bytes": MESSAGE_BYTES}
                 self._ask(("messages", group_size, processes), processes, {**question, **common})
-            for stages in (stages for stages, count in self._pipelines if count == processes):
+            pipelines = [stages for stages, count in self._pipelines if count == processes]
+            for stages in pipelines:
                 question = {"ask": "pipeline", "pipeline": stages, **common, "seconds": PIPELINE_SECONDS}
                 self._ask(("pipeline", stages, processes), processes, question)
+            if pipelines:
                 self._ask_block(TOY, self._toy(processes))
 
     def table(self) -> BlockTable:
@@ -138,15 +138,15 @@ class Measurement:
     def _ask_block(self, model: ModelConfig, setting: Setting) -> None:
         for depth in DEPTHS:
             question = _block_question(model, setting, depth, self._seconds)
-            self._ask((model.hidden, setting, depth), setting.processes, question)
+            self._ask((model, setting, depth), setting.processes, question)
 
     def _block(self, model: ModelConfig, setting: Setting) -> Block:
-        both = [self._times[model.hidden, setting, depth] for depth in DEPTHS]
+        both = [self._times[model, setting, depth] for depth in DEPTHS]
         pairs = {name: tuple(undisturbed(times[name]) for times in both) for name in ("forward", "backward", "update")}
         alone = {name: min(undisturbed(times[name]) for times in both) if name in both[0] else None
                  for name in ("read", "embed", "unembed")}  # fmt: skip
-        spread = max(_spread(times) for times in both)
-        return Block.model_validate({**setting.__dict__, **pairs, **alone, "spread": spread})
+        noise = max(spread([*map(sum, zip(times["forward"], times["backward"], strict=True))]) for times in both)
+        return Block.model_validate({**setting.__dict__, **pairs, **alone, "spread": noise})
 
     def _runner(self, stages: int, processes: int) -> Runner:
         """The toy pipeline's micro-batch less its slowest stage's work, which is measured as any block."""
@@ -216,12 +216,3 @@ def _rates(times: Times) -> dict[str, float]:
 def _slowest(answers: Sequence[Mapping[str, list[float]]]) -> Times:
     """Of each repetition, the time until the last worker was done."""
     return {name: [max(each) for each in zip(*(a[name] for a in answers), strict=True)] for name in answers[0]}
-
-
-def _spread(times: Times) -> float:
-    """Of forward and backward together, half the distance between the quartiles, relative to the median."""
-    sums = [sum(both) for both in zip(times["forward"], times["backward"], strict=True)]
-    if len(sums) < 4:
-        return (max(sums) - min(sums)) / (max(sums) + min(sums))
-    low, middle, high = statistics.quantiles(sums, n=4)
-    return (high - low) / 2 / middle

@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 
 from megalith.errors import UnsupportedError
 from megalith.planning.job import Job, Precision, Recompute
-from megalith.recipe import ParallelConfig
+from megalith.recipe import ModelConfig, ParallelConfig
+
+TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
+"""What a pipeline's runner is timed with."""
 
 
 @dataclass(frozen=True)

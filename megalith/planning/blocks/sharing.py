@@ -5,11 +5,11 @@ ranks at work at the moment: with more processes than cores, a rank that waits l
 """
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 
-from megalith.errors import RecipeError
 from megalith.planning.simulation import Span, Timeline
-from megalith.schedules import Action, Op, gives, holder, wants
+from megalith.schedules import Action, Op, gives, holder, in_order, wants
 
 ByActive = Mapping[Op, Sequence[float]]
 """Seconds of each operation of one stage: entry k − 1 while k ranks of the pipeline are at work."""
@@ -21,6 +21,7 @@ def play(lists: Sequence[Sequence[Action]], seconds: Sequence[ByActive], send_se
 
     Raises RecipeError where the lists wait for one another for ever.
     """
+    deque(in_order(lists), maxlen=0)
     last_stage = max((action.stage for actions in lists for action in actions), default=0)
     spans: list[list[Span]] = [[] for _ in lists]
     reached, left = [0] * len(lists), [1.0] * len(lists)
@@ -36,12 +37,6 @@ def play(lists: Sequence[Sequence[Action]], seconds: Sequence[ByActive], send_se
         active = [rank for rank, at in ready.items() if at <= now]
         coming = min((at for at in ready.values() if at > now), default=math.inf)
         if not active:
-            if coming == math.inf:
-                raise RecipeError(
-                    "the ranks of this schedule wait for one another for ever.",
-                    where="parallel.schedule",
-                    mend="Check the lists: `megalith plan ranks` names what each wants.",
-                )
             now = coming
             continue
         took = {rank: _seconds(lists[rank][reached[rank]], seconds, len(active)) for rank in active}

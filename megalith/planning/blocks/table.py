@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from megalith.artifacts import Workspace
 from megalith.errors import InputError
 from megalith.planning.blocks.settings import Setting
 from megalith.recipe import ModelConfig
@@ -98,7 +99,7 @@ class BlockTable(_Row):
 def read_table(path: Path) -> BlockTable:
     """The table at `path`. Raises InputError where there is none."""
     try:
-        return BlockTable.model_validate_json(path.read_text())
+        return BlockTable.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(
             f"the measured machine cannot be read: {error.strerror}.",
@@ -115,5 +116,7 @@ def read_table(path: Path) -> BlockTable:
 
 
 def write_table(table: BlockTable, path: Path) -> None:
-    """Write the table to `path` as JSON."""
-    path.write_text(table.model_dump_json(indent=1) + "\n")
+    """Write the table to `path` as JSON, whole or not at all; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Workspace(path.parent).file(path.name) as file:
+        file.write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")

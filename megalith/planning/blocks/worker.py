@@ -1,37 +1,29 @@
 """A worker that times blocks of a training step: `python -m megalith.planning.blocks.worker RANK SIZE STORE PARENT`.
 
-As `planning.probe`, it answers each JSON line with one. All workers do the same at the same time, as the ranks of a
-layout do: a block is a model of a few layers at the asked width, split over tensor-parallel or ZeRO groups of
-neighbours, of which there are as many side by side as the workers make. None of this is a layout's own step: neither
-its depth, nor its micro-batches, nor its pipeline.
+All workers do the same at the same time, as the ranks of a layout do: a block is a model of a few layers at the asked
+width, split over tensor-parallel or ZeRO groups of neighbours, of which there are as many side by side as the workers
+make. None of this is a layout's own step: neither its depth, nor its micro-batches, nor its pipeline.
 """
 
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
-os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # before torch is imported
-
 import numpy as np
-import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from megalith.kernels import linear
-from megalith.machine import compute_deterministically
 from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, spread
 from megalith.parallel.data import squared_norm
 from megalith.parallel.ranks import Axis
+from megalith.planning.answering import LONG_SECONDS, TYPES, Answer, serve
+from megalith.planning.blocks.settings import TOY
 from megalith.planning.probe import some_batch
-from megalith.processes import die_with, keep_freed_memory
 from megalith.recipe import ModelConfig, ParallelConfig
 from megalith.tokens import TrainingWindows
 
@@ -39,9 +31,6 @@ FEWEST, MOST = 3, 40  # repetitions
 IN_A_ROW = 6  # micro-batches of a repetition: about as long as a step
 STREAM_TOKENS = 2**20
 LARGE_BYTES = 2**20  # of a message; smaller ones come several in a row
-LONG_SECONDS = 1.5  # what takes longer is not repeated
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
 
 arranged = cache(arrange)  # each grid opens connections, whose threads look around a hundred times a second
 
@@ -49,26 +38,20 @@ Times = dict[str, list[float]]
 """Seconds of every repetition, by what was done."""
 
 
-def main(rank: int, size: int, store: str, parent: int) -> None:
-    """Answer questions until standard input ends."""
-    die_with(parent)
-    keep_freed_memory()  # as training does, and the next line
-    compute_deterministically()
-    if size > 1:
-        dist.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=timedelta(seconds=120)
-        )
+def prepare(ranks: Ranks) -> Answer:
+    """What answers `measure`."""
     answers: dict[str, Callable[[dict[str, Any], Ranks], Times]] = {
         "block": time_block,
         "messages": time_messages,
         "pipeline": time_pipeline,
         "rates": time_rates,
     }
-    _answer({"base_bytes": psutil.Process().memory_info().rss})
-    for line in sys.stdin:
-        question = json.loads(line)
+
+    def answer(question: dict[str, Any]) -> Times:
         torch.set_num_threads(question["threads"])
-        _answer(answers[question["ask"]](question, Ranks(rank, size)))
+        return answers[question["ask"]](question, ranks)
+
+    return answer
 
 
 def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
@@ -263,10 +246,5 @@ def _meet(ranks: Ranks, number: float = 0.0) -> float:
     return ranks.sum(number)[0]
 
 
-def _answer(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    serve(prepare)

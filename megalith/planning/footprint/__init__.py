@@ -1,6 +1,6 @@
 """What a job holds on each of its accelerators, before it runs: the formulas behind "it fits".
 
-    footprint(job, exact=False) -> Footprint      # worst rank at once, the others when asked for
+    footprint(job) -> Footprint                   # worst rank at once, the others when asked for
     Footprint.worst: StageMemory                  # of the rank that holds the most
     Footprint.stages: tuple[StageMemory, ...]     # one for each pipeline rank
     Footprint.interval: (low, high)               # bytes on the device, worst rank; 90 % of measurements lie within
@@ -11,8 +11,6 @@
     StageMemory.device_bytes                      # what nvidia-smi shows: reserved, CUDA's context and NCCL's buffers
     shown_bytes(job, footprint) -> float          # the figure that a published table of the job's stack has
     fits(job, footprint) -> bool                  # the worst rank's device_bytes within the accelerator's memory
-    explain(job, footprint, limit=None) -> str    # which part is over, by how much
-    remedies(job, limit=None) -> list[Remedy]     # the nearest changes of one setting that fit
     memory_row(job, measured_bytes) -> MemoryRow  # a published row, by the meter of its stack's tables
     fit_memory(rows) -> MemoryConstants           # two constants for each stack and meter
     held_out(rows, folds=2) -> list[Judged]       # predicted by constants that were fitted without the row's fold
@@ -34,7 +32,6 @@ from megalith.planning.footprint.calibrate import (
 )
 from megalith.planning.footprint.constants import MemoryConstants
 from megalith.planning.footprint.peak import counted_bytes, fits, footprint, shown_bytes
-from megalith.planning.footprint.remedies import Remedy, explain, remedies
 from megalith.planning.footprint.values import PARTS, Footprint, StageMemory
 
 __all__ = [
@@ -43,10 +40,8 @@ __all__ = [
     "Judged",
     "MemoryConstants",
     "MemoryRow",
-    "Remedy",
     "StageMemory",
     "counted_bytes",
-    "explain",
     "fit_memory",
     "fits",
     "footprint",
@@ -54,6 +49,5 @@ __all__ = [
     "judge",
     "mean_error",
     "memory_row",
-    "remedies",
     "shown_bytes",
 ]

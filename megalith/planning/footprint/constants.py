@@ -2,7 +2,7 @@
 
 figure = share · counted + bytes. A meter is `allocated` (what torch has given out), `reserved` (what its allocator
 holds for that: fragments) or `device` (what nvidia-smi shows: CUDA's context and NCCL's buffers too). What was not
-fitted is taken from PRIORS.
+fitted is taken from PRIORS, of our own training from OURS, or from ON_CPU where it runs on a CPU.
 """
 
 import json
@@ -56,7 +56,7 @@ SHOWN: Mapping[str, Meter] = {
     "deepspeed": "device",
     "nanotron": "reserved",
     "torchtitan": "reserved",
-    "torchtitan-compile": "reserved",
+    "torchtitan-eager": "reserved",
 }
 """What the logs and tables of a stack show; of others, what torch has allocated."""
 

@@ -90,14 +90,9 @@ def loss_forward(s: Sizes) -> Segment:
     return tape.done()
 
 
-def rows_at_a_time(s: Sizes, vocab_size: int) -> int:
-    """Tokens whose logits are held at once."""
-    return min(s.tokens, ROWS if s.on_cpu else rows_on_a_gpu(vocab_size))
-
-
 def _rows(tape: Tape, s: Sizes) -> None:
     """Logits of some rows, and again while those before are still there; the last ones may be fewer."""
-    at_a_time = rows_at_a_time(s, s.whole_vocabulary)
+    at_a_time = min(s.tokens, ROWS if s.on_cpu else rows_on_a_gpu(s.whole_vocabulary))
     turns, rest = divmod(s.tokens, at_a_time)
     counts = [at_a_time] * min(turns, 2) + ([rest] if rest else [])
     weight = s.vocabulary * s.hidden * s.narrow

@@ -1,12 +1,10 @@
-"""How many forward passes a pipeline rank is ahead when the first backward pass begins, and at most.
+"""How many forward passes a pipeline rank is ahead of its backward passes, at most.
 
 The closed forms are those of `schedules.build`; a test holds them against its lists. The schedules that only published
 runs have are counted as their papers say.
 """
 
 from functools import lru_cache
-
-from megalith import schedules
 
 
 @lru_cache(maxsize=65536)
@@ -23,9 +21,3 @@ def most_in_flight(schedule: str, rank: int, pipeline: int, virtual_stages: int,
             return min(micro_batches, 2 * pipeline - 1)
         case _:
             return min(micro_batches, pipeline - rank)
-
-
-@lru_cache(maxsize=1024)
-def listed_in_flight(schedule: str, pipeline: int, virtual_stages: int, micro_batches: int) -> tuple[int, ...]:
-    """The same of every rank, counted in the schedule's own action lists."""
-    return schedules.in_flight(schedules.build(schedule, pipeline, virtual_stages, micro_batches))

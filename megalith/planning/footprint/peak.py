@@ -19,29 +19,26 @@ from megalith.planning.footprint.values import Footprint, StageMemory
 from megalith.planning.job import Job
 
 
-def footprint(job: Job, exact: bool = False, constants: MemoryConstants | None = None) -> Footprint:
-    """The memory of a job's ranks.
-
-    `exact` counts what is in flight in the schedule's own action lists; without, by its closed form, which is the same
-    for the schedules that have a name.
-    """
+def footprint(job: Job, constants: MemoryConstants | None = None) -> Footprint:
+    """The memory of a job's ranks, by these constants or by the shipped ones."""
     lines = (constants or shipped()).of(job.stack)
     if job.stack == "megalith" and on_cpu(job.cluster):
         lines = ON_CPU
     capacity = job.cluster.memory_bytes
-    worst = max((_stage(job, rank, lines, capacity, exact) for rank in _heaviest(job)), key=_device)
+    heaviest = (_stage(job, rank, lines, capacity) for rank in _heaviest(job))
+    worst = max(heaviest, key=lambda stage: stage.device_bytes)
     deviation = lines["device"].deviation
     return Footprint(
         worst,
         COVERAGE,
         (1 - deviation, 1 + deviation),
-        lambda: tuple(_stage(job, rank, lines, capacity, exact) for rank in range(job.layout.pipeline)),
+        lambda: tuple(_stage(job, rank, lines, capacity) for rank in range(job.layout.pipeline)),
     )
 
 
 def counted_bytes(job: Job) -> float:
     """What the formulas count on the fullest rank, before any constant."""
-    return max(sum(_parts(job, rank, exact=False).values()) for rank in _heaviest(job))
+    return max(sum(_parts(job, rank).values()) for rank in _heaviest(job))
 
 
 def shown_bytes(job: Job, footprint: Footprint) -> float:
@@ -54,17 +51,13 @@ def fits(job: Job, footprint: Footprint) -> bool:
     return footprint.worst.device_bytes <= job.cluster.memory_bytes
 
 
-def _device(stage: StageMemory) -> float:
-    return stage.reserved_bytes + stage.parts["context"]
+def _parts(job: Job, rank: int) -> dict[str, float]:
+    return our_parts(job, rank) if job.stack == "megalith" else published_parts(job, rank)
 
 
-def _parts(job: Job, rank: int, *, exact: bool) -> dict[str, float]:
-    return our_parts(job, rank, exact=exact) if job.stack == "megalith" else published_parts(job, rank)
-
-
-def _stage(job: Job, rank: int, lines: Mapping[Meter, Line], capacity: float, exact: bool) -> StageMemory:
+def _stage(job: Job, rank: int, lines: Mapping[Meter, Line], capacity: float) -> StageMemory:
     """Fragments grow until the device is full; then the allocator gives back what it can."""
-    parts = _parts(job, rank, exact=exact)
+    parts = _parts(job, rank)
     counted = sum(parts.values())
     allocated, reserved, device = lines["allocated"], lines["reserved"], lines["device"]
     if allocated.share != 1.0:

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from megalith.planning.footprint.flight import most_in_flight
-from megalith.planning.footprint.states import layer_counts, layer_parameters, norm_parameters
+from megalith.planning.footprint.sizes import layer_parameters
+from megalith.planning.footprint.states import held, layer_counts
 from megalith.planning.job import Job
 from megalith.recipe import ModelConfig
 
@@ -111,10 +112,10 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     pipeline, data = layout.pipeline, layout.data * job.context
     begins, ends = rank == 0, rank == pipeline - 1
     layers = stage_layers(model, pipeline, job.stack)[rank]
-    held = _parameters(model, layout.tensor, layers, begins=begins, ends=ends)
+    count = held(model, layout.tensor, layers, begins=begins, ends=ends).total
     own = holdings(job.stack, job.precision, job.zero)
     shard = (job.zero_shard or data) if job.zero else 1
-    weights, gradients, optimizer = own.weights * held, own.gradients * held, own.optimizer * held / shard
+    weights, gradients, optimizer = own.weights * count, own.gradients * count, own.optimizer * count / shard
     if own.shards_all:
         weights, gradients = weights / shard, gradients / shard
     elif job.zero >= 2:
@@ -140,14 +141,14 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     buffers = 2 * stream if pipeline > 1 else 0.0
     if own.shards_all:
         one = layer_parameters(model, layout.tensor)
-        tables = held - layers * one
+        tables = count - layers * one
         if job.stack in DEEPSPEED:
             buffers += wide * (min(LIVE, one) + BUCKET)
         else:
             buffers += 2 * wide * one + 4 * one + wide * tables
-    buffers += own.step * held / shard
+    buffers += own.step * count / shard
     if job.stack in DEEPSPEED and data > 1:
-        buffers += min(BUCKET, held) * own.gradients_sent
+        buffers += min(BUCKET, count) * own.gradients_sent
     return {
         "weights": weights,
         "gradients": gradients,
@@ -157,15 +158,3 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
         "working": working,
         "buffers": buffers,
     }
-
-
-@lru_cache(maxsize=65536)
-def _parameters(model: ModelConfig, tensor: int, layers: int, *, begins: bool, ends: bool) -> float:
-    """Of a rank; the other stacks too keep a copy of tied embeddings on the last stage."""
-    table = model.padded_vocab_size * model.hidden / tensor
-    total = layers * layer_parameters(model, tensor)
-    if begins:
-        total += table + (model.sequence_length * model.hidden if model.positions == "learned" else 0)
-    if ends:
-        total += norm_parameters(model) + (0 if begins and model.tie_embeddings else table)
-    return total

@@ -3,25 +3,22 @@
 from functools import cache, lru_cache
 
 from megalith.machine import cpu_name
-from megalith.planning.footprint.flight import listed_in_flight
 from megalith.planning.footprint.ours import RankPeak, StagePasses, Turn, batch_bytes, rank_peak, stage_passes, turn_of
 from megalith.planning.footprint.sharding import standing
 from megalith.planning.footprint.sizes import Spread, sizes
 from megalith.planning.footprint.states import Held, first_layers, held, layer_counts, state_bytes
+from megalith.planning.footprint.values import PARTS
 from megalith.planning.job import Job
 from megalith.recipe import ModelConfig
 from megalith.topology import LOCAL, Cluster
 
-KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "working", "buffers")
+KINDS = PARTS[:-1]  # but for the context, which no formula counts
 
 
-def our_parts(job: Job, rank: int, *, exact: bool = False) -> dict[str, float]:
-    """By kind, without fragments and context; `exact` counts in the schedule's own action lists."""
+def our_parts(job: Job, rank: int) -> dict[str, float]:
+    """By kind, without fragments and context."""
     pipeline, virtual, micro_batches = job.layout.pipeline, job.virtual_stages, job.micro_batches
-    if exact and pipeline > 1:
-        turn = _counted(job.schedule, rank, pipeline, virtual, micro_batches)
-    else:
-        turn = turn_of(job.schedule, rank, pipeline, virtual, micro_batches)
+    turn = turn_of(job.schedule, rank, pipeline, virtual, micro_batches)
     many = micro_batches if micro_batches <= turn.most else turn.most + 1  # more of them take no more
     found, batch = _rank_bytes(job.model, spread_of(job), turn, rank, pipeline, virtual, many)
     parts = dict(zip(KINDS, found, strict=True))
@@ -137,11 +134,3 @@ def _passes(
     )  # fmt: skip
     s = sizes(model, spread)
     return passes, s.stream, batch_bytes(s, 1)
-
-
-def _counted(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_batches: int) -> Turn:
-    """The turn of the closed forms, with the number in flight that the lists have."""
-    turn = turn_of(schedule, rank, pipeline, virtual_stages, micro_batches)
-    most = listed_in_flight(schedule, pipeline, virtual_stages, micro_batches)[rank]
-    shift = most - turn.most
-    return turn._replace(held=(turn.held[0] + shift, *turn.held[1:]), most=most) if shift else turn

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
+from megalith.arithmetic import parameters
 from megalith.recipe import ModelConfig
 
 WIDE = 4  # bytes of fp32
@@ -90,16 +91,11 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
     hidden, ffn, key_width = model.hidden, model.ffn_hidden, model.kv_heads * model.head_dim
     rms = model.norm == "rmsnorm"
     gated = model.activation == "swiglu"
-    bias = int(model.bias)
-    matrices = 2 * hidden * (hidden + key_width) + (3 if gated else 2) * hidden * ffn
-    biases = bias * (hidden + 2 * key_width + (2 if gated else 1) * ffn)
-    whole_vectors = bias * 2 * hidden + 2 * hidden * (1 if rms or not model.bias else 2)
     norm = own * WIDE if rms else own * 2 * c
     lse = tokens * model.heads / t * WIDE
     mask = own * hidden
-    if (
-        spread.on_cpu
-    ):  # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
+    # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
+    if spread.on_cpu:
         norm += rms * own * hidden * WIDE
         mask *= c
         if model.dropout > 0:
@@ -123,7 +119,7 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
         query_weight=hidden * hidden / t * c,
         key_weight=hidden * key_width / t * c,
         ffn_weight=hidden * ffn / t * c,
-        layer_weights=((matrices + biases) / t + whole_vectors) * c,
+        layer_weights=layer_parameters(model, t) * c,
         table=rows * hidden * WIDE,
         vocabulary=model.vocab_size if t == 1 else min(rows, model.vocab_size),
         whole_vocabulary=model.vocab_size,
@@ -139,3 +135,15 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
         on_cpu=spread.on_cpu,
         shared=spread.shard > 1,
     )
+
+
+@lru_cache(maxsize=4096)
+def layer_parameters(model: ModelConfig, tensor: int) -> float:
+    """Of one layer on a tensor-parallel rank; norms, and the biases after a sum, are whole on each."""
+    whole = 2 * norm_parameters(model) + (2 * model.hidden if model.bias else 0)
+    return (parameters(model).layers / model.layers - whole) / tensor + whole
+
+
+def norm_parameters(model: ModelConfig) -> int:
+    """Of one norm."""
+    return model.hidden * (2 if model.norm == "layernorm" and model.bias else 1)

@@ -4,8 +4,9 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
+from megalith.arithmetic import parameters
 from megalith.parallel.pipeline import layers_of_stages
-from megalith.planning.footprint.sizes import WIDE
+from megalith.planning.footprint.sizes import WIDE, layer_parameters
 from megalith.recipe import ModelConfig
 
 
@@ -13,7 +14,7 @@ class Held(NamedTuple):
     """Parameters of one stage on one tensor-parallel rank."""
 
     layers: float
-    """And of the last norm: what computes in the layers' type."""
+    """And of the last norm and a bert's heads: what computes in the layers' type."""
     embeddings: float
     """And of an output projection and learned positions: what computes in fp32."""
 
@@ -34,32 +35,20 @@ def first_layers(model: ModelConfig, stages: int) -> tuple[int, ...]:
     return tuple(accumulate(layer_counts(model, stages)[:-1], initial=0))
 
 
-@lru_cache(maxsize=4096)
-def layer_parameters(model: ModelConfig, tensor: int) -> float:
-    """Of one layer; matrices are split over the tensor-parallel ranks, norms and row-parallel biases are not."""
-    hidden, ffn, key_width = model.hidden, model.ffn_hidden, model.kv_heads * model.head_dim
-    gated, bias = model.activation == "swiglu", int(model.bias)
-    matrices = 2 * hidden * (hidden + key_width) + (3 if gated else 2) * hidden * ffn
-    split_biases = bias * (hidden + 2 * key_width + (2 if gated else 1) * ffn)
-    return (matrices + split_biases) / tensor + bias * 2 * hidden + 2 * norm_parameters(model)
-
-
-def norm_parameters(model: ModelConfig) -> int:
-    """Of one norm."""
-    return model.hidden * (2 if model.norm == "layernorm" and model.bias else 1)
-
-
 @lru_cache(maxsize=16384)
 def held(model: ModelConfig, tensor: int, layers: int, *, begins: bool, ends: bool) -> Held:
-    """What a stage of so many layers holds."""
+    """What a stage of so many layers holds; tied embeddings have a copy on a last stage that is not the first."""
+    count = parameters(model)
     table = -(-model.padded_vocab_size // tensor) * model.hidden
-    narrow = layers * layer_parameters(model, tensor)
-    wide = 0.0
+    narrow, wide = layers * layer_parameters(model, tensor), 0.0
+    if ends if model.layer_norm == "pre" else begins:
+        narrow += count.final_norm
     if begins:
-        wide += table + (model.sequence_length * model.hidden if model.positions == "learned" else 0)
+        wide += table + count.position_embedding
     if ends:
-        narrow += norm_parameters(model) if model.layer_norm == "pre" else 0
-        wide += table if not (begins and model.tie_embeddings) else 0
+        split = model.padded_vocab_size if model.family == "bert" and model.bias else 0  # the logits' bias
+        narrow += count.heads - split + split / tensor
+        wide += 0 if begins and model.tie_embeddings else table
     return Held(narrow, wide)
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from megalith.planning.timeline.colours import COLOURS, DEEP, name
 from megalith.planning.timeline.scene import headline, opacity
-from megalith.planning.timeline.step import Block, Kind, Step
+from megalith.planning.timeline.step import Block, Kind, Step, kinds_of
 
 _KINDS = list(Kind)
 
@@ -23,12 +23,11 @@ def page(title: str, steps: Sequence[Step]) -> str:
     environment = Environment(
         loader=PackageLoader("megalith.planning.timeline", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    there = {block.kind for step in steps for rows in (step.work, step.sends) for blocks in rows for block in blocks}
     facts = json.dumps([_facts(step) for step in steps], separators=(",", ":")).replace("<", "\\u003c")
     return environment.get_template("page.html").render(
         title=title,
         steps=[{"schedule": step.schedule, "headline": headline(step)} for step in steps],
-        legend=[(kind.value, name(kind)) for kind in _KINDS if kind in there],
+        legend=[(kind.value, name(kind)) for kind in kinds_of(steps)],
         colours=[(name(role), colour) for role, colour in COLOURS.items()],
         kinds=json.dumps([{"name": kind, "css": name(kind), "deep": kind in DEEP} for kind in _KINDS]),
         facts=Markup(facts),

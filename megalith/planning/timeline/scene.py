@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from megalith.console import human_bytes, human_seconds
 from megalith.planning.timeline.colours import DEEP
-from megalith.planning.timeline.step import Block, Clock, Kind, Step
+from megalith.planning.timeline.step import Block, Clock, Kind, Step, kinds_of
 
 NARROWEST, WIDEST = 1120.0, 3400.0
 WANTED = 22.0  # of the shortest action
@@ -157,9 +157,8 @@ def _row_height(ranks: int) -> float:
 
 
 def _legend(steps: Sequence[Step]) -> Iterator[Boxes | Words]:
-    there = {block.kind for step in steps for rows in (step.work, step.sends) for blocks in rows for block in blocks}
     x, y = 16.0, 52.0
-    for role in [*(kind for kind in Kind if kind in there), "bubble"]:
+    for role in [*kinds_of(steps), "bubble"]:
         high = 4.0 if role is Kind.SEND else 13.0
         yield Boxes(role, 1.0, [(x, y + 13 - high, 18, high)])
         yield Words(x + 25, y + 11, role, "ink", 12.5)

@@ -177,6 +177,12 @@ class Step:
         yield self.step_seconds, now
 
 
+def kinds_of(steps: Sequence[Step]) -> list[Kind]:
+    """The kinds of which these steps have a block, in the order of `Kind`."""
+    there = {block.kind for step in steps for rows in (step.work, step.sends) for blocks in rows for block in blocks}
+    return [kind for kind in Kind if kind in there]
+
+
 def _lasting(kind: Kind, start: float, seconds: float, action: Action | None = None) -> Iterator[Block]:
     """One block, or none where it takes no time."""
     if seconds > 0:

@@ -54,10 +54,9 @@ MORE: list[Cell] = [
 def check(cell: Cell) -> None:
     recipe = small(*cell)
     job = job_of(recipe)
-    quick, exact = footprint(job).stages, footprint(job, exact=True).stages
+    stages = footprint(job).stages
     for place, peak in peaks(recipe, stages=job.layout.pipeline > 1).items():
-        assert quick[place].allocated_bytes == pytest.approx(peak, rel=0.02), place
-        assert quick[place].allocated_bytes == exact[place].allocated_bytes
+        assert stages[place].allocated_bytes == pytest.approx(peak, rel=0.02), place
 
 
 @pytest.mark.parametrize("cell", QUICK, ids=str)

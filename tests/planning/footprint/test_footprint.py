@@ -1,16 +1,18 @@
-"""The memory model: the papers' figures, the schedules' lists, the meters, and what it says when a job is too big."""
+"""The memory model: the papers' figures, the schedules' lists, and the meters."""
 
 from dataclasses import replace
 
 import pytest
 
 from megalith import schedules
-from megalith.planning.footprint import PARTS, explain, fits, footprint, remedies, shown_bytes
+from megalith.arithmetic import parameters
+from megalith.planning.footprint import PARTS, fits, footprint, shown_bytes
 from megalith.planning.footprint.constants import from_json, shipped
 from megalith.planning.footprint.flight import most_in_flight
 from megalith.planning.footprint.published import holdings, layer_bytes, published_parts, stage_layers
+from megalith.planning.footprint.states import held
 from megalith.planning.job import Job
-from megalith.recipe import ClusterConfig
+from megalith.recipe import ClusterConfig, load_recipe
 from megalith.topology import Layout, describe
 from tests.planning.footprint.jobs import gpt
 
@@ -134,23 +136,14 @@ def test_fragments_go_back_before_a_device_overflows() -> None:
     assert not fits(small, footprint(small))
 
 
-def test_what_is_too_big_is_told_with_the_nearest_mends() -> None:
-    model = gpt(num_layers=105, hidden_size=20480, num_heads=128)
-    job = megatron(Layout(8, 35, 8), 2, 1920, model=model, stack="megalith", fused_attention=True)
-    found = footprint(job)
-    assert not fits(job, found)
-    said = explain(job, found)
-    assert "pipeline rank 0 of 35" in said
-    assert "over: activations" in said
-    mends = remedies(job)
-    assert [mend.setting for mend in mends] == ["parallel.recompute"]
-    assert mends[0].value == "full"
-    for mend in mends:
-        assert fits(mend.job, footprint(mend.job))
-        assert mend.job.accelerators == job.accelerators
-    both = remedies(replace(job, micro_batch_size=4))
-    assert all(" with " in mend.setting for mend in both)
-    assert any("train.micro_batch_size" in mend.setting for mend in both)
+@pytest.mark.parametrize("name", ["gpt3-175b", "llama-8b", "chinchilla-70b", "gopher-280b", "bert-3.9b"])
+def test_the_stages_hold_all_parameters_and_a_tied_embedding_twice(name: str) -> None:
+    model = load_recipe(name)[0].model
+    whole = parameters(model)
+    assert held(model, 1, model.layers, begins=True, ends=True).total == whole.total
+    first, last = (held(model, 1, model.layers // 2, begins=begins, ends=not begins) for begins in (True, False))
+    copy = whole.token_embedding if model.tie_embeddings else 0
+    assert first.total + last.total == whole.total + copy
 
 
 def test_the_shipped_constants_can_be_written_and_read() -> None:
