@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 
 # One thread unless `all_cores` says otherwise; saying so keeps a later fork free of warnings and deadlocks.
@@ -71,7 +72,8 @@ class Tokenizer:
         """The ids of each text; within `all_cores`, on every core."""
         pieces = [list(split_long(whole_characters(text))) for text in texts]
         encodings = iter(self._model.encode_batch_fast([piece for text in pieces for piece in text]))
-        return [[number for _ in text for number in next(encodings).ids] for text in pieces]
+        ids = ([next(encodings).ids for _ in text] for text in pieces)
+        return [own[0] if len(own) == 1 else list(chain.from_iterable(own)) for own in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; bytes that are not whole UTF-8 characters become U+FFFD."""
