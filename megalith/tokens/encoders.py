@@ -45,14 +45,15 @@ def choose_encoder(tokenizer: Tokenizer, sample: Sequence[str]) -> EncoderName:
         return "tokenizers"
     texts = [*sample, *_PROBES]
     try:
-        same = _same(encoder("gigatoken", tokenizer)(texts), encoder("tokenizers", tokenizer)(texts))
+        if _same(encoder("gigatoken", tokenizer)(texts), encoder("tokenizers", tokenizer)(texts)):
+            return "gigatoken"
+        why = "it does not give the ids of tokenizers"
     except BaseException as error:  # a young library, whose panics are no Exceptions
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
-        same = False
-    if not same:
-        note("gigatoken does not give the ids of tokenizers here, and is left alone")
-    return "gigatoken" if same else "tokenizers"
+        why = f"{type(error).__name__}: {error}"
+    note(f"gigatoken is left alone here: {why}")
+    return "tokenizers"
 
 
 def _same(found: Encoded, wanted: Encoded) -> bool:
