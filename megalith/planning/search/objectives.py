@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from megalith.arithmetic import flops_per_token
+from megalith.console import progress
 from megalith.errors import MegalithError, ResourceError
 from megalith.planning.batches import tokens_per_step
 from megalith.planning.search.nearest import MOST_NODES, impossible
@@ -119,11 +120,15 @@ def _fewest(wanted: Wanted, question: Question, scales: Scales) -> tuple[Found, 
     cluster = question.cluster
     peak = (cluster.peak_flops_per_second or math.inf) * cluster.accelerators_per_node
     least = math.ceil(flops_per_token(wanted.recipe.model) * wanted.tokens / peak / (wanted.deadline_days * 86400))
-    for nodes in range(max(1, least), (cluster.most_nodes or MOST_NODES) + 1):
-        asked = replace(question, cluster=resized(wanted.recipe, nodes))
-        ended = _in_time(wanted, best_layout(asked, scales, wanted.most_seconds))
-        if ended is not None:
-            return ended
+    most = cluster.most_nodes or MOST_NODES
+    with progress() as bar:
+        task = bar.add_task("Trying numbers of nodes", total=most, completed=max(1, least) - 1)
+        for nodes in range(max(1, least), most + 1):
+            asked = replace(question, cluster=resized(wanted.recipe, nodes))
+            ended = _in_time(wanted, best_layout(asked, scales, wanted.most_seconds))
+            if ended is not None:
+                return ended
+            bar.advance(task)
     return None
 
 
