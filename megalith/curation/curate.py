@@ -29,6 +29,7 @@ from megalith.curation.histograms import Histograms
 from megalith.curation.items import Continuation, LastWord, cut_items
 from megalith.curation.kept import write_kept
 from megalith.curation.private import mask
+from megalith.curation.quality import model_file
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
 from megalith.curation.task_texts import Items, read_items, task_files
 from megalith.curation.units import Dataset, datasets_of
@@ -51,7 +52,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
     """
     config = recipe.curate
     datasets = [*datasets_of(sources, config), *learnt_from(config)]
-    against = open_earlier(config)
+    against, model = open_earlier(config), model_file(config.quality)
     tasks = task_files(config.decontaminate)
     with progress() as display:
         bar = display.add_task("curate", total=None)
@@ -63,7 +64,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
         place = path.with_name(f"{path.name}-documents")
         documents = make_documents(place, datasets, config, begin("read and extract"))
         given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, begin)
-        model, licences = config.quality.model, _licences(config)
+        licences = _licences(config)
         return produce(
             path,
             stage="curate",
@@ -76,7 +77,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
             inputs={"documents": documents.digest}
             | {f"against {number}": one.digest for number, one in enumerate(against)}
             | {f"task {task} {n}": file_digest(file) for task, files in tasks.items() for n, file in enumerate(files)}
-            | ({"quality model": file_digest(Path(model))} if model else {}),
+            | ({"quality model": file_digest(model)} if model else {}),
             seed=recipe.seed,
             build=lambda workspace: _build(workspace, given),
         )

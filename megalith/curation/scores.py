@@ -52,7 +52,7 @@ def judge_quality(
     What is learnt from depends on the documents that reach this step, so on the filters before it. Raises InputError
     where there is too little to learn from.
     """
-    model = Path(config.quality.model) if config.quality.model else None
+    model = quality.model_file(config.quality)
     return produce(
         path,
         stage="quality",

@@ -67,7 +67,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         with open_file(path) as file:
             yield from file
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise InputError(f"this file of a task cannot be read: {error}.", where=str(path)) from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"this file of a task cannot be read: {why}.", where=str(path)) from error
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

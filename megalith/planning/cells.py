@@ -77,7 +77,8 @@ def lines(path: Path, columns: Sequence[str]) -> list[tuple[int, Mapping[str, st
             found: list[tuple[int, Mapping[str, str | None]]] = [(reader.line_num, cells) for cells in reader]
             given = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"this table cannot be read: {error}.", where=str(path)) from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"this table cannot be read: {why}.", where=str(path)) from error
     missing = [name for name in columns if name not in given]
     if missing:
         raise InputError(

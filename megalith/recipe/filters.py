@@ -33,7 +33,9 @@ class QualityConfig(Section):
     negatives: tuple[str, ...] = ()
     """Names of datasets, or files or directories of raw text. None: the documents that reach this step."""
     model: str | None = None
-    """A trained classifier in place of training one: one of Megalith's (.safetensors) or of fastText's (.bin, .ftz)."""
+    """A trained classifier in place of training one: one of Megalith's (.safetensors) or of fastText's (.bin, .ftz).
+
+    `$NAME` is filled in."""
     positive_label: str = "__label__hq"
     """The label of a fastText model whose probability is the quality."""
     pareto_alpha: NonNegativeFloat = 3.0

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from megalith.curation import curate
 from megalith.curation.clean import clean
 from megalith.curation.extract import extract
 from megalith.curation.quality import Classifier, kept, load_judge, train
@@ -15,6 +16,7 @@ from megalith.curation.quality.held_out import area_under_roc, fit_sigmoid, meas
 from megalith.curation.quality.kernels import logits
 from megalith.curation.quality.sample import sample
 from megalith.errors import InputError
+from megalith.recipe import load_recipe
 from megalith.recipe.filters import QualityConfig
 from tests.curation.pages import DATA, lines, pages
 from tests.curation.test_fasttext_bin import model
@@ -206,3 +208,11 @@ def test_an_encyclopedia_and_books_are_told_from_raw_pages() -> None:
     assert found.held_out.accuracy > 0.85
     assert found.held_out.area_under_roc > 0.95
     assert found.held_out.calibration_error < 0.12
+
+
+def test_a_model_that_is_not_there_is_told_of_before_anything_is_read(tmp_path: Path) -> None:
+    recipe, _ = load_recipe("quickstart", [f"curate.quality.model={tmp_path}/none.bin"])
+    (tmp_path / "docs.jsonl").write_text('{"text": "one"}\n')
+    with pytest.raises(InputError, match="there is no such model"):
+        curate(recipe, tmp_path / "out", [tmp_path / "docs.jsonl"])
+    assert [path.name for path in tmp_path.iterdir()] == ["docs.jsonl"]

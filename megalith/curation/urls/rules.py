@@ -211,7 +211,8 @@ def _lines(path: Path) -> Iterator[str]:
                     some = True
                     yield text
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"this list cannot be read: {error}.", where=str(path)) from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"this list cannot be read: {why}.", where=str(path)) from error
     if not some:
         raise InputError("this list is empty.", where=str(path))
 
