@@ -103,8 +103,10 @@ class Saver:
         """Leave the newest checkpoints; what stands above the newest is of a future that was given up."""
         names = standing(self._directory)
         kept = [name for name in names if name.step <= newest.step and not name.is_replaced][:keep]
-        for path in self._directory.glob(f"*{UNFINISHED}"):  # what a killed process left
+        for path in self._directory.glob(f"*{UNFINISHED}"):  # what a killed process left, and the next line
             shutil.rmtree(path)
+        for path in self._directory.glob(".*.tmp"):
+            path.unlink()
         for name in set(names).difference(kept):
             unfinished = self._directory / f"{name}{UNFINISHED}"
             (self._directory / str(name)).rename(unfinished)  # so that a kill leaves no half of a checkpoint
