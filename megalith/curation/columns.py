@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from megalith.curation.sorted_sets import different
 from megalith.curation.words import MIX
 
 Array = npt.NDArray[Any]
@@ -152,7 +153,7 @@ class Columns:
 
     def take(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
         """These columns of a few documents, wherever they are."""
-        ordered = np.unique(np.array(rows, np.int64))
+        ordered = different(np.array(rows, np.int64))
         return {
             row: values
             for some, table in self.batches(ordered, columns)

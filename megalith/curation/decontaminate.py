@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from megalith.curation.sorted_sets import among, different
 from megalith.curation.words import NGRAM_BASE, ngrams, words
 from megalith.recipe import DecontaminateConfig
 
@@ -42,7 +43,7 @@ def task_ngrams(texts: Sequence[str], config: DecontaminateConfig) -> Ngrams:
         size = min(int(end - start), config.ngram_words)
         if size >= min(config.minimum_words, config.ngram_words):
             by_size.setdefault(size, []).append(ngrams(found.hashes[start:end], size))
-    return {size: np.unique(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
+    return {size: different(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
 
 
 def union(sets: Iterable[Ngrams]) -> Ngrams:
@@ -51,12 +52,12 @@ def union(sets: Iterable[Ngrams]) -> Ngrams:
     for one in sets:
         for size, hashes in one.items():
             by_size.setdefault(size, []).append(hashes)
-    return {size: np.unique(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
+    return {size: different(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
 
 
 def without(held: Ngrams, others: Array) -> Ngrams:
-    """The n-grams of `held` whose hash is not among `others`."""
-    return {size: np.setdiff1d(hashes, others) for size, hashes in held.items()}
+    """The n-grams of `held` whose hash is not among the ascending `others`."""
+    return {size: hashes[~among(hashes, others)] for size, hashes in held.items()}
 
 
 def find_matches(texts: pa.Array, wanted: Ngrams) -> Matches:

@@ -11,6 +11,7 @@ from megalith.artifacts import MANIFEST, Artifact, Manifest, open_artifact
 from megalith.curation.columns import EARLIER, Array, Columns, Partition
 from megalith.curation.decide import fill
 from megalith.curation.documents import partitions_of
+from megalith.curation.sorted_sets import among, different
 from megalith.curation.units import expand
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig
@@ -64,7 +65,7 @@ def fill_earlier(columns: Columns, artifacts: Sequence[Earlier], dropped: int) -
                 span = columns.span(place)
                 gone = columns.bytes[span] == 0
                 if kept is not None:
-                    gone |= ~_among(_names(columns.identity[span]), kept)
+                    gone |= ~among(_names(columns.identity[span]), kept)
                 columns.reason[span.start + np.flatnonzero(gone)] = dropped
 
 
@@ -75,13 +76,7 @@ def _kept(curated: Artifact) -> Array:
         if output.path.startswith(("train/", "validation/")):
             ids = pq.read_table(curated.path / output.path, columns=["id"])["id"].to_pylist()
             found.append(np.frombuffer(bytes.fromhex("".join(name[:32] for name in ids)), "S16"))
-    return np.unique(np.concatenate(found))
-
-
-def _among(names: Array, ascending: Array) -> Array:
-    places = np.minimum(np.searchsorted(ascending, names), len(ascending) - 1)
-    found: Array = ascending[places] == names if len(ascending) else np.zeros(len(names), bool)
-    return found
+    return different(np.concatenate(found))
 
 
 def _names(identity: Array) -> Array:

@@ -19,6 +19,7 @@ from megalith.curation.decontaminate import Ngrams, union, without
 from megalith.curation.engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.merge import buckets_for, merge_runs
+from megalith.curation.sorted_sets import different
 from megalith.curation.task_texts import Items, index_table, ngrams_by_task
 from megalith.curation.texts import SPLITS, CountNgrams, WriteRuns, save_ngrams
 from megalith.curation.units import Dataset
@@ -128,7 +129,7 @@ def _choose(columns: Columns, work: Path, datasets: Sequence[Dataset]) -> list[T
 
 def _add_up(folder: Path, by_task: Mapping[str, Ngrams]) -> tuple[Array, Array]:
     """The n-grams of all tasks, ascending, and how often each stood in training text."""
-    hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *union(by_task.values()).values()]))
+    hashes = different(np.concatenate([np.zeros(0, np.uint64), *union(by_task.values()).values()]))
     times = np.zeros(len(hashes), np.int64)
     for path in folder.glob("*.npz"):
         with np.load(path) as found:

@@ -18,6 +18,7 @@ import zstandard
 from megalith.curation.columns import Array
 from megalith.curation.decontaminate import Ngrams, task_ngrams
 from megalith.curation.reading import open_file
+from megalith.curation.sorted_sets import among
 from megalith.curation.units import expand
 from megalith.errors import InputError
 from megalith.recipe import DecontaminateConfig, TaskTextConfig
@@ -128,6 +129,6 @@ def index_table(
         labelled["words"],
         pa.array(found, pa.uint64()),
         pa.array(stood, pa.int64()),
-        pa.array(np.isin(found, frequent), pa.bool_()),
+        pa.array(among(found, frequent), pa.bool_()),
     ]
     return pa.table(columns, names=["task", "item", "words", "hash", "times", "frequent"])

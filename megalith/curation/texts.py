@@ -24,6 +24,7 @@ from megalith.curation.decontaminate import Ngrams, characters, cut, find_matche
 from megalith.curation.engine import Task
 from megalith.curation.languages import main_languages
 from megalith.curation.private import mask
+from megalith.curation.sorted_sets import among, different
 from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000
@@ -76,7 +77,7 @@ class CountNgrams:
         for rows, table in Partition.of_task(task["partition"]).batches(chosen, ["text"]):
             found = find_matches(table["text"].combine_chunks(), wanted)
             hashes.append(found.hashes)
-            touched.append(rows[np.unique(found.documents)])
+            touched.append(rows[different(found.documents)])
         values, times = (
             np.unique(np.concatenate(hashes), return_counts=True) if hashes else (np.zeros(0, np.uint64),) * 2
         )
@@ -116,7 +117,7 @@ class WriteRuns:
             for rows, table in partition.batches(chosen[split], ["id", "url", "text", "languages"]):
                 made = _rows(table, task["source"])
                 if split == "train" and len(touched):
-                    made = cutter(made, rows, np.isin(rows, touched))
+                    made = cutter(made, rows, among(rows, touched))
                 texts, found = mask(made["text"].combine_chunks(), self.private)
                 masked.update(found)
                 run.add(

@@ -75,7 +75,7 @@ def test_frequent_ngrams_can_be_taken_out() -> None:
     draws = random.Random(5)
     common, rare = _words(draws, 13), _words(draws, 13)
     wanted = union([task_ngrams([common], CONFIG), task_ngrams([rare], CONFIG)])
-    used = without(wanted, find_matches(pa.array([common]), wanted).hashes)
+    used = without(wanted, np.sort(find_matches(pa.array([common]), wanted).hashes))
     assert _spans(f"{common} and {rare}", used) == [rare]
 
 

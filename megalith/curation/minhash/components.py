@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megalith.curation.minhash.signatures import EMPTY, band_keys
+from megalith.curation.sorted_sets import different
 from megalith.curation.words import MIX
 
 Array = npt.NDArray[Any]
@@ -57,7 +58,7 @@ def find_components(
     cut_short = 0
     for band in range(bands):
         for members, bounds in _buckets(keys(band)[distinct], distinct, parents):
-            needed = np.unique(members)
+            needed = different(members)
             signed = signatures(needed)
             cut_short += _link(signed, np.searchsorted(needed, members), members, bounds, enough, parents)
     return Components(_roots(parents), cut_short)
