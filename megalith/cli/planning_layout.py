@@ -40,6 +40,10 @@ def plan_layout(
             help="Predict layouts on this machine from what `plan calibrate --measure` wrote, and run nothing.",
         ),
     ] = None,
+    constants: Annotated[
+        Path | None,
+        typer.Option("--constants", metavar="FILE", help="What `plan calibrate` wrote, in place of the shipped ones."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The best layout for the model on the recipe's machines, and why the others lost."""
@@ -48,10 +52,15 @@ def plan_layout(
 
     loaded, origins = load_recipe(recipe, overrides or ())
     if measured is not None:
-        _from_file(loaded, measured, as_json=as_json, others=(objective != "time", deadline, price, keep))
+        _from_file(loaded, measured, as_json=as_json, others=(objective != "time", deadline, price, keep, constants))
         return
     found = layout(
-        loaded, keep=kept(loaded, origins, written=keep), objective=objective, deadline_days=deadline, price=price
+        loaded,
+        keep=kept(loaded, origins, written=keep),
+        objective=objective,
+        deadline_days=deadline,
+        price=price,
+        constants=constants,
     )
     if as_json:
         print_json(found)
@@ -68,7 +77,7 @@ def _from_file(loaded: Recipe, path: Path, *, as_json: bool, others: tuple[objec
         raise UnsupportedError(
             "a measured file is of this machine, of which it predicts the step alone.",
             where="--measured",
-            mend="Leave out --for, --deadline, --price and --keep, and give cluster.name=local.",
+            mend="Leave out --for, --deadline, --price, --keep and --constants, and give cluster.name=local.",
         )
     found = layouts_here(loaded, path)
     if as_json:
@@ -80,11 +89,11 @@ def _from_file(loaded: Recipe, path: Path, *, as_json: bool, others: tuple[objec
 
 
 def _show_cluster(name: str, found: dict[str, Any]) -> None:
-    best = {**found["best"], **found, "kind": "best", "why": ""}
+    best = {**found["best"], **found, "kind": "best", "why": "", "step_seconds": found["closed_step_seconds"]}
     others = [row for row in found["runners_up"] if row["kind"] != "change"]
     made = table(
-        f"Layouts of {name} on {found['nodes']} nodes of {found['cluster']} ({found['accelerators']:,} "
-        f"{found['accelerator']})",
+        f"Layouts of {name} on {found['nodes']} node{'s' * (found['nodes'] != 1)} of {found['cluster']} "
+        f"({found['accelerators']:,} {found['accelerator']})",
         ("", "T × P × D", "with", "step", "memory", "why not"),
         [_cluster_row(row) for row in (best, *others)],
         left=3,
@@ -170,6 +179,9 @@ def _parts(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 def _cluster_notes(found: dict[str, Any]) -> Iterator[str]:
     low, high = found["interval"]
     sure = f", {found['coverage']:.0%} of measured steps lie within" if found.get("coverage") else ""
+    closed = human_seconds(found["closed_step_seconds"])
+    if closed != human_seconds(found["step_seconds"]):
+        yield f"rows are compared by the closed form of each schedule ({closed} for the best); the step is played"
     yield (
         f"step {human_seconds(found['step_seconds'])} ({human_seconds(low)} to {human_seconds(high)}{sure}), "
         f"{found['tflops_per_gpu']:.0f} TFLOP/s per GPU ({found['mfu']:.0%} of the peak), bubble "

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ def layout(
     objective: Objective = "time",
     deadline_days: float | None = None,
     price: float | None = None,
+    constants: Path | None = None,
 ) -> dict[str, Any]:
     """The best layout of the recipe's model on its machines, and why the others lost; the keys are those of `--json`.
 
@@ -35,10 +37,12 @@ def layout(
     layout.
     """
     if recipe.cluster.name != LOCAL:
-        return cluster_layout(recipe, keep=keep, objective=objective, deadline_days=deadline_days, price=price)
-    if objective != "time" or deadline_days is not None or price is not None:
+        return cluster_layout(
+            recipe, keep=keep, objective=objective, deadline_days=deadline_days, price=price, constants=constants
+        )
+    if objective != "time" or deadline_days is not None or price is not None or constants is not None:
         raise UnsupportedError(
-            "an objective, a deadline and a price are for clusters: this machine is measured as it is.",
+            "an objective, a deadline, a price and constants are for clusters: this machine is measured as it is.",
             where="cluster.name",
             mend="Give cluster.name=selene or another that is described.",
         )

@@ -193,8 +193,9 @@ def _closed(job: Job, pieces: _Pieces) -> tuple[_Busiest, float]:
     if job.schedule == "interleaved-1f1b":
         fill = others / virtual + 2 * (pipeline - 1) * pieces.hop
     elif job.schedule in ("zb-h1", "zb-h2"):
-        depth = 2 if job.schedule == "zb-h1" else 3
+        deep = 1 if job.schedule == "zb-h1" else 2
         late = plain.weight_gradient * layers.every * (pipeline - 1) / pipeline
+        depth = 1 + min(deep, (count - 1) / (pipeline - 1))  # each micro-batch but the first fills one more gap
         fill = max(0.0, others - depth * late) + 2 * (pipeline - 1) * pieces.hop
     elif job.schedule == "gpipe":
         fill = others + 2 * (pipeline - 1) * pieces.hop

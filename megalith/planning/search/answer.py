@@ -3,13 +3,16 @@
 import math
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from megalith.console import human_bytes
-from megalith.errors import RecipeError
+from megalith.errors import InputError, RecipeError
+from megalith.planning.cost import Constants
+from megalith.planning.cost.constants import of_generation, read_constants
 from megalith.planning.job import Job
 from megalith.planning.search.changes import one_change
-from megalith.planning.search.explain import why
+from megalith.planning.search.explain import pace, why
 from megalith.planning.search.objectives import Found, Objective, Wanted, best_for, why_none
 from megalith.planning.search.question import question_of, tokens_of
 from megalith.planning.search.space import KNOBS, Question, choice
@@ -17,7 +20,10 @@ from megalith.planning.search.weigh import Scales, Weighed
 from megalith.planning.shapes import sized
 from megalith.planning.totals import Totals
 from megalith.recipe import Recipe
-from megalith.topology import check_layout, describe
+from megalith.topology import Cluster, check_layout, describe
+
+STACK = "megalith"
+MORE = 0.005  # of the memory: less is not told
 
 
 def cluster_layout(
@@ -27,13 +33,15 @@ def cluster_layout(
     objective: Objective = "time",
     deadline_days: float | None = None,
     price: float | None = None,
+    constants: Path | None = None,
 ) -> dict[str, Any]:
     """The best layout of the recipe's model on its cluster; the keys are those of `--json`.
 
     `keep` names what the recipe says that is not to be searched, as `parallel.tensor`. `objective` is the shortest
     step, the least memory, or the fewest accelerators; the run must be over within `deadline_days`, where they are
-    given. `price` is of one accelerator for an hour. Raises RecipeError or ResourceError, with the nearest that can be,
-    where there is no such layout.
+    given. `price` is of one accelerator for an hour. `constants` is a file that `plan calibrate` wrote, in place of the
+    shipped constants. Raises RecipeError or ResourceError, with the nearest that can be, where there is no such layout,
+    InputError for a file that knows nothing of the accelerator.
     """
     start = time.perf_counter()
     if deadline_days is not None and not deadline_days > 0:
@@ -45,16 +53,34 @@ def cluster_layout(
     recipe = sized(recipe)
     deadline = math.inf if deadline_days is None else deadline_days
     wanted = Wanted(recipe, tokens_of(recipe), objective, deadline, price)
-    found, totals = _best(wanted, question_of(recipe, describe(recipe.cluster), keep))
+    cluster = describe(recipe.cluster)
+    known = None if constants is None else _calibrated(constants, cluster)
+    found, totals = _best(wanted, question_of(recipe, cluster, keep), known)
     others = _others(recipe, found)
-    return _figures(wanted, found, totals, others, time.perf_counter() - start)
+    figures = _figures(wanted, found, totals, others, time.perf_counter() - start)
+    if constants is not None:
+        figures["notes"].append(f"predicted by the constants of {constants}")
+    return figures
 
 
-def _best(wanted: Wanted, question: Question) -> tuple[Found, Totals]:
+def _calibrated(path: Path, cluster: Cluster) -> Constants:
+    sets = read_constants(path)
+    generation = cluster.facts.generation if cluster.facts else "local"
+    if generation not in sets:
+        raise InputError(
+            f"this file has no constants of {generation}, which {cluster.name} is made of.",
+            where=str(path),
+            mend=f"It has {', '.join(sets)}: calibrate with runs on {generation}, or leave --constants out.",
+        )
+    return of_generation(generation, STACK, sets)
+
+
+def _best(wanted: Wanted, question: Question, constants: Constants | None) -> tuple[Found, Totals]:
     """The best that is sure to fit; where none is, the best that is more likely to fit than not."""
-    found = best_for(wanted, question, Scales(sure=True)) or best_for(wanted, question, Scales())
+    likely = Scales(constants=constants)
+    found = best_for(wanted, question, Scales(sure=True, constants=constants)) or best_for(wanted, question, likely)
     if found is None:
-        raise why_none(wanted, question, Scales())
+        raise why_none(wanted, question, likely)
     return found
 
 
@@ -71,6 +97,7 @@ def _figures(
         "objective": wanted.objective,
         "best": choices(job),
         "step_seconds": step.seconds,
+        "closed_step_seconds": found.closed.seconds,
         "interval": list(step.interval),
         "coverage": step.coverage,
         "tflops_per_gpu": step.tflops_per_gpu,
@@ -79,15 +106,15 @@ def _figures(
         "parts": dict(step.parts),
         "memory_bytes": best.memory_bytes,
         "memory_interval": list(best.footprint.interval),
-        "memory": dict(best.footprint.worst.parts),
+        "memory": _held(best),
         "memory_of_accelerator_bytes": job.cluster.memory_bytes,
         "run": totals.figures(),
-        "runners_up": [_row(kind, other, found.closed) for kind, other in others],
+        "runners_up": [_row(kind, other, found, wanted.objective) for kind, other in others],
         "candidates_considered": found.walked.considered,
         "candidates_too_large": found.walked.too_large,
         "candidates_timed": found.scales.timed,
         "search_seconds": seconds,
-        "notes": [*_checked(job, wanted.recipe), *_close(best)],
+        "notes": [*_checked(job, wanted.recipe), *_close(best, wanted), *_unmeasured(job)],
     }
 
 
@@ -97,12 +124,30 @@ def _checked(job: Job, recipe: Recipe) -> list[str]:
     return check_layout(job.cluster, job.layout, job.model, job.parallel, train)
 
 
-def _close(best: Weighed) -> list[str]:
+def _held(best: Weighed) -> dict[str, float]:
+    """What the fullest accelerator holds, by parts."""
+    parts = dict(best.footprint.worst.parts)
+    return parts | {"reserved, not in use": max(0.0, best.memory_bytes - sum(parts.values()))}
+
+
+def _close(best: Weighed, wanted: Wanted) -> list[str]:
     """A word of warning where the memory may turn out to be more than there is."""
     if best.is_sure_to_fit:
         return []
     most, there = human_bytes(best.most_bytes), human_bytes(best.job.cluster.memory_bytes)
-    return [f"it may turn out to hold up to {most}, and there are {there}; no layout is sure to fit."]
+    others = "no layout is sure to fit" + ("" if math.isinf(wanted.deadline_days) else " and to end in time")
+    return [f"it may turn out to hold up to {most}, and there are {there}; {others}."]
+
+
+def _unmeasured(job: Job) -> list[str]:
+    """A word of warning where no run stands behind the prediction."""
+    node = job.cluster.accelerators_per_node
+    if job.layout.tensor <= node:
+        return []
+    return [
+        f"tensor groups of {job.layout.tensor} cross nodes of {node}, and hardly any published run did that: the "
+        f"interval does not know it. To keep within nodes: parallel.tensor={node}."
+    ]
 
 
 def choices(job: Job) -> dict[str, Any]:
@@ -110,7 +155,13 @@ def choices(job: Job) -> dict[str, Any]:
     return {knob: choice(job, knob) for knob in KNOBS}
 
 
-def _row(kind: str, other: Weighed, best: Weighed) -> dict[str, Any]:
+def _row(kind: str, other: Weighed, found: Found, objective: Objective) -> dict[str, Any]:
+    said = why(other, found.closed)
+    more = other.memory_bytes - found.closed.memory_bytes
+    if objective == "memory" and other.fits and more > MORE * found.closed.memory_bytes:
+        said = f"holds {human_bytes(more)} more; {said}"
+    if other.job in found.played:
+        said = f"{pace(found.played[other.job] / found.best.seconds - 1)} when played; by the closed form {said}"
     return {
         "kind": kind,
         **choices(other.job),
@@ -120,7 +171,7 @@ def _row(kind: str, other: Weighed, best: Weighed) -> dict[str, Any]:
         "bubble_fraction": other.step.bubble_fraction,
         "fits": other.fits,
         "parts": dict(other.step.parts),
-        "why": why(other, best),
+        "why": said,
     }
 
 

@@ -15,18 +15,20 @@ def why(other: Weighed, best: Weighed) -> str:
     """In a line: memory first, then time by its parts, the largest first."""
     behind = other.seconds / best.seconds - 1
     if not other.fits:
-        pace = f"; {_pace(behind)} if it fitted" if abs(behind) >= _TOLD else ""
-        return f"memory over by {human_bytes(-other.spare_bytes)} ({_fullest(other)}){pace}"
+        then = f"; {pace(behind)} if it fitted" if abs(behind) >= _TOLD else ""
+        return f"memory over by {human_bytes(-other.spare_bytes)} ({_fullest(other)}){then}"
     if best.is_sure_to_fit and not other.is_sure_to_fit:
         there = human_bytes(other.job.cluster.memory_bytes)
-        return f"may hold up to {human_bytes(other.most_bytes)}, and there are {there}; {_pace(behind)} if it fits"
+        return f"may hold up to {human_bytes(other.most_bytes)}, and there are {there}; {pace(behind)} if it fits"
     parts = _differences(other, best)
     if behind < _TOLD and not parts:
-        return f"as fast, and holds {human_bytes(other.memory_bytes)} for {human_bytes(best.memory_bytes)}"
-    return f"{_pace(behind)}: {', '.join(parts)}" if parts else _pace(behind)
+        held, for_ = human_bytes(other.memory_bytes), human_bytes(best.memory_bytes)
+        return f"as fast, and holds {'as much' if held == for_ else f'{held} for {for_}'}"
+    return f"{pace(behind)}: {', '.join(parts)}" if parts else pace(behind)
 
 
-def _pace(behind: float) -> str:
+def pace(behind: float) -> str:
+    """How far behind the winner, in words."""
     if abs(behind) < _TOLD:
         return "as fast"
     return f"{abs(behind):.1%} {'slower' if behind > 0 else 'faster'}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from megalith.planning.cost import StepTime, predict_step
+from megalith.planning.cost import Constants, StepTime, predict_step
 from megalith.planning.footprint import Footprint, footprint
 from megalith.planning.job import Job
 
@@ -45,16 +45,17 @@ class Weighed:
 
 
 class Scales:
-    """Weighs candidates by the shipped constants, and counts those that it timed."""
+    """Weighs candidates, and counts those that it timed."""
 
-    def __init__(self, *, sure: bool = False) -> None:
-        """`sure`: to fit is to fit at the upper end of the interval."""
+    def __init__(self, *, sure: bool = False, constants: Constants | None = None) -> None:
+        """`sure`: to fit is to fit at the upper end of the interval. Without `constants`, by the shipped ones."""
         self.sure = sure
+        self.constants = constants
         self.timed = 0
 
     def step(self, job: Job, *, exact: bool = False) -> StepTime:
         self.timed += 1
-        return predict_step(job, exact=exact)
+        return predict_step(job, self.constants, exact=exact)
 
     def memory(self, job: Job) -> Footprint:
         return footprint(job)

@@ -33,6 +33,13 @@ def test_the_closed_form_is_what_the_lists_take(schedule: str, virtual: int) -> 
     assert predict_step(asked, exact=False).seconds == pytest.approx(predict_step(asked).seconds, rel=0.01)
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2, 5, 7, 8, 16])
+def test_fewer_micro_batches_leave_fewer_weight_gradients_to_fill_the_bubble_with(micro_batches: int) -> None:
+    model = ModelConfig(num_layers=64, hidden_size=12288, num_heads=96, sequence_length=2048, vocab_size=128)
+    asked = job(Layout(1, 8, 1), model, global_batch_size=micro_batches, schedule="zb-h1", stack="megalith")
+    assert predict_step(asked, exact=False).seconds == pytest.approx(predict_step(asked).seconds, rel=0.02)
+
+
 @pytest.mark.parametrize(("schedule", "virtual"), [("1f1b", 1), ("interleaved-1f1b", 2), ("zb-h1", 1), ("zb-h2", 1)])
 def test_a_schedule_played_in_part_takes_as_long_as_the_whole(schedule: str, virtual: int) -> None:
     count = 92 if virtual > 1 else 94  # an interleaved schedule takes whole rounds; the others need not

@@ -1,15 +1,18 @@
 """`plan layout` for a cluster by the shipped models: the issue's cases, and requests that cannot be."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from megalith.errors import RecipeError, ResourceError, UnsupportedError
+from megalith.errors import InputError, RecipeError, ResourceError, UnsupportedError
 from megalith.planning import layout
 from megalith.planning.search import Objective, kept
 from megalith.recipe import Recipe, load_recipe
 from megalith.topology import Layout, check_layout, describe
+from tests.conftest import ROOT
 
 KEYS = {"tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute",
         "sequence_parallel", "zero"}  # fmt: skip
@@ -215,3 +218,40 @@ def test_the_best_is_sure_to_fit_and_a_faster_one_that_may_not_is_said_to(mt_nlg
     assert mt_nlg["memory_interval"][1] <= mt_nlg["memory_of_accelerator_bytes"]
     tempting = [row for row in mt_nlg["runners_up"] if "may hold up to" in row["why"] and "faster" in row["why"]]
     assert tempting and all(row["step_seconds"] < mt_nlg["step_seconds"] for row in tempting)
+
+
+def test_what_the_fullest_gpu_holds_adds_up(mt_nlg: dict[str, Any]) -> None:
+    assert sum(mt_nlg["memory"].values()) == pytest.approx(mt_nlg["memory_bytes"])
+
+
+def test_rows_are_compared_by_one_form_and_what_was_played_says_so(mt_nlg: dict[str, Any]) -> None:
+    closed, theirs = mt_nlg["closed_step_seconds"], row(mt_nlg, 8, 35, 8)
+    by_closed = f"{theirs['step_seconds'] / closed - 1:.1%} slower"
+    assert "slower when played; by the closed form" in theirs["why"]
+    assert by_closed in theirs["why"]
+
+
+def test_the_least_memory_in_time_counts_the_ramp(mt_nlg: dict[str, Any]) -> None:
+    deadline = mt_nlg["run"]["days"] + 1  # the fastest is in time, so nothing that holds more is the answer
+    found = layout(recipe("mt-nlg-530b", "cluster.nodes=280"), objective="memory", deadline_days=deadline)
+    assert found["run"]["days"] <= deadline
+    assert found["memory_bytes"] <= mt_nlg["memory_bytes"] * 1.001
+    assert any("more; " in row["why"] and row["why"].startswith("holds ") for row in found["runners_up"])
+
+
+def test_tensor_groups_across_nodes_are_said_to_be_unmeasured(mt_nlg: dict[str, Any]) -> None:
+    wide = layout(recipe("mt-nlg-530b", "cluster.nodes=280", "parallel.tensor=16"), keep=["parallel.tensor"])
+    assert any("cross nodes of 8" in note for note in wide["notes"])
+    assert not any("cross nodes" in note for note in mt_nlg["notes"])
+
+
+def test_constants_of_a_file_take_the_place_of_the_shipped_ones(mt_nlg: dict[str, Any], tmp_path: Path) -> None:
+    shipped = json.loads((ROOT / "megalith/planning/constants/published.json").read_text())
+    (a100,) = (one for one in shipped["sets"] if one["generation"] == "a100")
+    a100["constants"]["gemm"]["value"] *= 0.5
+    (tmp_path / "slow.json").write_text(json.dumps({"sets": [a100]}))
+    asked = recipe("mt-nlg-530b", "cluster.nodes=280")
+    slow = layout(asked, constants=tmp_path / "slow.json")
+    assert slow["step_seconds"] > 1.4 * mt_nlg["step_seconds"]
+    with pytest.raises(InputError, match="no constants of h100"):
+        layout(recipe("gpt2-8.3b", "cluster.name=dgx-h100"), constants=tmp_path / "slow.json")
