@@ -28,7 +28,8 @@ def impossible(question: Question, scales: Scales, resize: Resize) -> MegalithEr
     space = Space(question)
     job = _leanest(space, scales)
     mends = [*_openings(question, scales), *_other_nodes(question, scales, resize, below=job is None)]
-    mend = f"{'; or '.join(mends)}." if mends else "A smaller model or a shorter model.sequence_length."
+    other = "a smaller model or a shorter model.sequence_length" if job else "give another number of nodes"
+    mend = f"{'; or '.join(mends) or other}."
     mend = mend[0].upper() + mend[1:]
     if job is None:
         return RecipeError(_no_sizes(question), where="cluster.nodes", mend=mend)
@@ -102,6 +103,6 @@ def _no_sizes(question: Question) -> str:
     fixed = ", ".join(f"{knob} {value}" for knob, value in question.fixed.items())
     given = f" with {fixed}" if fixed else ""
     return (
-        f"no tensor × pipeline × data{given} makes {world:,} accelerators and divides {model.heads} heads, "
-        f"{model.layers} layers and a batch of {question.global_batch_size}."
+        f"no tensor × pipeline × data{given} makes {world:,} accelerators: tensor must divide {model.heads} heads, data "
+        f"a batch of {question.global_batch_size}, and pipeline is {model.layers} at most, for as many layers."
     )
