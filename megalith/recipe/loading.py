@@ -174,10 +174,18 @@ def _explain(error: ErrorDetails, count: int, origins: Origins, path: Path) -> R
         return RecipeError(f"{dotted} is missing.", where=where, mend=f"Every recipe gives it.{more}")
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
+        where = _override_named(message, location, origins) or where
         what = f"{dotted}: {message}." if dotted else f"{message}."
     else:
         what = f"{dotted} is {error['input']!r}: {message[0].lower()}{message[1:]}."
     return RecipeError(what, where=where, mend=more.strip() or None)
+
+
+def _override_named(message: str, location: Sequence[str], origins: Origins) -> str | None:
+    """The override within `location` whose key the message names: of a check of several keys, the likeliest cause."""
+    within = "".join(f"{part}." for part in location)
+    named = (key for key in origins if key.startswith(within) and re.search(rf"\b{key.rpartition('.')[2]}\b", message))
+    return next((origins[key] for key in named if origins[key].startswith("override")), None)
 
 
 def _keys(location: Sequence[str]) -> list[str]:
