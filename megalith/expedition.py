@@ -6,13 +6,14 @@ The only module that knows every stage, beside `cli.py`. Stages meet on disk: wh
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megalith import __version__
-from megalith.artifacts import Artifact, Workspace, open_artifact
+from megalith.artifacts import MANIFEST, Artifact, Workspace, open_artifact
 from megalith.console import human_seconds, note
 from megalith.errors import InputError, UnsupportedError
 from megalith.locking import lock
@@ -119,6 +120,13 @@ class _Place:
     made: Mapping[str, Artifact]
 
 
+def _seconds(artifact: Artifact) -> float:
+    """What it took to make an artifact, and those that stand beside it: of curation, its documents and scores."""
+    beside = (artifact.path.with_name(f"{artifact.path.name}-{part}") / MANIFEST for part in ("documents", "quality"))
+    made: list[float] = [json.loads(path.read_text())["seconds"] for path in beside if path.is_file()]
+    return artifact.manifest.seconds + sum(made)
+
+
 def _stage(
     stage: str,
     recipe: Recipe,
@@ -127,8 +135,9 @@ def _stage(
     made: Mapping[str, Artifact],
     heading: str,
 ) -> Artifact:
+    begun = time.monotonic()
     artifact = _CALLS[stage](_Place(recipe, directory, sources, made))
-    how = "stands already" if artifact.reused else f"took {human_seconds(artifact.manifest.seconds)}"
+    how = "stands already" if artifact.reused else f"took {human_seconds(time.monotonic() - begun)}"
     if os.environ.get("RANK", "0") == "0":  # one of those that a launcher has started speaks
         note(f"{heading:>5}  {stage:<9} {how:<16} {artifact.path}")
     return artifact
@@ -223,14 +232,14 @@ def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact])
                 "stage": stage,
                 "path": artifact.path.name,
                 "digest": artifact.digest,
-                "seconds": artifact.manifest.seconds,
+                "seconds": _seconds(artifact),
                 "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
                 "reused": artifact.reused,
             }
             for stage, artifact in made.items()
         ],
         "versions": made["train"].manifest.versions,
-        "seconds": round(sum(artifact.manifest.seconds for artifact in made.values()), 3),
+        "seconds": round(sum(_seconds(artifact) for artifact in made.values()), 3),
         "peak_memory_bytes": max(artifact.manifest.peak_memory_bytes for artifact in made.values()),
     }
 
