@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from megalith.cli.measured import calibrate_this_machine
-from megalith.cli.shared import Json, print_json, verb
+from megalith.cli.shared import Json, check_file, counted, print_json, verb
 from megalith.console import note, show, table
-from megalith.errors import InputError
+from megalith.errors import InputError, UnsupportedError
 
 TableFile = Annotated[
     Path, typer.Argument(metavar="TABLE.csv", help="Measured runs, one a line: see docs/verbs/validate.md.")
@@ -34,29 +34,29 @@ def plan_validate(
     if as_json:
         print_json(found)
         return
-    headings = ("dataset", "rows", "fitted", "error", "bias", "rank", "within", "held out: error", "bias", "within")
-    show(
-        table(
-            f"Step time: {found['constants']['from']} constants",
-            headings,
-            [_time_row(one) for one in found["datasets"]],
-        )
-    )
+    headings = ["dataset", "rows", "fitted", "error", "bias", "rank", "within"]
+    rows = [_time_row(one) for one in found["datasets"]]
+    if not no_hold_out:
+        headings += ["held out: error", "bias", "within"]
+        rows = [[*row, *_held_out(one)] for row, one in zip(rows, found["datasets"], strict=True)]
+    show(table(f"Step time: {found['constants']['from']} constants", headings, rows))
     if found["stacks"]:
         models = [[f"{one['stack']}, {one['generation']}", str(one["rows"]), *_figures(one)] for one in found["stacks"]]
         show(table("Each model held out", ("software", "rows", "error", "bias", "rank", "within"), models))
     memory = [_memory_row(one) for one in found["memory"] if one["rows"] or one["out_of_memory"] or one["ran"]]
     if memory:
         show(table("Memory", ("dataset", "rows", "error", "bias", "out of memory, foreseen", "ran, refused"), memory))
-    for line in _notes(found):
+    for line in _notes(found, held_out=not no_hold_out):
         note(line)
 
 
 def _time_row(one: Mapping[str, Any]) -> list[str]:
-    seen = "yes" if one["seen"] else "no"
+    return [one["dataset"], str(one["rows"]), "yes" if one["seen"] else "no", *_figures(one)]
+
+
+def _held_out(one: Mapping[str, Any]) -> list[str]:
     held = one["held_out"]
-    rest = ["–"] * 3 if held is None else [_percent(held["mape"]), _signed(held["bias"]), _percent(held["coverage"], 0)]
-    return [one["dataset"], str(one["rows"]), seen, *_figures(one), *rest]
+    return ["–"] * 3 if held is None else [_percent(held["mape"]), _signed(held["bias"]), _percent(held["coverage"], 0)]
 
 
 def _figures(one: Mapping[str, Any]) -> list[str]:
@@ -75,20 +75,22 @@ def _memory_row(one: Mapping[str, Any]) -> list[str]:
     return [one["dataset"], str(one["rows"]), *errors, foreseen, f"{one['false_alarms']} of {one['ran']}"]
 
 
-def _notes(found: Mapping[str, Any]) -> list[str]:
+def _notes(found: Mapping[str, Any], *, held_out: bool) -> list[str]:
     lines = [
         "error: mean of |predicted / measured − 1|; rank: Spearman's, of the speed of an accelerator; within: share of "
         "measurements inside the interval, which is to be 80 %",
-        "held out: by constants fitted to the table's other datasets, from the priors alone",
     ]
+    if held_out:
+        lines.append("held out: by constants fitted to the table's other datasets, from the priors alone")
     half = found["random_half"]
     if half:
         lines.append(
-            f"a random half of {', '.join(half['datasets'])} ({half['rows']} rows), by the other half: "
-            f"{_percent(half['mape'])} ± {_percent(half['standard_deviation'])} over {half['seeds']} draws"
+            f"a random half of {', '.join(half['datasets'])} ({counted(half['rows'], 'row')}), by the other half: "
+            f"{_percent(half['mape'])} ± {_percent(half['standard_deviation'])} over {counted(half['seeds'], 'draw')}"
         )
     if found["skipped"]:
-        lines.append(f"{len(found['skipped'])} rows are not predicted: {_reasons(found['skipped'])}")
+        rows = counted(len(found["skipped"]), "row is", "rows are")
+        lines.append(f"{rows} not predicted: {_reasons(found['skipped'])}")
     return lines
 
 
@@ -124,7 +126,10 @@ def plan_calibrate(
 ) -> None:
     """Fit the cost model's constants to measured runs (`plan validate --constants`), or measure this machine."""
     if measure or (runs is not None and runs.is_dir()):
-        calibrate_this_machine(recipe if measure else None, runs, output or Path("here.json"), as_json=as_json)
+        _refuse_tables(runs, hold_out, measure=measure)
+        output = output or Path("here.json")
+        check_file(output)
+        calibrate_this_machine(recipe if measure else None, runs, output, as_json=as_json)
         return
     if runs is None:
         raise InputError(
@@ -134,6 +139,7 @@ def plan_calibrate(
     from megalith.planning.calibrate import calibrate
 
     output = output or Path("constants.json")
+    check_file(output)
     found = calibrate(runs, output, hold_out or ())
     if as_json:
         print_json(found)
@@ -144,7 +150,7 @@ def plan_calibrate(
             for name, entry in one["constants"].items()
         ]
         rows += [
-            (f"time under {stack}", f"{entry['multiplier']:.4g}", "1", f"multiple, {entry['rows']} rows")
+            (f"time under {stack}", f"{entry['multiplier']:.4g}", "1", f"multiple, {counted(entry['rows'], 'row')}")
             for stack, entry in one["stacks"].items()
         ]
         show(table(f"Constants of {one['generation']}", ("constant", "fitted", "prior", "unit"), rows))
@@ -154,3 +160,15 @@ def plan_calibrate(
         if left:
             note(f"{one['generation']}: not fitted: {left}")
     note(f"written to {output}")
+
+
+def _refuse_tables(runs: Path | None, hold_out: list[str] | None, *, measure: bool) -> None:
+    """Raise UnsupportedError where what belongs to a table of runs stands beside a measurement of this machine."""
+    if measure and runs is not None and not runs.is_dir():
+        raise UnsupportedError(
+            "a measurement of this machine takes no table of runs.",
+            where=str(runs),
+            mend="Leave it out, or --measure; a folder of runs that have ended here may stand beside --measure.",
+        )
+    if hold_out:
+        raise UnsupportedError("this machine has no datasets.", where="--hold-out", mend="Leave it out.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megalith.cli.shared import Json, verb
+from megalith.cli.shared import Json, counted, verb
 from megalith.console import note
 from megalith.errors import InputError
 
@@ -31,7 +31,7 @@ def card(directory: Directory, licence: Licences = None, output: Output = None, 
         print((folder / "card.json").read_text(encoding="utf-8"), end="")  # noqa: T201 - this is what --json is for
         return
     told = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    note(f"{told['documents_out']:,} documents of {told['documents_in']:,}: {folder / 'card.html'}")
+    note(f"{counted(told['documents_out'], 'document')} of {told['documents_in']:,}: {folder / 'card.html'}")
 
 
 def _licence(given: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from megalith.cli.shared import print_json
+from megalith.cli.shared import counted, print_json
 from megalith.console import human_bytes, human_seconds, note, show, table
 from megalith.recipe import load_recipe
 
@@ -12,8 +12,10 @@ from megalith.recipe import load_recipe
 def calibrate_this_machine(recipe: str | None, runs: Path | None, output: Path, *, as_json: bool) -> None:
     """Measure for the recipe's model where one is given, and correct the file by the runs below the folder `runs`."""
     from megalith.planning.blocks import calibrate_here
-    from megalith.planning.runs import correct_file
+    from megalith.planning.runs import correct_file, read_runs
 
+    if runs is not None:
+        read_runs(runs)  # refused before a measurement, not after it
     found: dict[str, Any] = {}
     if recipe is not None:
         found |= calibrate_here(load_recipe(recipe, ())[0], output)
@@ -39,8 +41,8 @@ def show_layouts(found: Mapping[str, Any]) -> None:
         for row in found["layouts"]
     ]
     model, machine = found["model"], found["machine"]
-    title = f"{machine['cpu']}, {machine['cores']} cores: {model['num_layers']} layers, hidden {model['hidden_size']}"
-    show(table(title, headings, rows, left=0))
+    shape = f"{counted(model['num_layers'], 'layer')}, hidden {model['hidden_size']}"
+    show(table(f"{machine['cpu']}, {counted(machine['cores'], 'core')}: {shape}", headings, rows, left=0))
 
 
 def _show_rates(found: Mapping[str, Any]) -> None:
@@ -49,8 +51,8 @@ def _show_rates(found: Mapping[str, Any]) -> None:
     copied = human_bytes(found["rates"]["copied_bytes_per_second"])
     low, high = found["machine"]["load"]
     note(
-        f"{found['blocks']} blocks in {human_seconds(found['measuring_seconds'])}; copies {copied}/s; load {low:.1f} "
-        f"before, {high:.1f} after"
+        f"{counted(found['blocks'], 'block')} in {human_seconds(found['measuring_seconds'])}; copies {copied}/s; "
+        f"load {low:.1f} before, {high:.1f} after"
     )
 
 
@@ -73,8 +75,8 @@ def _show_runs(found: Mapping[str, Any]) -> None:
     if told:
         low, high = told["interval"]
         note(
-            f"predictions are multiplied by {told['factor']:.3f} ({told['runs']} runs); the next run lies between "
-            f"{low:.2f} and {high:.2f} with {told['coverage']:.0%}"
+            f"predictions are multiplied by {told['factor']:.3f} ({counted(told['runs'], 'run')}); the next run lies "
+            f"between {low:.2f} and {high:.2f} with {told['coverage']:.0%}"
         )
     else:
         note("none of these runs says anything of this measurement; it stays as it is.")

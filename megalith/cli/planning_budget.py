@@ -1,10 +1,11 @@
 """The verb `plan budget`: what FLOPs or GPU-hours buy, by each law."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from megalith.cli.shared import Json, Overrides, print_json, verb
+from megalith.cli.shared import Json, Overrides, counted, print_json, verb
 from megalith.console import human_count, note, show, table
 from megalith.errors import UnsupportedError
 from megalith.recipe import load_recipe
@@ -29,11 +30,9 @@ def plan_budget(
     """Compute-optimal parameters, tokens and loss for FLOPs, or for GPU-hours on a cluster, by each law."""
     from megalith.planning.budget import budget, budget_on_cluster
 
-    if gpu_hours is not None or cluster is not None:
-        if gpu_hours is None or cluster is None or flops is not None or recipe is not None:
-            raise UnsupportedError(
-                "GPU-hours are of a cluster, and take the place of FLOPs.", mend="Give --gpu-hours H --cluster NAME."
-            )
+    hours = {"--gpu-hours": gpu_hours, "--cluster": cluster, "--nodes": nodes}
+    _refuse_both(hours, {"--flops": flops, f"the recipe {recipe}": recipe})
+    if gpu_hours is not None and cluster is not None:
         found = budget_on_cluster(gpu_hours, cluster, nodes)
     else:
         found = budget(_flops(flops, recipe, overrides))
@@ -41,6 +40,21 @@ def plan_budget(
         print_json(found)
     else:
         _show(found)
+
+
+def _refuse_both(hours: Mapping[str, object], flops: Mapping[str, object]) -> None:
+    """Raise UnsupportedError where options of both kinds of budget are given, or half of that in GPU-hours."""
+    of_hours, of_flops = ([name for name, value in kind.items() if value is not None] for kind in (hours, flops))
+    if not of_hours or (not of_flops and {"--gpu-hours", "--cluster"} <= set(of_hours)):
+        return
+    whole = "--gpu-hours H --cluster NAME"
+    if not of_flops:
+        raise UnsupportedError("GPU-hours are of a cluster, and nodes too.", mend=f"Give {whole}, both of them.")
+    given, instead = " and ".join(of_hours), " and ".join(of_flops)
+    raise UnsupportedError(
+        f"GPU-hours on a cluster take the place of FLOPs, and here are both: {given}, and {instead}.",
+        mend=f"Leave out {given}; or leave out {instead} and give {whole}.",
+    )
 
 
 def _flops(flops: float | None, recipe: str | None, overrides: list[str] | None) -> float:
@@ -70,8 +84,8 @@ def _show(found: dict[str, Any]) -> None:
     ]
     if hours:
         title = (
-            f"What {human_count(found['gpu_hours'])} GPU-hours on {found['nodes']} nodes of {found['cluster']} "
-            f"({found['accelerators']:,} {found['accelerator']}) buy"
+            f"What {human_count(found['gpu_hours'])} GPU-hours on {counted(found['nodes'], 'node')} of "
+            f"{found['cluster']} ({found['accelerators']:,} {found['accelerator']}) buy"
         )
     else:
         title = f"Compute-optimal for {found['flops']:.3g} FLOPs"

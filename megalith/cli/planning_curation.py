@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from megalith.cli.shared import Json, print_json, verb
-from megalith.console import human_bytes, note, show, table
+from megalith.cli.shared import Json, counted, print_json, verb
+from megalith.console import human_bytes, human_seconds, note, show, table
 
 if TYPE_CHECKING:
     from megalith.planning.curation_cost import Estimate
@@ -31,15 +31,28 @@ def plan_curation(
         print_json(asdict(cost) | {"cores": cores, "hours": cost.hours_on(cores)})
         return
     rows = [
-        [f"CPU-hours, of which the driver's {cost.serial_hours:,.1f}", *_three(cost.cpu_hours, "{:,.1f}".format)],
+        [f"CPU time, of which the driver's {_cpu_time(cost.serial_hours)}", *_three(cost.cpu_hours, _cpu_time)],
         ["on disk at most", *_three(cost.disk_bytes, human_bytes)],
         ["shuffled", *_three(cost.shuffled_bytes, human_bytes)],
         ["memory of a worker", *_three(cost.worker_memory_bytes, human_bytes)],
         ["memory of the driver", *_three(cost.driver_memory_bytes, human_bytes)],
     ]
-    show(table(f"Curating {human_bytes(text + warc)}, {cost.documents:,.0f} documents", ("", "", "from", "to"), rows))
-    for line in (f"{cost.hours_on(cores):,.1f} hours on {cores:,} cores", *cost.notes):
+    size = f"{human_bytes(text + warc)}, {counted(cost.documents, 'document')}"
+    show(table(f"Curating {size}", ("", "", "from", "to"), rows))
+    whole = cost.cpu_hours.value * 3600
+    steps = [
+        (name, _cpu_time(seconds / 3600), f"{seconds / whole:.1%}")
+        for name, seconds in sorted(cost.steps.items(), key=lambda step: -step[1])
+        if seconds
+    ]
+    show(table("CPU time by step", ("step", "CPU time", "share"), steps))
+    for line in (f"{human_seconds(cost.hours_on(cores) * 3600)} on {counted(cores, 'core')}", *cost.notes):
         note(line)
+
+
+def _cpu_time(hours: float) -> str:
+    """From an hour on CPU-hours, as they are paid for."""
+    return f"{hours:,.1f} h" if hours >= 1 else human_seconds(hours * 3600)
 
 
 def _three(estimate: "Estimate", written: Callable[[float], str]) -> list[str]:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from megalith.cli.measured import show_layouts
-from megalith.cli.shared import Json, Overrides, RecipeName, print_json, verb
+from megalith.cli.shared import Json, Overrides, RecipeName, counted, print_json, verb
 from megalith.console import human_bytes, human_count, human_seconds, note, show, table
 from megalith.errors import UnsupportedError
 from megalith.recipe import Recipe, load_recipe
@@ -92,7 +92,7 @@ def _show_cluster(name: str, found: dict[str, Any]) -> None:
     best = {**found["best"], **found, "kind": "best", "why": "", "step_seconds": found["closed_step_seconds"]}
     others = [row for row in found["runners_up"] if row["kind"] != "change"]
     made = table(
-        f"Layouts of {name} on {found['nodes']} node{'s' * (found['nodes'] != 1)} of {found['cluster']} "
+        f"Layouts of {name} on {counted(found['nodes'], 'node')} of {found['cluster']} "
         f"({found['accelerators']:,} {found['accelerator']})",
         ("", "T × P × D", "with", "step", "memory", "why not"),
         [_cluster_row(row) for row in (best, *others)],

@@ -10,7 +10,7 @@ from megalith.cli.calibration import plan_calibrate, plan_validate
 from megalith.cli.planning_budget import plan_budget
 from megalith.cli.planning_curation import plan_curation
 from megalith.cli.planning_layout import plan_layout
-from megalith.cli.shared import Json, Overrides, RecipeName, cell, not_yet, print_json, verb
+from megalith.cli.shared import Json, Overrides, RecipeName, cell, counted, not_yet, print_json, verb
 from megalith.cli.timeline import plan_timeline
 from megalith.console import human_bytes, human_seconds, note, show, table
 from megalith.recipe import load_recipe
@@ -45,8 +45,8 @@ def plan_ranks(recipe: RecipeName, overrides: Overrides = None, as_json: Json = 
     show(table("The links, at their datasheet rate", links, [_tier_row(row) for row in found["tiers"]], left=2))
     layout = " × ".join(f"{axis} {found['layout'][axis]}" for axis in keys[2:])
     note(
-        f"{found['world']:,} ranks ({layout}) on {found['nodes']} nodes of {found['accelerators_per_node']} "
-        f"{found['accelerator']}"
+        f"{counted(found['world'], 'rank')} ({layout}) on {counted(found['nodes'], 'node')} of "
+        f"{found['accelerators_per_node']} {found['accelerator']}"
     )
     for line in found["notes"]:
         note(line)
@@ -112,7 +112,8 @@ def _message_row(rank: int, row: dict[str, Any]) -> list[str]:
 
 def _dryrun_notes(found: dict[str, Any]) -> Iterator[str]:
     world = " × ".join(f"{axis} {size}" for axis, size in found["layout"].items())
-    yield f"{found['world']:,} ranks ({world}), {found['micro_batches']} micro-batches a rank and step"
+    rounds = counted(found["micro_batches"], "micro-batch", "micro-batches")
+    yield f"{counted(found['world'], 'rank')} ({world}), {rounds} a rank and step"
     stages, model = found["parameters"], found["parameters_by_arithmetic"]
     yield f"all stages together hold {stages:,} parameters; the model has {model:,}"
     for row in found["ranks"]:
@@ -124,8 +125,8 @@ def _dryrun_notes(found: dict[str, Any]) -> Iterator[str]:
             yield f"rank {row['rank']}: all-reduces of a layer for a micro-batch: {per_layer}"
         if row["micro_batches_run"] < row["micro_batches"]:
             yield (
-                f"rank {row['rank']}: {row['micro_batches_run']} micro-batches were run, which fill the pipeline here; "
-                f"counts are scaled to {row['micro_batches']}"
+                f"rank {row['rank']}: of {row['micro_batches']} micro-batches as many were run as fill the pipeline "
+                f"here, {row['micro_batches_run']}; counts are scaled"
             )
     yield from found["notes"]
 

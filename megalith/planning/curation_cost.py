@@ -81,12 +81,15 @@ def predict_curation(
     Raises InputError where nothing is given, or a figure is no amount.
     """
     given = {"text": text_bytes, "warc": warc_bytes}
-    counted = {"text_bytes": text_bytes, "warc_bytes": warc_bytes, "documents": 1.0 if documents is None else documents}
+    counted = {"--text": text_bytes, "--warc": warc_bytes, "--documents": 1.0 if documents is None else documents}
     for name, amount in counted.items():
         if not math.isfinite(amount) or amount < 0.0:
-            raise InputError(f"{amount} is no amount.", where=name, mend="Give zero or more.")
-    if not text_bytes + warc_bytes or documents == 0:
-        raise InputError("there is nothing to curate.", where="plan curation", mend="Give bytes of text or of WARC.")
+            raise InputError(f"{amount:g} is no amount.", where=name, mend="Give zero or more.")
+    if not text_bytes + warc_bytes:
+        raise InputError("there is nothing to curate.", mend="Give bytes: --text, --warc or both.")
+    if documents == 0:
+        mend = "Give one or more, or leave it out: then it is what the measured corpora have in as many bytes."
+        raise InputError("bytes of no documents are nothing to curate.", where="--documents", mend=mend)
     held = shipped() if constants is None else constants
     kinds = {kind: held["kinds"][kind] for kind, size in given.items() if size}
     sizes = {kind: given[kind] for kind in kinds}

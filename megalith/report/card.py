@@ -27,10 +27,18 @@ def write_card(directory: Path, licences: Mapping[str, str] | None = None, outpu
     """Write the card of the curate artifact at `directory` and return the folder, by default `directory`-card.
 
     `licences` are by data set; what the recipe said of one is told where none is given. Raises InputError where there
-    is no whole artifact, or a licence is for a data set that it does not have.
+    is no whole artifact, a licence is for a data set that it does not have, or `output` lies in the artifact.
     """
-    card = make_card(open_artifact(directory, "curate"), licences or {})
-    folder = output or directory.with_name(f"{directory.name}-card")
+    named = directory if directory.name.strip(".") else directory.resolve()
+    folder = output or named.with_name(f"{named.name}-card")
+    artifact = open_artifact(named, "curate")
+    if folder.resolve().is_relative_to(directory.resolve()):
+        raise InputError(
+            "this lies in the artifact, which stays as it is.",
+            where=str(folder),
+            mend="Name a folder outside of it with --output.",
+        )
+    card = make_card(artifact, licences or {})
     folder.mkdir(parents=True, exist_ok=True)
     place = Workspace(folder)
     place.write_json("card.json", card)

@@ -1,16 +1,18 @@
 """What a measurement makes of its workers' answers, which are given here."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from megalith.planning.blocks.measure import MESSAGE_BYTES, PRODUCTS, Measurement
+from megalith.planning.blocks import ask
+from megalith.planning.blocks.measure import MESSAGE_BYTES, PRODUCTS, Measurement, expected_seconds
 from megalith.planning.blocks.settings import TOY, all_settings
 from megalith.planning.job import Job
 from megalith.planning.workers import Workers
-from megalith.recipe import ModelConfig
+from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout, local_cluster
 
 CORES = 2
@@ -64,3 +66,48 @@ def test_of_all_passes_the_slowest_worker_counts_and_no_model_is_taken_for_the_t
     assert runner.seconds == 800 / 8 - (layer + ends - (6 + 6))  # its embedding is the other stage's
     toys = [question for question in questions if question.get("model", {}).get("vocab_size") == TOY.vocab_size]
     assert len(toys) == 2 * 2  # at two depths in each pass
+
+
+def a_job(pipeline: int = 1) -> Job:
+    cluster = local_cluster("a processor", CORES, 2**33)
+    return Job(MODEL, cluster, Layout(1, pipeline, 1), micro_batch_size=1, global_batch_size=4, precision="fp32")
+
+
+def test_a_pass_tells_of_each_question_that_it_was_known_to_ask() -> None:
+    """Known before there are workers; each is told of once it has its answer."""
+    settings, questions, told = list(all_settings(a_job(2), CORES)), list[Mapping[str, Any]](), list[int]()
+    bare = Measurement(MODEL, CORES, settings, [(2, 2)], {}, seconds=1.0)
+    workers = {count: asked(questions) for count in (1, 2)}
+    measurement = Measurement(MODEL, CORES, settings, [(2, 2)], workers, seconds=1.0)
+    measurement.take_pass(lambda: told.append(len(questions)))
+    assert told == list(range(1, len(bare.questions()) + 1))
+    assert [question for _, _, question in bare.questions()] == questions
+
+
+def test_more_layouts_and_more_passes_are_said_to_take_longer() -> None:
+    one, two = [a_job()], [a_job(), a_job(2)]
+    assert 3.0 < expected_seconds(one) < expected_seconds(two)
+    first, second = (expected_seconds(one, passes=passes) for passes in (1, 2))
+    assert expected_seconds(one, passes=3) - second == pytest.approx(second - first)
+
+
+def test_before_it_is_measured_a_busy_machine_and_the_time_are_spoken_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class MeasuredAtOnceError(Exception):
+        pass
+
+    def measure(jobs: Sequence[Job]) -> None:
+        raise MeasuredAtOnceError
+
+    monkeypatch.setattr(ask, "measure", measure)
+    monkeypatch.setattr(ask, "usable_cores", lambda: 4)
+    said = []
+    for load in (2.0, 2.1):
+        monkeypatch.setattr(ask.os, "getloadavg", lambda load=load: (load, load, load))
+        with pytest.raises(MeasuredAtOnceError):
+            ask.calibrate_here(load_recipe("quickstart", ())[0], tmp_path / "here.json")
+        said.append(capsys.readouterr().err)
+    assert "other programs are at work" not in said[0]
+    assert "other programs are at work: load 2.1, cores 4" in said[1]
+    assert all("about 3 min if nothing else" in each for each in said)

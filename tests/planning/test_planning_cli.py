@@ -76,12 +76,46 @@ def test_gpu_hours_on_a_cluster_buy_what_their_flops_buy_at_the_predicted_mfu() 
     assert "kaplan" in table.stdout and "MFU" in table.stdout
 
 
-@pytest.mark.parametrize("words", [("--gpu-hours", "100"), ("--cluster", "selene"),
-                                   ("--gpu-hours", "100", "--cluster", "selene", "--flops", "1e20")])  # fmt: skip
+@pytest.mark.parametrize("words", [("--gpu-hours", "100"), ("--cluster", "selene"), ("--nodes", "3")])
 def test_half_a_budget_is_refused(words: tuple[str, ...]) -> None:
     result = runner.invoke(app, ["plan", "budget", *words])
     assert result.exit_code == 2
     assert "--gpu-hours H --cluster NAME" in result.stderr
+
+
+@pytest.mark.parametrize(("words", "mend"), [
+    ("--flops 1e21 --nodes 3", "Leave out --nodes; or leave out --flops and give"),
+    ("--flops 1e21 --cluster selene", "Leave out --cluster; or leave out --flops and give"),
+    ("quickstart --gpu-hours 1e6 --cluster selene",
+     "Leave out --gpu-hours and --cluster; or leave out the recipe quickstart and give"),
+])  # fmt: skip
+def test_of_both_kinds_of_budget_one_is_to_be_left_out(words: str, mend: str) -> None:
+    result = runner.invoke(app, ["plan", "budget", *words.split()])
+    assert result.exit_code == 2
+    assert f"{mend} --gpu-hours H --cluster NAME." in " ".join(result.stderr.split())
+
+
+def test_a_small_corpus_takes_seconds_which_are_told_by_step() -> None:
+    words = ("plan", "curation", "--text", "1e7", "--cores", "1")
+    cost, told = asked(*words), runner.invoke(app, [*words])
+    for name, seconds in cost["steps"].items():
+        assert (name in told.stdout) == (seconds > 0), name
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", told.stdout)]
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert f"{cost['cpu_hours']['value'] * 3600:.1f} s" in told.stdout
+    assert f"{cost['hours'] * 3600:.1f} s on 1 core\n" in told.stderr
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("--text nan", "--text: nan is no amount"),
+    ("--text 1e9 --warc -1", "--warc: -1 is no amount"),
+    ("--text 1e9 --documents 0", "--documents: bytes of no documents"),
+    ("--documents 10", "Give bytes: --text, --warc or both"),
+])  # fmt: skip
+def test_an_amount_that_is_none_is_told_by_its_options_name(words: str, said: str) -> None:
+    result = runner.invoke(app, ["plan", "curation", *words.split()])
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
 
 
 def test_a_measured_file_answers_for_this_machine_without_running_anything(tmp_path: Path) -> None:

@@ -82,6 +82,13 @@ def test_the_commands_print_tables(table: Path, tmp_path: Path) -> None:
     assert (tmp_path / "constants.json").is_file()
 
 
+def test_nothing_is_said_of_what_was_not_held_out(table: Path) -> None:
+    bare, whole = (RUN.invoke(app, ["plan", "validate", str(table), *more]) for more in (["--no-hold-out"], []))
+    assert "held out: error" in whole.stdout and "held out: by constants" in whole.stderr
+    assert "held out" not in bare.stdout + bare.stderr
+    assert "within" in bare.stdout and "–" not in bare.stdout.partition("Memory")[0]
+
+
 def test_a_bad_table_ends_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     ended = RUN.invoke(app, ["plan", "validate", str(tmp_path / "bad.csv")])

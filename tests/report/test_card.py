@@ -152,6 +152,28 @@ def test_the_artifact_is_not_touched_and_the_same_card_is_written_twice(curated:
     verify(open_artifact(curated, "curate"))
 
 
+@pytest.mark.parametrize("inside", [".", "card", "../curate/train"])
+def test_a_card_within_the_artifact_is_refused(curated: Path, inside: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in curated.rglob("*")}
+    done = CliRunner().invoke(app, ["card", str(curated), "-o", str(curated / inside)])
+    assert done.exit_code == 2
+    assert "this lies in the artifact" in " ".join(done.stderr.split())
+    assert {path: path.stat().st_mtime_ns for path in curated.rglob("*")} == before
+
+
+def test_the_card_of_the_folder_one_stands_in_lies_beside_it(curated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(curated)
+    write_card(Path())
+    assert curated.with_name("curate-card").is_dir()
+
+
+def test_a_file_in_the_cards_place_is_told_of(curated: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.jsonl").touch()
+    done = CliRunner().invoke(app, ["card", str(curated), "-o", str(tmp_path / "some.jsonl")])
+    assert done.exit_code == 2
+    assert "a file stands where a directory is wanted" in " ".join(done.stderr.split())
+
+
 def test_a_licence_for_a_data_set_that_is_not_there_is_refused(curated: Path) -> None:
     with pytest.raises(InputError, match="news") as caught:
         write_card(curated, {"news": "public domain"})

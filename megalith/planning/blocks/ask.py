@@ -1,16 +1,19 @@
 """What `megalith plan calibrate --measure` does, and what `plan layout --measured` makes of its file."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from megalith.arithmetic import step_flops
+from megalith.console import note
 from megalith.errors import UnsupportedError
+from megalith.machine import usable_cores
 from megalith.parallel.here import this_machine
 from megalith.planning.batches import powers_of_two_dividing
 from megalith.planning.blocks.compose import predict_here
-from megalith.planning.blocks.measure import measure
+from megalith.planning.blocks.measure import expected_seconds, measure
 from megalith.planning.blocks.table import BlockTable, read_table, write_table
 from megalith.planning.job import Job, precision_on
 from megalith.planning.shapes import sized
@@ -18,17 +21,21 @@ from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import Layout
 
 PROCESSES = (1, 2, 4)
+QUIET = 0.5  # of the cores: what others may take before they are spoken of
 MICRO_BATCH_SIZE = 4  # at most, where the recipe leaves it open
 
 
 def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
     """Measure this machine for the recipe's model, write the table to `path`, and give `--json`'s keys.
 
+    Before, it is said how long this takes about, and that others are at work here where they are.
+
     A model without a shape is first given the one that the plan would choose. Raises UnsupportedError for a bert,
     ResourceError where a worker dies.
     """
     model = sized(recipe).model
     jobs = list(jobs_of(recipe, model))
+    _announce(jobs)
     start = time.perf_counter()
     table = measure(jobs)
     write_table(table, path)
@@ -111,6 +118,17 @@ def rows_of(jobs: Sequence[Job], table: BlockTable) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: row["step_seconds"])
+
+
+def _announce(jobs: Sequence[Job]) -> None:
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load > QUIET * cores:
+        note(
+            f"other programs are at work: load {load:.1f}, cores {cores}. They are measured as well, and make every "
+            "prediction slow; a quiet machine is a better one to measure."
+        )
+    minutes = max(1, round(expected_seconds(jobs) / 60))
+    note(f"measuring this machine: about {minutes} min if nothing else is at work here")
 
 
 def _layouts(processes: int, model: ModelConfig, batch: int) -> Iterator[Layout]:

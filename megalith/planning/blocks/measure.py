@@ -6,12 +6,13 @@ have slowed is left out. A pass goes through all numbers of processes, so that a
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
+from megalith.console import progress
 from megalith.errors import RecipeError
 from megalith.machine import cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.blocks.settings import TOY, Setting, all_settings
@@ -30,9 +31,12 @@ PIPELINE_SECONDS = 0.3
 COPIED_BYTES = 2**26
 MESSAGE_BYTES = (8, 2**12, 2**16, 2**18, 2**20, 2**22, 2**24)
 PRODUCTS = ((4096, 128, 512), (1024, 1024, 1024), (2048, 2048, 2048))  # (M, K) × (K, N)
+BEGIN_SECONDS = 0.3  # of each question, and
+START_SECONDS = 2.0  # of each worker: about, to say how long it will take
 WORKER = "megalith.planning.blocks.worker"
 
 Key = tuple[object, ...]
+Question = Mapping[str, Any]
 Times = dict[str, list[float]]
 
 
@@ -42,22 +46,37 @@ def measure(jobs: Sequence[Job], *, passes: int = PASSES, seconds: float = BLOCK
     Raises RecipeError where they differ in more, UnsupportedError for a layout that is not composed of blocks,
     ResourceError where a worker dies.
     """
-    with measuring(jobs, seconds=seconds) as measurement:
-        for _ in range(passes):
-            measurement.take_pass()
+    with measuring(jobs, seconds=seconds) as measurement, progress() as display:
+        task = display.add_task("measuring this machine", total=passes * len(measurement.questions()))
+        for number in range(passes):
+            display.update(task, description=f"measuring this machine, pass {number + 1} of {passes}")
+            measurement.take_pass(lambda: display.advance(task))
     return measurement.table()
+
+
+def expected_seconds(jobs: Sequence[Job], *, passes: int = PASSES, seconds: float = BLOCK_SECONDS) -> float:
+    """About how long `measure` takes on a machine that has nothing else to do. Raises what it does of recipes."""
+    measurement = _measurement(jobs, {}, seconds)
+    starts = START_SECONDS * sum({setting.processes for setting in measurement.wanted})
+    return starts + passes * sum(_expected(question) for _, _, question in measurement.questions())
 
 
 @contextmanager
 def measuring(jobs: Sequence[Job], *, seconds: float = BLOCK_SECONDS) -> Iterator["Measurement"]:
     """A measurement whose workers stay for as long as the block runs; raises what `measure` does."""
+    workers: dict[int, Workers] = {}
+    measurement = _measurement(jobs, workers, seconds)
+    with ExitStack() as stack:
+        for count in sorted({setting.processes for setting in measurement.wanted}):
+            workers[count] = stack.enter_context(start_workers(count, WORKER))
+        yield measurement
+
+
+def _measurement(jobs: Sequence[Job], workers: Mapping[int, Workers], seconds: float) -> "Measurement":
     model, cores = _same_width(jobs), usable_cores()
     wanted = list(dict.fromkeys(setting for job in jobs for setting in all_settings(job, cores)))
     pipelines = sorted({(job.layout.pipeline, job.layout.world) for job in jobs if job.layout.pipeline > 1})
-    with ExitStack() as stack:
-        counts = sorted({setting.processes for setting in wanted})
-        workers = {count: stack.enter_context(start_workers(count, WORKER)) for count in counts}
-        yield Measurement(model, cores, wanted, pipelines, workers, seconds)
+    return Measurement(model, cores, wanted, pipelines, workers, seconds)
 
 
 class Measurement:
@@ -72,32 +91,43 @@ class Measurement:
         workers: Mapping[int, Workers],
         seconds: float,
     ) -> None:
-        self._model, self._cores, self._wanted, self._pipelines = model, cores, wanted, pipelines
+        self.wanted = wanted
+        self._model, self._cores, self._pipelines = model, cores, pipelines
         self._workers, self._seconds = workers, seconds
         self._times: dict[Key, Times] = {}
         self._load = os.getloadavg()[0]
 
-    def take_pass(self) -> None:
-        """Ask the workers for everything once more."""
-        for processes, workers in self._workers.items():
-            wanted = [setting for setting in self._wanted if setting.processes == processes]
-            workers.ask(_block_question(self._model, wanted[0], DEPTHS[-1], WARM_SECONDS), processes)
+    def take_pass(self, done: Callable[[], object] = lambda: None) -> None:
+        """Ask the workers for everything once more; `done` is called after each question."""
+        for key, processes, question in self.questions():
+            answers = self._workers[processes].ask(question, processes)
+            if key is not None:
+                self._keep(key, answers)
+            done()
+
+    def questions(self) -> list[tuple[Key | None, int, Question]]:
+        """What a pass asks: what the answer is kept as (None of one that is not), of how many processes, and what."""
+        asked: list[tuple[Key | None, int, Question]] = []
+        for processes in sorted({setting.processes for setting in self.wanted}):
+            wanted = [setting for setting in self.wanted if setting.processes == processes]
+            asked.append((None, processes, _block_question(self._model, wanted[0], DEPTHS[-1], WARM_SECONDS)))
             for setting in wanted:
-                self._ask_block(self._model, setting)
+                asked += self._block_questions(self._model, setting)
             if processes == 1:
                 question = {"ask": "rates", "products": PRODUCTS, "copied_bytes": COPIED_BYTES}
-                self._ask(("rates",), 1, {**question, "threads": self._cores, "seconds": MESSAGE_SECONDS})
+                asked.append((("rates",), 1, {**question, "threads": self._cores, "seconds": MESSAGE_SECONDS}))
                 continue
             common = {"threads": self._threads(processes), "seconds": MESSAGE_SECONDS}
             for group_size in _group_sizes(processes):
                 question = {"ask": "messages", "group_size": group_size, "bytes": MESSAGE_BYTES}
-                self._ask(("messages", group_size, processes), processes, {**question, **common})
+                asked.append((("messages", group_size, processes), processes, {**question, **common}))
             pipelines = [stages for stages, count in self._pipelines if count == processes]
             for stages in pipelines:
                 question = {"ask": "pipeline", "pipeline": stages, **common, "seconds": PIPELINE_SECONDS}
-                self._ask(("pipeline", stages, processes), processes, question)
+                asked.append((("pipeline", stages, processes), processes, question))
             if pipelines:
-                self._ask_block(TOY, self._toy(processes))
+                asked += self._block_questions(TOY, self._toy(processes))
+        return asked
 
     def table(self) -> BlockTable:
         """What all passes together say."""
@@ -117,7 +147,7 @@ class Measurement:
             machine=machine,
             model=self._model,
             depths=DEPTHS,
-            blocks=[self._block(self._model, setting) for setting in self._wanted],
+            blocks=[self._block(self._model, setting) for setting in self.wanted],
             messages=messages,
             runners=[self._runner(stages, processes) for stages, processes in self._pipelines],
             rates=_rates(self._times.get(("rates",), {})),
@@ -129,16 +159,16 @@ class Measurement:
     def _toy(self, processes: int) -> Setting:
         return Setting(1, 1, 0, None, False, "none", 1, "fp32", 1, self._threads(processes), processes)
 
-    def _ask(self, key: Key, processes: int, question: Mapping[str, Any]) -> None:
+    def _keep(self, key: Key, answers: Sequence[Mapping[str, list[float]]]) -> None:
         """Add the repetitions of the slowest worker."""
         kept = self._times.setdefault(key, {})
-        for name, times in _slowest(self._workers[processes].ask(question, processes)).items():
+        for name, times in _slowest(answers).items():
             kept.setdefault(name, []).extend(times)
 
-    def _ask_block(self, model: ModelConfig, setting: Setting) -> None:
+    def _block_questions(self, model: ModelConfig, setting: Setting) -> Iterator[tuple[Key, int, Question]]:
         for depth in DEPTHS:
             question = _block_question(model, setting, depth, self._seconds)
-            self._ask((model, setting, depth), setting.processes, question)
+            yield (model, setting, depth), setting.processes, question
 
     def _block(self, model: ModelConfig, setting: Setting) -> Block:
         both = [self._times[model, setting, depth] for depth in DEPTHS]
@@ -170,6 +200,12 @@ def _block_question(model: ModelConfig, setting: Setting, depth: int, seconds: f
         "threads": setting.threads,
         "seconds": seconds,
     }
+
+
+def _expected(question: Question) -> float:
+    """About the seconds that an answer takes: how often the worker takes the question's own, and some to begin."""
+    works = {"block": 1.6, "messages": 2 * len(MESSAGE_BYTES), "pipeline": 1.0, "rates": 2 * len(PRODUCTS) + 1}
+    return BEGIN_SECONDS + float(question["seconds"]) * works[question["ask"]]
 
 
 def _same_width(jobs: Iterable[Job]) -> ModelConfig:

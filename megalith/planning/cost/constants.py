@@ -171,8 +171,9 @@ def read_constants(path: Path) -> Mapping[str, Mapping[str, Any]]:
             _check(one)
         return {one["generation"]: one for one in sets}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"the key {error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"this is no file of constants: {error}.", where=str(path), mend="Give what `plan calibrate -o` wrote."
+            f"this is no file of constants: {why}.", where=str(path), mend="Give what `plan calibrate -o` wrote."
         ) from error
 
 

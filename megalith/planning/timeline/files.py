@@ -19,9 +19,13 @@ def write_timeline(output: Path, title: str, steps: Sequence[Step]) -> list[Path
     """Draw `steps` into `output`, by its suffix: .png, .svg, .html, or .json (a trace). Without one it is a directory,
     which gets all four as `timeline.…`. Gives the files.
 
-    Raises InputError for another suffix of letters; `gpt2-2.5b` has none.
+    Raises InputError for another suffix of letters (`gpt2-2.5b` has none), and where a file stands in a directory's
+    place.
     """
     if output.is_dir() or not output.suffix[1:].isalpha():
+        if output.exists() and not output.is_dir():
+            mend = f"Name a directory, or a file that ends in {', '.join(_WRITERS)}."
+            raise InputError("a file stands where a directory is wanted.", where=str(output), mend=mend)
         targets = [output / f"{_STEM}{suffix}" for suffix in _WRITERS]
     elif output.suffix in _WRITERS:
         targets = [output]
