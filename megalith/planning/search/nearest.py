@@ -103,6 +103,6 @@ def _no_sizes(question: Question) -> str:
     fixed = ", ".join(f"{knob} {value}" for knob, value in question.fixed.items())
     given = f" with {fixed}" if fixed else ""
     return (
-        f"no tensor × pipeline × data{given} makes {world:,} accelerators: tensor must divide {model.heads} heads, data "
-        f"a batch of {question.global_batch_size}, and pipeline is {model.layers} at most, for as many layers."
+        f"no tensor × pipeline × data{given} makes {world:,} accelerators: tensor must divide {model.heads} heads, "
+        f"data a batch of {question.global_batch_size}, and pipeline is {model.layers} at most, for as many layers."
     )
