@@ -29,10 +29,9 @@ from megalith.curation.histograms import Histograms
 from megalith.curation.items import Continuation, LastWord, cut_items
 from megalith.curation.kept import write_kept
 from megalith.curation.private import mask
-from megalith.curation.quality import model_file
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
 from megalith.curation.task_texts import Items, read_items, task_files
-from megalith.curation.units import Dataset, datasets_of
+from megalith.curation.units import Dataset, datasets_of, model_file
 from megalith.recipe import CurateConfig, Recipe, UrlConfig
 
 VERSION = 2
@@ -52,7 +51,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
     """
     config = recipe.curate
     datasets = [*datasets_of(sources, config), *learnt_from(config)]
-    against, model = open_earlier(config), model_file(config.quality)
+    against, model = open_earlier(config), model_file(config.quality.model, "curate.quality.model")
     tasks = task_files(config.decontaminate)
     with progress() as display:
         bar = display.add_task("curate", total=None)

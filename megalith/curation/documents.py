@@ -18,7 +18,7 @@ from megalith.curation.engine import Told, spread
 from megalith.curation.fasttext import read_fasttext
 from megalith.curation.partition import MapSettings, MapUnit
 from megalith.curation.reading import Remote, no_usable_line
-from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, expand, units_of, weight
+from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, model_file, units_of, weight
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
 
@@ -30,9 +30,7 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
 
     Raises InputError when a file is damaged beyond use, the language model is none, or there is no document at all.
     """
-    model = expand(Path(config.language_model)) if config.language_model else None
-    if model:
-        read_fasttext(model)  # a file that is none is told of before anything is read
+    model = model_file(config.language_model, "curate.language_model")
     settings = MapSettings(config.extractor, config.minhash, config.urls, model)
     said = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
     return produce(
@@ -74,6 +72,8 @@ def _lists(rules: UrlConfig) -> list[Path]:
 
 
 def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSettings, told: Told) -> Mapping[str, Any]:
+    if settings.language_model:
+        read_fasttext(settings.language_model)  # a file that is none is told of before anything is read
     units = units_of(datasets)
     for folder in ("text", "signatures", "bands"):
         (workspace.path / folder).mkdir(exist_ok=True)

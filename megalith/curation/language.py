@@ -5,7 +5,7 @@ that the user names, read as quality models are.
 """
 
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +67,6 @@ def identify(text: str) -> Language:
             name = _ISO.get(code, code)
             shares[name] = shares.get(name, 0.0) + percent / 100
     return Language(_largest(shares), shares)
-
-
-def reason_to_drop(language: Language, kept: Collection[str], minimum_share: float) -> str | None:
-    """Why to drop a text of which less than `minimum_share` is in one of `kept`; an empty `kept` keeps every text."""
-    if not kept or sum(language.shares.get(code, 0.0) for code in kept) >= minimum_share:
-        return None
-    return "languages mixed" if language.code in kept else f"language {language.code}"
 
 
 def _largest(shares: dict[str, float]) -> str:

@@ -20,7 +20,7 @@ def main_languages(found: pa.ChunkedArray) -> Array:
 
 
 def reasons(found: pa.ChunkedArray, main: Array, kept: Collection[str], minimum_share: float) -> pa.Array:
-    """Why to drop each document, as `language.reason_to_drop` says of one."""
+    """Why to drop each document of which less than `minimum_share` is in one of `kept`; no `kept` keeps every one."""
     if not kept:
         return pa.nulls(len(found), pa.string())
     documents, codes, shares = _flat(found)

@@ -19,7 +19,7 @@ from megalith.curation.columns import EARLIER, Array, Columns, Partition, names
 from megalith.curation.engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
-from megalith.curation.units import Dataset, files_of
+from megalith.curation.units import Dataset, files_of, model_file
 from megalith.recipe import CurateConfig, QualityConfig
 
 MODEL = "model.safetensors"
@@ -52,7 +52,7 @@ def judge_quality(
     What is learnt from depends on the documents that reach this step, so on the filters before it. Raises InputError
     where there is too little to learn from.
     """
-    model = quality.model_file(config.quality)
+    model = model_file(config.quality.model, "curate.quality.model")
     return produce(
         path,
         stage="quality",

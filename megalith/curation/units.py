@@ -124,6 +124,16 @@ def expand(path: Path) -> Path:
     return Path(filled)
 
 
+def model_file(named: str | None, key: str) -> Path | None:
+    """The file of a model that a recipe names under `key`, if it names one. Raises InputError where it is not there."""
+    if named is None:
+        return None
+    path = expand(Path(named))
+    if not path.is_file():
+        raise InputError(f"there is no such model: {path}.", where=key, mend="Name a file that is there.")
+    return path
+
+
 def units_of(datasets: Sequence[Dataset]) -> list[Unit]:
     """The units of all datasets, numbered."""
     unit_bytes = min(MOST_BYTES, max(FEWEST_BYTES, weight(datasets) // UNITS))

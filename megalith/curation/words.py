@@ -83,6 +83,18 @@ def decode(data: Array, at: int, byte: np.uint32) -> tuple[np.uint32, int]:
     return high << six | (np.uint32(data[at + 3]) & low), 4
 
 
+@numba.njit(cache=True, nogil=True)
+def decode_before(data: Array, end: int) -> tuple[np.uint32, int]:
+    """The code point that ends at `end`, and where it begins."""
+    at = end - 1
+    while data[at] & 0xC0 == 0x80:
+        at -= 1
+    code = np.uint32(data[at])
+    if code >= 0x80:
+        code, _ = decode(data, at, code)
+    return code, at
+
+
 @functools.cache
 def _folded() -> Array:
     """For each code point its lower-cased form, or 0 where it is no part of a word."""

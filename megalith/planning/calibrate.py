@@ -22,7 +22,6 @@ from megalith.planning.cost.constants import (
     SCHEMA,
     UNITS,
     Constants,
-    generation_of,
     normal_quantile,
 )
 from megalith.planning.cost.fit import Fit, Sample, fit
@@ -69,8 +68,8 @@ def calibrate_rows(rows: Sequence[Row], hold_out: Collection[str] = ()) -> list[
     """One set of constants for each generation of accelerators that has enough rows."""
     measured = [row for row in rows if row.measured_seconds is not None]
     sets = []
-    for generation in sorted({generation_of(row.job) for row in measured}):
-        own = [row for row in measured if generation_of(row.job) == generation]
+    for generation in sorted({row.generation for row in measured}):
+        own = [row for row in measured if row.generation == generation]
         fitted = [row for row in own if may_be_fitted(row, hold_out)]
         if len(fitted) >= LEAST_ROWS:
             left = [row for row in own if not may_be_fitted(row, hold_out)]

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters
 from megalith.errors import InputError
 from megalith.planning.cells import Cells, NotModelledError, lines
+from megalith.planning.cost.constants import generation_of
 from megalith.planning.cost.stacks import STACKS
 from megalith.planning.job import ZERO_STAGES, Job, Precision, Recompute, Schedule
 from megalith.recipe import ClusterConfig, ModelConfig
@@ -98,6 +99,11 @@ class Row:
     stated: bool
     """Whether the layout, and what its TFLOP/s count, were published in full; else what is missing is taken to be
     usual, and the row is never fitted."""
+
+    @property
+    def generation(self) -> str:
+        """Of the accelerators it ran on."""
+        return generation_of(self.job.cluster)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from megalith.arithmetic import step_flops
 from megalith.planning.calibrate import HELD_OUT, LEAST_ROWS, may_be_fitted, sample_of
 from megalith.planning.cost import Constants, constants_for, predict_step
-from megalith.planning.cost.constants import PRIORS, STACK_PRIOR, generation_of, read_constants, shipped
+from megalith.planning.cost.constants import PRIORS, STACK_PRIOR, read_constants, shipped
 from megalith.planning.cost.fit import Fit, Sample, fit
 from megalith.planning.tables import Row, read_table
 from megalith.planning.validate_memory import memory_figures
@@ -100,7 +100,7 @@ class _Refits:
         self.kept_out = kept_out
         self.sets = sets
         self.wholes: dict[str, Fit] = {}
-        for generation in sorted({generation_of(row.job) for row in rows}):
+        for generation in sorted({row.generation for row in rows}):
             found = self._fit(generation, frozenset())
             if found is not None:
                 self.wholes[generation] = found
@@ -112,7 +112,7 @@ class _Refits:
 
     def _fit(self, generation: str, out: Collection[int]) -> Fit | None:
         """The fit to the rows of a generation without those in `out`, by identity; None where too few are left."""
-        rows = [row for row in self.rows if generation_of(row.job) == generation]
+        rows = [row for row in self.rows if row.generation == generation]
         kept = [row for row in rows if may_be_fitted(row, self.kept_out) and id(row) not in out]
         if len(kept) < LEAST_ROWS:
             return None
@@ -125,17 +125,13 @@ class _Refits:
     def _without(self, chosen: Sequence[Row]) -> list[Prediction]:
         """These rows, predicted without them."""
         out = frozenset(id(row) for row in chosen)
-        fits = {
-            generation: self._fit(generation, out) for generation in sorted({generation_of(row.job) for row in chosen})
-        }
-        return [
-            _predict(row, self.samples[id(row)], self._constants(row, fits[generation_of(row.job)])) for row in chosen
-        ]
+        fits = {generation: self._fit(generation, out) for generation in sorted({row.generation for row in chosen})}
+        return [_predict(row, self.samples[id(row)], self._constants(row, fits[row.generation])) for row in chosen]
 
     def _constants(self, row: Row, found: Fit | None) -> Constants:
         """Those of a fit, with the interval that the given constants have; wider for a stack that the fit never saw."""
         if found is None:
-            return PRIORS[generation_of(row.job)]
+            return PRIORS[row.generation]
         given = constants_for(row.job, self.sets)
         seen = row.job.stack in found.stacks
         spread = given.spread if seen else math.hypot(given.spread, STACK_PRIOR)
@@ -153,7 +149,7 @@ class _Refits:
         counted: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             if row.job.stack.startswith("megatron") and may_be_fitted(row, self.kept_out):
-                counted[generation_of(row.job)].append(row)
+                counted[row.generation].append(row)
         if not counted:
             return None
         generation, rows = max(counted.items(), key=lambda pair: len(pair[1]))
@@ -180,7 +176,7 @@ def _shape(row: Row) -> tuple[int, int]:
 
 def _dataset(name: str, given: Sequence[Prediction], sets: Sets, refits: _Refits | None) -> dict[str, Any]:
     own = [one for one in given if one.row.dataset == name]
-    generations = sorted({generation_of(one.row.job) for one in own})
+    generations = sorted({one.row.generation for one in own})
     found: dict[str, Any] = {
         "dataset": name,
         "generations": generations,
@@ -195,17 +191,17 @@ def _dataset(name: str, given: Sequence[Prediction], sets: Sets, refits: _Refits
         fitted = {
             row.dataset
             for row in refits.rows
-            if generation_of(row.job) in generations and row.dataset != name and may_be_fitted(row, refits.kept_out)
+            if row.generation in generations and row.dataset != name and may_be_fitted(row, refits.kept_out)
         }
         found["held_out"] = {"fitted": sorted(fitted), **_figures(refits.datasets[name])}
     if len(generations) > 1:
         found["by_generation"] = [
             {
                 "generation": generation,
-                **_figures([one for one in own if generation_of(one.row.job) == generation]),
+                **_figures([one for one in own if one.row.generation == generation]),
                 "held_out": None
                 if refits is None
-                else _figures([one for one in refits.datasets[name] if generation_of(one.row.job) == generation]),
+                else _figures([one for one in refits.datasets[name] if one.row.generation == generation]),
             }
             for generation in generations
         ]
@@ -224,7 +220,7 @@ def _by_stack(refits: _Refits) -> list[dict[str, Any]]:
             continue
         predictions = refits.models(stack)
         families[stack.partition("-")[0]] += predictions
-        generations = sorted({generation_of(one.row.job) for one in predictions})
+        generations = sorted({one.row.generation for one in predictions})
         found += [_held_models(stack, generation, predictions) for generation in generations]
     for family, predictions in families.items():
         if sum(one["stack"].partition("-")[0] == family for one in found) > 1:
@@ -233,7 +229,7 @@ def _by_stack(refits: _Refits) -> list[dict[str, Any]]:
 
 
 def _held_models(name: str, generation: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    own = [one for one in predictions if generation in ("all", generation_of(one.row.job))]
+    own = [one for one in predictions if generation in ("all", one.row.generation)]
     return {
         "stack": name,
         "generation": generation,

@@ -150,5 +150,11 @@ def test_languages_are_judged_together_as_one_by_one() -> None:
     main = languages.main_languages(column)
     assert main.tolist() == [one.code for one in found]
     for kept, least in ((("en",), 0.5), (("en", "de"), 0.9), (("fr",), 0.5), ((), 0.5)):
-        alone = [language.reason_to_drop(one, kept, least) for one in found]
+        alone = [_reason(one, kept, least) for one in found]
         assert languages.reasons(column, main, kept, least).to_pylist() == alone
+
+
+def _reason(one: language.Language, kept: list[str], minimum_share: float) -> str | None:
+    if not kept or sum(one.shares.get(code, 0.0) for code in kept) >= minimum_share:
+        return None
+    return "languages mixed" if one.code in kept else f"language {one.code}"

@@ -1,5 +1,6 @@
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ TEXTS = [
 ]
 
 
-def model(dimensions: int = 5, labels: int = 2, seed: int = 1, **settings: object) -> Model:
+def model(dimensions: int = 5, labels: int = 2, seed: int = 1, **settings: Any) -> Model:
     drawn = np.random.default_rng(seed)
     buckets, kept = settings.get("buckets", 0), settings.get("kept")
     size = len(WORDS) + (len(kept) if isinstance(kept, dict) else int(str(buckets)))
@@ -29,7 +30,7 @@ def model(dimensions: int = 5, labels: int = 2, seed: int = 1, **settings: objec
         labels=["__label__hq", "__label__cc", "__label__other"][:labels],
         rows=drawn.normal(size=(size, dimensions)).astype(np.float32),
         output=drawn.normal(size=(labels, dimensions)).astype(np.float32),
-        **settings,  # type: ignore[arg-type]  # each test names the fields it means
+        **settings,
     )
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from megalith.curation import curate
+from megalith.curation import curate, partition
 from megalith.curation.clean import clean
 from megalith.curation.extract import extract
-from megalith.curation.language import identifier, identify, reason_to_drop
+from megalith.curation.language import Language, identifier, identify
+from megalith.curation.languages import main_languages, reasons
 from megalith.errors import InputError
 from megalith.recipe import load_recipe
 from tests.curation.fasttext_file import Model
@@ -38,17 +39,17 @@ def test_the_share_is_that_of_the_bytes() -> None:
 
 def test_a_document_is_kept_by_the_share_of_its_kept_languages() -> None:
     mixed = identify(ENGLISH + GERMAN)
-    assert reason_to_drop(mixed, ["en"], 0.4) is None
-    assert reason_to_drop(mixed, ["en"], 0.7) is not None
-    assert reason_to_drop(mixed, ["en", "de"], 0.9) is None
-    assert reason_to_drop(identify(GERMAN), ["en"], 0.5) == "language de"
-    assert reason_to_drop(identify(GERMAN), [], 0.5) is None
+    assert _reason(mixed, ["en"], 0.4) is None
+    assert _reason(mixed, ["en"], 0.7) is not None
+    assert _reason(mixed, ["en", "de"], 0.9) is None
+    assert _reason(identify(GERMAN), ["en"], 0.5) == "language de"
+    assert _reason(identify(GERMAN), [], 0.5) is None
 
 
 def test_characters_that_are_not_for_interchange_do_not_stop_it() -> None:
     assert identify("\x00\x01\ufffe" + ENGLISH).code == "en"
     assert identify("").code == "un"
-    assert reason_to_drop(identify("1234 5678"), ["en"], 0.5) == "language un"
+    assert _reason(identify("1234 5678"), ["en"], 0.5) == "language un"
 
 
 def test_hebrew_has_its_iso_code() -> None:
@@ -62,8 +63,8 @@ def test_a_fasttext_model_that_is_named_judges_in_place_of_pycld2(tmp_path: Path
     english, german, neither = judge(pa.array(["the the", "der", "zebra"]))
     assert english.code == "en" and german.code == "de"
     assert english.shares["en"] == pytest.approx(1 / (1 + math.exp(-4)), abs=2e-5)  # two thirds of 3 − (−3)
-    assert reason_to_drop(english, ["en"], 0.9) is None
-    assert reason_to_drop(german, ["en"], 0.5) == "language de"
+    assert _reason(english, ["en"], 0.9) is None
+    assert _reason(german, ["en"], 0.5) == "language de"
     assert neither.shares == {"en": pytest.approx(0.5, abs=2e-5), "de": pytest.approx(0.5, abs=2e-5)}
     assert [one.code for one in identifier()(pa.array([ENGLISH, GERMAN]))] == ["en", "de"]
 
@@ -113,3 +114,11 @@ def test_labelled_pages_are_told_apart(judged_by: str) -> None:
     assert len(german) > 100
     assert german.count("de") / len(german) > 0.97
     assert sum(one == label for one, label in pairs) / len(pairs) > 0.92
+
+
+def _reason(found: Language, kept: list[str], minimum_share: float) -> str | None:
+    """As documents are judged many at a time."""
+    shares = [{"code": code, "share": share} for code, share in found.shares.items()]
+    column = pa.chunked_array([pa.array([shares], partition.FIXED.field("languages").type)])
+    (why,) = reasons(column, main_languages(column), kept, minimum_share).to_pylist()
+    return None if why is None else str(why)

@@ -36,9 +36,11 @@ def install(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> Iterator[A
                 return [encode(text) for text in texts]
 
         fake, arrays = ModuleType("gigatoken"), ModuleType("awkward")
-        fake.Tokenizer = Model  # type: ignore[attr-defined]  # a module made here
-        arrays.flatten = lambda rows: np.concatenate([np.asarray(row, np.uint32) for row in rows])  # type: ignore[attr-defined]  # likewise
-        arrays.num = lambda rows: [len(row) for row in rows]  # type: ignore[attr-defined]  # likewise
+        vars(fake).update(Tokenizer=Model)
+        vars(arrays).update(
+            flatten=lambda rows: np.concatenate([np.asarray(row, np.uint32) for row in rows]),
+            num=lambda rows: [len(row) for row in rows],
+        )
         monkeypatch.setitem(sys.modules, "gigatoken", fake)
         monkeypatch.setitem(sys.modules, "awkward", arrays)
         monkeypatch.setattr(encoders, "find_spec", lambda name: True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megalith.curation.heuristics.letters import TERMINAL
-from megalith.curation.words import decode
+from megalith.curation.words import decode_before
 
 Array = npt.NDArray[Any]
 
@@ -46,12 +46,7 @@ def stop_word(data: Array, start: int, size: int) -> int:
 def ends_sentence(data: Array, start: int, end: int, kinds: Array) -> bool:
     """Whether the last character of a word is a sentence's end, quotation marks and brackets behind it aside."""
     while end > start:
-        at = end - 1
-        while data[at] & 0xC0 == 0x80:
-            at -= 1
-        code = np.uint32(data[at])
-        if code >= 0x80:
-            code, _ = decode(data, at, code)
+        code, at = decode_before(data, end)
         if kinds[code] & TERMINAL:
             return True
         if not (

@@ -22,7 +22,7 @@ from megalith.curation.heuristics.marks import (
     names_policy,
     stop_word,
 )
-from megalith.curation.words import FNV_OFFSET, FNV_PRIME, MIX, decode
+from megalith.curation.words import FNV_OFFSET, FNV_PRIME, MIX, decode, decode_before
 
 Array = npt.NDArray[Any]
 
@@ -248,12 +248,7 @@ def stripped(data: Array, first: int, last: int, kinds: Array) -> tuple[int, int
             break
         first += width
     while first < last:
-        start = last - 1
-        while data[start] & 0xC0 == 0x80:
-            start -= 1
-        code = np.uint32(data[start])
-        if code >= 0x80:
-            code, _ = decode(data, start, code)
+        code, start = decode_before(data, last)
         if kinds[code] & SPACE == 0:
             break
         last = start

@@ -23,7 +23,7 @@ from megalith.curation.fasttext import FastText, read_fasttext
 from megalith.curation.quality.held_out import Bin, HeldOut, fit_sigmoid, measure
 from megalith.curation.quality.kernels import fit, logits
 from megalith.curation.quality.sample import Sample, fold, sample
-from megalith.curation.units import expand
+from megalith.curation.units import model_file
 from megalith.curation.words import words
 from megalith.errors import InputError
 from megalith.recipe.filters import QualityConfig
@@ -118,26 +118,12 @@ def train(
 
 def load_judge(config: QualityConfig) -> Judge | None:
     """The model that `config.model` names, Megalith's or fastText's; None where it names none. Raises InputError."""
-    path = model_file(config)
+    path = model_file(config.model, "curate.quality.model")
     if path is None:
         return None
     if path.suffix == ".safetensors":
         return Classifier.load(path)
     return _FastTextJudge(read_fasttext(path), config.positive_label)
-
-
-def model_file(config: QualityConfig) -> Path | None:
-    """The file that `config.model` names, if it names one. Raises InputError where it is not there."""
-    if config.model is None:
-        return None
-    path = expand(Path(config.model))
-    if not path.is_file():
-        raise InputError(
-            "there is no such model.",
-            where=f"curate.quality.model: {path}",
-            mend="Name a .safetensors of Megalith's, or a .bin or .ftz of fastText's.",
-        )
-    return path
 
 
 def kept(scores: Array, ids: Sequence[str], alpha: float, seed: int) -> Array:

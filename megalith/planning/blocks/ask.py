@@ -12,9 +12,9 @@ from megalith.errors import UnsupportedError
 from megalith.machine import usable_cores
 from megalith.parallel.here import this_machine
 from megalith.planning.batches import powers_of_two_dividing
-from megalith.planning.blocks.compose import predict_here
+from megalith.planning.blocks.compose import BlockStep, predict_here
 from megalith.planning.blocks.measure import expected_seconds, measure
-from megalith.planning.blocks.table import BlockTable, read_table, write_table
+from megalith.planning.blocks.table import read_table, write_table
 from megalith.planning.job import Job, precision_on
 from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, Recipe
@@ -46,7 +46,7 @@ def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
         "rates": table.rates,
         "blocks": len(table.blocks),
         "measuring_seconds": time.perf_counter() - start,
-        "layouts": rows_of(jobs, table),
+        "layouts": rows_of([(job, predict_here(job, table)) for job in jobs]),
     }
 
 
@@ -56,12 +56,11 @@ def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
     Raises InputError where there is no such file, UnsupportedError where none of the layouts was measured.
     """
     table, model = read_table(path), sized(recipe).model
-    known: list[Job] = []
+    known: list[tuple[Job, BlockStep]] = []
     unknown: list[UnsupportedError] = []
     for job in jobs_of(recipe, model):
         try:
-            predict_here(job, table)
-            known.append(job)
+            known.append((job, predict_here(job, table)))
         except UnsupportedError as error:
             unknown.append(error)
     if not known:
@@ -69,7 +68,7 @@ def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
     return {
         "machine": table.machine,
         "model": model.model_dump(mode="json"),
-        "layouts": rows_of(known, table),
+        "layouts": rows_of(known),
         "not_measured": len(unknown),
     }
 
@@ -96,11 +95,10 @@ def jobs_of(recipe: Recipe, model: ModelConfig) -> Iterator[Job]:
                 )
 
 
-def rows_of(jobs: Sequence[Job], table: BlockTable) -> list[dict[str, Any]]:
+def rows_of(predicted: Sequence[tuple[Job, BlockStep]]) -> list[dict[str, Any]]:
     """A row for each layout, the fastest first."""
     rows = []
-    for job in jobs:
-        step = predict_here(job, table)
+    for job, step in predicted:
         flops = step_flops(job.model, job.global_batch_size)
         rows.append(
             {

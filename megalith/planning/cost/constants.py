@@ -16,6 +16,7 @@ from typing import Any
 
 from megalith.errors import InputError
 from megalith.planning.job import Job
+from megalith.topology import Cluster
 
 SCHEMA = 1
 COVERAGE = 0.8  # what share of measurements an interval is to hold
@@ -105,13 +106,12 @@ def constants_for(job: Job, files: Mapping[str, Mapping[str, Any]] | None = None
 
     Where nothing was calibrated, the priors stand; they and their spread are in the sets' place.
     """
-    return of_generation(generation_of(job), job.stack, shipped() if files is None else files)
+    return of_generation(generation_of(job.cluster), job.stack, shipped() if files is None else files)
 
 
-def generation_of(job: Job) -> str:
-    """Which accelerators' constants are the job's; of this machine, "local"."""
-    facts = job.cluster.facts
-    return facts.generation if facts else "local"
+def generation_of(cluster: Cluster) -> str:
+    """Which accelerators' constants are a cluster's; this machine's, "local"."""
+    return cluster.facts.generation if cluster.facts else "local"
 
 
 def of_generation(generation: str, stack: str, files: Mapping[str, Mapping[str, Any]]) -> Constants:

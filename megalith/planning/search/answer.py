@@ -9,7 +9,7 @@ from typing import Any
 from megalith.console import human_bytes
 from megalith.errors import InputError, RecipeError
 from megalith.planning.cost import Constants
-from megalith.planning.cost.constants import of_generation, read_constants
+from megalith.planning.cost.constants import generation_of, of_generation, read_constants
 from megalith.planning.job import Job
 from megalith.planning.search.changes import one_change
 from megalith.planning.search.explain import pace, why
@@ -22,7 +22,6 @@ from megalith.planning.totals import Totals
 from megalith.recipe import Recipe
 from megalith.topology import Cluster, check_layout, describe
 
-STACK = "megalith"
 MORE = 0.005  # of the memory: less is not told
 
 
@@ -65,14 +64,14 @@ def cluster_layout(
 
 def _calibrated(path: Path, cluster: Cluster) -> Constants:
     sets = read_constants(path)
-    generation = cluster.facts.generation if cluster.facts else "local"
+    generation = generation_of(cluster)
     if generation not in sets:
         raise InputError(
             f"this file has no constants of {generation}, which {cluster.name} is made of.",
             where=str(path),
             mend=f"It has {', '.join(sets)}: calibrate with runs on {generation}, or leave --constants out.",
         )
-    return of_generation(generation, STACK, sets)
+    return of_generation(generation, Job.stack, sets)
 
 
 def _best(wanted: Wanted, question: Question, constants: Constants | None) -> tuple[Found, Totals]:
