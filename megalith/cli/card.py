@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megalith.cli.shared import Json, counted, verb
+from megalith.cli.shared import Json, counted, print_json, verb
 from megalith.console import note
 from megalith.errors import InputError
 
@@ -27,10 +27,10 @@ def card(directory: Directory, licence: Licences = None, output: Output = None, 
     from megalith.report import write_card
 
     folder = write_card(directory, dict(map(_licence, licence or ())), output)
-    if as_json:
-        print((folder / "card.json").read_text(encoding="utf-8"), end="")  # noqa: T201 - this is what --json is for
-        return
     told = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(told)
+        return
     note(f"{counted(told['documents_out'], 'document')} of {told['documents_in']:,}: {folder / 'card.html'}")
 
 
