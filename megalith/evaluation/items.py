@@ -5,7 +5,6 @@ Two shapes: {"context", "target"} (the continuation is to be found word for word
 `id` and `document` are optional.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from megalith.errors import InputError
 from megalith.inference import draw, keyed_hash
+from megalith.input_files import parse_json
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not text.strip():
                     continue
                 where = f"{path}, line {number}"
-                try:
-                    line = json.loads(text)
-                except ValueError as error:
-                    raise InputError(f"this is not JSON: {error}.", where=where) from error
+                line = parse_json(text, where=where)
                 if not isinstance(line, dict):
                     raise InputError("an item is an object in braces.", where=where)
                 yield where, {"id": str(number), **line}

@@ -1,6 +1,5 @@
 """Held-out documents for perplexity: of a curated corpus, of token shards, or of a user's own files."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from megalith.artifacts import Artifact
 from megalith.errors import InputError
 from megalith.inference import LanguageModel, keyed_hash
+from megalith.input_files import parse_json
 from megalith.tokens import Shards
 
 
@@ -72,8 +72,8 @@ def _json_lines(name: str, text: str, file: Path) -> Iterator[Text]:
         if not line.strip():
             continue
         try:
-            yield Text(f"{name}:{number}", str(json.loads(line)["text"]))
-        except (ValueError, KeyError, TypeError) as error:
+            yield Text(f"{name}:{number}", str(parse_json(line, where=f"{file}, line {number}")["text"]))
+        except (KeyError, TypeError) as error:
             raise InputError("this is not a JSON object with a `text`.", where=f"{file}, line {number}") from error
 
 

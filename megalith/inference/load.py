@@ -1,6 +1,5 @@
 """A language model from disk: weights, shape and tokenizer, of safe formats only (nothing is ever unpickled)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from megalith.artifacts import file_digest
 from megalith.errors import InputError
+from megalith.input_files import read_json
 from megalith.model import GPT
 from megalith.recipe import ModelConfig
 from megalith.tokens import Tokenizer, load_tokenizer
@@ -55,7 +55,7 @@ def load_model(directory: Path) -> LanguageModel:
 
 def token_bytes(path: Path) -> tuple[int, ...]:
     """How many bytes each token of a byte-level BPE stands for: one for each character of its spelling in the file."""
-    vocabulary: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    vocabulary: dict[str, int] = read_json(path)["model"]["vocab"]
     lengths = [0] * (max(vocabulary.values()) + 1)
     for spelling, number in vocabulary.items():
         lengths[number] = len(spelling)
@@ -82,8 +82,8 @@ def _model_files(directory: Path) -> dict[str, Path]:
 
 def _read_config(path: Path) -> ModelConfig:
     try:
-        config = ModelConfig.model_validate(json.loads(path.read_text()))
-    except (ValidationError, ValueError) as error:
+        config = ModelConfig.model_validate(read_json(path, mend="Export or train the model again."))
+    except ValidationError as error:
         raise InputError(
             "this is not a model's configuration as Megalith writes it, or it is damaged.",
             where=str(path),

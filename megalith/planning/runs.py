@@ -5,7 +5,6 @@ The recorded prediction is the plan's, which has tried that very layout; a measu
 judged by its own prediction for the same layout, found again here.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from scipy.stats import t as student
 
 from megalith.errors import InputError, MegalithError
+from megalith.input_files import read_json
 from megalith.parallel.here import this_machine
 from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
 from megalith.planning.blocks.table import BlockTable, Correction, read_table, write_table
@@ -136,10 +136,13 @@ def _row(table: BlockTable, run: RecordedRun) -> dict[str, Any]:
     return row | {"predicted_seconds": predicted, "ratio": run.measured_seconds / predicted}
 
 
+MEND = "Leave the run out, or train it again."
+
+
 def _read(path: Path) -> RecordedRun | None:
     """None for another stage's manifest, and for a run without a prediction."""
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path, mend=MEND)
         if not isinstance(manifest, dict) or manifest.get("stage") != "train":
             return None
         facts = manifest["facts"]
@@ -151,14 +154,12 @@ def _read(path: Path) -> RecordedRun | None:
             path=path.parent,
             accelerator=machine.get("accelerator"),
             accelerators=machine.get("count"),
-            recipe=Recipe.model_validate(json.loads((path.parent / "logs" / "job.json").read_text())["recipe"]),
+            recipe=Recipe.model_validate(read_json(path.parent / "logs" / "job.json", mend=MEND)["recipe"]),
             threads=facts["threads_per_process"],
             predicted_seconds=pair["predicted"],
             measured_seconds=pair["measured"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"this run's record cannot be read: {type(error).__name__}: {error}.",
-            where=str(path),
-            mend="Leave the run out, or train it again.",
+            f"this run's record cannot be read: {type(error).__name__}: {error}.", where=str(path), mend=MEND
         ) from error

@@ -5,7 +5,6 @@ licence, what was dropped and why, with samples to read, and what was done again
 is not touched; the card stands beside it and is a pure function of it and of the licences given.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from megalith.artifacts import Artifact, Workspace, open_artifact
 from megalith.errors import InputError
+from megalith.input_files import read_json
 from megalith.report import card_views, plots
 from megalith.report.card_clusters import clusters_to_look_at
 from megalith.report.card_histograms import histogram
@@ -112,12 +112,8 @@ def _name(path: Path) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "this file of the artifact is missing or is not JSON.",
-            where=str(path),
-            mend="Run the curate stage again with this version.",
-        ) from error
+    mend = "Run the curate stage again with this version."
+    found = read_json(path, mend=mend)
+    if not isinstance(found, dict):
+        raise InputError("this file of the artifact is not a JSON object.", where=str(path), mend=mend)
     return found

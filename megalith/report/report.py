@@ -5,7 +5,6 @@ fetches nothing. Texts of the corpus are shown as text, whatever they hold. A st
 has a line saying so.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from megalith.artifacts import Workspace
 from megalith.errors import InputError
+from megalith.input_files import read_json
 from megalith.report import plots, views
 from megalith.report.pages import environment, style
 
@@ -70,12 +70,5 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
 
 
 def _read(path: Path) -> Any:
-    """The JSON at `path`; None where there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        mend = "Remove it and give `megalith run` again."
-        mend = "Remove it and give `megalith run` again."
-        raise InputError("this is not JSON.", where=str(path), mend=mend) from error
+    """The JSON at `path`; None where the file is missing."""
+    return read_json(path, mend="Remove it and run `megalith run` again.") if path.is_file() else None

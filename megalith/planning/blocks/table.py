@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from megalith.artifacts import Workspace
-from megalith.errors import InputError
+from megalith.input_files import read_model
 from megalith.planning.blocks.settings import Setting
 from megalith.recipe import ModelConfig
 
@@ -98,21 +98,7 @@ class BlockTable(_Row):
 
 def read_table(path: Path) -> BlockTable:
     """The table at `path`. Raises InputError where there is none."""
-    try:
-        return BlockTable.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"the measured machine cannot be read: {error.strerror}.",
-            where=str(path),
-            mend="Measure it: megalith plan calibrate --measure -o FILE.",
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"this is no measured machine: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}.",
-            where=str(path),
-            mend="Measure it again: megalith plan calibrate --measure -o FILE.",
-        ) from error
+    return read_model(path, BlockTable, mend="Measure this machine: megalith plan calibrate --measure -o FILE.")
 
 
 def write_table(table: BlockTable, path: Path) -> None:

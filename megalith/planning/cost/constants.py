@@ -5,7 +5,6 @@ writes it and says in it what was fitted and what was held out. Where nothing wa
 """
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from statistics import NormalDist
 from typing import Any
 
 from megalith.errors import InputError
+from megalith.input_files import read_json
 from megalith.planning.job import Job
 from megalith.topology import Cluster
 
@@ -163,18 +163,19 @@ def shipped() -> Mapping[str, Mapping[str, Any]]:
         return read_constants(path)
 
 
+MEND = "Pass a file that `plan calibrate -o` wrote."
+
+
 def read_constants(path: Path) -> Mapping[str, Mapping[str, Any]]:
     """The sets in a file that `calibrate` wrote, by generation. Raises InputError where it is none."""
     try:
-        sets = json.loads(path.read_text())["sets"]
+        sets = read_json(path, mend=MEND)["sets"]
         for one in sets:
             _check(one)
         return {one["generation"]: one for one in sets}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         why = f"the key {error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(
-            f"this is no file of constants: {why}.", where=str(path), mend="Give what `plan calibrate -o` wrote."
-        ) from error
+        raise InputError(f"this is not a file of constants: {why}.", where=str(path), mend=MEND) from error
 
 
 def _check(record: Mapping[str, Any]) -> None:
