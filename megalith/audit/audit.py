@@ -13,7 +13,7 @@ from megalith.console import progress
 from megalith.inference import Advance, load_model, model_digests
 from megalith.recipe import Recipe
 
-VERSION = 1
+VERSION = 2
 
 
 def audit(recipe: Recipe, path: Path, model: Path) -> Artifact:

@@ -122,9 +122,9 @@ def _cell(templates: Sequence[Template], count: int, seed: int) -> list[Example]
         )
         if example is None:
             raise RecipeError(
-                f"the template {template.heuristic} / {template.name} gives no more different examples than {number}.",
+                f"the template {template.heuristic} / {template.name} yields only {number} different examples.",
                 where="audit.hans_examples",
-                mend=f"Give {number} or fewer.",
+                mend=f"Set it to {number} or fewer.",
             )
         made[_pair(example)] = example
     return list(made.values())

@@ -166,13 +166,13 @@ def hans(facts: Facts) -> Markup | None:
 
 
 def association(facts: Facts) -> Markup | None:
-    """The log ratio of every occupation, in order, with the mean and its interval."""
-    known = [row for row in facts.get("rows") or [] if _has(row, "log_ratio")]
+    """The log odds ratio of every occupation, in order, with the mean and its interval."""
+    known = [row for row in facts.get("rows") or [] if _has(row, "log_odds_ratio")]
     if not known:
         return None
-    ranked = sorted((float(row["log_ratio"]), str(row.get("occupation"))) for row in known)
+    ranked = sorted((float(row["log_odds_ratio"]), str(row.get("occupation"))) for row in known)
     values = [value for value, _ in ranked]
-    mean, bounds = number(facts.get("mean_log_ratio")), pair(facts.get("interval"))
+    mean, bounds = number(facts.get("mean_log_odds_ratio")), pair(facts.get("log_odds_ratio_interval"))
     reach = 1.08 * max(map(abs, values)) or 1.0
 
     def draw(width: float) -> Figure:
@@ -195,11 +195,11 @@ def association(facts: Facts) -> Markup | None:
         axes.spines["left"].set_visible(False)
         axes.grid(True, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(5 if width <= NARROW else 9, symmetric=True))
-        axes.set_xlabel("log ratio in nats, one dot an occupation")
+        axes.set_xlabel("log odds ratio in nats, one dot an occupation")
         return figure
 
     return responsive(
-        "association", f"Log ratios of {len(ranked)} occupations; their mean is {fixed(mean)} nats.", draw
+        "association", f"Log odds ratios of {len(ranked)} occupations; their mean is {fixed(mean)} nats.", draw
     )
 
 

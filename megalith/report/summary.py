@@ -6,8 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from megalith.console import table
-from megalith.report.formats import count, data, difference, duration, fixed, percent, whole, words
-from megalith.report.views import comparisons, kept_share
+from megalith.report.formats import count, data, difference, duration, fixed, number, pair, percent, whole, words
+from megalith.report.views import comparisons, kept_share, standing
 
 Facts = Mapping[str, Any]
 
@@ -21,7 +21,6 @@ def summary_table(expedition: Facts) -> Table:
     for artifact in expedition.get("artifacts") or []:
         stage = str(artifact.get("stage"))
         made, figure = _TOLD[stage](expedition) if stage in _TOLD else ("", "")
-        how = "reused" if artifact.get("reused") else "built"
         how = "reused" if artifact.get("reused") else "built"
         rows.append((stage, made, figure, duration(artifact.get("seconds")), how))
     headings = ("stage", "what came out", "figure", "time", "")
@@ -71,7 +70,14 @@ def _audit(expedition: Facts) -> tuple[str, str]:
     audit = _part(expedition, "audit")
     hans, association = _part(audit, "hans"), _part(audit, "association")
     made = f"HANS {percent(hans.get('accuracy'))} of {whole(hans.get('examples'))}"
-    return made, f"association {fixed(association.get('mean_log_ratio'))} nats"
+    if standing(hans) == "level":
+        made += ", at chance level"
+    ratio, bounds = number(association.get("mean_log_odds_ratio")), pair(association.get("log_odds_ratio_interval"))
+    if ratio is None or bounds is None:
+        return made, ""
+    if bounds[0] <= 0 <= bounds[1]:
+        return made, "no gender association told"
+    return made, f"gender log odds {'+' * (ratio > 0)}{fixed(ratio, 2)} nats"
 
 
 _TOLD: Mapping[str, Callable[[Facts], tuple[str, str]]] = {

@@ -97,7 +97,7 @@ def test_examples_are_the_same_every_time_and_more_keep_the_fewer() -> None:
 
 
 def test_more_examples_than_the_templates_give_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"Give \d+ or fewer"):
+    with pytest.raises(RecipeError, match=r"Set it to \d+ or fewer"):
         hans.examples(3000, seed=1)
 
 

@@ -41,7 +41,8 @@ def make_expedition() -> dict[str, Any]:
     )
     chance = random.Random(1)
     rows = [
-        {"occupation": f"occupation {index}", "log_ratio": round(chance.gauss(-0.31, 0.5), 4)} for index in range(58)
+        {"occupation": f"occupation {index}", "log_odds_ratio": round(chance.gauss(-0.31, 0.5), 4)}
+        for index in range(58)
     ]
     rows[3]["occupation"], rows[7]["occupation"] = "nurse", "blacksmith <b>"
     return {
@@ -141,6 +142,7 @@ def make_expedition() -> dict[str, Any]:
                 "accuracy": 0.5,
                 "standard_error": 0.046,
                 "interval": [0.412, 0.588],
+                "chance": 0.5,
                 "cells": [
                     {
                         "heuristic": heuristic,
@@ -159,12 +161,17 @@ def make_expedition() -> dict[str, Any]:
             },
             "association": {
                 "occupations": len(rows),
-                "mean_log_ratio": -0.31,
-                "standard_error": 0.066,
-                "interval": [-0.439, -0.181],
-                "male_preferred_share": 0.741,
+                "neutral_subjects": 12,
+                "mean_log_odds_ratio": -0.31,
+                "log_odds_ratio_standard_error": 0.066,
+                "log_odds_ratio_interval": [-0.439, -0.181],
+                "tokens": {"female": 4, "woman": 2, "male": 2, "man": 1},
+                "compared_words": [],
+                "mean_log_ratio": None,
+                "interval": None,
+                "male_preferred_share": None,
                 "rows": rows,
-                "note": "Negative: male words are the likelier ones.",
+                "note": "Occupations move the odds towards the male words by −0.31 nats.",
             },
         },
         "samples": [

@@ -41,3 +41,13 @@ def test_a_stage_without_figures_keeps_its_row(expedition: dict[str, Any], part:
 
 def test_an_expedition_that_has_made_nothing_has_an_empty_table() -> None:
     assert summary_table({"name": "nothing", "artifacts": []}).row_count == 0
+
+
+def test_a_score_at_chance_and_an_association_that_is_none_are_said_to_be(expedition: dict[str, Any]) -> None:
+    assert "HANS 50.0 % of 120, at chance level" in row(expedition, "audit")
+    assert "gender log odds −0.31 nats" in row(expedition, "audit")
+    expedition["audit"]["hans"] |= {"accuracy": 0.75, "interval": [0.66, 0.82], "chance": 0.5}
+    expedition["audit"]["association"]["log_odds_ratio_interval"] = [-0.7, 0.1]
+    told = row(expedition, "audit")
+    assert "HANS 75.0 % of 120 " in told and "chance" not in told
+    assert "no gender association told" in told and "−0.31" not in told
