@@ -1,6 +1,13 @@
-"""What every section of a recipe shares: frozen, and closed to unknown keys."""
+"""The base of every section of a recipe shares: frozen, closed to unknown keys, and numbers that have a bound."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(gt=0, lt=2**63)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=2**63)]
+Dimension = Annotated[int, Field(gt=0, lt=2**31)]
+"""A width, a length or a number of ranks: loops and tables go up to it, or to its square root."""
 
 
 class Section(BaseModel):

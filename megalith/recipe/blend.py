@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import PositiveInt, Section
 
 
 class BlendedConfig(Section):

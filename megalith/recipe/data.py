@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
 from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.minhash import MinHashConfig
@@ -136,7 +136,7 @@ class CurateConfig(Section):
 class TokenizeConfig(Section):
     """Byte-level BPE, trained on the training split, and the shards."""
 
-    vocab_size: PositiveInt = 50257
+    vocab_size: Dimension = 50257
     training_bytes: PositiveInt = 100_000_000
     """The tokenizer is trained on a sample of about this many bytes of training text."""
 

@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import PositiveInt, Section
 
 
 class UrlConfig(Section):

@@ -7,9 +7,9 @@ beside it win. What a word, a line and a paragraph are, and over what a share is
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import NonNegativeInt, PositiveInt, Section
 
 HeuristicsPreset = Literal["mt-nlg", "gopher", "c4", "fineweb", "none"]
 

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
-
-from megalith.recipe.base import Section
+from megalith.recipe.base import NonNegativeInt, PositiveInt, Section
 
 Task = Literal["perplexity", "last_word", "continuation", "arithmetic"]
 

@@ -1,11 +1,11 @@
 """The sections about compute: `budget`, `cluster`, `parallel`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import Dimension, Section
 
 
 class BudgetConfig(Section):
@@ -26,18 +26,18 @@ class ClusterConfig(Section):
 
     name: str = "local"
     """local: this machine. Otherwise a cluster that `topology.py` describes, such as selene."""
-    nodes: PositiveInt = 1
-    accelerators_per_node: PositiveInt | None = None
+    nodes: Annotated[int, Field(gt=0, le=1_000_000)] = 1
+    accelerators_per_node: Annotated[int, Field(gt=0, le=1024)] | None = None
     """Default: what the cluster's description says (for local: GPUs if there are any, else CPU cores)."""
 
 
 class ParallelConfig(Section):
     """How the model is spread. What is left out, the plan chooses."""
 
-    tensor: PositiveInt | None = None
-    pipeline: PositiveInt | None = None
-    data: PositiveInt | None = None
-    virtual_stages: PositiveInt = 1
+    tensor: Dimension | None = None
+    pipeline: Dimension | None = None
+    data: Dimension | None = None
+    virtual_stages: Dimension = 1
     schedule: Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1"] = "1f1b"
     schedule_file: Path | None = None
     """A CSV of your own in place of `schedule`: one row a pipeline rank, cells such as 0F3, 0B3, 0I3, 0W3."""
@@ -45,9 +45,9 @@ class ParallelConfig(Section):
     """Split norms and the residual stream along the sequence over the tensor-parallel ranks."""
     recompute: Literal["none", "selective", "full"] = "none"
     """selective: the attention's core alone. full: whole layers."""
-    recompute_every: PositiveInt = 1
+    recompute_every: Dimension = 1
     """Recompute in each n-th layer."""
     zero: Literal[0, 1, 2, 3] = 0
     """ZeRO stage of the data-parallel axis: 1 shards the optimizer's state, 2 gradients too, 3 weights too."""
-    zero_shard: PositiveInt | None = None
+    zero_shard: Dimension | None = None
     """Ranks that ZeRO shards over; a divisor of `data`, whose other ranks hold the same. Default: all of `data`."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import PositiveInt, Section
 
 
 class MinHashConfig(Section):

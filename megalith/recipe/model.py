@@ -1,11 +1,13 @@
 """The `model` section: one transformer block with options, from GPT-2 to Llama, and BERT."""
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import Dimension, Section
+
+Layers = Annotated[int, Field(gt=0, le=100_000)]
 
 
 class ModelConfig(Section):
@@ -13,19 +15,19 @@ class ModelConfig(Section):
 
     family: Literal["gpt", "bert"] = "gpt"
     """gpt: causal language model. bert: masked language model with a sentence-order head."""
-    num_layers: PositiveInt | None = None
-    hidden_size: PositiveInt | None = None
-    num_heads: PositiveInt | None = None
+    num_layers: Layers | None = None
+    hidden_size: Dimension | None = None
+    num_heads: Dimension | None = None
     """Attention heads of the queries."""
-    num_kv_heads: PositiveInt | None = None
+    num_kv_heads: Dimension | None = None
     """Heads of keys and values; fewer than `num_heads` is grouped-query attention. Default: `num_heads`."""
-    ffn_hidden_size: PositiveInt | None = None
+    ffn_hidden_size: Dimension | None = None
     """Width of the MLP. Default: 4 × hidden_size."""
-    sequence_length: PositiveInt = 1024
+    sequence_length: Dimension = 1024
     """Tokens of context."""
-    vocab_size: PositiveInt = 50257
+    vocab_size: Dimension = 50257
     """Entries of the tokenizer, before padding."""
-    vocab_multiple: PositiveInt = 128
+    vocab_multiple: Dimension = 128
     """The embedding is padded to a multiple of this, which does not depend on tensor parallelism."""
     positions: Literal["learned", "rotary", "relative"] = "learned"
     """relative: Transformer-XL's (Gopher, Chinchilla)."""
@@ -118,6 +120,7 @@ def _known(value: int | None) -> int:
 
 def _divisors_near(number: int, wanted: int, count: int = 6) -> str:
     """The divisors of `number` nearest to `wanted`, in words."""
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    divisors = {*small, *(number // d for d in small)}
     near = sorted(sorted(divisors, key=lambda d: abs(d - wanted))[:count])
     return ", ".join(map(str, near[:-1])) + f" or {near[-1]}" if len(near) > 1 else str(near[0])

@@ -2,17 +2,17 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
 
 
 class BatchRamp(Section):
     """The global batch grows from `start` by `increment` to `global_batch_size` over `tokens` (MT-NLG §3.2)."""
 
-    start: PositiveInt
+    start: Dimension
     """Sequences."""
-    increment: PositiveInt
+    increment: Dimension
     """Sequences."""
     tokens: PositiveInt
 
@@ -22,9 +22,9 @@ class TrainConfig(Section):
 
     tokens: PositiveInt | None = None
     """Tokens to train on. Default: what the plan found compute-optimal for budget.flops."""
-    global_batch_size: PositiveInt = 512
+    global_batch_size: Dimension = 512
     """Sequences per optimizer step, over all ranks."""
-    micro_batch_size: PositiveInt | None = None
+    micro_batch_size: Dimension | None = None
     """Sequences per forward pass of one rank. Default: the plan chooses."""
     batch_ramp: BatchRamp | None = None
     learning_rate: PositiveFloat = 3e-4

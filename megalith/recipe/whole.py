@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from megalith.recipe.base import Section
+from megalith.recipe.base import NonNegativeInt, Section
 from megalith.recipe.blend import BlendConfig
 from megalith.recipe.data import CrawlConfig, CurateConfig, TokenizeConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
@@ -16,10 +16,11 @@ from megalith.recipe.training import TrainConfig
 class Recipe(Section):
     """A whole expedition."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """Letters, digits, '.', '_' and '-': the default directory is runs/NAME."""
     about: str
     """One line: what this is and where its figures come from."""
-    seed: int = Field(default=1234, ge=0)
+    seed: NonNegativeInt = 1234
     crawl: CrawlConfig = CrawlConfig()
     curate: CurateConfig = CurateConfig()
     tokenize: TokenizeConfig = TokenizeConfig()

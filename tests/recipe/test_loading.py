@@ -47,9 +47,9 @@ def test_overrides_win_and_every_origin_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "where", "said"),
     [
-        ("tokens:", "tokns:", ":10", "there is no key 'tokns' in the section train. Did you mean tokens?"),
+        ("tokens:", "tokns:", ":10", "the section train has no key 'tokns'. Did you mean tokens?"),
         ("train:", "trian:", ":9", "Did you mean train?"),
-        ("hidden_size: 48", "hidden_size: -48", ":7", "model.hidden_size is -48: input should be greater than 0."),
+        ("hidden_size: 48", "hidden_size: -48", ":7", "model.hidden_size is -48: set a number greater than 0."),
         ("num_heads: 12", "num_heads: 7", ":4", "hidden_size 48 cannot be split over num_heads 7; try num_heads"),
         ("  num_heads: 12\n", "", ":4", "num_layers and hidden_size given without num_heads"),
         (
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_with_the_line_and_the_mend(
         ("train.tokens", "is neither a recipe nor an override"),
         ("train.precision=int8", "train.precision is 'int8'"),
         ("train.learning_rate=.nan", "train.learning_rate is nan"),
-        ("curate.minhash.row=1", "there is no key 'row' in the section curate.minhash. Did you mean rows?"),
+        ("curate.minhash.row=1", "the section curate.minhash has no key 'row'. Did you mean rows?"),
     ],
 )
 def test_overrides_are_checked_with_the_whole(tmp_path: Path, override: str, said: str) -> None:
@@ -106,7 +106,7 @@ def test_a_recipe_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         load_recipe(tmp_path)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not UTF-8"):
         load_recipe(binary)
 
 

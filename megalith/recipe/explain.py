@@ -1,0 +1,116 @@
+"""An error of the recipe's checks as one paragraph: what, where it was said, and the mend."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from megalith.errors import RecipeError
+from megalith.recipe.hints import hint
+from megalith.recipe.yaml_values import shorten
+
+_WANTED: dict[str, str] = {
+    "bool_parsing": "set true or false",
+    "bool_type": "set true or false",
+    "dict_type": "set a section of keys and values",
+    "finite_number": "set a finite number",
+    "float_parsing": "set a number",
+    "float_type": "set a number",
+    "greater_than": "set a number greater than {gt}",
+    "greater_than_equal": "set {ge} or more",
+    "int_from_float": "set a whole number",
+    "int_parsing": "set a whole number",
+    "int_parsing_size": "set a whole number below 2^63",
+    "int_type": "set a whole number",
+    "less_than": "set a number below {lt:,}",
+    "less_than_equal": "set {le:,} or less",
+    "mapping_type": "set a section of keys and values",
+    "model_attributes_type": "it is a section: set its keys, one by one",
+    "model_type": "it is a section: set its keys, one by one",
+    "none_required": "set null",
+    "path_type": "set a path",
+    "string_type": "set text, in quotes if it looks like a number",
+    "string_too_long": "set at most {max_length} characters",
+    "string_too_short": "set at least {min_length} characters",
+    "too_long": "set at most {max_length} of them",
+    "too_short": "set at least {min_length} of them",
+    "tuple_type": "set a list, such as [a, b]",
+}
+"""pydantic's kinds of error, and the mend."""
+
+
+def explain(error: ValidationError, origins: Mapping[str, str], path: Path) -> RecipeError:
+    """The first of pydantic's errors, with the line or override that said the value."""
+    errors = error.errors(include_url=False)
+    first = _likeliest(errors)
+    location = [str(part) for part in first["loc"]]
+    dotted = shorten(".".join(part for part in location if not part.isdigit()))
+    where = next(
+        (
+            origins[".".join(location[:length])]
+            for length in range(len(location), 0, -1)
+            if ".".join(location[:length]) in origins
+        ),
+        next((said for key, said in origins.items() if key.startswith(".".join(location) + ".")), str(path)),
+    )
+    more = f" ({len(errors) - 1} more after this one.)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        section = ".".join(location[:-1])
+        said = f"the section {section} has no key" if section else "a recipe has no key"
+        mend = hint(location, first["input"])
+        return RecipeError(f"{said} {shorten(location[-1])!r}.", where=where, mend=mend + more)
+    if first["type"] == "missing":
+        return RecipeError(f"{dotted} is missing.", where=where, mend=f"Set it.{more}")
+    if first["type"] == "value_error":
+        message = first["msg"].removeprefix("Value error, ")
+        where = _override_named(message, location, origins) or where
+        return RecipeError(f"{dotted}: {message}." if dotted else f"{message}.", where=where, mend=more.strip() or None)
+    return RecipeError(f"{dotted} is {_shown(first['input'])}: {_mend(first)}.", where=where, mend=more.strip() or None)
+
+
+def _likeliest(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """An unknown key before a missing one: it is often the same, misspelt."""
+    unknown = (error for error in errors if error["type"] == "extra_forbidden")
+    return next(unknown, errors[0]) if errors[0]["type"] == "missing" else errors[0]
+
+
+def _mend(error: ErrorDetails) -> str:
+    if error["type"] == "literal_error":
+        return _one_of(error)
+    if error["type"] == "string_pattern_mismatch":  # of the recipe's name alone
+        return "set letters, digits, '.', '_' and '-', the first of them a letter or a digit"
+    wanted = _WANTED.get(error["type"])
+    if wanted is not None:
+        return wanted.format(**error.get("ctx", {}))
+    message = error["msg"]
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _one_of(error: ErrorDetails) -> str:
+    """The values that a key takes, and the nearest of them."""
+    values = str(error["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+    close = difflib.get_close_matches(str(error["input"]), values, n=1, cutoff=0.5)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"set {', '.join(values[:-1])} or {values[-1]}{meant}" if len(values) > 1 else f"set {values[0]}"
+
+
+def _shown(value: Any) -> str:
+    """A value as the recipe writes it, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return shorten(repr(value))
+
+
+def _override_named(message: str, location: Sequence[str], origins: Mapping[str, str]) -> str | None:
+    """The override within `location` whose key the message names: of a check of several keys, the likeliest cause."""
+    within = "".join(f"{part}." for part in location)
+    named = (
+        key
+        for key in origins
+        if key.startswith(within) and re.search(rf"\b{re.escape(key.rpartition('.')[2])}\b", message)
+    )
+    return next((origins[key] for key in named if origins[key].startswith("override")), None)
