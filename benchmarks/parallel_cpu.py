@@ -35,8 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from megalith.arithmetic import flops_per_token
 from megalith.console import human_seconds, note, show, table
-from megalith.machine import compute_deterministically
-from megalith.parallel import Ranks, arrange
+from megalith.parallel import Ranks, arrange, compute_deterministically
 from megalith.processes import wait_politely
 from megalith.recipe import ModelConfig
 from megalith.training.schedule import batches

@@ -25,14 +25,13 @@ from common import RESULTS, machine, recipe_of, write_results, write_tokens
 
 from megalith.console import human_seconds, note, show, table
 from megalith.machine import usable_cores
-from megalith.parallel.here import this_machine
 from megalith.planning.blocks import BlockStep, BlockTable, measuring, predict_here
 from megalith.planning.candidates import undisturbed
 from megalith.planning.job import Job, Zero
 from megalith.planning.shapes import sized
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig, load_recipe
-from megalith.topology import Layout
+from megalith.topology import Layout, this_machine
 
 STEPS = 100_000  # of the schedule: more than are taken
 

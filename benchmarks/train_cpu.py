@@ -32,7 +32,8 @@ import torch
 from peers import Task
 
 from megalith.arithmetic import flops_per_token, parameters
-from megalith.machine import cpu_name, measure_peak_flops_per_second, usable_cores
+from megalith.machine import cpu_name, usable_cores
+from megalith.rates import measure_peak_flops_per_second
 from megalith.recipe import ModelConfig
 
 LENGTH, SEQUENCES = 256, 16

@@ -25,9 +25,10 @@ from common import RESULTS, begin, machine, recipe_of, write_results, write_toke
 
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.console import human_bytes, human_count, note, show, table
-from megalith.machine import best_seconds, compute_deterministically, total_memory_bytes
-from megalith.parallel import Ranks
+from megalith.machine import total_memory_bytes
+from megalith.parallel import Ranks, compute_deterministically
 from megalith.parallel.ranks import own_device
+from megalith.rates import best_seconds
 from megalith.recipe import ModelConfig
 from megalith.training.schedule import batches
 from megalith.training.step import take_step

@@ -50,7 +50,7 @@ def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[s
 def check(recipe: Recipe, sources: Sequence[Path]) -> None:
     """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
     from megalith.curation.units import datasets_of
-    from megalith.planning import check as check_plan
+    from megalith.planning.plan import check as check_plan
     from megalith.training import refuse_what_cannot_be_trained
 
     datasets_of(sources, recipe.curate)
@@ -162,7 +162,7 @@ def _tokenize(place: _Place) -> Artifact:
 
 
 def _plan(place: _Place) -> Artifact:
-    from megalith.planning import plan
+    from megalith.planning.plan import plan
 
     return plan(place.recipe, place.directory / "plan", place.made.get("tokenize"))
 

@@ -27,10 +27,3 @@ def test_a_card_without_bf16_gives_fp16s_rate_and_an_unknown_one_nothing() -> No
     assert v100 is not None
     assert v100.peak("bf16") == 125e12
     assert accelerator("abacus") is None
-
-
-def test_a_node_draws_at_least_what_its_accelerators_do() -> None:
-    for name in known_clusters():
-        cluster = None if name == LOCAL else describe(ClusterConfig(name=name))
-        if cluster is not None and cluster.node_watts is not None and cluster.facts is not None:
-            assert cluster.node_watts > cluster.accelerators_per_node * cluster.facts.tdp_watts

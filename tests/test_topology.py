@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from megalith.batches import ramp_batches
 from megalith.errors import RecipeError
 from megalith.recipe import ClusterConfig, ModelConfig, ParallelConfig, TrainConfig, load_recipe, shipped_recipes
 from megalith.topology import (
@@ -17,7 +18,6 @@ from megalith.topology import (
     known_clusters,
     layout_of,
     local_cluster,
-    ramp_batches,
 )
 
 MT_NLG = Layout(tensor=8, pipeline=35, data=12)
@@ -121,7 +121,7 @@ def test_links_get_slower_with_the_distance(name: str) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"name": "selen"}, "selen is described. Give local, selene"),
+        ({"name": "selen"}, "cluster 'selen' is not known. Set one of local, selene"),
         ({"name": "selene", "nodes": 561}, "560 nodes, not 561"),
         ({"name": "dgx-2h", "accelerators_per_node": 17}, "16 accelerators, not 17"),
     ],

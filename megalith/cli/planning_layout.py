@@ -47,7 +47,7 @@ def plan_layout(
     as_json: Json = False,
 ) -> None:
     """The best layout for the model on the recipe's machines, and why the others lost."""
-    from megalith.planning import layout
+    from megalith.planning.layout import layout
     from megalith.planning.search import kept
 
     loaded, origins = load_recipe(recipe, overrides or ())

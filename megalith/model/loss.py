@@ -10,11 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from megalith.arithmetic import LOSS_ROWS, loss_rows_on_a_gpu
 from megalith.kernels import linear, linear_backward
 
 IGNORE = -100
-ROWS = 256  # tokens at a time on a CPU: their logits stay in its caches; in bf16 2,048 take 1.7 times as long
-_LOGITS = 2**28  # at a time on a GPU, where the sums over few tokens would cost more than their products
 
 
 class CrossEntropy(Protocol):
@@ -45,12 +44,7 @@ def linear_cross_entropy(
 
 def rows_at_a_time(features: Tensor, vocab_size: int) -> int:
     """Tokens whose logits are held at once; the same on every rank that shares the vocabulary."""
-    return ROWS if features.device.type == "cpu" else rows_on_a_gpu(vocab_size)
-
-
-def rows_on_a_gpu(vocab_size: int) -> int:
-    """The same where features are on a GPU."""
-    return max(ROWS, _LOGITS // vocab_size)
+    return LOSS_ROWS if features.device.type == "cpu" else loss_rows_on_a_gpu(vocab_size)
 
 
 def biased_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -12,18 +12,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from megalith import schedules
 from megalith.model import MODELS, Transformer
 from megalith.model.initialise import initial_value
 from megalith.parallel import data
 from megalith.parallel.dropout import seed_dropout
 from megalith.parallel.masters import Master, local, make_masters, region
-from megalith.parallel.pipeline import Lists, Pipeline, keep_stage
+from megalith.parallel.pipeline import Pipeline, keep_stage
 from megalith.parallel.ranks import Ranks
 from megalith.parallel.recompute import recompute_layers
 from megalith.parallel.tensor import split_tensors
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
+from megalith.schedules import Lists, action_lists
 
 EMBEDDINGS = ("token_embedding", "position_embedding", "token_type_embedding", "embedding_norm", "output")
 """They compute in fp32: their gradients add up many tokens, and the logits' cross entropy narrows them itself."""
@@ -193,26 +193,6 @@ def spread(
         pipeline=Pipeline(stages, count, ranks.along("pipeline"), ranks.device) if count > 1 else None,
         _tied=tied,
     )
-
-
-def action_lists(parallel: ParallelConfig, micro_batches: int, *, training: bool) -> Lists:
-    """The lists that the pipeline's ranks execute; without training, the forward passes alone."""
-    pipeline, virtual = parallel.pipeline or 1, parallel.virtual_stages
-    if not training:
-        stages = range(pipeline * virtual)
-        return tuple(
-            tuple(
-                schedules.Action(stage, schedules.Op.FORWARD, number)
-                for number in range(micro_batches)
-                for stage in stages[rank::pipeline]
-            )
-            for rank in range(pipeline)
-        )
-    if parallel.schedule_file is not None:
-        own = schedules.read_csv(parallel.schedule_file, pipeline)
-        schedules.check(own, pipeline, virtual, micro_batches, where=str(parallel.schedule_file))
-        return own
-    return schedules.build(parallel.schedule, pipeline, virtual, micro_batches)
 
 
 def _onto(tensor: Tensor, device: torch.device) -> Tensor:

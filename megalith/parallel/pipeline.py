@@ -22,29 +22,8 @@ from torch.distributed.pipelining.schedules import (
 )
 from torch.distributed.pipelining.stage import _RecvInfo
 
-from megalith.arithmetic import head_forward_flops, layer_forward_flops
 from megalith.model import Transformer
-from megalith.recipe import ModelConfig
-from megalith.schedules import Action
-
-Lists = Sequence[Sequence[Action]]
-"""The actions of each pipeline rank, in order."""
-
-
-def layers_of_stages(config: ModelConfig, stages: int) -> list[range]:
-    """Which layers each stage has: the slowest stage is as fast as can be, the logits counted with the last one.
-
-    A layer goes to the stage that costs least so far, in forward FLOPs; of equals to the later one, since the first
-    stages hold the most activations, and the first of them the embedding.
-    """
-    layer, costs = layer_forward_flops(config), [0.0] * stages
-    costs[-1] += head_forward_flops(config)
-    counts = [1] * stages
-    for _ in range(config.layers - stages):
-        cheapest = min(range(stages), key=lambda stage: (costs[stage] + counts[stage] * layer, -stage))
-        counts[cheapest] += 1
-    ends = [sum(counts[: stage + 1]) for stage in range(stages)]
-    return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
+from megalith.schedules import Lists, layers_of_stages
 
 
 def keep_stage(model: Transformer, stage: int, stages: int) -> None:

@@ -1,7 +1,1 @@
-"""What a run will cost before it is spent: the model's shape, its tokens, the layout, seconds and bytes."""
-
-from megalith.planning.budget import budget
-from megalith.planning.figures import layout
-from megalith.planning.plan import check, plan
-
-__all__ = ["budget", "check", "layout", "plan"]
+"""Deciding what to train, where and how, before it is spent: a module for each verb of `megalith plan`."""

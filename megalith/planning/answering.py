@@ -14,8 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from megalith.machine import compute_deterministically
-from megalith.parallel import Ranks
+from megalith.parallel import Ranks, compute_deterministically
 from megalith.processes import die_with, keep_freed_memory
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -3,11 +3,10 @@
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Literal
+
+from megalith.precision import Precision
 
 MODEL_ERROR = 0.12  # what a short probe may miss of a long run, beside its own spread: a judgement, not a fit
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)

@@ -1,52 +1,23 @@
-"""What `megalith plan layout` prints: for this machine by measuring it, for a cluster by the cost model."""
+"""The figures of `megalith plan layout` on this machine, which is measured."""
 
-from collections.abc import Collection
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from megalith.arithmetic import step_flops
+from megalith.batches import micro_batches
 from megalith.errors import UnsupportedError
-from megalith.machine import measure_peak_flops_per_second, total_memory_bytes, usable_cores
+from megalith.machine import total_memory_bytes, usable_cores
 from megalith.planning.candidates import Candidate, Search
 from megalith.planning.layouts import search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
-from megalith.planning.search import Objective, cluster_layout
 from megalith.planning.shapes import sized
+from megalith.rates import measure_peak_flops_per_second
 from megalith.recipe import Recipe
 from megalith.topology import LOCAL
 
 _AS_ASKED = {"virtual_stages", "schedule", "recompute", "sequence_parallel", "zero"}
-
-
-def layout(
-    recipe: Recipe,
-    *,
-    keep: Collection[str] = (),
-    objective: Objective = "time",
-    deadline_days: float | None = None,
-    price: float | None = None,
-    constants: Path | None = None,
-) -> dict[str, Any]:
-    """The best layout of the recipe's model on its machines, and why the others lost; the keys are those of `--json`.
-
-    A model without a shape is first given the one that the plan would choose. What else may be asked is for clusters,
-    and said in `search.cluster_layout`. Raises RecipeError, UnsupportedError or ResourceError where there is no such
-    layout.
-    """
-    if recipe.cluster.name != LOCAL:
-        return cluster_layout(
-            recipe, keep=keep, objective=objective, deadline_days=deadline_days, price=price, constants=constants
-        )
-    if objective != "time" or deadline_days is not None or price is not None or constants is not None:
-        raise UnsupportedError(
-            "an objective, a deadline, a price and constants are for clusters: this machine is measured as it is.",
-            where="cluster.name",
-            mend="Give cluster.name=selene or another that is described.",
-        )
-    return _measured(recipe)
 
 
 def refuse_clusters(recipe: Recipe) -> None:
@@ -83,8 +54,8 @@ def candidate_rows(search: Search) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(recipe: Recipe) -> dict[str, Any]:
-    """The layout on this machine."""
+def measured_layout(recipe: Recipe) -> dict[str, Any]:
+    """The best layout on this machine, with the keys of `--json`."""
     recipe = sized(recipe)
     refuse_what_cannot_fit(recipe.model, total_memory_bytes())
     search = search_layouts(recipe, gemm_rates())
@@ -107,5 +78,5 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
 def _bubble(recipe: Recipe, best: Candidate) -> float:
     """The share of a step in which the ranks of the pipeline wait, all stages and passes taken as equally long."""
     stages, virtual = best.layout.pipeline, recipe.parallel.virtual_stages
-    micro_batches = recipe.train.global_batch_size // (best.layout.data * best.layout.micro_batch_size)
-    return (stages - 1) / (virtual * micro_batches + stages - 1)
+    count = micro_batches(recipe.train.global_batch_size, best.layout.data, best.layout.micro_batch_size)
+    return (stages - 1) / (virtual * count + stages - 1)

@@ -5,14 +5,14 @@ fixed time with each micro-batch, so the two give the time of any number; the pi
 optimizer are in what does not grow.
 """
 
+from megalith.batches import micro_batches, powers_of_two_dividing
 from megalith.console import human_bytes
 from megalith.errors import ResourceError
 from megalith.machine import total_memory_bytes, usable_cores
-from megalith.parallel.here import this_machine
-from megalith.planning.batches import powers_of_two_dividing
-from megalith.planning.candidates import Candidate, Layout, Precision, error_of, undisturbed
+from megalith.planning.candidates import Candidate, Layout, error_of, undisturbed
 from megalith.planning.memory import USABLE_SHARE, training_memory
 from megalith.planning.workers import Workers, start_workers
+from megalith.precision import Precision
 from megalith.recipe import ParallelConfig, Recipe
 from megalith.topology import Layout as Axes
 from megalith.topology import check_layout, describe
@@ -32,7 +32,7 @@ def axes(recipe: Recipe) -> Axes:
     parallel = recipe.parallel
     layout = Axes(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1)
     if recipe.model.is_sized:
-        check_layout(describe(recipe.cluster, this_machine()), layout, recipe.model, parallel, recipe.train)
+        check_layout(describe(recipe.cluster), layout, recipe.model, parallel, recipe.train)
     return layout
 
 
@@ -79,7 +79,7 @@ def _time(
     workers: Workers,
 ) -> Candidate:
     threads = max(1, usable_cores() // axes.world)
-    whole = recipe.train.global_batch_size // (axes.data * size)
+    whole = micro_batches(recipe.train.global_batch_size, axes.data, size)
     few = min(whole, axes.pipeline)
     counts = sorted({few, min(whole, 2 * few)})
     question = {

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
+from megalith.batches import micro_batches
+from megalith.precision import Precision
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
 from megalith.topology import Cluster, Layout
 
 Recompute = Literal["none", "selective", "full"]
-Precision = Literal["fp32", "bf16", "fp16"]
 Zero = Literal[0, 1, 2, 3]
 ZERO_STAGES: tuple[Zero, ...] = get_args(Zero)
 Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2"]
@@ -62,7 +63,7 @@ class Job:
     @property
     def micro_batches(self) -> int:
         """Of one pipeline in one step."""
-        return self.global_batch_size // (self.layout.data * self.micro_batch_size)
+        return micro_batches(self.global_batch_size, self.layout.data, self.micro_batch_size)
 
     @property
     def accelerators(self) -> int:

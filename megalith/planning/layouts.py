@@ -16,14 +16,15 @@ from dataclasses import replace
 from typing import Any
 
 from megalith.arithmetic import head_forward_flops, layer_forward_flops
+from megalith.batches import batch_unit, micro_batches, powers_of_two_dividing
 from megalith.console import human_bytes
 from megalith.errors import RecipeError, ResourceError
 from megalith.machine import total_memory_bytes, usable_cores
-from megalith.planning.batches import batch_unit, powers_of_two_dividing
-from megalith.planning.candidates import Candidate, Layout, Precision, Search, error_of, undisturbed
+from megalith.planning.candidates import Candidate, Layout, Search, error_of, undisturbed
 from megalith.planning.given import axes, is_given, try_given
 from megalith.planning.memory import USABLE_SHARE, training_memory
 from megalith.planning.workers import Workers, start_workers
+from megalith.precision import Precision
 from megalith.recipe import ParallelConfig, Recipe
 
 MARGIN = 0.05  # a layout must be this much faster than the default to be taken
@@ -151,8 +152,8 @@ class _Probe:
             shallow = undisturbed(answer[str(depths[0])])
             per_layer = max(0.0, micro - shallow) / (depths[1] - depths[0])
             micro += per_layer * (self.model.layers - depths[1])
-        micro_batches = self.recipe.train.global_batch_size // (layout.data * layout.micro_batch_size)
-        return micro_batches * micro + answer["optimizer"] + answer["all_reduce"], error_of(answer[str(depths[-1])])
+        count = micro_batches(self.recipe.train.global_batch_size, layout.data, layout.micro_batch_size)
+        return count * micro + answer["optimizer"] + answer["all_reduce"], error_of(answer[str(depths[-1])])
 
     def _depths(self, micro_batch_size: int) -> list[int]:
         """The whole model where that is quick, else one layer and as many as are quick (two at least)."""

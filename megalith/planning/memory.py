@@ -8,10 +8,9 @@ beside that.
 
 from collections.abc import Mapping
 
-from megalith.arithmetic import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, parameters, state_bytes
+from megalith.arithmetic import GRADIENT_BYTES, LOSS_ROWS, OPTIMIZER_BYTES, WEIGHT_BYTES, parameters, state_bytes
 from megalith.console import human_bytes
 from megalith.errors import ResourceError
-from megalith.model.loss import ROWS
 from megalith.recipe import ModelConfig, ParallelConfig
 
 USABLE_SHARE = 0.9  # the rest of the memory is the system's and the page cache's
@@ -49,7 +48,7 @@ def training_memory(
         + saved["per_layer_and_sequence"] * model.layers * micro_batch_size
     ) * (1 + pipeline) / 2  # fmt: skip
     layer = saved["per_layer"] + saved["per_layer_and_sequence"] * micro_batch_size
-    logits = min(ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
+    logits = min(LOSS_ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
     parts = {
         "program": processes * base_bytes,
         "weights": copies["weights"] * count * WEIGHT_BYTES + data * narrow,

@@ -13,11 +13,11 @@ import torch
 
 from megalith.arithmetic import flops_per_token, step_flops
 from megalith.artifacts import Artifact, Workspace, produce
+from megalith.batches import steps_for, tokens_for
 from megalith.console import human_count, progress
 from megalith.errors import RecipeError
 from megalith.laws import law_named
 from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
-from megalith.planning.batches import steps_for, tokens_for
 from megalith.planning.budget import laws_at
 from megalith.planning.candidates import Candidate
 from megalith.planning.figures import candidate_rows, gemm_rates, layout_figures, refuse_clusters

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from megalith.parallel.here import this_machine
+from megalith.batches import micro_batches
 from megalith.planning.shapes import sized
 from megalith.planning.traffic import Traffic, step_traffic
+from megalith.precision import compute_bytes
 from megalith.recipe import ParallelConfig, Recipe, TrainConfig
 from megalith.topology import (
     AXES,
-    LOCAL,
     Cluster,
     Layout,
     Link,
@@ -25,7 +25,6 @@ from megalith.topology import (
 )
 
 NODES_SHOWN = 8  # of more, those are shown that tell the pattern
-_COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "auto": 2}
 
 
 def ranks(recipe: Recipe) -> dict[str, Any]:
@@ -37,18 +36,18 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
     layout = layout_of(recipe.parallel)
     micro_batch_size = recipe.train.micro_batch_size or 1
     model = sized(recipe).model
-    cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
+    cluster = describe(recipe.cluster)
     notes = check_layout(cluster, layout, model, recipe.parallel, recipe.train)
-    micro_batches = recipe.train.global_batch_size // (layout.data * micro_batch_size)
+    count = micro_batches(recipe.train.global_batch_size, layout.data, micro_batch_size)
     traffic = []
     for pipeline_rank in range(layout.pipeline):
         found = step_traffic(
             model,
             recipe.parallel,
             micro_batch_size=micro_batch_size,
-            micro_batches=micro_batches,
+            micro_batches=count,
             pipeline_rank=pipeline_rank,
-            compute_bytes=_COMPUTE_BYTES[recipe.train.precision],
+            compute_bytes=compute_bytes(recipe.train.precision),
         )
         traffic += [_placed(row, pipeline_rank, layout, cluster, recipe.parallel) for row in found]
     return {
@@ -58,7 +57,7 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
         "accelerators_per_node": cluster.accelerators_per_node,
         "layout": asdict(layout),
         "world": layout.world,
-        "micro_batches": micro_batches,
+        "micro_batches": count,
         "ranks": [{"rank": rank, "node": cluster.node(rank), **layout.coordinates(rank)._asdict()}
                   for rank in range(layout.world)],
         "traffic": traffic,

@@ -16,12 +16,11 @@ from scipy.stats import t as student
 
 from megalith.errors import InputError, MegalithError
 from megalith.input_files import read_json
-from megalith.parallel.here import this_machine
 from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
 from megalith.planning.blocks.table import BlockTable, Correction, read_table, write_table
 from megalith.planning.job import Job
 from megalith.recipe import Recipe
-from megalith.topology import Layout, layout_of
+from megalith.topology import Layout, layout_of, this_machine
 
 COVERAGE = 0.9
 JUDGED_AS = 3  # runs: what COMPOSITION_ERROR weighs beside the scatter of those that there are

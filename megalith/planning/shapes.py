@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from megalith.arithmetic import flops_per_token, parameters
+from megalith.batches import tokens_for
 from megalith.errors import RecipeError
 from megalith.laws import compute_optimal, law_named
-from megalith.planning.batches import tokens_for
 from megalith.recipe import ModelConfig, Recipe
 
 DEEPEST = 160

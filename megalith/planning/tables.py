@@ -21,8 +21,10 @@ from megalith.errors import InputError
 from megalith.planning.cells import Cells, NotModelledError, lines
 from megalith.planning.cost.constants import generation_of
 from megalith.planning.cost.stacks import STACKS
-from megalith.planning.job import ZERO_STAGES, Job, Precision, Recompute, Schedule
+from megalith.planning.job import ZERO_STAGES, Job, Recompute, Schedule
+from megalith.precision import Precision
 from megalith.recipe import ClusterConfig, ModelConfig
+from megalith.schedules import counts_embedding_and_logits
 from megalith.topology import Cluster, Layout, describe
 
 COLUMNS = ("dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "seq", "tp", "pp", "dp", "gbs")
@@ -323,7 +325,7 @@ def _micro_and_virtual(
     if pipeline == 1:
         return micro, 1, stated
     layers = model.layers
-    per_stage = (layers + 2 if layers % pipeline and (layers + 2) % pipeline == 0 else layers) // pipeline
+    per_stage = (layers + 2 if counts_embedding_and_logits(layers, pipeline) else layers) // pipeline
     if text == "max":
         return micro, max(1, per_stage), stated
     if text.endswith("+"):

@@ -9,12 +9,11 @@ fans and network cards in it. BLOOM's A100s with what the machine drew idle: 1.5
 of Jean Zay, 1.2 (2211.02001); the largest clouds reach 1.1, and the average of data centres is above 1.5.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from megalith.planning.batches import steps_by_batch
+from megalith.batches import micro_batch_multiple, padded_micro_batches, steps_by_batch
 from megalith.planning.job import Job
 from megalith.recipe import Recipe
 
@@ -96,11 +95,9 @@ def run_totals(
 def filled_batch(job: Job, batch: int) -> int:
     """Sequences that are computed for a global batch of `batch`: whole micro-batches on every replica, and whole rounds
     of an interleaved schedule."""
-    share = job.layout.data * job.micro_batch_size
-    micro_batches = math.ceil(batch / share)
-    if job.schedule == "interleaved-1f1b" and job.layout.pipeline > 1:
-        micro_batches = math.ceil(micro_batches / job.layout.pipeline) * job.layout.pipeline
-    return micro_batches * share
+    multiple = micro_batch_multiple(job.schedule, job.layout.pipeline)
+    count = padded_micro_batches(batch, job.layout.data, job.micro_batch_size, multiple)
+    return count * job.layout.data * job.micro_batch_size
 
 
 def assumptions() -> list[str]:

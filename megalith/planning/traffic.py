@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from megalith.arithmetic import parameters
-from megalith.model.loss import ROWS
-from megalith.parallel.pipeline import layers_of_stages
-from megalith.planning.footprint.sizes import WIDE, norm_parameters
+from megalith.arithmetic import LOSS_ROWS, parameters
+from megalith.planning.footprint.sizes import norm_parameters
 from megalith.planning.footprint.states import held
+from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.schedules import layers_of_stages
 
 MASKED_SHARE = 0.15  # of a bert's tokens have a loss (1810.04805 §3.1): its figures for the logits are about right
 
@@ -161,10 +161,10 @@ def _tensor(part: _Part) -> list[Traffic]:
     else:
         rows += [of_stream("layers", "all_reduce", down)]
     if part.begins and split:
-        rows += [of_stream("embedding", collective, micro_batches, WIDE)
+        rows += [of_stream("embedding", collective, micro_batches, FP32_BYTES)
                  for collective in ("reduce_scatter", "all_gather")]  # fmt: skip
     elif part.begins:
-        rows += [of_stream("embedding", "all_reduce", micro_batches, WIDE)]
+        rows += [of_stream("embedding", "all_reduce", micro_batches, FP32_BYTES)]
     if part.ends:
         rows += _logits(part, of_stream, split=split)
     return rows
@@ -184,8 +184,8 @@ def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *
         rows += [Traffic("tensor", "logits", "all_reduce", part.tensor, micro_batches, payload)]
     else:
         rows += [of_stream("logits", "reduce_scatter", micro_batches)]
-    shared = 3 * micro_batches * labelled * max(WIDE, part.compute_bytes)
-    chunks = 2 * micro_batches * -(-labelled // ROWS)  # on a GPU fewer and longer, of as many bytes
+    shared = 3 * micro_batches * labelled * max(FP32_BYTES, part.compute_bytes)
+    chunks = 2 * micro_batches * -(-labelled // LOSS_ROWS)  # on a GPU fewer and longer, of as many bytes
     return [*rows, Traffic("tensor", "loss", "all_reduce", part.tensor, chunks, shared)]
 
 
@@ -194,10 +194,10 @@ def _whole(part: _Part) -> list[Traffic]:
     model, width = part.model, norm_parameters(part.model)
     tables = parameters(model).position_embedding if part.begins else 0
     norms = 2 * len(part.layers) * width + (parameters(model).final_norm if _has_norm(part) else 0)
-    element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else WIDE
+    element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else FP32_BYTES
     table_tensors = ((model.positions == "learned") + (model.family == "bert")) * part.begins
     count = (norms // model.hidden + table_tensors) * part.reductions if part.sharded else 1
-    payload = (norms * element + tables * WIDE) * part.reductions
+    payload = (norms * element + tables * FP32_BYTES) * part.reductions
     return [Traffic("tensor", "norms and positions", "all_reduce", part.tensor, count, payload)]
 
 
@@ -224,21 +224,21 @@ def _data(part: _Part) -> list[Traffic]:
     if size == 1:
         return []
     if not part.sharded:
-        return [Traffic("data", "gradients", "all_reduce", size, 1, (narrow + wide) * WIDE)]
+        return [Traffic("data", "gradients", "all_reduce", size, 1, (narrow + wide) * FP32_BYTES)]
     reductions = part.reductions
     gathers = 2 * part.micro_batches if part.parallel.zero == 3 else 1
     units = len(part.layers) + _roots(part)
     units += part.ends * ((part.model.layer_norm == "pre") + (part.model.family == "bert"))
     rows = []
     if part.shard > 1:
-        payload = narrow * part.compute_bytes + wide * WIDE
+        payload = narrow * part.compute_bytes + wide * FP32_BYTES
         rows += [
             Traffic("data", "weights", "all_gather", part.shard, gathers * units, gathers * payload),
             Traffic("data", "gradients", "reduce_scatter", part.shard, reductions * units,
-                    reductions * (narrow + wide) * WIDE),
+                    reductions * (narrow + wide) * FP32_BYTES),
         ]  # fmt: skip
     if size > part.shard:
-        payload = -(-(narrow + wide) // part.shard) * WIDE
+        payload = -(-(narrow + wide) // part.shard) * FP32_BYTES
         rows += [Traffic("data", "gradients", "all_reduce", size // part.shard, reductions * units,
                          reductions * payload)]  # fmt: skip
     return rows
@@ -249,7 +249,7 @@ def _ends(part: _Part) -> list[Traffic]:
     if part.pipeline == 1 or not part.model.tie_embeddings or not (part.begins or part.ends):
         return []
     table = parameters(part.model).token_embedding // part.tensor
-    return [Traffic("ends", "embedding", "all_reduce", 2, 1, -(-table // part.shard) * WIDE)]
+    return [Traffic("ends", "embedding", "all_reduce", 2, 1, -(-table // part.shard) * FP32_BYTES)]
 
 
 def _rank_parameters(part: _Part) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from megalith.precision import Precision
 from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
 
 
@@ -44,7 +45,7 @@ class TrainConfig(Section):
     """On matrices and embeddings alone; norms and biases are not decayed."""
     clip_norm: PositiveFloat | None = 1.0
     """Gradients are scaled down to this global norm."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", Precision] = "auto"
     """auto: what the plan measured or knows to be faster. Weights and optimizer state stay fp32."""
     compile: bool = False
     """Compile each layer with torch.compile: the first step takes longer, the others less on a GPU."""

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import progress
 from megalith.errors import InputError, RecipeError
+from megalith.machine import usable_cores
 from megalith.recipe import Recipe
 from megalith.tokens.blending import check_blend, check_names, shard_name
 from megalith.tokens.encoders import EncoderName, choose_encoder, encoder
@@ -73,7 +74,7 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact, *, workers: int | Non
         parts = {name: cut_parts(name, split.files, sorted(split.datasets)) for name, split in splits.items()}
         made = choose_encoder(tokenizer, first_texts(parts["train"], _SAMPLED_PARTS))
         for name, split in splits.items():
-            _encode(workspace, split, parts[name], tokenizer, made, workers or _cores())
+            _encode(workspace, split, parts[name], tokenizer, made, workers or usable_cores())
         tokens = {name: _count(workspace.path, split) for name, split in splits.items()}
         shutil.rmtree(workspace.path / FOLDER, ignore_errors=True)
         total = {name: sum(counts.values()) for name, counts in tokens.items()}
@@ -217,12 +218,6 @@ def _encode(
                     bar.advance(task)
     for number, prefix in missing:
         join_parts(workspace, prefix, parts, number, size)
-
-
-def _cores() -> int:
-    from megalith.machine import usable_cores  # brings torch, which the processes that encode do without
-
-    return usable_cores()
 
 
 def _count(folder: Path, split: _Split) -> dict[str, int]:

@@ -4,9 +4,11 @@ Ground floor, without torch: planning places traffic with this map, and training
 """
 
 from megalith.topology.accelerators import Accelerator, accelerator, known_accelerators
-from megalith.topology.checks import check_layout, ramp_batches
-from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, describe, known_clusters, local_cluster
+from megalith.topology.checks import check_layout
+from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
+from megalith.topology.known_clusters import describe, known_clusters
 from megalith.topology.layout import AXES, Axis, Coordinates, Layout, layout_of
+from megalith.topology.this_machine import this_machine
 
 __all__ = [
     "AXES",
@@ -25,5 +27,5 @@ __all__ = [
     "known_clusters",
     "layout_of",
     "local_cluster",
-    "ramp_batches",
+    "this_machine",
 ]

@@ -6,6 +6,7 @@ the recipe is read.
 
 import math
 
+from megalith.batches import micro_batch_multiple, micro_batches, ramp_batches
 from megalith.errors import RecipeError
 from megalith.recipe.machine import ParallelConfig
 from megalith.recipe.model import ModelConfig
@@ -26,15 +27,9 @@ def check_layout(
     _check_tensor(layout.tensor, model, sequence_parallel=parallel.sequence_parallel)
     _check_stages(layout.pipeline, parallel.virtual_stages, model.layers)
     _check_batch(layout, train)
-    if parallel.schedule == "interleaved-1f1b" and layout.pipeline > 1 and parallel.schedule_file is None:
-        _check_interleaved(layout, train)
+    if parallel.schedule_file is None:
+        _check_rounds(layout, parallel, train)
     return _notes(cluster, layout, parallel, train)
-
-
-def ramp_batches(train: TrainConfig) -> range:
-    """The global batches on the way to the full one, in sequences; empty without a batch ramp."""
-    ramp = train.batch_ramp
-    return range(ramp.start, train.global_batch_size, ramp.increment) if ramp else range(0)
 
 
 def _check_world(cluster: Cluster, layout: Layout) -> None:
@@ -105,16 +100,16 @@ def _check_batch(layout: Layout, train: TrainConfig) -> None:
     )
 
 
-def _check_interleaved(layout: Layout, train: TrainConfig) -> None:
-    """The interleaved schedule takes micro-batches in rounds of one for each rank of the pipeline (2104.04473 §2.2)."""
-    share = layout.data * (train.micro_batch_size or 1)
-    count = train.global_batch_size // share
-    if count % layout.pipeline:
+def _check_rounds(layout: Layout, parallel: ParallelConfig, train: TrainConfig) -> None:
+    """Whether the micro-batches fill whole rounds of the interleaved schedule."""
+    micro = train.micro_batch_size or 1
+    count = micro_batches(train.global_batch_size, layout.data, micro)
+    if count % micro_batch_multiple(parallel.schedule, layout.pipeline):
         raise RecipeError(
             f"interleaved-1f1b wants micro-batches in multiples of pipeline={layout.pipeline}, and a batch of "
             f"{train.global_batch_size} gives {count}.",
             where="parallel.schedule",
-            mend=f"Give 1f1b, or a batch that is a multiple of {layout.pipeline * share}.",
+            mend=f"Give 1f1b, or a batch that is a multiple of {layout.pipeline * layout.data * micro}.",
         )
 
 
@@ -136,11 +131,11 @@ def _notes(cluster: Cluster, layout: Layout, parallel: ParallelConfig, train: Tr
             f"{len(uneven)} batches of the ramp are no multiples of data × micro-batch = {share}: they are filled up "
             f"with samples that do not count, up to {empty:.0%} of what is computed."
         )
-    micro_batches = train.global_batch_size // (layout.data * (train.micro_batch_size or 1))
-    if micro_batches < layout.pipeline:
-        idle = (layout.pipeline - 1) / (parallel.virtual_stages * micro_batches + layout.pipeline - 1)
+    count = micro_batches(train.global_batch_size, layout.data, train.micro_batch_size or 1)
+    if count < layout.pipeline:
+        idle = (layout.pipeline - 1) / (parallel.virtual_stages * count + layout.pipeline - 1)
         notes.append(
-            f"{micro_batches} micro-batches do not fill a pipeline of {layout.pipeline}: with 1f1b each rank is idle "
+            f"{count} micro-batches do not fill a pipeline of {layout.pipeline}: with 1f1b each rank is idle "
             f"for {idle:.0%} of the step."
         )
     return notes

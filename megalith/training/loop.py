@@ -8,9 +8,9 @@ from typing import Any
 
 from megalith.arithmetic import flops_per_token
 from megalith.parallel import Ranks
-from megalith.parallel.here import this_machine
 from megalith.processes import keep_freed_memory
 from megalith.tokens import Shards
+from megalith.topology import this_machine
 from megalith.training.job import Job, Stopped
 from megalith.training.memory import peak_memory_by_rank, reserved_memory_bytes
 from megalith.training.monitor import Monitor, Timing, Yardsticks, watch

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from megalith.batches import batch_size
 from megalith.errors import RecipeError
 from megalith.recipe import TrainConfig
 
@@ -32,15 +33,6 @@ def batches(train: TrainConfig, sequence_length: int) -> Iterator[Batch]:
         sequences = batch_size(train, samples * sequence_length)
         yield Batch(step, samples, sequences, (samples + sequences) * sequence_length)
         samples += sequences
-
-
-def batch_size(train: TrainConfig, tokens: int) -> int:
-    """Sequences of the step that begins after `tokens`: the sizes of a ramp share its tokens equally."""
-    ramp = train.batch_ramp
-    if ramp is None or tokens >= ramp.tokens:
-        return train.global_batch_size
-    sizes_below = (train.global_batch_size - ramp.start) // ramp.increment
-    return ramp.start + ramp.increment * (tokens * sizes_below // ramp.tokens)
 
 
 def learning_rate(train: TrainConfig, tokens: int) -> float:

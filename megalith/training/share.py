@@ -5,11 +5,11 @@ missing are samples in which nothing counts: every rank computes as many micro-b
 sample of the batch counts once, on any number of ranks (MT-NLG's ramp begins with 32 sequences for 12 replicas).
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 
+from megalith.batches import micro_batch_multiple, padded_micro_batches
 from megalith.parallel import MicroBatch, Ranks
 from megalith.recipe import Recipe
 from megalith.training.samples import Samples, blank
@@ -18,11 +18,10 @@ from megalith.training.schedule import Batch
 
 def micro_batches(recipe: Recipe, sequences: int, data: int) -> int:
     """Micro-batches that each data-parallel rank computes for a batch of `sequences`."""
-    count = math.ceil(sequences / (data * (recipe.train.micro_batch_size or 1)))
     parallel = recipe.parallel
-    if parallel.schedule == "interleaved-1f1b" and (parallel.pipeline or 1) > 1 and parallel.schedule_file is None:
-        count = math.ceil(count / (parallel.pipeline or 1)) * (parallel.pipeline or 1)  # it takes them in rounds
-    return count
+    own = parallel.schedule_file is not None
+    multiple = 1 if own else micro_batch_multiple(parallel.schedule, parallel.pipeline or 1)
+    return padded_micro_batches(sequences, data, recipe.train.micro_batch_size or 1, multiple)
 
 
 def own_samples(recipe: Recipe, batch: Batch, ranks: Ranks) -> list[range]:

@@ -18,10 +18,8 @@ from megalith.artifacts import Artifact, Workspace, open_artifact, produce
 from megalith.errors import RecipeError, UnsupportedError
 from megalith.machine import usable_cores
 from megalith.model import refuse_what_is_only_planned
-from megalith.parallel import action_lists
-from megalith.parallel.here import this_machine
 from megalith.recipe import Recipe
-from megalith.schedules import Action, Op
+from megalith.schedules import Action, Op, action_lists
 from megalith.topology import check_layout, describe, layout_of
 from megalith.training import checkpoint, launch
 from megalith.training.job import MEASURED, Job
@@ -109,7 +107,7 @@ def check(recipe: Recipe) -> int:
             raise RecipeError("the plan has not filled this in.", where=key, mend="Plan first, or give it.")
     refuse_what_cannot_be_trained(recipe)
     layout = layout_of(parallel)
-    check_layout(describe(recipe.cluster, this_machine()), layout, model, parallel, train)
+    check_layout(describe(recipe.cluster), layout, model, parallel, train)
     largest = micro_batches(recipe, train.global_batch_size, layout.data)
     if layout.pipeline > 1:
         _refuse_split_gradients(recipe, action_lists(parallel, largest, training=True))

@@ -11,8 +11,7 @@ import torch
 
 from megalith.artifacts import disk_is_full
 from megalith.errors import MegalithError, ResourceError
-from megalith.machine import compute_deterministically
-from megalith.parallel import Ranks, join
+from megalith.parallel import Ranks, compute_deterministically, join
 from megalith.processes import die_with
 from megalith.training import loop
 from megalith.training.job import MEASURED, Job, Stopped, write_error

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megalith.model.loss import ROWS, linear_cross_entropy, scaled
+from megalith.arithmetic import LOSS_ROWS as ROWS
+from megalith.model.loss import linear_cross_entropy, scaled
 
 TOKENS, HIDDEN, VOCAB, PADDED = 2 * ROWS + 5, 6, 13, 16
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from megalith.model.loss import ROWS
+from megalith.arithmetic import LOSS_ROWS as ROWS
 from megalith.parallel import MicroBatch, SpreadModel, spread
 from megalith.training.samples import weights
 from tests.parallel.cells import Cell, sample_batch

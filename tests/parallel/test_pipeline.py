@@ -10,11 +10,10 @@ from torch import Tensor
 from megalith import schedules
 from megalith.arithmetic import head_forward_flops, layer_forward_flops
 from megalith.errors import InputError, RecipeError
-from megalith.parallel import Ranks, action_lists, arrange, pipeline, spread
-from megalith.parallel.pipeline import layers_of_stages
+from megalith.parallel import Ranks, arrange, pipeline, spread
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
-from megalith.schedules import Op
+from megalith.schedules import Op, action_lists, layers_of_stages
 from tests.parallel.cells import Cell, sample_batch
 from tests.parallel.processes import on_ranks
 

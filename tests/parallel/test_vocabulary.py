@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.nn import functional as F
 
-from megalith.model.loss import IGNORE, ROWS
+from megalith.arithmetic import LOSS_ROWS as ROWS
+from megalith.model.loss import IGNORE
 from megalith.parallel import Ranks, arrange
 from megalith.parallel.vocabulary import first_row, vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
 from megalith.recipe.machine import ParallelConfig

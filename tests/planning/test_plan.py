@@ -10,9 +10,11 @@ import pytest
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.artifacts import Artifact
 from megalith.errors import ResourceError, UnsupportedError
-from megalith.planning import budget, layout, plan
 from megalith.planning import figures as figures_module
+from megalith.planning.budget import budget
 from megalith.planning.figures import refuse_clusters
+from megalith.planning.layout import layout
+from megalith.planning.plan import plan
 from megalith.recipe import Recipe, load_recipe
 from tests.planning.fakes import RATES, install
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from megalith.machine import compute_deterministically
-from megalith.parallel import Ranks
+from megalith.parallel import Ranks, compute_deterministically
 from megalith.recipe import Recipe
 from megalith.training import loop
 from megalith.training.job import Job, Stopped

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megalith.batches import batch_size
 from megalith.errors import RecipeError
 from megalith.recipe import BatchRamp, TrainConfig
-from megalith.training.schedule import batch_size, batches, learning_rate
+from megalith.training.schedule import batches, learning_rate
 
 BASE = TrainConfig(tokens=1000, learning_rate=1.0, minimum_learning_rate=0.1, warmup_tokens=100)
 

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from megalith.arithmetic import step_flops
+from megalith.batches import powers_of_two_dividing
 from megalith.console import note
 from megalith.errors import UnsupportedError
 from megalith.machine import usable_cores
-from megalith.parallel.here import this_machine
-from megalith.planning.batches import powers_of_two_dividing
 from megalith.planning.blocks.compose import BlockStep, predict_here
 from megalith.planning.blocks.measure import expected_seconds, measure
 from megalith.planning.blocks.table import read_table, write_table
 from megalith.planning.job import Job, precision_on
 from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, Recipe
-from megalith.topology import Layout
+from megalith.topology import Layout, this_machine
 
 PROCESSES = (1, 2, 4)
 QUIET = 0.5  # of the cores: what others may take before they are spoken of

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megalith.errors import UnsupportedError
-from megalith.parallel import action_lists
-from megalith.parallel.pipeline import layers_of_stages
 from megalith.planning.blocks.settings import Setting, settings_of, without_zero
 from megalith.planning.blocks.sharing import ByActive, play
 from megalith.planning.blocks.table import Block, BlockTable
 from megalith.planning.job import Job
 from megalith.planning.traffic import Traffic, step_traffic
-from megalith.schedules import Op
+from megalith.precision import compute_bytes
+from megalith.schedules import Op, action_lists, layers_of_stages
 
 COMPOSITION_ERROR = 0.10  # of a step composed of blocks, beside their own spread: a judgement, until runs say
 AGREEMENTS = 3  # sums of a few numbers over all ranks in a step: tokens, losses, the norm
@@ -131,7 +130,7 @@ def _sent(job: Job, axis: Literal["pipeline", "data", "ends"]) -> list[Traffic]:
             micro_batch_size=job.micro_batch_size,
             micro_batches=job.micro_batches,
             pipeline_rank=rank,
-            compute_bytes=4 if job.precision == "fp32" else 2,
+            compute_bytes=compute_bytes(job.precision),
         )
         for rank in range(job.layout.pipeline)
     )

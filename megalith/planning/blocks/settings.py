@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from megalith.errors import UnsupportedError
-from megalith.planning.job import Job, Precision, Recompute
+from megalith.planning.job import Job, Recompute
+from megalith.precision import Precision
 from megalith.recipe import ModelConfig, ParallelConfig
 
 TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)

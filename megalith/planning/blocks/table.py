@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from megalith.artifacts import Workspace
 from megalith.input_files import read_model
 from megalith.planning.blocks.settings import Setting
+from megalith.precision import Precision
 from megalith.recipe import ModelConfig
 
 _SETTING = tuple(Setting.__dataclass_fields__)
@@ -27,7 +28,7 @@ class Block(_Row):
     sequence_parallel: bool
     recompute: Literal["none", "selective", "full"]
     recompute_every: int
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     micro_batch_size: int
     threads: int
     processes: int

@@ -31,7 +31,7 @@ class Stack:
     lends_links: bool = True
     """Whether a group's ranks on a node bring all their network adapters into one ring."""
     balances: bool = False
-    """Whether the layers are dealt so that the logits count as layers (`parallel.pipeline.layers_of_stages`)."""
+    """Whether the layers are dealt so that the logits count as layers (`schedules.layers_of_stages`)."""
 
 
 _STACKS = (

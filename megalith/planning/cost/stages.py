@@ -1,16 +1,16 @@
 """What each pipeline stage takes on one micro-batch, its part of the embedding, the logits and uneven layers included.
 
-Megalith deals layers so that the logits count (`parallel.pipeline.layers_of_stages`); other software deals them evenly,
+Megalith deals layers so that the logits count (`schedules.layers_of_stages`); other software deals them evenly,
 the rest to the first stages, and where layers and two fill the stages evenly, embedding and logits stand for one each.
 """
 
 import functools
 from typing import NamedTuple
 
-from megalith.parallel.pipeline import layers_of_stages
 from megalith.planning.cost.layer import EndsSeconds, LayerSeconds, Shape
 from megalith.planning.cost.stacks import Stack
 from megalith.recipe import ModelConfig
+from megalith.schedules import deal_evenly, layers_of_stages
 
 
 class StageSeconds(NamedTuple):
@@ -47,15 +47,6 @@ def deal_of(model: ModelConfig, shape: Shape, stages: int, stack: Stack) -> Deal
             counts = deal_evenly(shape.layers, stages)
         _deals[key] = tuple(counts)
     return _deals[key]
-
-
-def deal_evenly(layers: int, stages: int) -> list[int]:
-    """Layers of each stage."""
-    if layers % stages and (layers + 2) % stages == 0:
-        share = (layers + 2) // stages
-        return [share - 1, *[share] * (stages - 2), share - 1]
-    least, over = divmod(layers, stages)
-    return [least + (stage < over) for stage in range(stages)]
 
 
 class RankLayers(NamedTuple):

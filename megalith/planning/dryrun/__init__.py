@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from megalith.arithmetic import parameters
+from megalith.batches import micro_batches
 from megalith.console import progress
 from megalith.errors import RecipeError
 from megalith.model import MODELS
 from megalith.parallel import arrange
-from megalith.parallel.here import this_machine
-from megalith.parallel.pipeline import keep_stage, layers_of_stages
+from megalith.parallel.pipeline import keep_stage
 from megalith.planning.dryrun.collectives import Amount, Message
 from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
 from megalith.planning.dryrun.kernels import gpu_kernels
@@ -33,6 +33,7 @@ from megalith.planning.dryrun.watch import Watch
 from megalith.planning.footprint.flight import most_in_flight
 from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
+from megalith.schedules import layers_of_stages
 from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
 
 BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
@@ -100,11 +101,11 @@ def _job(recipe: Recipe) -> _Job:
     if train.precision == "auto":
         notes.append("train.precision is auto: bf16 is taken.")
         train = train.model_copy(update={"precision": "bf16"})
-    cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
+    cluster = describe(recipe.cluster)
     notes += check_layout(cluster, layout, model, recipe.parallel, train)
-    micro_batches = train.global_batch_size // (layout.data * (train.micro_batch_size or 1))
+    count = micro_batches(train.global_batch_size, layout.data, train.micro_batch_size or 1)
     whole = recipe.model_copy(update={"model": model, "train": train})
-    return _Job(whole, layout, cluster, micro_batches, notes)
+    return _Job(whole, layout, cluster, count, notes)
 
 
 def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megalith.arithmetic import loss_rows_on_a_gpu
 from megalith.kernels import Linear
 from megalith.model import attention, blocks, loss
 from megalith.parallel import vocabulary
@@ -42,7 +43,7 @@ def gpu_kernels() -> Iterator[None]:
 
 
 def _rows_at_a_time(features: Tensor, vocab_size: int) -> int:
-    return loss.rows_on_a_gpu(vocab_size)
+    return loss_rows_on_a_gpu(vocab_size)
 
 
 def _attention(kernel: Any, *args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:

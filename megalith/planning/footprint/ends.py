@@ -6,10 +6,11 @@ along with it, and keeps them for the backward pass.
 
 from functools import lru_cache
 
-from megalith.model.loss import ROWS, rows_on_a_gpu
+from megalith.arithmetic import LOSS_ROWS, loss_rows_on_a_gpu
 from megalith.planning.footprint.layers import through_norm
-from megalith.planning.footprint.sizes import WIDE, Sizes
+from megalith.planning.footprint.sizes import Sizes
 from megalith.planning.footprint.tape import Segment, Tape
+from megalith.precision import FP32_BYTES
 
 
 @lru_cache(maxsize=8192)
@@ -30,7 +31,7 @@ def embedding_forward(s: Sizes) -> Segment:
     if s.positions:
         tape.make(s.positions, s.wide_stream)
         tape.drop(s.positions, s.wide_stream)
-    if s.narrow != WIDE:
+    if s.narrow != FP32_BYTES:
         tape.swap(s.stream, s.wide_stream)
     if s.drops:
         tape.make(s.stream, s.mask)
@@ -48,7 +49,7 @@ def embedding_backward(s: Sizes, tied_gradient: float, *, waits: bool) -> Segmen
     if s.drops:
         tape.make(s.stream)
         tape.drop(s.stream, s.mask)
-    if s.narrow != WIDE:
+    if s.narrow != FP32_BYTES:
         tape.swap(s.wide_stream, s.stream)
     if s.positions:
         tape.make(s.positions, s.positions)
@@ -82,7 +83,7 @@ def loss_forward(s: Sizes) -> Segment:
         features = s.whole + s.stream
     tape.make(s.whole, _own_gradient(s))
     before = tape.now
-    if s.narrow != WIDE:
+    if s.narrow != FP32_BYTES:
         tape.make(s.vocabulary * s.hidden * s.narrow)
     _rows(tape, s)
     tape.now = before
@@ -92,14 +93,14 @@ def loss_forward(s: Sizes) -> Segment:
 
 def _rows(tape: Tape, s: Sizes) -> None:
     """Logits of some rows, and again while those before are still there; the last ones may be fewer."""
-    at_a_time = min(s.tokens, ROWS if s.on_cpu else rows_on_a_gpu(s.whole_vocabulary))
+    at_a_time = min(s.tokens, LOSS_ROWS if s.on_cpu else loss_rows_on_a_gpu(s.whole_vocabulary))
     turns, rest = divmod(s.tokens, at_a_time)
     counts = [at_a_time] * min(turns, 2) + ([rest] if rest else [])
     weight = s.vocabulary * s.hidden * s.narrow
-    same = s.narrow == WIDE
+    same = s.narrow == FP32_BYTES
     old_wide = old_narrow = old_weight = 0.0
     for count in counts:
-        wide, narrow = count * s.vocabulary * WIDE, count * s.vocabulary * s.narrow
+        wide, narrow = count * s.vocabulary * FP32_BYTES, count * s.vocabulary * s.narrow
         if s.reduces:
             tape.make(narrow)
             if not same:
@@ -126,7 +127,7 @@ def _rows(tape: Tape, s: Sizes) -> None:
 def loss_backward(s: Sizes, *, holds: bool) -> Segment:
     """Leaves the gradient of the stream, and with `holds` that of the table; the last layer's output stays."""
     tape = Tape()
-    if s.narrow != WIDE:
+    if s.narrow != FP32_BYTES:
         wide = s.wide_whole
         tape.make(wide, wide)
         tape.drop(wide)
@@ -146,4 +147,4 @@ def loss_backward(s: Sizes, *, holds: bool) -> Segment:
 
 def _own_gradient(s: Sizes) -> float:
     """Of the output weights, as the loss finds it; the padded rows are left out where the vocabulary is not split."""
-    return s.table if s.reduces else s.vocabulary * s.hidden * WIDE
+    return s.table if s.reduces else s.vocabulary * s.hidden * FP32_BYTES

@@ -13,7 +13,9 @@ from megalith.planning.footprint.flight import most_in_flight
 from megalith.planning.footprint.sizes import layer_parameters
 from megalith.planning.footprint.states import held, layer_counts
 from megalith.planning.job import Job
+from megalith.precision import compute_bytes
 from megalith.recipe import ModelConfig
+from megalith.schedules import deal_evenly
 
 DEEPSPEED = ("megatron-deepspeed", "deepspeed")
 BUCKET = 5e8  # numbers that DeepSpeed sends at once (its reduce_bucket_size)
@@ -46,7 +48,7 @@ def holdings(stack: str, precision: str, zero: int) -> Holdings:
     the shard alone and in the other order (2 + 4). DeepSpeed in bf16: bf16 gradients beside whole ones in fp32. FSDP
     and torchtitan: shards in fp32.
     """
-    wide = 4.0 if precision == "fp32" else 2.0
+    wide = float(compute_bytes(precision))
     if zero >= 3 or stack.startswith(("fsdp", "torchtitan")):
         return Holdings(4.0, 4.0, 8.0, shards_all=True)
     if stack in DEEPSPEED:
@@ -68,11 +70,7 @@ def stage_layers(model: ModelConfig, pipeline: int, stack: str) -> tuple[int, ..
         return _until_passed(model, pipeline)
     if stack.startswith("torchtitan"):
         return layer_counts(model, pipeline)
-    each, rest = divmod(model.layers, pipeline)
-    if pipeline > 2 and rest and (model.layers + 2) % pipeline == 0:
-        middle = (model.layers + 2) // pipeline
-        return (middle - 1, *[middle] * (pipeline - 2), middle - 1)
-    return tuple(each + (1 if rank < rest else 0) for rank in range(pipeline))
+    return tuple(deal_evenly(model.layers, pipeline))
 
 
 def _until_passed(model: ModelConfig, pipeline: int) -> tuple[int, ...]:
@@ -90,7 +88,7 @@ def _until_passed(model: ModelConfig, pipeline: int) -> tuple[int, ...]:
 def layer_bytes(job: Job) -> tuple[float, float, float]:
     """Of one layer and one micro-batch: kept without recomputation, with selective, and with full recomputation."""
     model, t = job.model, job.layout.tensor
-    wide = 4 if job.precision == "fp32" else 2
+    wide = compute_bytes(job.precision)
     tokens = job.micro_batch_size * model.sequence_length / job.context
     hidden, ffn = model.hidden, model.ffn_hidden
     split = t if job.sequence_parallel else 1
@@ -124,7 +122,7 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     share = 1 / job.recompute_every
     kept_layer = {"none": none, "selective": selective, "full": full}[job.recompute] * share + none * (1 - share)
     pairs = most_in_flight(job.schedule, rank, pipeline, job.virtual_stages, job.micro_batches)
-    wide = 4 if job.precision == "fp32" else 2
+    wide = compute_bytes(job.precision)
     tokens = job.micro_batch_size * model.sequence_length / job.context
     stream = wide * tokens * model.hidden / (layout.tensor if job.sequence_parallel else 1)
     activations = pairs / job.virtual_stages * layers * kept_layer + stream

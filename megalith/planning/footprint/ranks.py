@@ -9,6 +9,7 @@ from megalith.planning.footprint.sizes import Spread, sizes
 from megalith.planning.footprint.states import Held, first_layers, held, layer_counts, state_bytes
 from megalith.planning.footprint.values import PARTS
 from megalith.planning.job import Job
+from megalith.precision import compute_bytes
 from megalith.recipe import ModelConfig
 from megalith.topology import LOCAL, Cluster
 
@@ -60,7 +61,7 @@ def spread_of(job: Job) -> Spread:
         job.micro_batch_size,
         job.layout.tensor,
         job.sequence_parallel,
-        4 if job.precision == "fp32" else 2,
+        compute_bytes(job.precision),
         job.recompute,
         job.recompute_every,
         on_cpu(job.cluster),

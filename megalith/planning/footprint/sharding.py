@@ -4,8 +4,9 @@ A group is a layer, or the stage's embeddings. In a pipeline torch reduces nothi
 once a layer has been gathered for a backward pass it stays so until a forward pass gives it back.
 """
 
-from megalith.planning.footprint.sizes import WIDE, Sizes, Spread
+from megalith.planning.footprint.sizes import Sizes, Spread
 from megalith.planning.footprint.tape import Segment
+from megalith.precision import FP32_BYTES
 
 
 def gathered_forward(s: Sizes, layer: Segment, zero: int) -> Segment:
@@ -25,7 +26,7 @@ def gathered_backward(
     """
     if not s.shared:
         return layer
-    zero, weights, wide = spread.zero, s.layer_weights, s.layer_weights / s.narrow * WIDE
+    zero, weights, wide = spread.zero, s.layer_weights, s.layer_weights / s.narrow * FP32_BYTES
     fetched = (1 if last else 2) * weights if zero >= 3 else 0.0
     net, peak = layer.net - weight_gradients(s), layer.peak + fetched
     if pipelined:
@@ -46,7 +47,7 @@ def reduced_embeddings(s: Sizes, backward: Segment, zero: int, *, pipelined: boo
         return Segment(backward.net - wide, backward.peak)
     if zero == 1:
         return Segment(backward.net - wide, max(backward.peak, backward.net + wide))
-    layer = s.layer_weights / s.narrow * WIDE
+    layer = s.layer_weights / s.narrow * FP32_BYTES
     return Segment(backward.net - layer, max(backward.peak, backward.net - layer + wide))
 
 
@@ -66,10 +67,10 @@ def standing(zero: int, layers: float, embeddings: float, shard: int, narrow: in
 
     `layers` and `embeddings` are parameters of the rank; `several` says that there is an earlier micro-batch.
     """
-    gathered = WIDE * embeddings + (narrow * layers if zero < 3 else 0.0)
-    whole = WIDE * (layers + embeddings)
+    gathered = FP32_BYTES * embeddings + (narrow * layers if zero < 3 else 0.0)
+    whole = FP32_BYTES * (layers + embeddings)
     if not several:
         return gathered, 0.0, 0.0
     if pipelined or zero == 1:
         return gathered, whole, 0.0
-    return gathered, whole / shard, WIDE * embeddings
+    return gathered, whole / shard, FP32_BYTES * embeddings

@@ -4,9 +4,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from megalith.arithmetic import parameters
+from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
-
-WIDE = 4  # bytes of fp32
 
 
 class Spread(NamedTuple):
@@ -91,12 +90,12 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
     hidden, ffn, key_width = model.hidden, model.ffn_hidden, model.kv_heads * model.head_dim
     rms = model.norm == "rmsnorm"
     gated = model.activation == "swiglu"
-    norm = own * WIDE if rms else own * 2 * c
-    lse = tokens * model.heads / t * WIDE
+    norm = own * FP32_BYTES if rms else own * 2 * c
+    lse = tokens * model.heads / t * FP32_BYTES
     mask = own * hidden
     # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
     if spread.on_cpu:
-        norm += rms * own * hidden * WIDE
+        norm += rms * own * hidden * FP32_BYTES
         mask *= c
         if model.dropout > 0:
             lse = 3.0 * tokens * model.heads / t * model.sequence_length * c
@@ -105,22 +104,22 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
         tokens=tokens,
         stream=own * hidden * c,
         whole=float(tokens * hidden * c),
-        wide_stream=own * hidden * WIDE,
-        wide_whole=float(tokens * hidden * WIDE),
+        wide_stream=own * hidden * FP32_BYTES,
+        wide_whole=float(tokens * hidden * FP32_BYTES),
         query=tokens * hidden / t * c,
         key=tokens * key_width / t * c,
         ffn=tokens * ffn / t * c,
         norm=norm,
         lse=lse,
         mask=mask,
-        rotation=model.sequence_length // spread.context * model.head_dim * WIDE,
-        positions=model.sequence_length * hidden * WIDE * (own / tokens) if model.positions == "learned" else 0.0,
-        positions_table=model.sequence_length * hidden * WIDE if model.positions == "learned" else 0.0,
+        rotation=model.sequence_length // spread.context * model.head_dim * FP32_BYTES,
+        positions=model.sequence_length * hidden * FP32_BYTES * (own / tokens) if model.positions == "learned" else 0.0,
+        positions_table=model.sequence_length * hidden * FP32_BYTES if model.positions == "learned" else 0.0,
         query_weight=hidden * hidden / t * c,
         key_weight=hidden * key_width / t * c,
         ffn_weight=hidden * ffn / t * c,
         layer_weights=layer_parameters(model, t) * c,
-        table=rows * hidden * WIDE,
+        table=rows * hidden * FP32_BYTES,
         vocabulary=model.vocab_size if t == 1 else min(rows, model.vocab_size),
         whole_vocabulary=model.vocab_size,
         hidden=hidden,

@@ -5,9 +5,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from megalith.arithmetic import parameters
-from megalith.parallel.pipeline import layers_of_stages
-from megalith.planning.footprint.sizes import WIDE, layer_parameters
+from megalith.planning.footprint.sizes import layer_parameters
+from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
+from megalith.schedules import layers_of_stages
 
 
 class Held(NamedTuple):
@@ -66,7 +67,7 @@ def state_bytes(held: Held, narrow: int, shard: int) -> StateBytes:
     ZeRO holds a shard of the fp32 weights and of the moments; its gradients and whole weights come and go.
     """
     if shard == 1:
-        masters = WIDE * held.layers if narrow != WIDE else 0.0
-        weights = narrow * held.layers + WIDE * held.embeddings + masters
-        return StateBytes(weights, WIDE * held.total, 2 * WIDE * held.total)
-    return StateBytes(WIDE * held.total / shard, 0.0, 2 * WIDE * held.total / shard)
+        masters = FP32_BYTES * held.layers if narrow != FP32_BYTES else 0.0
+        weights = narrow * held.layers + FP32_BYTES * held.embeddings + masters
+        return StateBytes(weights, FP32_BYTES * held.total, 2 * FP32_BYTES * held.total)
+    return StateBytes(FP32_BYTES * held.total / shard, 0.0, 2 * FP32_BYTES * held.total / shard)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from megalith.arithmetic import flops_per_token
+from megalith.batches import tokens_per_step
 from megalith.console import progress
 from megalith.errors import MegalithError, ResourceError
-from megalith.planning.batches import tokens_per_step
 from megalith.planning.job import Job
 from megalith.planning.search.nearest import MOST_NODES, impossible
 from megalith.planning.search.question import resized

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 
 from megalith.arithmetic import flops_per_token
+from megalith.batches import tokens_for
 from megalith.errors import UnsupportedError
-from megalith.planning.batches import tokens_for
 from megalith.planning.job import precision_on
 from megalith.planning.search.space import KNOBS, SECTIONS, Question
 from megalith.recipe import Recipe

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from megalith.planning.job import ZERO_STAGES, Job, Precision, Recompute, Schedule, Zero
+from megalith.batches import micro_batches
+from megalith.planning.job import ZERO_STAGES, Job, Recompute, Schedule, Zero
+from megalith.precision import Precision
 from megalith.recipe import ModelConfig
 from megalith.topology import AXES, Cluster, Layout
 
@@ -109,12 +111,12 @@ class Space:
         """The schedules that the pipeline can run; without a pipeline there is nothing to order."""
         asked, fixed = self.question, self.question.fixed
         pipeline = place.layout.pipeline
-        micro_batches = asked.global_batch_size // (place.layout.data * place.micro_batch_size)
+        count = micro_batches(asked.global_batch_size, place.layout.data, place.micro_batch_size)
         if pipeline == 1:
             orders = [Order("1f1b", 1)]
             return orders if fixed.get("virtual_stages", 1) == 1 else []
         orders = [Order("gpipe", 1), Order("1f1b", 1), Order("zb-h1", 1)]
-        if micro_batches % pipeline == 0:
+        if count % pipeline == 0:
             orders += [Order("interleaved-1f1b", virtual) for virtual in self._virtual_stages(pipeline)]
         return [
             order

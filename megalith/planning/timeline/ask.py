@@ -10,16 +10,14 @@ from pathlib import Path
 
 from megalith import schedules
 from megalith.errors import RecipeError
-from megalith.parallel import action_lists
-from megalith.parallel.here import this_machine
 from megalith.planning.cost import predict_step
 from megalith.planning.footprint import StageMemory, footprint
 from megalith.planning.job import Job
 from megalith.planning.shapes import sized
 from megalith.planning.timeline.step import Clock, Held, Step, Timing
 from megalith.recipe import ParallelConfig, Recipe
-from megalith.schedules import Action, Op
-from megalith.topology import LOCAL, check_layout, describe, layout_of
+from megalith.schedules import Action, Op, action_lists
+from megalith.topology import check_layout, describe, layout_of
 
 UNIT = "unit"
 _MEND = "Give forward, input gradient and weight gradient of a rank's layers in milliseconds, such as 50,55,45, and a "
@@ -80,7 +78,7 @@ def job_of(recipe: Recipe, schedule: str) -> Job:
     """
     parallel = _by(recipe.parallel, schedule)
     model = sized(recipe).model
-    cluster = describe(recipe.cluster, this_machine() if recipe.cluster.name == LOCAL else None)
+    cluster = describe(recipe.cluster)
     check_layout(cluster, layout_of(parallel), model, parallel, recipe.train)
     return Job.of(recipe.model_copy(update={"model": model, "parallel": parallel}), cluster)
 

@@ -5,15 +5,14 @@ from dataclasses import replace
 import pytest
 
 from megalith.arithmetic import parameters
-from megalith.parallel.pipeline import layers_of_stages
 from megalith.planning.cost import constants_for, predict_step
 from megalith.planning.cost import step as step_module
 from megalith.planning.cost.layer import shape_of
 from megalith.planning.cost.stacks import stack_of
-from megalith.planning.cost.stages import deal_evenly, deal_of
+from megalith.planning.cost.stages import deal_of
 from megalith.planning.simulation import simulate
 from megalith.recipe import ModelConfig
-from megalith.schedules import build
+from megalith.schedules import build, deal_evenly, layers_of_stages
 from megalith.topology import Layout
 from tests.planning.cost.jobs import GPT_175B, job
 

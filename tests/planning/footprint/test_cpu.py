@@ -10,7 +10,7 @@ _STEPS = """
 import json, sys
 import torch
 from megalith.parallel import Ranks, arrange, clip_factor, spread
-from megalith.parallel.here import this_machine
+from megalith.topology import this_machine
 from megalith.planning.dryrun.step import blank_batch
 from megalith.planning.footprint import footprint
 from megalith.planning.job import Job

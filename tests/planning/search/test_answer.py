@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from megalith.errors import InputError, RecipeError, ResourceError, UnsupportedError
-from megalith.planning import layout
+from megalith.planning.layout import layout
 from megalith.planning.search import Objective, kept
 from megalith.recipe import Recipe, load_recipe
 from megalith.topology import Layout, check_layout, describe

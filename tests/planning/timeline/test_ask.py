@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from megalith.errors import InputError, RecipeError
-from megalith.parallel import action_lists
 from megalith.planning.cost import predict_step
 from megalith.planning.footprint import footprint
 from megalith.planning.timeline import Given, given_durations, steps_of, title
 from megalith.planning.timeline.ask import job_of
 from megalith.recipe import Recipe, load_recipe
-from megalith.schedules import Op, build, write_csv
+from megalith.schedules import Op, action_lists, build, write_csv
 
 SMALL = ["parallel.pipeline=4", "parallel.data=2", "cluster.nodes=8", "train.global_batch_size=16",
          "train.batch_ramp=null"]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 
-from megalith.planning.batches import batch_unit, powers_of_two_dividing, steps_for, tokens_for
+from megalith.batches import batch_unit, powers_of_two_dividing, steps_for, tokens_for
 from megalith.recipe import Recipe, load_recipe
 
 
