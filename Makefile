@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench browser slow closed-loop parity docs clean
+.PHONY: demo test check bench browser slow closed-loop parity attack docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/megalith run recipes/quickstart.yaml --output runs/quickstart
@@ -31,6 +31,9 @@ closed-loop: $(VENV)/.dev  ## predicted against measured step time of six layout
 
 parity: $(VENV)/.dev  ## every layout against one process; writes docs/parity.md
 	$(BIN)/python -m tests.parallel.table
+
+attack: $(VENV)/.dev  ## kills, damage, fuzzed input: see docs/attack.md
+	$(BIN)/python -m tests.attack
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
