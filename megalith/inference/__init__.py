@@ -1,7 +1,7 @@
-"""What a finished model is asked: log-likelihoods of texts, and text of its own."""
+"""Questions to a finished model: the log-likelihood of texts, and text of its own."""
 
 from megalith.inference.draws import draw, keyed_hash
-from megalith.inference.generation import generate, samples
+from megalith.inference.generation import generate, samples, tokens_cut
 from megalith.inference.load import LanguageModel, load_model, model_digests
 from megalith.inference.scoring import Advance, Request, Rolled, Score, rolling, score
 
@@ -19,4 +19,5 @@ __all__ = [
     "rolling",
     "samples",
     "score",
+    "tokens_cut",
 ]

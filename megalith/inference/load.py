@@ -62,6 +62,15 @@ def token_bytes(path: Path) -> tuple[int, ...]:
     return tuple(lengths)
 
 
+def not_finite() -> InputError:
+    """The error for a model that answers with logits that are not finite."""
+    return InputError(
+        "the logits of this model are not finite: its training diverged.",
+        where=WEIGHTS,
+        mend="Train again with a lower train.learning_rate.",
+    )
+
+
 def model_digests(directory: Path) -> dict[str, str]:
     """The SHA-256 of each of the model's files, by name. Raises InputError where one is missing."""
     return {name: file_digest(path) for name, path in _model_files(directory).items()}

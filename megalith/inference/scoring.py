@@ -8,6 +8,7 @@ padded on the right, where a causal model does not look, so a score does not dep
 fp32's last bits).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +16,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from megalith.inference.load import LanguageModel
+from megalith.inference.load import LanguageModel, not_finite
 from megalith.tokens.tokenizer import utf8_bytes, whole_characters
 
 Advance = Callable[[int, int], object]
@@ -193,6 +194,8 @@ def _judge(
         for window, (cost, first_choice) in zip(batch, _forward(lm, ids, batch), strict=True):
             nats[window.owner] += cost
             greedy[window.owner] &= first_choice
+        if not all(math.isfinite(nats[window.owner]) for window in batch):
+            raise not_finite()
         done += len(batch)
         advance(done, len(windows))
     return nats, greedy

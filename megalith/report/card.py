@@ -13,14 +13,15 @@ import yaml
 
 from megalith.artifacts import Artifact, Workspace, open_artifact
 from megalith.errors import InputError
-from megalith.input_files import read_json
-from megalith.report import card_views, plots
+from megalith.report import card_views, plots, shapes
 from megalith.report.card_clusters import clusters_to_look_at
 from megalith.report.card_histograms import histogram
 from megalith.report.card_markdown import markdown
 from megalith.report.pages import environment, style
+from megalith.report.shapes import read_facts
 
 Card = dict[str, Any]
+MEND = "Run the curate stage again with this version."
 
 
 def write_card(directory: Path, licences: Mapping[str, str] | None = None, output: Path | None = None) -> Path:
@@ -51,7 +52,8 @@ def write_card(directory: Path, licences: Mapping[str, str] | None = None, outpu
 def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
     """Everything that the card tells, as `card.json` holds it."""
     manifest, facts = artifact.manifest, artifact.facts
-    details, samples = (_read(artifact.path / name) for name in ("details.json", "samples.json"))
+    details = read_facts(artifact.path / "details.json", shapes.DETAILS, mend=MEND)
+    samples = read_facts(artifact.path / "samples.json", shapes.SAMPLES, mend=MEND)
     datasets = _by_priority(details.get("datasets") or {}, manifest.settings)
     for name in licences:
         if name not in datasets:
@@ -109,11 +111,3 @@ def _by_priority(datasets: Mapping[str, Card], settings: Mapping[str, Any]) -> d
 def _name(path: Path) -> str:
     """The expedition's name where the artifact stands in its usual place."""
     return path.parent.name if path.name == "curate" else path.name
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    mend = "Run the curate stage again with this version."
-    found = read_json(path, mend=mend)
-    if not isinstance(found, dict):
-        raise InputError("this file of the artifact is not a JSON object.", where=str(path), mend=mend)
-    return found

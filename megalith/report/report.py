@@ -10,31 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from megalith.artifacts import Workspace
 from megalith.errors import InputError
-from megalith.input_files import read_json
-from megalith.report import plots, views
+from megalith.report import plots, shapes, views
 from megalith.report.pages import environment, style
+from megalith.report.shapes import read_facts
 
-PAGE = "report.html"
+PAGE, EXPEDITION_FILE = "report.html", "expedition.json"
+MEND = "Remove the file and run `megalith run` again with this directory."
 
 
 def write_report(directory: Path) -> Path:
     """Write `report.html` into the directory of an expedition and return its path.
 
-    Raises InputError where there is no `expedition.json`, or where one of the files it reads is not JSON.
+    Raises InputError where `expedition.json` is missing, or one of the files read is damaged or of another form.
     """
-    expedition = _read(directory / "expedition.json")
-    if not isinstance(expedition, Mapping):
+    if not (directory / EXPEDITION_FILE).is_file():
         raise InputError(
-            "there is no finished expedition here to report on.",
+            f"this is not the directory of a finished expedition: {EXPEDITION_FILE} is missing.",
             where=str(directory),
-            mend="Give `megalith run RECIPE --output` with this directory first.",
+            mend="Run `megalith run RECIPE --output` with this directory first.",
         )
-    samples = _read(directory / "curate" / "samples.json")
-    history = _read(directory / "train" / "history.json")
-    page = render(expedition, samples=samples or {}, history=history or {})
+    expedition = _read(directory / EXPEDITION_FILE, shapes.EXPEDITION)
+    samples = _read(directory / "curate" / "samples.json", shapes.SAMPLES)
+    history = _read(directory / "train" / "history.json", shapes.HISTORY)
+    page = render(expedition, samples=samples, history=history)
     with Workspace(directory).file(PAGE) as path:
         path.write_text(page, encoding="utf-8", errors="replace")
     return directory / PAGE
@@ -69,6 +71,6 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
     )
 
 
-def _read(path: Path) -> Any:
-    """The JSON at `path`; None where the file is missing."""
-    return read_json(path, mend="Remove it and run `megalith run` again.") if path.is_file() else None
+def _read(path: Path, shape: TypeAdapter[Any]) -> Mapping[str, Any]:
+    """The object at `path`; empty where the file is missing."""
+    return read_facts(path, shape, mend=MEND) if path.is_file() else {}

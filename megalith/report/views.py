@@ -80,7 +80,7 @@ def comparisons(expedition: Facts) -> list[Comparison]:
 
 def kept_share(curation: Facts) -> float | None:
     """Share of the documents that no step dropped. Pieces that decontamination cut one into count once."""
-    into_pieces = sum(step.get("split_off", 0) for step in curation.get("steps") or ())
+    into_pieces = sum(number(step.get("split_off")) or 0 for step in curation.get("steps") or ())
     kept = number(curation.get("documents_out"))
     return None if kept is None else ratio(kept - into_pieces, curation.get("documents_in"))
 

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 import torch
 
-from megalith.inference import LanguageModel, draw, generate, samples
+from megalith.errors import InputError
+from megalith.inference import LanguageModel, Request, draw, generate, samples, score, tokens_cut
 from megalith.inference.generation import choose
 from tests.inference.models import VOCAB_SIZE, logits_of, plant
 
@@ -100,3 +101,58 @@ def test_draws_depend_on_seed_and_name_alone() -> None:
     assert all(abs(count - 1000) < 4 * math.sqrt(1000 * 0.8) for count in counts.values())
     with pytest.raises(ValueError, match="3 wanted of 2"):
         draw(1, "item", range(2), 3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-320, 1e-45, 1e-38, 1e-9, 1e-6])
+def test_a_temperature_near_zero_takes_the_first_choice(lm: LanguageModel, temperature: float) -> None:
+    assert generate(lm, ["The baker"], max_new_tokens=8, temperature=temperature) == generate(
+        lm, ["The baker"], max_new_tokens=8
+    )
+
+
+@pytest.mark.parametrize("temperature", [1e300, 1.7e308])
+def test_a_huge_temperature_draws_evenly(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = Counter(choose(torch.tensor([9.0, 0.0]), temperature, None, None, generator) for _ in range(1000))
+    assert abs(counts[0] - 500) < 4 * math.sqrt(250)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("temperature", -1.0),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("top_k", 0),
+        ("top_p", 1.5),
+        ("top_p", math.nan),
+        ("max_new_tokens", -1),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(lm: LanguageModel, setting: str, value: float) -> None:
+    with pytest.raises(InputError, match="out of range") as told:
+        generate(lm, ["The"], **{"max_new_tokens": 1, setting: value})
+    assert told.value.where == setting
+
+
+def test_a_prompt_that_is_not_text_is_refused(lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match="not UTF-8"):
+        generate(lm, ["The", "a\udcffb"], max_new_tokens=1)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_an_error_and_no_text(lm: LanguageModel, broken: float) -> None:
+    model = plant(lm, torch.full((VOCAB_SIZE, VOCAB_SIZE), broken))
+    for temperature in (0.0, 1.0):
+        with pytest.raises(InputError, match="not finite"):
+            generate(model, ["The"], max_new_tokens=1, temperature=temperature)
+    with pytest.raises(InputError, match="not finite"):
+        score(model, [Request("The", (" baker",))], 100)
+
+
+def test_the_part_of_a_prompt_that_the_model_does_not_see_is_counted(lm: LanguageModel) -> None:
+    long = "The nurse laughed at the pilot. " * 8
+    inside = lm.config.sequence_length - 1
+    cut = tokens_cut(lm, ["", "The baker", long])
+    assert cut == [0, 0, len(lm.tokenizer.encode(long)) - inside]
+    assert cut[2] > 0

@@ -165,7 +165,7 @@ def test_figures_that_are_not_finite_read_as_a_dash(directory: Path, expedition:
 
 
 def test_a_directory_without_an_expedition_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no finished expedition"):
+    with pytest.raises(InputError, match="not the directory of a finished expedition"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
