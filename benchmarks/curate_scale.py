@@ -6,7 +6,7 @@ workers are processes apart, and the peak of each is read (VmHWM). Two more rows
 40 MB, and what the driver decides alone, on made-up keys, at numbers of documents that no corpus here has.
 
 Prints tables and the fit's errors; writes `results/curate_scale.json`, and with `--constants` what
-`megalith/planning/curation_cost.py` reads.
+`megalith/planning/curation.py` reads.
 
     python benchmarks/curate_scale.py --data FOLDER [--megabytes 80] [--constants FILE]
     python benchmarks/curate_scale.py --fit-only [--constants FILE]
@@ -26,7 +26,7 @@ import psutil
 import zstandard
 
 from megalith.machine import cpu_name, usable_cores
-from megalith.planning.curation_fit import fit_curation
+from megalith.planning.calibration.fit_curation import fit_curation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "curate_scale.json"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from megalith.cli import app
 from megalith.cli.shared import check_file, counted, verb
 from megalith.errors import InputError
-from tests.planning.measured import write_table
+from tests.planning.calibration.measured import write_table
 
 RUN = CliRunner()
 DRAWN = ("plan", "timeline", "gpt3-175b", "--durations", "unit", "-o")
@@ -38,7 +38,7 @@ def test_constants_are_refused_a_place_before_they_are_fitted(tmp_path: Path, mo
     def fit(*_: Any) -> None:
         raise AssertionError("this takes long")
 
-    monkeypatch.setattr("megalith.planning.calibrate.calibrate", fit)
+    monkeypatch.setattr("megalith.planning.calibration.calibrate.calibrate", fit)
     table = tmp_path / "table.csv"
     table.touch()
     assert "a directory stands where a file is wanted" in refused("plan", "calibrate", table, "-o", tmp_path)

@@ -28,7 +28,7 @@ def plan_validate(
     as_json: Json = False,
 ) -> None:
     """Predictions against a table of measured runs, and what is predicted of a dataset by the others alone."""
-    from megalith.planning.validate import validate
+    from megalith.planning.calibration.validate import validate
 
     found = validate(runs, constants, hold_out=not no_hold_out)
     if as_json:
@@ -136,7 +136,7 @@ def plan_calibrate(
             "there is nothing to calibrate with.",
             mend="Give a TABLE.csv of measured runs, a folder of runs that have ended here, or --measure.",
         )
-    from megalith.planning.calibrate import calibrate
+    from megalith.planning.calibration.calibrate import calibrate
 
     output = output or Path("constants.json")
     check_file(output)

@@ -10,7 +10,7 @@ from megalith.cli.shared import Json, counted, print_json, verb
 from megalith.console import human_bytes, human_seconds, note, show, table
 
 if TYPE_CHECKING:
-    from megalith.planning.curation_cost import Estimate
+    from megalith.planning.curation import Estimate
 
 
 @verb
@@ -24,7 +24,7 @@ def plan_curation(
     as_json: Json = False,
 ) -> None:
     """CPU-hours, disk and memory that curating a corpus takes, extrapolated from small runs."""
-    from megalith.planning.curation_cost import predict_curation
+    from megalith.planning.curation import predict_curation
 
     cost = predict_curation(text_bytes=text, warc_bytes=warc, documents=documents)
     if as_json:

@@ -29,7 +29,7 @@ app.command("calibrate")(plan_calibrate)
 @verb
 def plan_ranks(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False) -> None:
     """Which node holds which ranks, and what they send over which links in a step."""
-    from megalith.planning.ranks import fold_nodes, fold_traffic, ranks
+    from megalith.planning.rank_map import fold_nodes, fold_traffic, ranks
 
     loaded, _ = load_recipe(recipe, overrides or ())
     found = ranks(loaded)

@@ -18,7 +18,7 @@ from megalith.planning.blocks.settings import all_settings, settings_of
 from megalith.planning.blocks.sharing import play
 from megalith.planning.blocks.table import Block, Message, Runner
 from megalith.planning.job import Job
-from megalith.planning.simulation import simulate
+from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.recipe import ModelConfig, ParallelConfig, load_recipe
 from megalith.schedules import Op
 from megalith.topology import Layout, local_cluster

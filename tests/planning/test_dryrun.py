@@ -17,11 +17,11 @@ from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks, forget_meshe
 from megalith.planning.dryrun.kernels import gpu_kernels
 from megalith.planning.dryrun.step import begin
 from megalith.planning.dryrun.watch import Watch
-from megalith.planning.traffic import step_traffic
+from megalith.planning.performance.traffic import step_traffic
 from megalith.recipe import Recipe, load_recipe
 from megalith.training.optimizer import Optimizer
 from tests.parallel.processes import on_ranks
-from tests.planning.footprint.jobs import LLAMA
+from tests.planning.performance.memory.jobs import LLAMA
 
 
 def tiny(parallel: dict[str, Any], model: dict[str, Any] | None = None, **train: Any) -> Recipe:

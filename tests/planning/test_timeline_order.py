@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from megalith.parallel import Ranks, arrange, pipeline, spread
-from megalith.planning.simulation import simulate
+from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.recipe.machine import ParallelConfig
 from megalith.schedules import NAMES, Action, Op, build, write_csv
 from tests.parallel.cells import Cell, sample_batch

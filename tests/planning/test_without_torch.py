@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planning.measured import write_table
+from tests.planning.calibration.measured import write_table
 
 ASK = """
 import sys

@@ -20,7 +20,7 @@ from megalith.planning.blocks.settings import Setting, settings_of, without_zero
 from megalith.planning.blocks.sharing import ByActive, play
 from megalith.planning.blocks.table import Block, BlockTable
 from megalith.planning.job import Job
-from megalith.planning.traffic import Traffic, step_traffic
+from megalith.planning.performance.traffic import Traffic, step_traffic
 from megalith.precision import compute_bytes
 from megalith.schedules import Op, action_lists, layers_of_stages
 

@@ -1,14 +1,14 @@
 """A pipeline whose ranks share the cores of one machine: how long an action takes depends on who else is at work.
 
-The very lists that training runs, as in `planning.simulation`, but an action proceeds at a rate given by the number of
-ranks at work at the moment: with more processes than cores, a rank that waits leaves its core to the others.
+The very lists that training runs, as in `performance.pipeline_timeline`, but an action proceeds at a rate given by the
+number of ranks at work at the moment: with more processes than cores, a rank that waits leaves its core to the others.
 """
 
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from megalith.planning.simulation import Span, Timeline
+from megalith.planning.performance.pipeline_timeline import Span, Timeline
 from megalith.schedules import Action, Op, gives, holder, in_order, wants
 
 ByActive = Mapping[Op, Sequence[float]]

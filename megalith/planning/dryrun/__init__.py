@@ -30,7 +30,7 @@ from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
 from megalith.planning.dryrun.kernels import gpu_kernels
 from megalith.planning.dryrun.step import MakeOptimizer, Training, begin
 from megalith.planning.dryrun.watch import Watch
-from megalith.planning.footprint.flight import most_in_flight
+from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
 from megalith.schedules import layers_of_stages

@@ -16,7 +16,7 @@ from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megalith.parallel import Ranks
-from megalith.planning.traffic import MASKED_SHARE
+from megalith.planning.performance.traffic import MASKED_SHARE
 
 _aten = torch.ops.aten
 

@@ -14,12 +14,12 @@ from megalith.batches import tokens_per_step
 from megalith.console import progress
 from megalith.errors import MegalithError, ResourceError
 from megalith.planning.job import Job
-from megalith.planning.search.nearest import MOST_NODES, impossible
-from megalith.planning.search.question import resized
+from megalith.planning.performance.run_cost import Totals, run_totals
+from megalith.planning.search.branch_and_bound import Walked, fastest, leanest
+from megalith.planning.search.candidate import Scales, Weighed
+from megalith.planning.search.infeasible import MOST_NODES, impossible
+from megalith.planning.search.request import resized
 from megalith.planning.search.space import Question, Space
-from megalith.planning.search.walk import Walked, fastest, leanest
-from megalith.planning.search.weigh import Scales, Weighed
-from megalith.planning.totals import Totals, run_totals
 from megalith.recipe import Recipe
 
 Objective = Literal["time", "memory", "gpus"]

@@ -2,12 +2,12 @@
 rank holds meanwhile.
 
 `steps_of` plays a recipe's layout by one schedule or several; `figures` and `write_timeline` show what came out. What
-`planning.simulation` leaves out (full links, what a rank's threads do to each other) is left out here too.
+`performance.pipeline_timeline` leaves out (full links, what a rank's threads do to each other) is left out here too.
 """
 
-from megalith.planning.timeline.ask import Given, given_durations, steps_of
 from megalith.planning.timeline.figures import figures, title
 from megalith.planning.timeline.files import write_timeline
+from megalith.planning.timeline.recipe_steps import Given, given_durations, steps_of
 from megalith.planning.timeline.step import Block, Held, Kind, Step, Timing
 
 __all__ = [

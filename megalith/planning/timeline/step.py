@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from megalith.planning.simulation import Durations, Timeline, simulate
+from megalith.planning.performance.pipeline_timeline import Durations, Timeline, simulate
 from megalith.schedules import Action, Lists, Op, holder, in_flight
 
 Clock = Literal["seconds", "forwards"]

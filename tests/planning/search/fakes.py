@@ -5,10 +5,10 @@ from types import SimpleNamespace
 from typing import cast
 
 from megalith.arithmetic import parameters
-from megalith.planning.cost import StepTime
-from megalith.planning.footprint import Footprint
 from megalith.planning.job import Job
-from megalith.planning.search.weigh import Scales, Weighed
+from megalith.planning.performance import StepTime
+from megalith.planning.performance.memory import Footprint
+from megalith.planning.search.candidate import Scales, Weighed
 
 
 def parts_of(job: Job) -> dict[str, float]:

@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from megalith.planning.cost import predict_step
+from megalith.planning.calibration.published_runs import Row
 from megalith.planning.job import Job
-from megalith.planning.tables import Row
+from megalith.planning.performance import predict_step
 
 
 @dataclass(frozen=True)

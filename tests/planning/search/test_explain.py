@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from megalith.planning.job import Job
+from megalith.planning.search.candidate import Weighed
 from megalith.planning.search.explain import why
-from megalith.planning.search.weigh import Weighed
 from megalith.recipe import load_recipe
 from megalith.topology import Layout, describe
 from tests.planning.search.fakes import weighed

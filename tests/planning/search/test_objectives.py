@@ -2,11 +2,11 @@
 
 import pytest
 
-from megalith.planning.cost import StepTime
 from megalith.planning.job import Job
+from megalith.planning.performance import StepTime
+from megalith.planning.search.branch_and_bound import fastest
 from megalith.planning.search.objectives import CLOSED_ERROR, best_layout
 from megalith.planning.search.space import Question, Space
-from megalith.planning.search.walk import fastest
 from megalith.recipe import load_recipe
 from megalith.topology import Layout, describe
 from tests.planning.search.fakes import Told, parts_of, step_of

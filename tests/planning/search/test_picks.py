@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from megalith.planning.tables import read_table
+from megalith.planning.calibration.published_runs import read_table
 from tests.planning.search.picks import picks
 
 HEADINGS = ["dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "vocab", "seq", "tp", "pp", "dp", "mbs",

@@ -1,0 +1,338 @@
+"""Published measurements: a table of layouts with their speed, as jobs that can be predicted.
+
+One row is one run; the columns are those of COLUMNS, and others are ignored. What a row leaves open is filled in by the
+rules below, and a row whose layout is not stated in full (`Row.stated`) is predicted but never fitted. Nothing here
+depends on what a dataset is called.
+
+The software is what `source`, `notes`, `dataset` or `model` names (STACK_WORDS); else ZeRO-3 without tensor or pipeline
+parallelism is FSDP with fused attention and DeepSpeed without, ZeRO-2 and more beside them is torchtitan's kind, and
+the rest Megatron-LM. The cluster is the one that these columns name (CLUSTER_WORDS), else the vendor's machine for the
+GPU, with the network that `notes` state ("1600 Gbps node-node").
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters
+from megalith.errors import InputError
+from megalith.planning.calibration.cells import Cells, NotModelledError, lines
+from megalith.planning.job import ZERO_STAGES, Job, Recompute, Schedule
+from megalith.planning.performance.constants import generation_of
+from megalith.planning.performance.stacks import STACKS
+from megalith.precision import Precision
+from megalith.recipe import ClusterConfig, ModelConfig
+from megalith.schedules import counts_embedding_and_logits
+from megalith.topology import Cluster, Layout, describe
+
+COLUMNS = ("dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "seq", "tp", "pp", "dp", "gbs")
+"""What a table must have; the other columns of the schema may be missing or empty."""
+
+STACK_WORDS = (
+    ("megatron-deepspeed", ("megatron-deepspeed", "megatron-turing", "mt-nlg", "bigscience", "gpt-neox")),
+    ("nanotron", ("nanotron",)),
+    ("torchtitan", ("torchtitan",)),
+    ("fsdp", ("llm-foundry", "fsdp")),
+    ("deepspeed", ("deepspeed",)),
+    ("megalith", ("megalith",)),
+)
+CLUSTER_WORDS = (
+    ("jeanzay", ("bigscience", "jean zay", "jeanzay", "jean-zay")),
+    ("selene", ("selene",)),
+    ("grand-teton", ("grand teton", "grand-teton")),
+)
+GPU_CLUSTERS = (
+    ("h200", "dgx-h200"),
+    ("h100-96gb", "grand-teton"),
+    ("h100-sxm-96gb", "grand-teton"),
+    ("h100", "dgx-h100"),
+    ("b200", "dgx-b200"),
+    ("mi300x", "mi300x"),
+    ("a100-sxm-40gb", "dgx-a100-40gb"),
+    ("a100-40gb", "dgx-a100-40gb"),
+    ("a100", "dgx-a100"),
+    ("v100-sxm3", "dgx-2"),
+    ("v100", "dgx-1"),
+)
+"""The machine for the first that a GPU's name begins with."""
+GIB = 2**30  # what nvidia-smi and torch call a GB
+OTHER_FORM = ("pcie", "nvl", "gh200", "gb200", "pci-e")  # not the boards that are described
+
+Convention = Literal["hardware", "layers", "model", "parameters"]
+"""What FLOPs are counted: with what is computed again (Megatron-LM's 96·B·s·l·h²·(1 + s/6h + V/16lh)); the same
+without attention and logits (96·B·s·l·h²); without what is computed again; 6 for each parameter and attention's
+12·l·h·s (the 3·(2N + 4Lhs) of llm-foundry, whose N counts a learned position for each token)."""
+_RECOMPUTE: Mapping[str, tuple[Recompute, int]] = {
+    "none": ("none", 1),
+    "selective": ("selective", 1),
+    "full": ("full", 1),
+    "selective-op": ("full", 2),  # torchtitan keeps every second product: half of a layer's forward again
+}
+_SCHEDULES: Mapping[str, Schedule] = {
+    "1f1b": "1f1b",
+    "1f1b-i": "interleaved-1f1b",
+    "zb-1p": "zb-h1",
+    "zb-2p": "zb-h2",
+    "zb-h1": "zb-h1",
+    "zb-h2": "zb-h2",
+    "gpipe": "gpipe",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published run."""
+
+    dataset: str
+    row_id: str
+    job: Job
+    measured_seconds: float | None
+    """Of a step; None for a run that did not fit into memory."""
+    measured_from: str
+    """The column that it comes from."""
+    tflops: float | None
+    """As published, of one GPU."""
+    convention: Convention
+    """What `tflops` counts."""
+    memory_bytes: float | None
+    out_of_memory: bool
+    stated: bool
+    """Whether the layout, and what its TFLOP/s count, were published in full; else what is missing is taken to be
+    usual, and the row is never fitted."""
+
+    @property
+    def generation(self) -> str:
+        """Of the accelerators it ran on."""
+        return generation_of(self.job.cluster)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that says too little, or of something that is not modelled."""
+
+    dataset: str
+    row_id: str
+    why: str
+
+
+def read_table(path: Path) -> tuple[list[Row], list[Skipped]]:
+    """The rows of a table that can be predicted, and those that cannot, with the reason.
+
+    Raises InputError, with the line and the column, where the file is no table or a figure is no figure.
+    """
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
+    for line, cells in lines(path, COLUMNS):
+        reader = Cells(cells, f"{path}:{line}")
+        try:
+            rows.append(_row(reader))
+        except NotModelledError as reason:
+            skipped.append(Skipped(reader.text("dataset"), reader.text("row_id"), str(reason)))
+    if not rows and not skipped:
+        raise InputError("this table has no rows.", where=str(path), mend="Give one run a line.")
+    return rows, skipped
+
+
+def published_flops(row: Row) -> float:
+    """FLOPs of a step by the convention of the row's published TFLOP/s."""
+    model = row.job.model
+    full = row.job.recompute == "full"
+    if row.convention == "parameters":
+        per_token = 6.0 * parameters(model).total + 12.0 * model.layers * model.hidden * model.sequence_length
+    elif row.convention == "layers":
+        products = layer_forward_flops(model) - 4 * model.sequence_length * model.hidden
+        per_token = (4 if full else 3) * model.layers * products
+    else:
+        per_token = flops_per_token(model, recompute="full" if full and row.convention == "hardware" else "none")
+    return per_token * row.job.global_batch_size * model.sequence_length
+
+
+def _row(cells: Cells) -> Row:
+    model = _model(cells)
+    stack = _stack(cells)
+    accelerators = cells.needed("n_gpus")
+    cluster = _cluster(cells, accelerators)
+    tensor, pipeline, context = cells.needed("tp"), cells.needed("pp"), cells.count("cp") or 1
+    data = cells.count("dp") or max(1, accelerators // (tensor * pipeline * context))
+    if tensor * pipeline * data * context != accelerators:
+        raise NotModelledError(
+            f"tp {tensor} × pp {pipeline} × dp {data} × cp {context} are not the {accelerators} of n_gpus"
+        )
+    batch = cells.needed("gbs")
+    micro, virtual, stated = _micro_and_virtual(cells, model, pipeline, data, batch, stack)
+    again = cells.text("recompute").lower() or "none"
+    if again not in _RECOMPUTE:
+        raise NotModelledError(f"recompute {again} is not modelled")
+    recompute, every = _RECOMPUTE[again]
+    zero = cells.choice("zero", tuple(map(str, ZERO_STAGES)), "0")
+    job = Job(
+        model=model,
+        cluster=cluster,
+        layout=Layout(tensor, pipeline, data),
+        micro_batch_size=micro,
+        global_batch_size=batch,
+        virtual_stages=virtual,
+        schedule=_schedule(cells, virtual),
+        recompute=recompute,
+        recompute_every=every,
+        sequence_parallel=cells.choice("seq_parallel", ("0", "1"), "0") == "1" and tensor > 1,
+        zero=ZERO_STAGES[int(zero)],
+        context=context,
+        precision=_precision(cells),
+        fused_attention=cells.choice("flash", ("0", "1"), "0") == "1",
+        stack=stack,
+    )
+    memory = cells.number("mem_gb")
+    out_of_memory = cells.text("status").lower() == "oom"
+    row = Row(
+        dataset=cells.text("dataset"),
+        row_id=cells.text("row_id"),
+        job=job,
+        measured_seconds=None,
+        measured_from="",
+        tflops=cells.number("tflops_gpu"),
+        convention=_convention(cells),
+        memory_bytes=memory * GIB if memory else None,
+        out_of_memory=out_of_memory,
+        stated=stated and "paper" not in cells.text("tflops_convention").lower(),
+    )
+    return row if out_of_memory else _with_measurement(row, cells)
+
+
+def _with_measurement(row: Row, cells: Cells) -> Row:
+    """The row with the seconds of a step: as published, or from TFLOP/s, tokens a second or MFU."""
+    job = row.job
+    tokens = job.global_batch_size * job.model.sequence_length
+    seconds, speed, used = (cells.number(name) for name in ("step_time_s", "tokens_s_gpu", "mfu"))
+    if seconds:
+        return replace(row, measured_seconds=seconds, measured_from="step_time_s")
+    if row.tflops:
+        found = published_flops(row) / (row.tflops * 1e12 * job.accelerators)
+        return replace(row, measured_seconds=found, measured_from="tflops_gpu")
+    if speed:
+        return replace(row, measured_seconds=tokens / (speed * job.accelerators), measured_from="tokens_s_gpu")
+    if used and job.cluster.peak_flops_per_second:
+        rate = used * job.cluster.peak_flops_per_second * job.accelerators
+        return replace(row, measured_seconds=flops_per_token(job.model) * tokens / rate, measured_from="mfu")
+    raise NotModelledError("no speed is published")
+
+
+def _convention(cells: Cells) -> Convention:
+    """Most tables of Megatron's time count what is computed again; others say that they do not."""
+    text = cells.text("tflops_convention").lower().replace(" ", "")
+    if "2n+" in text or "6n" in text:
+        return "parameters"
+    if "lowerformula" in text:
+        return "layers"
+    return "model" if "model" in text else "hardware"
+
+
+def _model(cells: Cells) -> ModelConfig:
+    hidden, heads = cells.needed("hidden"), cells.needed("heads")
+    if hidden % heads:
+        raise NotModelledError(f"{heads} heads do not divide hidden={hidden}")
+    gated = cells.choice("glu", ("0", "1"), "0") == "1"
+    kv_heads = cells.count("kv_heads") or heads
+    if heads % kv_heads:
+        raise NotModelledError(f"{kv_heads} heads of keys and values do not divide {heads}")
+    return ModelConfig(
+        num_layers=cells.needed("layers"),
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        ffn_hidden_size=cells.count("ffn"),
+        sequence_length=cells.needed("seq"),
+        vocab_size=cells.count("vocab") or 50257,
+        positions="rotary" if gated and hidden // heads % 2 == 0 else "learned",
+        norm="rmsnorm" if gated else "layernorm",
+        activation="swiglu" if gated else "gelu",
+        bias=not gated,
+        tie_embeddings=not gated,
+    )
+
+
+def _stack(cells: Cells) -> str:
+    words = cells.words
+    if "mp pure" in words:
+        return "fsdp-pure"
+    for stack, names in STACK_WORDS:
+        if any(name in words for name in names):
+            return f"{stack}-eager" if "eager" in words and f"{stack}-eager" in STACKS else stack
+    zero, fused = cells.text("zero"), cells.text("flash") == "1"
+    split = (cells.count("tp") or 1) * (cells.count("pp") or 1) > 1
+    if zero in ("2", "3"):
+        return "torchtitan" if split else "fsdp" if fused else "deepspeed"
+    return "megatron-core" if fused else "megatron"
+
+
+def _cluster(cells: Cells, accelerators: int) -> Cluster:
+    words, gpu = cells.words, cells.text("gpu").lower()
+    if any(form in gpu for form in OTHER_FORM):
+        raise NotModelledError(f"{cells.text('gpu')} is not described")
+    name = next((name for name, seen in CLUSTER_WORDS if any(word in words for word in seen)), None)
+    name = name or next((name for start, name in GPU_CLUSTERS if gpu.startswith(start)), None)
+    if name is None:
+        raise NotModelledError(f"{cells.text('gpu') or 'no gpu'} is not described")
+    known = describe(ClusterConfig(name=name))
+    per_node = cells.count("gpus_per_node") or known.accelerators_per_node
+    nodes = -(-accelerators // per_node)
+    whole = describe(ClusterConfig(name=name, nodes=min(nodes, known.most_nodes or nodes)))
+    cluster = replace(whole, nodes=nodes, accelerators_per_node=per_node)
+    stated = re.search(r"(\d+)\s*gbps node", words)
+    if stated:
+        rate = float(stated.group(1)) * 1e9 / 8 / per_node
+        tiers = (cluster.tiers[0], *(replace(tier, bytes_per_second=rate) for tier in cluster.tiers[1:]))
+        cluster = replace(cluster, tiers=tiers)
+    return cluster
+
+
+def _precision(cells: Cells) -> Precision:
+    text = cells.text("precision").lower().removeprefix("amp_") or "bf16"
+    known: Mapping[str, Precision] = {str(one): one for one in get_args(Precision)}
+    if text not in known:
+        raise NotModelledError(f"{text} is not modelled")
+    return known[text]
+
+
+def _schedule(cells: Cells, virtual: int) -> Schedule:
+    named = re.search(r"schedule=([\w-]+)", cells.text("notes").lower())
+    if named and named.group(1) in _SCHEDULES:
+        schedule = _SCHEDULES[named.group(1)]
+        if (schedule == "interleaved-1f1b") == (virtual > 1):
+            return schedule
+    return "interleaved-1f1b" if virtual > 1 else "1f1b"
+
+
+def _micro_and_virtual(
+    cells: Cells, model: ModelConfig, pipeline: int, data: int, batch: int, stack: str
+) -> tuple[int, int, bool]:
+    """Micro-batch size and virtual stages, and whether both are stated.
+
+    An unstated micro-batch is the largest of 4, 2, 1 that leaves two micro-batches for each stage (one without a
+    pipeline); unstated virtual stages are, for Megatron-LM, the fewest that interleave, and none for other software.
+    """
+    silent = cells.not_stated
+    micro, text = None if "mbs" in silent else cells.count("mbs"), "" if "vpp" in silent else cells.text("vpp").lower()
+    stated = micro is not None
+    share = batch // data
+    if micro is None:
+        fitting = [size for size in (4, 2, 1) if share % size == 0 and share // size >= 2 * pipeline * (pipeline > 1)]
+        micro = fitting[0] if fitting else 1
+    if batch % (data * micro):
+        raise NotModelledError(f"a batch of {batch} is not whole micro-batches of {micro} on {data} replicas")
+    if pipeline == 1:
+        return micro, 1, stated
+    layers = model.layers
+    per_stage = (layers + 2 if counts_embedding_and_logits(layers, pipeline) else layers) // pipeline
+    if text == "max":
+        return micro, max(1, per_stage), stated
+    if text.endswith("+"):
+        return micro, max(1, int(text[:-1])) if text[:-1].isdigit() else 2, False
+    virtual = None if "vpp" in silent else cells.count("vpp")
+    if virtual is not None:
+        return micro, virtual, stated
+    rounds = share // micro % pipeline == 0 and layers % pipeline == 0
+    fewest = next((count for count in range(2, per_stage + 1) if per_stage % count == 0), 1)
+    return micro, fewest if stack.startswith("megatron") and stack != "megatron-deepspeed" and rounds else 1, False

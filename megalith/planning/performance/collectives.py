@@ -1,0 +1,84 @@
+"""Collectives and sends over the links that a group of ranks has: rings and trees by tier.
+
+A ring through several nodes crosses each node's border once, and the members on a node lend it their links
+(`Cluster.link`); other rings of the same axis cross with links of their own. Of a ring and a tree, NCCL takes the
+faster for an all-reduce; reduce-scatter and all-gather are rings (Patarasu and Yuan 2009).
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+from megalith.planning.performance.constants import Constants
+from megalith.topology import Cluster
+
+UNKNOWN_RATE = 10e9  # bytes a second: memory of one machine, where nobody has measured it
+UNKNOWN_LATENCY = 30e-6
+
+
+class Group(NamedTuple):
+    """A ring through a group of ranks."""
+
+    size: int
+    nodes: int
+    bytes_per_second: float
+    near_latency: float
+    far_latency: float
+
+    @property
+    def far(self) -> bool:
+        return self.nodes > 1
+
+
+ALONE = Group(1, 1, math.inf, 0.0, 0.0)
+
+
+@functools.lru_cache(maxsize=4096)
+def group(cluster: Cluster, size: int, stride: int) -> Group:
+    """The group of `size` ranks that are `stride` apart."""
+    if size <= 1:
+        return ALONE
+    ranks = range(0, size * stride, stride)
+    link = cluster.link(ranks)
+    nodes = len({cluster.node(rank) for rank in ranks})
+    near = cluster.tiers[0].latency_seconds
+    far = link.tier.latency_seconds
+    rate = link.bytes_per_second or UNKNOWN_RATE
+    return Group(size, nodes, rate, UNKNOWN_LATENCY if near is None else near, UNKNOWN_LATENCY if far is None else far)
+
+
+def rate(over: Group, constants: Constants) -> float:
+    """Bytes a second that each member sends."""
+    return over.bytes_per_second * (constants.network if over.far else constants.node_link)
+
+
+def steps_seconds(over: Group) -> float:
+    """The latency of one round of the ring: a far step for each node's border, near ones for the rest."""
+    if over.far:
+        return over.nodes * over.far_latency + (over.size - over.nodes) * over.near_latency
+    return (over.size - 1) * over.near_latency
+
+
+def half_seconds(payload_bytes: float, over: Group, constants: Constants) -> float:
+    """A reduce-scatter or an all-gather of `payload_bytes`, as the whole tensor has them."""
+    if over.size == 1:
+        return 0.0
+    return payload_bytes * (over.size - 1) / over.size / rate(over, constants) + steps_seconds(over)
+
+
+def all_reduce_seconds(payload_bytes: float, over: Group, constants: Constants) -> float:
+    """The faster of a ring and a tree."""
+    if over.size == 1:
+        return 0.0
+    speed = rate(over, constants)
+    ring = 2 * (payload_bytes * (over.size - 1) / over.size / speed + steps_seconds(over))
+    if over.nodes == 1:
+        return ring
+    chain = over.size // over.nodes - 1
+    depth = math.ceil(math.log2(over.nodes)) * over.far_latency + max(0, chain) * over.near_latency
+    return min(ring, 2 * (payload_bytes / speed + depth))
+
+
+def send_seconds(payload_bytes: float, over: Group, constants: Constants) -> float:
+    """A message between the two ranks of `over`."""
+    return payload_bytes / rate(over, constants) + over.far_latency

@@ -1,0 +1,170 @@
+"""The data axis and the optimizer: what a step pays for gradients, for sharded weights, and for the update.
+
+ZeRO (1910.02054): stages 0 and 1 send as many bytes, stage 1 as a reduce-scatter of the gradients and an all-gather of
+the weights; stage 3 gathers each layer's weights before its forward and again before its backward, and scatters its
+gradients, for every micro-batch. The bytes of a gradient are the stack's (`stacks`).
+"""
+
+from typing import NamedTuple
+
+from megalith.arithmetic import parameters
+from megalith.planning.job import Job
+from megalith.planning.performance.collectives import Group, all_reduce_seconds, group, half_seconds, steps_seconds
+from megalith.planning.performance.constants import Constants
+from megalith.planning.performance.layer_time import EXPOSED, EXPOSED_REDUCTION, Shape
+from megalith.planning.performance.stacks import Stack
+from megalith.planning.performance.stage_time import Deal, StageSeconds, rank_layers
+from megalith.recipe import ModelConfig
+from megalith.topology import Accelerator
+
+WEIGHT_BYTES = 2
+UPDATE_BYTES = 30  # Adam reads and writes two moments and the master, reads the gradient, writes the weight
+TENSORS = 8  # of a layer: collectives, where each parameter has its own
+
+
+class After(NamedTuple):
+    """Seconds after the last backward."""
+
+    data: float
+    ends: float
+    """The sum of the tied embedding's gradients between the first and the last stage."""
+    optimizer: float
+
+
+class Weights(NamedTuple):
+    """Parameters on one tensor rank's share before the split: of a layer, of the embedding, of the logits."""
+
+    layer: float
+    embedding: float
+    logits: float
+
+
+_weights: dict[Shape, Weights] = {}
+
+
+def weights_of(model: ModelConfig, key: Shape) -> Weights:
+    """Parameters by place; the logits' table counts on the last stage even where it is the embedding."""
+    found = _weights.get(key)
+    if found is None:
+        counts = parameters(model)
+        found = Weights(
+            counts.layers / model.layers,
+            float(counts.token_embedding + counts.position_embedding),
+            float(model.padded_vocab_size * model.hidden),
+        )
+        _weights[key] = found
+    return found
+
+
+def with_gathers(layer: StageSeconds, job: Job, shape: Shape, constants: Constants, stack: Stack) -> StageSeconds:
+    """A layer whose weights are gathered for its forward and its backward, and whose gradients are scattered."""
+    over = _shard_group(job, stack)
+    count = weights_of(job.model, shape).layer / job.layout.tensor
+    calls = TENSORS if stack.collectives_per_tensor else 1
+    latency = (calls - 1) * steps_seconds(over)
+    gather = half_seconds(WEIGHT_BYTES * count, over, constants) + latency
+    scatter = half_seconds(gradient_bytes(job, stack) * count, over, constants) + latency
+    backward = layer.input_gradient + layer.weight_gradient
+    forward_seen = _seen(gather, layer.forward, EXPOSED)
+    backward_seen = _seen(gather + scatter, backward, EXPOSED)
+    return layer._replace(
+        forward=layer.forward + forward_seen,
+        input_gradient=layer.input_gradient + backward_seen,
+        gathers=forward_seen + backward_seen,
+    )
+
+
+def after_backward(
+    job: Job,
+    shape: Shape,
+    constants: Constants,
+    stack: Stack,
+    device: Accelerator,
+    dealt: Deal,
+    micro_batch_seconds: float,
+) -> After:
+    """What follows the last backward on the rank with the most parameters."""
+    layout = job.layout
+    weights = weights_of(job.model, shape)
+    layers = rank_layers(dealt, layout.pipeline).most
+    held = layers * weights.layer + weights.embedding
+    if layout.pipeline == 1 and not job.model.tie_embeddings:
+        held += weights.logits
+    held /= layout.tensor
+    update = UPDATE_BYTES * held / (device.hbm_bytes_per_second * constants.memory)
+    optimizer = update / _shard_ranks(job) if job.zero else update
+    ends = 0.0
+    gradient = gradient_bytes(job, stack)
+    if layout.pipeline > 1 and job.model.tie_embeddings:
+        far = group(job.cluster, 2, (layout.pipeline - 1) * layout.data * layout.tensor * job.context)
+        ends = all_reduce_seconds(gradient * weights.embedding / layout.tensor, far, constants)
+    if layout.data * job.context == 1:
+        return After(0.0, ends, optimizer)
+    shard = _slowed(_shard_group(job, stack), constants)
+    replicas = _slowed(_replicas(job, stack), constants)
+    between = all_reduce_seconds(gradient * held / shard.size, replicas, constants)
+    if job.zero == 3:
+        table = weights.embedding + (0.0 if job.model.tie_embeddings else weights.logits)
+        gathered = (2 * WEIGHT_BYTES + gradient) * table / layout.tensor
+        return After(half_seconds(gathered, _shard_group(job, stack), constants) + between, ends, optimizer)
+    rounds = job.micro_batches if job.zero == 2 and layout.pipeline == 1 else 1
+    once = half_seconds(WEIGHT_BYTES * held, shard, constants) + between if job.zero else 0.0
+    each = half_seconds(gradient * held, shard, constants) if job.zero else between
+    if stack.collectives_per_tensor and job.zero:
+        once += 2 * TENSORS * layers * steps_seconds(shard)
+    total = rounds * each + once
+    if _overlaps(job, stack):
+        backward = micro_batch_seconds * 2 / 3  # hides what is sent beside it; what is sent once goes with the last
+        hidden = (rounds - 1) * min(each, backward) + min(each + once, backward)
+        total -= (1 - EXPOSED_REDUCTION) * hidden
+    return After(total, ends, optimizer)
+
+
+def _overlaps(job: Job, stack: Stack) -> bool:
+    """Whether the last backward hides what is sent."""
+    if job.layout.pipeline > 1:
+        return stack.overlaps_data == "always"
+    return stack.overlaps_data in ("always", "one stage") or (
+        stack.overlaps_data == "one sharded stage" and job.zero > 0
+    )
+
+
+def gradient_bytes(job: Job, stack: Stack) -> int:
+    """Of one gradient as the data axis sends it."""
+    return stack.gradient_bytes_fp16 if job.precision == "fp16" else stack.gradient_bytes
+
+
+def _seen(sending: float, computing: float, exposed: float) -> float:
+    """What communication beside computation adds to it."""
+    return max(0.0, sending - computing) + exposed * min(sending, computing)
+
+
+def _shard_ranks(job: Job) -> int:
+    """Ranks that hold the weights once between them, those of the context axis among them."""
+    return (job.zero_shard or job.layout.data) * job.context
+
+
+def _shard_group(job: Job, stack: Stack) -> Group:
+    """The ranks over which ZeRO shards: neighbours on the data axis; alone without ZeRO."""
+    return _lent(group(job.cluster, _shard_ranks(job) if job.zero else 1, job.layout.tensor), job, stack)
+
+
+def _replicas(job: Job, stack: Stack) -> Group:
+    """The ranks that hold the same, one of each shard."""
+    shard = _shard_ranks(job) if job.zero else 1
+    return _lent(group(job.cluster, job.layout.data * job.context // shard, job.layout.tensor * shard), job, stack)
+
+
+def _lent(over: Group, job: Job, stack: Stack) -> Group:
+    """The group with what its software's collectives have of the adapters."""
+    if over.far and not stack.lends_links:
+        far = job.cluster.tiers[-1].bytes_per_second or over.bytes_per_second
+        return over._replace(bytes_per_second=min(far, over.bytes_per_second))
+    return over
+
+
+def _slowed(over: Group, constants: Constants) -> Group:
+    """The group as the reduction of all gradients at once has it."""
+    if over.far:
+        return over._replace(bytes_per_second=over.bytes_per_second * constants.gradient_network)
+    return over

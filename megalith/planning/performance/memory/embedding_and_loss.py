@@ -1,0 +1,150 @@
+"""What stands before the first layer and after the last one, on the tape: the embedding, the last norm and the loss.
+
+Embeddings compute in fp32. The loss takes some rows of logits at a time (`megalith.model.loss`), finds the gradients
+along with it, and keeps them for the backward pass.
+"""
+
+from functools import lru_cache
+
+from megalith.arithmetic import LOSS_ROWS, loss_rows_on_a_gpu
+from megalith.planning.performance.memory.layers import through_norm
+from megalith.planning.performance.memory.tape import Segment, Tape
+from megalith.planning.performance.memory.tensor_bytes import Sizes
+from megalith.precision import FP32_BYTES
+
+
+@lru_cache(maxsize=8192)
+def embedding_forward(s: Sizes) -> Segment:
+    """Leaves the residual stream."""
+    tape = Tape()
+    if s.reduces:
+        tape.make(2 * 8 * s.tokens)  # places and rows, as whole numbers
+    tape.make(s.wide_whole)
+    if s.reduces:
+        tape.swap(s.wide_whole, s.wide_whole)
+        if s.gathers:
+            tape.make(s.wide_whole, s.wide_stream)
+            tape.drop(s.wide_whole, s.wide_whole)
+        else:
+            tape.swap(s.wide_whole, s.wide_whole)
+        tape.drop(8 * s.tokens)
+    if s.positions:
+        tape.make(s.positions, s.wide_stream)
+        tape.drop(s.positions, s.wide_stream)
+    if s.narrow != FP32_BYTES:
+        tape.swap(s.stream, s.wide_stream)
+    if s.drops:
+        tape.make(s.stream, s.mask)
+        tape.drop(s.stream)
+    return tape.done()
+
+
+@lru_cache(maxsize=8192)
+def embedding_backward(s: Sizes, tied_gradient: float, *, waits: bool) -> Segment:
+    """Gives back the gradient of the stream too; `tied_gradient` is what the loss has found for the same table.
+
+    `waits` says that ZeRO reduces the tables' gradients later.
+    """
+    tape = Tape()
+    if s.drops:
+        tape.make(s.stream)
+        tape.drop(s.stream, s.mask)
+    if s.narrow != FP32_BYTES:
+        tape.swap(s.wide_stream, s.stream)
+    if s.positions:
+        tape.make(s.positions, s.positions)
+        tape.drop(s.positions)
+        if not waits:
+            tape.drop(s.positions)
+    if s.gathers:
+        tape.make(s.wide_whole)
+        tape.swap(s.wide_whole, s.wide_whole, s.wide_stream)
+    if s.reduces:
+        tape.swap(s.wide_whole, s.wide_whole)
+    tape.swap(s.table, s.wide_whole)
+    if s.reduces:
+        tape.drop(8 * s.tokens)
+    if tied_gradient:
+        tape.swap(s.table, s.table, tied_gradient)
+    if not waits:
+        tape.drop(s.table)
+    return tape.done()
+
+
+@lru_cache(maxsize=8192)
+def loss_forward(s: Sizes) -> Segment:
+    """The last norm and the loss; leaves the two gradients and what the norm keeps."""
+    tape = Tape()
+    tape.make(s.stream, s.norm)
+    features = s.stream
+    if s.gathers:
+        tape.make(s.whole)
+        tape.swap(s.whole, s.whole)
+        features = s.whole + s.stream
+    tape.make(s.whole, _own_gradient(s))
+    before = tape.now
+    if s.narrow != FP32_BYTES:
+        tape.make(s.vocabulary * s.hidden * s.narrow)
+    _rows(tape, s)
+    tape.now = before
+    tape.drop(features)
+    return tape.done()
+
+
+def _rows(tape: Tape, s: Sizes) -> None:
+    """Logits of some rows, and again while those before are still there; the last ones may be fewer."""
+    at_a_time = min(s.tokens, LOSS_ROWS if s.on_cpu else loss_rows_on_a_gpu(s.whole_vocabulary))
+    turns, rest = divmod(s.tokens, at_a_time)
+    counts = [at_a_time] * min(turns, 2) + ([rest] if rest else [])
+    weight = s.vocabulary * s.hidden * s.narrow
+    same = s.narrow == FP32_BYTES
+    old_wide = old_narrow = old_weight = 0.0
+    for count in counts:
+        wide, narrow = count * s.vocabulary * FP32_BYTES, count * s.vocabulary * s.narrow
+        if s.reduces:
+            tape.make(narrow)
+            if not same:
+                tape.swap(wide, narrow)
+            tape.drop(old_wide)
+        else:
+            tape.swap(narrow, old_narrow)
+            if not same:
+                tape.make(wide)
+            tape.make(wide)
+            if not same:
+                tape.drop(wide)
+            tape.drop(old_wide)
+        if not same:
+            tape.make(narrow)
+            tape.drop(old_narrow)
+        rows = count * s.hidden * s.narrow
+        tape.make(rows, weight)
+        tape.drop(rows, old_weight)
+        old_wide, old_narrow, old_weight = wide, narrow, weight
+
+
+@lru_cache(maxsize=8192)
+def loss_backward(s: Sizes, *, holds: bool) -> Segment:
+    """Leaves the gradient of the stream, and with `holds` that of the table; the last layer's output stays."""
+    tape = Tape()
+    if s.narrow != FP32_BYTES:
+        wide = s.wide_whole
+        tape.make(wide, wide)
+        tape.drop(wide)
+        tape.swap(s.whole, wide)
+    else:
+        tape.make(s.whole)
+    tape.make(_own_gradient(s))
+    tape.drop(s.whole, _own_gradient(s))
+    if not s.reduces:
+        tape.swap(s.table, _own_gradient(s))
+    if not holds:
+        tape.drop(s.table)
+    through_norm(tape, s)
+    tape.drop(s.stream, s.norm, s.stream)  # the last layer's output is one of them
+    return tape.done()
+
+
+def _own_gradient(s: Sizes) -> float:
+    """Of the output weights, as the loss finds it; the padded rows are left out where the vocabulary is not split."""
+    return s.table if s.reduces else s.vocabulary * s.hidden * FP32_BYTES

@@ -1,0 +1,88 @@
+"""The footprint of a job: its ranks' parts by the formulas of its stack, and what the meters make of them."""
+
+from collections.abc import Mapping
+
+from megalith.planning.job import Job
+from megalith.planning.performance.memory.constants import (
+    COVERAGE,
+    KEPT_FRAGMENTS,
+    ON_CPU,
+    Line,
+    MemoryConstants,
+    Meter,
+    shipped,
+    shown_meter,
+)
+from megalith.planning.performance.memory.other_stacks import published_parts, stage_layers
+from megalith.planning.performance.memory.parameters_per_rank import layer_counts
+from megalith.planning.performance.memory.rank_bytes import on_cpu, our_parts
+from megalith.planning.performance.memory.result import Footprint, StageMemory
+
+
+def footprint(job: Job, constants: MemoryConstants | None = None) -> Footprint:
+    """The memory of a job's ranks, by these constants or by the shipped ones."""
+    lines = (constants or shipped()).of(job.stack)
+    if job.stack == "megalith" and on_cpu(job.cluster):
+        lines = ON_CPU
+    capacity = job.cluster.memory_bytes
+    heaviest = (_stage(job, rank, lines, capacity) for rank in _heaviest(job))
+    worst = max(heaviest, key=lambda stage: stage.device_bytes)
+    deviation = lines["device"].deviation
+    return Footprint(
+        worst,
+        COVERAGE,
+        (1 - deviation, 1 + deviation),
+        lambda: tuple(_stage(job, rank, lines, capacity) for rank in range(job.layout.pipeline)),
+    )
+
+
+def counted_bytes(job: Job) -> float:
+    """What the formulas count on the fullest rank, before any constant."""
+    return max(sum(_parts(job, rank).values()) for rank in _heaviest(job))
+
+
+def shown_bytes(job: Job, footprint: Footprint) -> float:
+    """What a published table of this stack's runs would have, of its worst rank."""
+    return footprint.worst.by(shown_meter(job.stack))
+
+
+def fits(job: Job, footprint: Footprint) -> bool:
+    """Whether the worst rank's accelerator holds it."""
+    return footprint.worst.device_bytes <= job.cluster.memory_bytes
+
+
+def _parts(job: Job, rank: int) -> dict[str, float]:
+    return our_parts(job, rank) if job.stack == "megalith" else published_parts(job, rank)
+
+
+def _stage(job: Job, rank: int, lines: Mapping[Meter, Line], capacity: float) -> StageMemory:
+    """Fragments grow until the device is full; then the allocator gives back what it can."""
+    parts = _parts(job, rank)
+    counted = sum(parts.values())
+    allocated, reserved, device = lines["allocated"], lines["reserved"], lines["device"]
+    if allocated.share != 1.0:
+        for kind in parts:
+            parts[kind] *= allocated.share
+    parts["buffers"] += allocated.bytes
+    held = allocated.share * counted + allocated.bytes
+    wanted = max(held, reserved.share * counted + reserved.bytes)
+    context = max(0.0, device.share * counted + device.bytes - wanted)
+    least = held + KEPT_FRAGMENTS * (wanted - held)
+    parts["context"] = context
+    return StageMemory(rank, parts, min(wanted, max(capacity - context, least)))
+
+
+def _heaviest(job: Job) -> tuple[int, ...]:
+    """Ranks that may hold the most: the ends, the one after the first, and the first of those with more layers."""
+    pipeline = job.layout.pipeline
+    if pipeline <= 3:
+        return tuple(range(pipeline))
+    if job.stack == "megalith":
+        counts = layer_counts(job.model, pipeline * job.virtual_stages)
+        layers = [sum(counts[rank::pipeline]) for rank in range(pipeline)] if job.virtual_stages > 1 else counts
+    else:
+        layers = stage_layers(job.model, pipeline, job.stack)
+    most = max(layers)
+    first = next(rank for rank in range(pipeline) if layers[rank] == most)
+    late = (pipeline - 2,) if job.schedule.startswith("zb") or job.schedule == "gpipe" else ()
+    return tuple({0, 1, first, *late, pipeline - 1})

@@ -1,0 +1,268 @@
+"""One layer of our own model on the tape, forward and backward, operation by operation as `megalith.model` has them.
+
+What the backward pass will want stays; all else goes when the function that made it returns. The order matters: the
+peak is between two operations. A gradient of the layer's output is there when the backward pass begins, and that of
+its input when it ends, so the two cancel.
+"""
+
+from functools import lru_cache
+
+from megalith.planning.performance.memory.tape import Segment, Tape
+from megalith.planning.performance.memory.tensor_bytes import Sizes
+from megalith.precision import FP32_BYTES
+
+
+@lru_cache(maxsize=8192)
+def layer_forward(s: Sizes, recompute: str) -> Segment:
+    """Leaves what is kept, the layer's output among it."""
+    tape = Tape()
+    _attention_forward(tape, s, keep=recompute != "full", keep_core=recompute == "none")
+    _mlp_forward(tape, s, keep=recompute != "full")
+    return tape.done()
+
+
+@lru_cache(maxsize=8192)
+def layer_backward(s: Sizes, recompute: str) -> Segment:
+    """Gives back all that `layer_forward` has left; the gradients of weights are added up elsewhere."""
+    tape = Tape()
+    if recompute == "full":
+        _attention_forward(tape, s, keep=True, keep_core=True)
+        _mlp_forward(tape, s, keep=True, whole=False)
+    _mlp_backward(tape, s)
+    _attention_backward(tape, s, core_again=recompute == "selective")
+    return tape.done()
+
+
+@lru_cache(maxsize=8192)
+def layer_input_gradient(s: Sizes, recompute: str) -> Segment:
+    """A backward pass without the gradients of weights: nothing goes, and what these will want is left too.
+
+    Of each product its output's gradient stays, and of each norm.
+    """
+    again = layer_forward(s, "none").net - layer_forward(s, recompute).net
+    products = (2 if s.gated else 1) * s.ffn + s.query + 2 * s.key + 2 * s.whole
+    held = again + products + 2 * s.stream
+    return Segment(held, held + s.whole)
+
+
+def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool) -> None:
+    _norm_forward(tape, s, keep=keep)
+    tape.make(s.query, s.key, s.key)
+    if s.rotary:
+        _rotate_forward(tape, s, keep=keep)
+    if s.grouped:
+        tape.make(s.query, s.query)  # keys and values, repeated for each head of their group
+    tape.make(s.query, s.lse)
+    if not keep_core:
+        tape.drop(s.lse)
+    if s.grouped:
+        tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
+    if s.rotary:
+        tape.make(s.query)  # heads lie apart after the rotation: they are put together
+        if not keep_core:
+            tape.drop(s.query)
+    _leave(tape, s)
+    if not keep:
+        tape.drop(s.query, s.key, s.key, s.query)
+        tape.drop(s.whole)
+    _add(tape, s, keep=keep)
+
+
+def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True) -> None:
+    """Recomputation stops at the last tensor that is wanted, where `whole` is false."""
+    _norm_forward(tape, s, keep=keep)
+    if s.gated:
+        tape.make(s.ffn, s.ffn)
+        if not keep:
+            tape.drop(s.ffn)
+        tape.make(s.ffn, s.ffn)
+        if not keep:
+            tape.drop(s.ffn, s.ffn)
+    else:
+        tape.make(s.ffn, s.ffn)
+        if not keep:
+            tape.drop(s.ffn)
+    if not whole and not s.drops:
+        if s.gathers:
+            tape.drop(s.stream)
+        return
+    _leave(tape, s)
+    if not keep:
+        tape.drop(s.ffn, s.whole)
+    if not whole:  # the mask is the last that is wanted
+        tape.make(s.stream, s.mask)
+        tape.drop(s.stream, s.stream)
+        return
+    _add(tape, s, keep=keep)
+    if not keep:
+        tape.drop(s.stream)  # the stream between attention and MLP
+
+
+def _norm_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
+    """And the gather, where the norm has only its own tokens; its own output stays until the products are done."""
+    tape.make(s.stream)
+    if keep:
+        tape.make(s.norm)
+    if s.gathers:
+        tape.make(s.whole)
+        tape.swap(s.whole, s.whole)
+
+
+def _leave(tape: Tape, s: Sizes) -> None:
+    """The last product, and its sum over the tensor-parallel ranks."""
+    tape.make(s.whole)
+    if s.gathers:
+        tape.make(s.whole, s.stream)
+        tape.drop(s.whole, s.whole, s.stream)  # the norm's own output with them
+    elif s.reduces:
+        tape.swap(s.whole, s.whole)
+
+
+def _add(tape: Tape, s: Sizes, *, keep: bool) -> None:
+    if s.drops:
+        tape.make(s.stream, s.mask)
+        tape.drop(s.stream)
+        if not keep:
+            tape.drop(s.mask)
+    tape.swap(s.stream, s.stream)
+
+
+def _rotate_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
+    """Rotated queries and keys in fp32, half a head at a time, and then in the layer's type."""
+    tape.make(s.rotation)
+    for size in (s.query, s.key):
+        half = size * FP32_BYTES / s.narrow / 2
+        tape.make(half, half, half)
+        tape.drop(half, half)
+        tape.make(half, half, half)
+        tape.drop(half, half)
+        tape.swap(2 * half, half, half)
+        if s.narrow != FP32_BYTES:
+            tape.swap(size, 2 * half)
+    tape.drop(s.query, s.key)
+    if not keep:
+        tape.drop(s.rotation)
+
+
+def _mlp_backward(tape: Tape, s: Sizes) -> None:
+    into = _enter_backward(tape, s)
+    tape.make(s.ffn, s.ffn_weight)
+    tape.drop(into, s.ffn)
+    _add_up(tape, s, s.ffn_weight)
+    if s.gated:
+        tape.make(s.ffn, s.ffn)
+        tape.drop(s.ffn, s.ffn, s.ffn)
+        tape.make(s.ffn_weight, s.whole)
+        tape.drop(s.ffn)
+        _add_up(tape, s, s.ffn_weight)
+        tape.swap(s.ffn, s.ffn, s.ffn)
+        tape.make(s.ffn_weight, s.whole)
+        tape.drop(s.ffn, s.whole)
+        tape.swap(s.whole, s.whole, s.whole)
+        _add_up(tape, s, s.ffn_weight)
+    else:
+        tape.swap(s.ffn, s.ffn, s.ffn)
+        tape.make(s.whole, s.ffn_weight)
+        tape.drop(s.ffn, s.whole)
+        _add_up(tape, s, s.ffn_weight)
+    _norm_backward(tape, s)
+
+
+def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
+    into = _enter_backward(tape, s)
+    tape.make(s.query, s.query_weight)
+    tape.drop(into)
+    _add_up(tape, s, s.query_weight)
+    if s.rotary or core_again:
+        tape.drop(s.query)  # what the projection has kept; the core's own output is another tensor, or is made again
+    expanded = s.query if s.grouped else s.key
+    if core_again:
+        if s.grouped:
+            tape.make(s.query, s.query)
+        tape.make(s.query, s.lse)
+    tape.make(s.query, s.query, s.query)
+    tape.drop(s.query, s.query, expanded, expanded, s.lse, s.query)
+    if s.grouped:
+        if core_again:
+            tape.drop(s.key, s.key)
+        tape.swap(s.key, s.query)
+        tape.swap(s.key, s.query)
+    if s.rotary:
+        for size in (s.key, s.query):
+            _rotate_backward(tape, s, size)
+        tape.drop(s.rotation)
+        tape.make(s.key)
+        tape.drop(s.key)
+    tape.make(s.whole, s.key_weight)
+    tape.drop(s.key)
+    _add_up(tape, s, s.key_weight)
+    tape.make(s.whole, s.key_weight)
+    tape.drop(s.key)
+    tape.swap(s.whole, s.whole, s.whole)
+    _add_up(tape, s, s.key_weight)
+    if s.rotary:
+        tape.make(s.query)
+        tape.drop(s.query)
+    tape.make(s.whole, s.query_weight)
+    tape.drop(s.query, s.whole)
+    tape.swap(s.whole, s.whole, s.whole)
+    _add_up(tape, s, s.query_weight)
+    _norm_backward(tape, s)
+
+
+def _add_up(tape: Tape, s: Sizes, weight: float) -> None:
+    """A weight's gradient goes into the total at once; ZeRO holds it until the layer is done."""
+    if not s.shared:
+        tape.drop(weight)
+
+
+def _enter_backward(tape: Tape, s: Sizes) -> float:
+    """The gradient as the last product wants it; gives what of it is to be dropped after that."""
+    into = 0.0
+    if s.drops:
+        tape.make(s.stream)
+        tape.drop(s.mask)
+        into = s.stream
+    if s.gathers:
+        tape.make(s.whole)
+        tape.swap(s.whole, s.whole, into)
+        into = s.whole
+    return into
+
+
+def _norm_backward(tape: Tape, s: Sizes) -> None:
+    """The gradient of the products' input, summed over the ranks, through the norm, and added to the stream's."""
+    through_norm(tape, s)
+    tape.drop(s.stream, s.stream, s.norm)
+    tape.swap(s.stream, s.stream, s.stream)
+
+
+def through_norm(tape: Tape, s: Sizes) -> None:
+    """The gradient of what a norm gives, summed over the ranks, becomes that of what it takes."""
+    if s.gathers:
+        tape.make(s.whole, s.stream)
+        tape.drop(s.whole, s.whole)
+    elif s.reduces:
+        tape.swap(s.whole, s.whole)
+    tape.make(s.stream)
+    if s.rms:
+        tape.make(s.stream)
+        tape.drop(s.stream)
+
+
+def _rotate_backward(tape: Tape, s: Sizes, size: float) -> None:
+    half, own = size * FP32_BYTES / s.narrow / 2, size / 2
+    if s.narrow != FP32_BYTES:
+        tape.swap(2 * half, size)
+    tape.make(half)
+    tape.swap(own, half)
+    tape.make(half)
+    tape.swap(own, half)
+    tape.make(half, half, own)
+    tape.drop(half, half)
+    tape.swap(own, own, own)
+    tape.make(half)
+    tape.swap(own, half)
+    tape.drop(2 * half)
+    tape.swap(own, own, own)
+    tape.swap(size, own, own)

@@ -1,0 +1,158 @@
+"""The peak of a rank under other people's training software, by the formulas of the papers.
+
+Activations of a layer: 2205.05198 §4, term by term, with GELU and dropout or gated without; fused attention
+(2205.14135) keeps one number a row in place of the scores. Bytes of a parameter: what each stack's optimizer holds,
+from its source. It is coarser than what is known of our own training, and two constants for each stack and meter, for
+fragments and for what lies outside torch's allocator, are fitted (`calibrate`).
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from megalith.planning.job import Job
+from megalith.planning.performance.memory.parameters_per_rank import held, layer_counts
+from megalith.planning.performance.memory.pipeline_peak import most_in_flight
+from megalith.planning.performance.memory.tensor_bytes import layer_parameters
+from megalith.precision import compute_bytes
+from megalith.recipe import ModelConfig
+from megalith.schedules import deal_evenly
+
+DEEPSPEED = ("megatron-deepspeed", "deepspeed")
+BUCKET = 5e8  # numbers that DeepSpeed sends at once (its reduce_bucket_size)
+LIVE = 1e9  # parameters that DeepSpeed's ZeRO-3 has gathered at once (its stage3_max_live_parameters)
+LOGIT_BYTES = 2 + 4 + 4  # of one logit at once: the product, its softmax in fp32, their gradient
+FUSED_LOGIT_BYTES = 2 + 2  # where one kernel makes the loss and its gradient
+
+
+class Holdings(NamedTuple):
+    """Bytes that a stack holds for each parameter."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    """fp32 weights and Adam's moments; ZeRO shards them."""
+    step: float = 0.0
+    """More while the optimizer takes its step, in memory that the passes cannot use again; ZeRO shards it."""
+    gradients_sent: float = 0.0
+    """Of one number in a bucket on its way to the other replicas."""
+    shards_all: bool = False
+    """Whether weights and gradients are fp32 shards too, as ZeRO-3's."""
+
+
+@lru_cache(maxsize=256)
+def holdings(stack: str, precision: str, zero: int) -> Holdings:
+    """Of a stack.
+
+    Megatron-LM: 18 bytes (2205.05198 Figure 1 counts so): two of weights, four of gradients, twelve of the optimizer.
+    DeepSpeed in fp16: gradients in fp16, which its step widens and lays end to end (4 + 4 bytes), with ZeRO those of
+    the shard alone and in the other order (2 + 4). DeepSpeed in bf16: bf16 gradients beside whole ones in fp32. FSDP
+    and torchtitan: shards in fp32.
+    """
+    wide = float(compute_bytes(precision))
+    if zero >= 3 or stack.startswith(("fsdp", "torchtitan")):
+        return Holdings(4.0, 4.0, 8.0, shards_all=True)
+    if stack in DEEPSPEED:
+        if precision == "bf16":
+            return Holdings(wide, 6.0, 12.0, gradients_sent=4.0)
+        return Holdings(wide, 2.0, 12.0, step=8.0 if zero == 0 else 6.0, gradients_sent=2.0)
+    return Holdings(wide, 4.0, 8.0 if precision == "fp32" else 12.0)
+
+
+@lru_cache(maxsize=16384)
+def stage_layers(model: ModelConfig, pipeline: int, stack: str) -> tuple[int, ...]:
+    """Layers of each pipeline rank.
+
+    torchtitan weighs the logits as layers, as we do. nanotron gives each rank blocks until its share of all their
+    costs is passed, the logits' among them. Megatron-LM's family deals layers evenly, or counts embedding and logits
+    as a layer each where that divides them and else nothing does.
+    """
+    if stack == "nanotron":
+        return _until_passed(model, pipeline)
+    if stack.startswith("torchtitan"):
+        return layer_counts(model, pipeline)
+    return tuple(deal_evenly(model.layers, pipeline))
+
+
+def _until_passed(model: ModelConfig, pipeline: int) -> tuple[int, ...]:
+    layer = 4 * model.hidden**2 + (3 if model.activation == "swiglu" else 2) * model.ffn_hidden * model.hidden
+    total = model.layers * layer + model.padded_vocab_size * model.hidden
+    counts = [0] * pipeline
+    rank = 0
+    for number in range(1, model.layers + 1):
+        counts[rank] += 1
+        if number * layer > total * (rank + 1) / pipeline and rank < pipeline - 1:
+            rank += 1
+    return tuple(counts)
+
+
+def layer_bytes(job: Job) -> tuple[float, float, float]:
+    """Of one layer and one micro-batch: kept without recomputation, with selective, and with full recomputation."""
+    model, t = job.model, job.layout.tensor
+    wide = compute_bytes(job.precision)
+    tokens = job.micro_batch_size * model.sequence_length / job.context
+    hidden, ffn = model.hidden, model.ffn_hidden
+    split = t if job.sequence_parallel else 1
+    gated = model.activation == "swiglu"
+    mask = 0 if gated or job.stack.startswith("fsdp") else 1  # MPT and Llama have no dropout, GPT has
+    stream = tokens * hidden / split
+    whole = 4 * wide * stream + 2 * mask * stream  # the norms' inputs and the products', and two masks
+    heads = wide * tokens * (2 * hidden + 2 * hidden * model.kv_heads / model.heads) / t
+    mlp = (4 if gated and job.stack != "megatron-core" else 3 if gated else 2) * wide * tokens * ffn / t
+    rows = tokens * model.heads / t
+    scores = rows * 4 if job.fused_attention else rows * model.sequence_length * (2 * wide + 1)
+    selective = whole + heads + mlp + (rows * 4 if job.fused_attention else 0)
+    return whole + heads + mlp + scores, selective, wide * stream
+
+
+def published_parts(job: Job, rank: int) -> dict[str, float]:
+    """Bytes by kind on this pipeline rank, without fragments and context."""
+    model, layout = job.model, job.layout
+    pipeline, data = layout.pipeline, layout.data * job.context
+    begins, ends = rank == 0, rank == pipeline - 1
+    layers = stage_layers(model, pipeline, job.stack)[rank]
+    count = held(model, layout.tensor, layers, begins=begins, ends=ends).total
+    own = holdings(job.stack, job.precision, job.zero)
+    shard = (job.zero_shard or data) if job.zero else 1
+    weights, gradients, optimizer = own.weights * count, own.gradients * count, own.optimizer * count / shard
+    if own.shards_all:
+        weights, gradients = weights / shard, gradients / shard
+    elif job.zero >= 2:
+        gradients /= shard
+    none, selective, full = layer_bytes(job)
+    share = 1 / job.recompute_every
+    kept_layer = {"none": none, "selective": selective, "full": full}[job.recompute] * share + none * (1 - share)
+    pairs = most_in_flight(job.schedule, rank, pipeline, job.virtual_stages, job.micro_batches)
+    wide = compute_bytes(job.precision)
+    tokens = job.micro_batch_size * model.sequence_length / job.context
+    stream = wide * tokens * model.hidden / (layout.tensor if job.sequence_parallel else 1)
+    activations = pairs / job.virtual_stages * layers * kept_layer + stream
+    if pipeline > 1 and job.stack in DEEPSPEED:
+        activations += pairs * stream  # each stage's output waits for its backward pass
+    working = none - kept_layer if job.recompute != "none" else 0.0
+    working = max(working, 0.0) + 2 * stream
+    logit = FUSED_LOGIT_BYTES if job.stack.startswith("fsdp") else LOGIT_BYTES  # llm-foundry's default
+    logits = logit * tokens * model.padded_vocab_size / layout.tensor if ends else 0.0
+    if logits > working:
+        working = 0.0
+    else:
+        logits = 0.0
+    buffers = 2 * stream if pipeline > 1 else 0.0
+    if own.shards_all:
+        one = layer_parameters(model, layout.tensor)
+        tables = count - layers * one
+        if job.stack in DEEPSPEED:
+            buffers += wide * (min(LIVE, one) + BUCKET)
+        else:
+            buffers += 2 * wide * one + 4 * one + wide * tables
+    buffers += own.step * count / shard
+    if job.stack in DEEPSPEED and data > 1:
+        buffers += min(BUCKET, count) * own.gradients_sent
+    return {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": optimizer,
+        "activations": activations,
+        "logits": logits,
+        "working": working,
+        "buffers": buffers,
+    }

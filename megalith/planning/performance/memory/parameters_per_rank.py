@@ -1,0 +1,73 @@
+"""Parameters that a pipeline rank holds, and the bytes that our own training holds for them from step to step."""
+
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+from megalith.arithmetic import parameters
+from megalith.planning.performance.memory.tensor_bytes import layer_parameters
+from megalith.precision import FP32_BYTES
+from megalith.recipe import ModelConfig
+from megalith.schedules import layers_of_stages
+
+
+class Held(NamedTuple):
+    """Parameters of one stage on one tensor-parallel rank."""
+
+    layers: float
+    """And of the last norm and a bert's heads: what computes in the layers' type."""
+    embeddings: float
+    """And of an output projection and learned positions: what computes in fp32."""
+
+    @property
+    def total(self) -> float:
+        return self.layers + self.embeddings
+
+
+@lru_cache(maxsize=4096)
+def layer_counts(model: ModelConfig, stages: int) -> tuple[int, ...]:
+    """Layers of each stage, as our own training cuts them."""
+    return tuple(len(layers) for layers in layers_of_stages(model, stages))
+
+
+@lru_cache(maxsize=4096)
+def first_layers(model: ModelConfig, stages: int) -> tuple[int, ...]:
+    """The number of each stage's first layer."""
+    return tuple(accumulate(layer_counts(model, stages)[:-1], initial=0))
+
+
+@lru_cache(maxsize=16384)
+def held(model: ModelConfig, tensor: int, layers: int, *, begins: bool, ends: bool) -> Held:
+    """What a stage of so many layers holds; tied embeddings have a copy on a last stage that is not the first."""
+    count = parameters(model)
+    table = -(-model.padded_vocab_size // tensor) * model.hidden
+    narrow, wide = layers * layer_parameters(model, tensor), 0.0
+    if ends if model.layer_norm == "pre" else begins:
+        narrow += count.final_norm
+    if begins:
+        wide += table + count.position_embedding
+    if ends:
+        split = model.padded_vocab_size if model.family == "bert" and model.bias else 0  # the logits' bias
+        narrow += count.heads - split + split / tensor
+        wide += 0 if begins and model.tie_embeddings else table
+    return Held(narrow, wide)
+
+
+class StateBytes(NamedTuple):
+    """From step to step; `gradients` as they are when the backward passes run."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+
+
+def state_bytes(held: Held, narrow: int, shard: int) -> StateBytes:
+    """Without ZeRO: masters in fp32 beside narrow weights, one fp32 gradient, Adam's two moments.
+
+    ZeRO holds a shard of the fp32 weights and of the moments; its gradients and whole weights come and go.
+    """
+    if shard == 1:
+        masters = FP32_BYTES * held.layers if narrow != FP32_BYTES else 0.0
+        weights = narrow * held.layers + FP32_BYTES * held.embeddings + masters
+        return StateBytes(weights, FP32_BYTES * held.total, 2 * FP32_BYTES * held.total)
+    return StateBytes(FP32_BYTES * held.total / shard, 0.0, 2 * FP32_BYTES * held.total / shard)

@@ -1,0 +1,145 @@
+"""Bytes by kind on each pipeline rank of a job under our own training."""
+
+from functools import cache, lru_cache
+
+from megalith.machine import cpu_name
+from megalith.planning.job import Job
+from megalith.planning.performance.memory.parameters_per_rank import Held, first_layers, held, layer_counts, state_bytes
+from megalith.planning.performance.memory.result import PARTS
+from megalith.planning.performance.memory.stage_passes import (
+    RankPeak,
+    StagePasses,
+    Turn,
+    batch_bytes,
+    rank_peak,
+    stage_passes,
+    turn_of,
+)
+from megalith.planning.performance.memory.tensor_bytes import Spread, sizes
+from megalith.planning.performance.memory.zero import standing
+from megalith.precision import compute_bytes
+from megalith.recipe import ModelConfig
+from megalith.topology import LOCAL, Cluster
+
+KINDS = PARTS[:-1]  # but for the context, which no formula counts
+
+
+def our_parts(job: Job, rank: int) -> dict[str, float]:
+    """By kind, without fragments and context."""
+    pipeline, virtual, micro_batches = job.layout.pipeline, job.virtual_stages, job.micro_batches
+    turn = turn_of(job.schedule, rank, pipeline, virtual, micro_batches)
+    many = micro_batches if micro_batches <= turn.most else turn.most + 1  # more of them take no more
+    found, batch = _rank_bytes(job.model, spread_of(job), turn, rank, pipeline, virtual, many)
+    parts = dict(zip(KINDS, found, strict=True))
+    parts["activations"] += batch * micro_batches
+    return parts
+
+
+@lru_cache(maxsize=262144)
+def _rank_bytes(
+    model: ModelConfig, spread: Spread, turn: Turn, rank: int, pipeline: int, virtual_stages: int, micro_batches: int
+) -> tuple[tuple[float, ...], float]:
+    """By KINDS; and the tokens of one micro-batch, of which all lie ready."""
+    held_by = _holds(model, spread.tensor, rank, pipeline, virtual_stages)
+    passes, stream, batch = _passes(model, spread, rank, pipeline, virtual_stages)
+    state = state_bytes(held_by, spread.narrow, spread.shard)
+    gathered = gradients = reduction = 0.0
+    if spread.shard > 1:
+        peak, (gathered, gradients, reduction) = _with_zero(
+            spread, held_by, passes, stream, turn, micro_batches, pipelined=pipeline > 1
+        )
+    else:
+        peak = rank_peak(passes, stream, turn)
+    found = (
+        state.weights + gathered,
+        state.gradients + gradients,
+        state.optimizer,
+        peak.activations,
+        peak.logits,
+        peak.working,
+        peak.buffers + reduction,
+    )
+    return found, batch
+
+
+def spread_of(job: Job) -> Spread:
+    """What the passes of the job's stages depend on."""
+    data = job.layout.data * job.context
+    return Spread(
+        job.micro_batch_size,
+        job.layout.tensor,
+        job.sequence_parallel,
+        compute_bytes(job.precision),
+        job.recompute,
+        job.recompute_every,
+        on_cpu(job.cluster),
+        (job.zero_shard or data) if job.zero and data > 1 else 1,
+        job.zero,
+        job.context,
+        job.micro_batches > 1,
+    )
+
+
+def on_cpu(cluster: Cluster) -> bool:
+    """Whether the accelerators are this machine's cores."""
+    return cluster.name == LOCAL and cluster.accelerator == _processor()
+
+
+@cache
+def _processor() -> str:
+    return cpu_name()
+
+
+def _with_zero(
+    spread: Spread,
+    held_by: Held,
+    passes: tuple[StagePasses, ...],
+    stream: float,
+    turn: Turn,
+    micro_batches: int,
+    *,
+    pipelined: bool,
+) -> tuple[RankPeak, tuple[float, float, float]]:
+    """The first backward pass finds no gradients yet; a later one does, with as much or less in flight."""
+
+    def stands(*, several: bool) -> tuple[float, float, float]:
+        return standing(
+            spread.zero, held_by.layers, held_by.embeddings, spread.shard, spread.narrow,
+            pipelined=pipelined, several=several,
+        )  # fmt: skip
+
+    more = micro_batches > (turn.most if pipelined else 1)
+    found = rank_peak(passes, stream, turn), stands(several=more)
+    if more or not pipelined or micro_batches == 1:
+        return found
+    fewer = turn._replace(held=tuple(max(0, count - 1) for count in turn.held))
+    later = rank_peak(passes, stream, fewer), stands(several=True)
+    return max(found, later, key=lambda each: each[0].total + sum(each[1]))
+
+
+def _holds(model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_stages: int) -> Held:
+    stages = pipeline * virtual_stages
+    counts = layer_counts(model, stages)
+    own = [
+        held(model, tensor, counts[stage], begins=stage == 0, ends=stage == stages - 1)
+        for stage in range(rank, stages, pipeline)
+    ]
+    return Held(sum(each.layers for each in own), sum(each.embeddings for each in own))
+
+
+@lru_cache(maxsize=65536)
+def _passes(
+    model: ModelConfig, spread: Spread, rank: int, pipeline: int, virtual_stages: int
+) -> tuple[tuple[StagePasses, ...], float, float]:
+    """Of the rank's stages; the bytes between stages, and of one batch of tokens and targets."""
+    stages = pipeline * virtual_stages
+    counts, firsts = layer_counts(model, stages), first_layers(model, stages)
+    passes = tuple(
+        stage_passes(
+            model, spread, firsts[stage] % spread.recompute_every, counts[stage],
+            begins=stage == 0, ends=stage == stages - 1,
+        )
+        for stage in range(rank, stages, pipeline)
+    )  # fmt: skip
+    s = sizes(model, spread)
+    return passes, s.stream, batch_bytes(s, 1)

@@ -1,0 +1,174 @@
+"""The peak of a rank of our own training, `megalith.parallel`, from the tapes of what it runs.
+
+A pipeline rank is at its peak when the most micro-batches are in flight: in the forward pass of the last of them, or in
+the backward pass that follows. What the dry run counts is what is counted here.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from megalith.planning.performance.memory.embedding_and_loss import (
+    embedding_backward,
+    embedding_forward,
+    loss_backward,
+    loss_forward,
+)
+from megalith.planning.performance.memory.layers import layer_backward, layer_forward, layer_input_gradient
+from megalith.planning.performance.memory.pipeline_peak import most_in_flight
+from megalith.planning.performance.memory.tape import Segment
+from megalith.planning.performance.memory.tensor_bytes import Sizes, Spread, sizes
+from megalith.planning.performance.memory.zero import (
+    embeddings_wait,
+    gathered_backward,
+    gathered_forward,
+    reduced_embeddings,
+)
+from megalith.recipe import ModelConfig
+
+
+class StagePasses(NamedTuple):
+    """Of one micro-batch through one stage."""
+
+    forward: Segment
+    """Leaves what is kept until the backward pass, the stage's input and output among it."""
+    backward: Segment
+    input_gradient: Segment
+    """A backward pass that leaves the gradients of weights for later."""
+    loss: float
+    """How much of the forward pass's peak is the loss's."""
+
+
+@lru_cache(maxsize=65536)
+def stage_passes(
+    model: ModelConfig, spread: Spread, first_layer: int, layers: int, *, begins: bool, ends: bool
+) -> StagePasses:
+    """The passes of a stage of so many layers."""
+    s = sizes(model, spread)
+    pipelined = not (begins and ends)
+    tied = model.tie_embeddings and not pipelined
+    waits = embeddings_wait(spread, pipelined=pipelined)
+    runs = _runs(spread, first_layer, layers)
+    forward = embedding_forward(s) if begins else Segment(s.stream, s.stream)
+    for what, count in runs:
+        forward = forward.then(gathered_forward(s, layer_forward(s, what), spread.zero).times(count))
+    loss = 0.0
+    if ends:
+        kept, forward = forward.net, forward.then(loss_forward(s))
+        loss = max(0.0, forward.peak - kept)
+        backward = loss_backward(s, holds=tied or waits)
+        inputs = Segment(2 * s.stream, backward.peak)
+    else:
+        backward = inputs = Segment(s.stream, s.stream)
+    table = s.table if ends and not tied else 0.0
+    root = (s.table + s.positions_table if begins else 0.0) + table
+    place = 0
+    for what, count in reversed(runs):
+        inputs = inputs.then(layer_input_gradient(s, what).times(count))
+        for number, first, last in _apart(place, count, layers, apart=s.shared):
+            one = gathered_backward(
+                s,
+                layer_backward(s, what),
+                spread,
+                pipelined=pipelined,
+                first=first,
+                last=last,
+                root=root if spread.several else 0.0,
+            )
+            backward = backward.then(one.times(number))
+        place += count
+    if begins:
+        backward = backward.then(embedding_backward(s, s.table if tied else 0.0, waits=waits))
+    backward = reduced_embeddings(s, backward, spread.zero, pipelined=pipelined, wide=root if waits else 0.0)
+    return StagePasses(forward, backward, inputs, loss)
+
+
+def _runs(spread: Spread, first_layer: int, layers: int) -> list[tuple[str, int]]:
+    """What is recomputed of the layers in turn, those that are alike together."""
+    if spread.recompute == "none" or spread.recompute_every == 1:
+        return [(spread.recompute, layers)]
+    numbers = range(first_layer, first_layer + layers)
+    return [("none" if number % spread.recompute_every else spread.recompute, 1) for number in numbers]
+
+
+def _apart(place: int, count: int, layers: int, *, apart: bool) -> Iterator[tuple[int, bool, bool]]:
+    """So many layers, whether they are the first of all and whether the last; with `apart` these two by themselves."""
+    if not apart:
+        yield count, False, False
+        return
+    first, last = place == 0, place + count == layers
+    if count == 1:
+        yield 1, first, last
+        return
+    yield 1, first, False
+    if count > 2:
+        yield count - 2, False, False
+    yield 1, False, last
+
+
+class RankPeak(NamedTuple):
+    """Bytes at the peak of a pipeline rank, but for what it holds from step to step."""
+
+    activations: float
+    logits: float
+    working: float
+    buffers: float
+
+    @property
+    def total(self) -> float:
+        return self.activations + self.logits + self.working + self.buffers
+
+
+class Turn(NamedTuple):
+    """What a pipeline rank has in hand when it is at its peak."""
+
+    most: int
+    """(stage, micro-batch) pairs in flight."""
+    held: tuple[int, ...]
+    """Micro-batches in flight in each of its stages before a last forward pass."""
+    last: int
+    """The stage of that forward pass, and the one whose backward pass follows it."""
+    late: int
+    """Of those in flight, how many wait for the gradients of their weights alone."""
+    receives: bool
+    """Whether the next input arrives during the backward pass."""
+
+
+@lru_cache(maxsize=65536)
+def turn_of(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_batches: int) -> Turn:
+    """By the closed forms of the schedules."""
+    most = most_in_flight(schedule, rank, pipeline, virtual_stages, micro_batches)
+    late = min({"zb-h1": rank, "zb-h2": 2 * rank}.get(schedule, 0), max(0, micro_batches - 1))
+    held = [0] * virtual_stages
+    for number in range(most - 1):
+        held[number // pipeline % virtual_stages] += 1
+    last = (most - 1) // pipeline % virtual_stages
+    more = most < micro_batches * virtual_stages
+    return Turn(most, tuple(held), last, late, more and (rank > 0 or virtual_stages > 1) and pipeline > 1)
+
+
+def rank_peak(passes: Sequence[StagePasses], stream: float, turn: Turn) -> RankPeak:
+    """`passes` of the rank's stages in their order; `stream` is what goes from stage to stage."""
+    kept = sum(count * each.forward.net for count, each in zip(turn.held, passes, strict=True))
+    now = passes[turn.last]
+    if turn.late:
+        waits = turn.late * now.input_gradient.net
+        forward = kept + waits + now.forward.peak
+        backward = kept + waits + now.forward.net + now.input_gradient.peak + stream
+    else:
+        waits = 0.0
+        forward = kept + now.forward.peak
+        last = passes[-1] if len(passes) > 1 else now
+        backward = kept + now.forward.net + last.backward.peak
+    buffers = stream if turn.receives else 0.0
+    if forward >= backward + buffers:
+        logits = min(now.loss, now.forward.peak)
+        rest = now.forward.peak - logits
+        return RankPeak(kept + min(rest, now.forward.net), logits, waits + max(0.0, rest - now.forward.net), 0.0)
+    held = kept + now.forward.net
+    return RankPeak(held, 0.0, backward - held, buffers)
+
+
+def batch_bytes(s: Sizes, micro_batches: int) -> float:
+    """Tokens and targets of a step, which all lie ready."""
+    return 2.0 * 8 * s.tokens * micro_batches

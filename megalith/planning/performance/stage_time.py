@@ -1,0 +1,89 @@
+"""What each pipeline stage takes on one micro-batch, its part of the embedding, the logits and uneven layers included.
+
+Megalith deals layers so that the logits count (`schedules.layers_of_stages`); other software deals them evenly,
+the rest to the first stages, and where layers and two fill the stages evenly, embedding and logits stand for one each.
+"""
+
+import functools
+from typing import NamedTuple
+
+from megalith.planning.performance.layer_time import EndsSeconds, LayerSeconds, Shape
+from megalith.planning.performance.stacks import Stack
+from megalith.recipe import ModelConfig
+from megalith.schedules import deal_evenly, layers_of_stages
+
+
+class StageSeconds(NamedTuple):
+    """One stage on one micro-batch; `recompute` and `tensor` say what of the others they are."""
+
+    forward: float
+    input_gradient: float
+    """With what is recomputed for it."""
+    weight_gradient: float
+    recompute: float
+    """Of the input gradient."""
+    tensor: float
+    """Communication of the tensor and context axes, of all three."""
+    gathers: float = 0.0
+    """Of sharded weights and gradients, beyond what computing hides, of all three."""
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.input_gradient + self.weight_gradient
+
+
+Deal = tuple[int, ...]
+"""Layers of each stage, in order."""
+_deals: dict[tuple[Shape, int, bool], Deal] = {}
+
+
+def deal_of(model: ModelConfig, shape: Shape, stages: int, stack: Stack) -> Deal:
+    """The layers of `model` dealt to stages as the stack does it."""
+    key = (shape, stages, stack.balances)
+    if key not in _deals:
+        if stack.balances and shape.layers >= stages:
+            counts = [len(own) for own in layers_of_stages(model, stages)]
+        else:
+            counts = deal_evenly(shape.layers, stages)
+        _deals[key] = tuple(counts)
+    return _deals[key]
+
+
+class RankLayers(NamedTuple):
+    """Layers of the first rank, of the heaviest between, of the last, of the heaviest of all, and of all together."""
+
+    first: int
+    between: int
+    last: int
+    most: int
+    every: int
+
+
+@functools.lru_cache(maxsize=8192)
+def rank_layers(dealt: Deal, pipeline: int) -> RankLayers:
+    """The layers of stages that go round the ranks."""
+    ranks = [sum(dealt[rank::pipeline]) for rank in range(pipeline)]
+    return RankLayers(ranks[0], max(ranks[1:-1], default=0), ranks[-1], max(ranks), sum(dealt))
+
+
+def stage_seconds(
+    count: int, layer: LayerSeconds, ends: EndsSeconds, *, first: bool, last: bool, recomputed: float
+) -> StageSeconds:
+    """A stage of `count` layers, of which the share `recomputed` is computed again in the backward."""
+    recompute = count * recomputed * layer.recompute
+    repeated = count * recomputed * layer.tensor_recompute
+    tensor = count * (layer.tensor_forward + layer.tensor_backward + layer.context_forward + layer.context_backward)
+    forward = count * (layer.forward + layer.tensor_forward + layer.context_forward)
+    inputs = count * (layer.input_gradient + layer.tensor_backward + layer.context_backward) + recompute + repeated
+    weights = count * layer.weight_gradient
+    tensor += repeated
+    if first:
+        forward += ends.embedding + ends.tensor
+        weights += ends.embedding_gradient
+        tensor += ends.tensor
+    if last:
+        forward += ends.head
+        inputs += ends.head_input_gradient + ends.tensor
+        weights += ends.head_weight_gradient
+        tensor += ends.tensor
+    return StageSeconds(forward, inputs, weights, recompute, tensor)

@@ -1,0 +1,268 @@
+"""What a rank sends in one training step: collectives, bytes and how often, by exact formulas for each axis.
+
+Tensor: two all-reduces forward and two backward a layer (Megatron-LM §3), with sequence parallelism a reduce-scatter
+and an all-gather in place of each (2205.05198 §4.2.2), and what the split vocabulary takes. Pipeline: the residual
+stream over each boundary, and its gradient back. Data: the gradients in fp32, or what ZeRO makes of them. The formulas
+are those of `megalith.parallel`, down to the embeddings, which compute in fp32. Scalars (losses, the norm) are left
+out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from megalith.arithmetic import LOSS_ROWS, parameters
+from megalith.planning.performance.memory.parameters_per_rank import held
+from megalith.planning.performance.memory.tensor_bytes import norm_parameters
+from megalith.precision import FP32_BYTES
+from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.schedules import layers_of_stages
+
+MASKED_SHARE = 0.15  # of a bert's tokens have a loss (1810.04805 §3.1): its figures for the logits are about right
+
+Collective = Literal["all_reduce", "reduce_scatter", "all_gather", "send"]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """One kind of message that a rank sends in a step."""
+
+    axis: Literal["tensor", "pipeline", "data", "ends"]
+    """ends: the first and the last stage of a pipeline, which both hold a tied embedding."""
+    what: str
+    collective: Collective
+    group_size: int
+    count: int
+    """Times a step."""
+    payload_bytes: int
+    """Of all `count` together: of the whole tensor, as an all-reduce takes it, a reduce-scatter takes it and an
+    all-gather gives it."""
+    tier: str = ""
+    """Links that the group needs; a layout alone does not say (`ranks` does)."""
+
+    @property
+    def wire_bytes(self) -> float:
+        """What this rank sends for it: by a ring, the least that any algorithm without in-network sums can do."""
+        return self.payload_bytes * ring_share(self.collective, self.group_size)
+
+    @property
+    def hops(self) -> int:
+        """Steps of the ring, one after another, of all `count` together."""
+        steps = {"all_reduce": 2 * (self.group_size - 1), "send": 1}
+        return self.count * steps.get(self.collective, self.group_size - 1)
+
+
+def ring_share(collective: Collective, group_size: int) -> float:
+    """What each rank of a ring sends, as a multiple of the payload (Patarasu and Yuan 2009)."""
+    if collective == "send":
+        return 1.0
+    return (2 if collective == "all_reduce" else 1) * (group_size - 1) / group_size
+
+
+def step_traffic(
+    model: ModelConfig,
+    parallel: ParallelConfig,
+    *,
+    micro_batch_size: int,
+    micro_batches: int,
+    pipeline_rank: int,
+    compute_bytes: int = 2,
+) -> list[Traffic]:
+    """Everything that a rank at `pipeline_rank` sends in a step of `micro_batches`, at full sequences.
+
+    `parallel` has no axis left open; `compute_bytes` are of an element of what the layers compute in.
+    """
+    part = _Part(model, parallel, micro_batch_size, micro_batches, compute_bytes, pipeline_rank)
+    rows = [*_tensor(part), *_pipeline(part), *_data(part), *_ends(part)]
+    return [row for row in rows if row.payload_bytes]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A rank's part of the model and of the step."""
+
+    model: ModelConfig
+    parallel: ParallelConfig
+    micro_batch_size: int
+    micro_batches: int
+    compute_bytes: int
+    pipeline_rank: int
+
+    @property
+    def tensor(self) -> int:
+        return self.parallel.tensor or 1
+
+    @property
+    def pipeline(self) -> int:
+        return self.parallel.pipeline or 1
+
+    @property
+    def stage_count(self) -> int:
+        return self.pipeline * (self.parallel.virtual_stages if self.pipeline > 1 else 1)
+
+    @property
+    def stages(self) -> range:
+        return range(self.pipeline_rank, self.stage_count, self.pipeline)
+
+    @property
+    def begins(self) -> bool:
+        return 0 in self.stages
+
+    @property
+    def ends(self) -> bool:
+        return self.stage_count - 1 in self.stages
+
+    @cached_property
+    def layers(self) -> list[int]:
+        by_stage = layers_of_stages(self.model, self.stage_count)
+        return [layer for stage in self.stages for layer in by_stage[stage]]
+
+    @property
+    def stream(self) -> int:
+        """Elements of the residual stream of one micro-batch: B · T · E."""
+        return self.micro_batch_size * self.model.sequence_length * self.model.hidden
+
+    @property
+    def reductions(self) -> int:
+        """How often ZeRO reduces gradients: stages 2 and 3 after each micro-batch, but a pipeline once."""
+        return self.micro_batches if self.parallel.zero >= 2 and self.pipeline == 1 else 1
+
+    @property
+    def sharded(self) -> bool:
+        return self.parallel.zero > 0 and (self.parallel.data or 1) > 1
+
+    @property
+    def shard(self) -> int:
+        return (self.parallel.zero_shard or self.parallel.data or 1) if self.sharded else 1
+
+
+def _tensor(part: _Part) -> list[Traffic]:
+    if part.tensor == 1:
+        return []
+    model, size, micro_batches, stream = part.model, part.tensor, part.micro_batches, part.stream
+    split = part.parallel.sequence_parallel
+    every = part.parallel.recompute_every
+    recomputed = sum(layer % every == 0 for layer in part.layers) if part.parallel.recompute == "full" else 0
+    # torch's checkpoint stops once it has what the backward pass needs: after the last product, or dropout's mask.
+    to_last = 2 if model.dropout else 1
+
+    def row(what: str, collective: Collective, count: int, payload: int) -> Traffic:
+        return Traffic("tensor", what, collective, size, count, payload)
+
+    def of_stream(what: str, collective: Collective, count: int, element: int = part.compute_bytes) -> Traffic:
+        return row(what, collective, count, count * stream * element)
+
+    down = micro_batches * (4 * len(part.layers) + to_last * recomputed)
+    up = micro_batches * (4 * len(part.layers) + 2 * recomputed)
+    rows = []
+    if split:
+        rows += [of_stream("layers", "reduce_scatter", down), of_stream("layers", "all_gather", up), *_whole(part)]
+    else:
+        rows += [of_stream("layers", "all_reduce", down)]
+    if part.begins and split:
+        rows += [of_stream("embedding", collective, micro_batches, FP32_BYTES)
+                 for collective in ("reduce_scatter", "all_gather")]  # fmt: skip
+    elif part.begins:
+        rows += [of_stream("embedding", "all_reduce", micro_batches, FP32_BYTES)]
+    if part.ends:
+        rows += _logits(part, of_stream, split=split)
+    return rows
+
+
+def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *, split: bool) -> list[Traffic]:
+    """The features' gradient; and for each row of logits its maximum, sum of exponentials and target's logit."""
+    micro_batches = part.micro_batches
+    tokens = part.micro_batch_size * part.model.sequence_length
+    masked = part.model.family == "bert"
+    labelled = round(MASKED_SHARE * tokens) if masked else tokens
+    rows = []
+    if split:
+        rows += [of_stream("logits", "all_gather", micro_batches)]
+    if masked or not split:
+        payload = micro_batches * labelled * part.model.hidden * part.compute_bytes
+        rows += [Traffic("tensor", "logits", "all_reduce", part.tensor, micro_batches, payload)]
+    else:
+        rows += [of_stream("logits", "reduce_scatter", micro_batches)]
+    shared = 3 * micro_batches * labelled * max(FP32_BYTES, part.compute_bytes)
+    chunks = 2 * micro_batches * -(-labelled // LOSS_ROWS)  # on a GPU fewer and longer, of as many bytes
+    return [*rows, Traffic("tensor", "loss", "all_reduce", part.tensor, chunks, shared)]
+
+
+def _whole(part: _Part) -> list[Traffic]:
+    """What every rank holds whole, under sequence parallelism: each has seen its own tokens alone, and they add up."""
+    model, width = part.model, norm_parameters(part.model)
+    tables = parameters(model).position_embedding if part.begins else 0
+    norms = 2 * len(part.layers) * width + (parameters(model).final_norm if _has_norm(part) else 0)
+    element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else FP32_BYTES
+    table_tensors = ((model.positions == "learned") + (model.family == "bert")) * part.begins
+    count = (norms // model.hidden + table_tensors) * part.reductions if part.sharded else 1
+    payload = (norms * element + tables * FP32_BYTES) * part.reductions
+    return [Traffic("tensor", "norms and positions", "all_reduce", part.tensor, count, payload)]
+
+
+def _pipeline(part: _Part) -> list[Traffic]:
+    if part.pipeline == 1:
+        return []
+    width = part.tensor if part.parallel.sequence_parallel else 1
+    each = part.stream // width * part.compute_bytes
+    forward = part.micro_batches * sum(stage < part.stage_count - 1 for stage in part.stages)
+    backward = part.micro_batches * sum(stage > 0 for stage in part.stages)
+    return [
+        Traffic("pipeline", "activations", "send", 2, forward, forward * each),
+        Traffic("pipeline", "gradients", "send", 2, backward, backward * each),
+    ]
+
+
+def _data(part: _Part) -> list[Traffic]:
+    """Without ZeRO one all-reduce; with it, FSDP2's units: each layer, the last norm, and what else a stage has.
+
+    ZeRO-3 in a pipeline gathers at most what is said here: what is still whole from the pass before is not gathered.
+    """
+    size = part.parallel.data or 1
+    narrow, wide = _rank_parameters(part)
+    if size == 1:
+        return []
+    if not part.sharded:
+        return [Traffic("data", "gradients", "all_reduce", size, 1, (narrow + wide) * FP32_BYTES)]
+    reductions = part.reductions
+    gathers = 2 * part.micro_batches if part.parallel.zero == 3 else 1
+    units = len(part.layers) + _roots(part)
+    units += part.ends * ((part.model.layer_norm == "pre") + (part.model.family == "bert"))
+    rows = []
+    if part.shard > 1:
+        payload = narrow * part.compute_bytes + wide * FP32_BYTES
+        rows += [
+            Traffic("data", "weights", "all_gather", part.shard, gathers * units, gathers * payload),
+            Traffic("data", "gradients", "reduce_scatter", part.shard, reductions * units,
+                    reductions * (narrow + wide) * FP32_BYTES),
+        ]  # fmt: skip
+    if size > part.shard:
+        payload = -(-(narrow + wide) // part.shard) * FP32_BYTES
+        rows += [Traffic("data", "gradients", "all_reduce", size // part.shard, reductions * units,
+                         reductions * payload)]  # fmt: skip
+    return rows
+
+
+def _ends(part: _Part) -> list[Traffic]:
+    """Both ends of the pipeline hold a tied embedding, and sum its gradients (Megatron-LM's embedding group)."""
+    if part.pipeline == 1 or not part.model.tie_embeddings or not (part.begins or part.ends):
+        return []
+    table = parameters(part.model).token_embedding // part.tensor
+    return [Traffic("ends", "embedding", "all_reduce", 2, 1, -(-table // part.shard) * FP32_BYTES)]
+
+
+def _rank_parameters(part: _Part) -> tuple[int, int]:
+    """What a rank holds before ZeRO shards it: parameters that compute in the layers' type, and in fp32."""
+    own = held(part.model, part.tensor, len(part.layers), begins=part.begins, ends=part.ends)
+    return round(own.layers), round(own.embeddings)
+
+
+def _roots(part: _Part) -> int:
+    """Stages of this rank that hold an embedding or an output projection: FSDP2's outermost unit."""
+    return sum(stage in (0, part.stage_count - 1) for stage in part.stages)
+
+
+def _has_norm(part: _Part) -> bool:
+    """Whether this rank has the norm that no layer has: the last one, or a post-norm bert's after the embedding."""
+    return part.ends if part.model.layer_norm == "pre" else part.begins

@@ -1,0 +1,68 @@
+"""One candidate weighed: its step time by the cost model, its memory by the memory model, and whether that fits."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from megalith.planning.job import Job
+from megalith.planning.performance import Constants, StepTime, predict_step
+from megalith.planning.performance.memory import Footprint, footprint
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A job with its predicted step and memory."""
+
+    job: Job
+    step: StepTime
+    footprint: Footprint
+
+    @property
+    def seconds(self) -> float:
+        return self.step.seconds
+
+    @cached_property
+    def memory_bytes(self) -> float:
+        """What the fullest accelerator holds, as its driver counts it."""
+        return self.footprint.worst.device_bytes
+
+    @property
+    def spare_bytes(self) -> float:
+        """Negative where it does not fit."""
+        return self.job.cluster.memory_bytes - self.memory_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.spare_bytes >= 0
+
+    @cached_property
+    def most_bytes(self) -> float:
+        """What it may turn out to hold: the upper end of the interval."""
+        return self.footprint.interval[1]
+
+    @property
+    def is_sure_to_fit(self) -> bool:
+        return self.most_bytes <= self.job.cluster.memory_bytes
+
+
+class Scales:
+    """Weighs candidates, and counts those that it timed."""
+
+    def __init__(self, *, sure: bool = False, constants: Constants | None = None) -> None:
+        """`sure`: to fit is to fit at the upper end of the interval. Without `constants`, by the shipped ones."""
+        self.sure = sure
+        self.constants = constants
+        self.timed = 0
+
+    def step(self, job: Job, *, exact: bool = False) -> StepTime:
+        self.timed += 1
+        return predict_step(job, self.constants, exact=exact)
+
+    def memory(self, job: Job) -> Footprint:
+        return footprint(job)
+
+    def fits(self, job: Job) -> bool:
+        found = self.memory(job)
+        return (found.interval[1] if self.sure else found.worst.device_bytes) <= job.cluster.memory_bytes
+
+    def weigh(self, job: Job, *, exact: bool = False) -> Weighed:
+        return Weighed(job, self.step(job, exact=exact), self.memory(job))

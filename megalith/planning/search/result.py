@@ -1,0 +1,204 @@
+"""What `megalith plan layout` prints for a cluster: the best layout, the whole run in it, and why the others lost."""
+
+import math
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from megalith.console import human_bytes
+from megalith.errors import InputError, RecipeError
+from megalith.planning.job import Job
+from megalith.planning.performance import Constants
+from megalith.planning.performance.constants import generation_of, of_generation, read_constants
+from megalith.planning.performance.run_cost import Totals
+from megalith.planning.search.candidate import Scales, Weighed
+from megalith.planning.search.explain import pace, why
+from megalith.planning.search.objectives import Found, Objective, Wanted, best_for, why_none
+from megalith.planning.search.one_change import one_change
+from megalith.planning.search.request import question_of, tokens_of
+from megalith.planning.search.space import KNOBS, Question, choice
+from megalith.planning.shapes import sized
+from megalith.recipe import Recipe
+from megalith.topology import Cluster, check_layout, describe
+
+MORE = 0.005  # of the memory: less is not told
+
+
+def cluster_layout(
+    recipe: Recipe,
+    *,
+    keep: Collection[str] = (),
+    objective: Objective = "time",
+    deadline_days: float | None = None,
+    price: float | None = None,
+    constants: Path | None = None,
+) -> dict[str, Any]:
+    """The best layout of the recipe's model on its cluster; the keys are those of `--json`.
+
+    `keep` names what the recipe says that is not to be searched, as `parallel.tensor`. `objective` is the shortest
+    step, the least memory, or the fewest accelerators; the run must be over within `deadline_days`, where they are
+    given. `price` is of one accelerator for an hour. `constants` is a file that `plan calibrate` wrote, in place of the
+    shipped constants. Raises RecipeError or ResourceError, with the nearest that can be, where there is no such layout,
+    InputError for a file that knows nothing of the accelerator.
+    """
+    start = time.perf_counter()
+    if deadline_days is not None and not deadline_days > 0:
+        raise RecipeError(f"no run ends within {deadline_days:g} days.", where="--deadline", mend="Give more.")
+    if objective == "gpus" and deadline_days is None:
+        raise RecipeError(
+            "the fewest GPUs are those that end in time.", where="--for gpus", mend="Give --deadline DAYS."
+        )
+    recipe = sized(recipe)
+    deadline = math.inf if deadline_days is None else deadline_days
+    wanted = Wanted(recipe, tokens_of(recipe), objective, deadline, price)
+    cluster = describe(recipe.cluster)
+    known = None if constants is None else _calibrated(constants, cluster)
+    found, totals = _best(wanted, question_of(recipe, cluster, keep), known)
+    others = _others(recipe, found)
+    figures = _figures(wanted, found, totals, others, time.perf_counter() - start)
+    if constants is not None:
+        figures["notes"].append(f"predicted by the constants of {constants}")
+    return figures
+
+
+def _calibrated(path: Path, cluster: Cluster) -> Constants:
+    sets = read_constants(path)
+    generation = generation_of(cluster)
+    if generation not in sets:
+        raise InputError(
+            f"this file has no constants of {generation}, which {cluster.name} is made of.",
+            where=str(path),
+            mend=f"It has {', '.join(sets)}: calibrate with runs on {generation}, or leave --constants out.",
+        )
+    return of_generation(generation, Job.stack, sets)
+
+
+def _best(wanted: Wanted, question: Question, constants: Constants | None) -> tuple[Found, Totals]:
+    """The best that is sure to fit; where none is, the best that is more likely to fit than not."""
+    likely = Scales(constants=constants)
+    found = best_for(wanted, question, Scales(sure=True, constants=constants)) or best_for(wanted, question, likely)
+    if found is None:
+        raise why_none(wanted, question, likely)
+    return found
+
+
+def _figures(
+    wanted: Wanted, found: Found, totals: Totals, others: list[tuple[str, Weighed]], seconds: float
+) -> dict[str, Any]:
+    best, step = found.best, found.best.step
+    job = best.job
+    return {
+        "cluster": job.cluster.name,
+        "accelerator": job.cluster.accelerator,
+        "accelerators": job.accelerators,
+        "nodes": job.cluster.nodes,
+        "objective": wanted.objective,
+        "best": choices(job),
+        "step_seconds": step.seconds,
+        "closed_step_seconds": found.closed.seconds,
+        "interval": list(step.interval),
+        "coverage": step.coverage,
+        "tflops_per_gpu": step.tflops_per_gpu,
+        "mfu": step.mfu,
+        "bubble_fraction": step.bubble_fraction,
+        "parts": dict(step.parts),
+        "memory_bytes": best.memory_bytes,
+        "memory_interval": list(best.footprint.interval),
+        "memory": _held(best),
+        "memory_of_accelerator_bytes": job.cluster.memory_bytes,
+        "run": totals.figures(),
+        "runners_up": [_row(kind, other, found, wanted.objective) for kind, other in others],
+        "candidates_considered": found.walked.considered,
+        "candidates_too_large": found.walked.too_large,
+        "candidates_timed": found.scales.timed,
+        "search_seconds": seconds,
+        "notes": [*_checked(job, wanted.recipe), *_close(best, wanted), *_unmeasured(job)],
+    }
+
+
+def _checked(job: Job, recipe: Recipe) -> list[str]:
+    """Notes on the job as the recipe's layout. Raises RecipeError where it cannot be."""
+    train = recipe.train.model_copy(update={"micro_batch_size": job.micro_batch_size})
+    return check_layout(job.cluster, job.layout, job.model, job.parallel, train)
+
+
+def _held(best: Weighed) -> dict[str, float]:
+    """What the fullest accelerator holds, by parts."""
+    parts = dict(best.footprint.worst.parts)
+    return parts | {"reserved, not in use": max(0.0, best.memory_bytes - sum(parts.values()))}
+
+
+def _close(best: Weighed, wanted: Wanted) -> list[str]:
+    """A word of warning where the memory may turn out to be more than there is."""
+    if best.is_sure_to_fit:
+        return []
+    most, there = human_bytes(best.most_bytes), human_bytes(best.job.cluster.memory_bytes)
+    others = "no layout is sure to fit" + ("" if math.isinf(wanted.deadline_days) else " and to end in time")
+    return [f"it may turn out to hold up to {most}, and there are {there}; {others}."]
+
+
+def _unmeasured(job: Job) -> list[str]:
+    """A word of warning where no run stands behind the prediction."""
+    node = job.cluster.accelerators_per_node
+    if job.layout.tensor <= node:
+        return []
+    return [
+        f"tensor groups of {job.layout.tensor} cross nodes of {node}, and hardly any published run did that: the "
+        f"interval does not know it. To keep within nodes: parallel.tensor={node}."
+    ]
+
+
+def choices(job: Job) -> dict[str, Any]:
+    """What identifies a layout, by the recipe's names."""
+    return {knob: choice(job, knob) for knob in KNOBS}
+
+
+def _row(kind: str, other: Weighed, found: Found, objective: Objective) -> dict[str, Any]:
+    said = why(other, found.closed)
+    more = other.memory_bytes - found.closed.memory_bytes
+    if objective == "memory" and other.fits and more > MORE * found.closed.memory_bytes:
+        said = f"holds {human_bytes(more)} more; {said}"
+    if other.job in found.played:
+        said = f"{pace(found.played[other.job] / found.best.seconds - 1)} when played; by the closed form {said}"
+    return {
+        "kind": kind,
+        **choices(other.job),
+        "step_seconds": other.seconds,
+        "tflops_per_gpu": other.step.tflops_per_gpu,
+        "memory_bytes": other.memory_bytes,
+        "bubble_fraction": other.step.bubble_fraction,
+        "fits": other.fits,
+        "parts": dict(other.step.parts),
+        "why": said,
+    }
+
+
+def _others(recipe: Recipe, found: Found) -> list[tuple[str, Weighed]]:
+    """The recipe's own layout, the best of each other layout of the axes, and the winner with one thing changed."""
+    own = _own(recipe, found)
+    rows = [("recipe", own)] if own else []
+    rows += [("layout", other) for other in found.walked.best if other.job.layout != found.best.job.layout]
+    rows += [("change", other) for other in one_change(found.space, found.scales, found.best.job)]
+    return rows
+
+
+def _own(recipe: Recipe, found: Found) -> Weighed | None:
+    """The layout that the recipe has, its data axis made to fill the cluster; None if it has none or it cannot be."""
+    parallel, best = recipe.parallel, found.best.job
+    if parallel.tensor is None or parallel.pipeline is None or parallel.schedule_file is not None:
+        return None
+    replica = parallel.tensor * parallel.pipeline
+    if best.cluster.accelerators % replica:
+        return None
+    data = best.cluster.accelerators // replica
+    shard = parallel.zero_shard if data % (parallel.zero_shard or 1) == 0 else None
+    filled = parallel.model_copy(update={"data": data, "zero_shard": shard})
+    job = Job.of(recipe.model_copy(update={"parallel": filled}), best.cluster)
+    if choices(job) == choices(best):
+        return None
+    try:
+        _checked(job, recipe)
+    except RecipeError:
+        return None
+    return found.scales.weigh(job)
