@@ -10,7 +10,6 @@ Three kinds of file within an artifact: outputs, whose SHA-256 makes the artifac
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -26,8 +25,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from megalith.errors import InputError, MegalithError, ResourceError
+from megalith.errors import InputError, MegalithError
 from megalith.memory import PeakMemory
+from megalith.system_limits import limit_reached
 
 MANIFEST = "manifest.json"
 KEY = ".key"
@@ -131,7 +131,8 @@ def produce(
     key; it must have been written through `Workspace.file` or an equal care.
 
     Raises whatever `build` raises. Then, what was half-written is removed; finished pieces stay for the next attempt if
-    the error's kind says they are worth keeping. A full disk is raised as ResourceError.
+    the error's kind says they are worth keeping. A full disk, or another limit of the machine, is raised as
+    ResourceError.
     """
     key = _digest_json({"stage": stage, "settings": settings, "inputs": inputs, "seed": seed})
     standing = _standing(path, stage, key)
@@ -166,14 +167,11 @@ def produce(
         _sweep(partial, keep=error.leaves_whole)
         raise
     except Exception as error:
-        if not disk_is_full(error):
+        limit = limit_reached(error, str(path.parent))
+        if limit is None:
             raise
         _sweep(partial, keep=True)
-        raise ResourceError(
-            "the disk is full.",
-            where=str(path.parent),
-            mend="Free some space and give the same command again.",
-        ) from error
+        raise limit from error
     return Artifact(path, manifest, reused=False)
 
 
@@ -200,18 +198,6 @@ def sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, is the operating system's "no space left" in whatever clothes."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(sign in str(seen) for sign in ("No space left on device", "os error 28", "Disk quota exceeded")):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def open_artifact(path: Path, stage: str) -> Artifact:

@@ -2,69 +2,65 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 from megalith.errors import BusyError, InputError
 
 LONGEST_SHOWN = 200
+LOCK = ".lock"
+HOLDER = ".lock-holder"
+"""Beside the lock, whose own content other systems neither keep nor let others read."""
 
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process; the kernel lets go of it however the process ends.
+    """Hold `directory` for this process; the system lets go of it however the process ends.
 
     Creates the directory if need be, and removes it again if nothing was written there. Raises BusyError when another
     process holds it, InputError where it cannot be made or written to.
     """
-    path = directory / ".lock"
     made: list[Path] = []
+    held = filelock.FileLock(directory / LOCK, blocking=False)
     try:
         made = _make(directory)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        held.acquire()
+    except filelock.Timeout as error:
+        raise BusyError(
+            f"{_holder(directory)} is working in this directory.",
+            where=str(directory),
+            mend="Wait for it to end, or name another directory with --output.",
+        ) from error
     except OSError as error:
         _remove_empty(made)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
         raise InputError(
             f"this directory cannot be written to: {error.strerror}.",
             where=str(directory)[:LONGEST_SHOWN],
             mend="Name another place with --output.",
         ) from error
-    try:
-        _take(handle, path)
-    except BaseException:
-        os.close(handle)
-        raise
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+        (directory / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
     try:
         yield
     finally:
-        os.ftruncate(handle, 0)
-        if [entry.name for entry in directory.iterdir()] == [path.name]:
-            path.unlink()  # while it is held, so that nobody else holds a file that is gone
+        (directory / HOLDER).unlink(missing_ok=True)
+        if [entry.name for entry in directory.iterdir()] == [LOCK]:
+            (directory / LOCK).unlink(missing_ok=True)  # while held: nobody else holds a file that is gone
             _remove_empty(made)
-        os.close(handle)
+        held.release()
 
 
-def _take(handle: int, path: Path) -> None:
-    """Lock the open file and write into it who holds it."""
+def _holder(directory: Path) -> str:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:
-            raise BlockingIOError("its last holder removed it between our opening and our locking")
-    except OSError as error:
-        holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-        raise BusyError(
-            f"{holder} is working in this directory.",
-            where=str(path.parent),
-            mend="Wait for it to end, or name another directory with --output.",
-        ) from error
-    os.ftruncate(handle, 0)
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        return (directory / HOLDER).read_text(errors="replace")[:LONGEST_SHOWN].strip() or "another process"
+    except OSError:
+        return "another process"
 
 
 def _make(directory: Path) -> list[Path]:

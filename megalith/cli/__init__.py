@@ -3,17 +3,21 @@
 import contextlib
 import os
 import sys
+import tempfile
+import traceback
 from typing import Annotated
 
 import typer
 
 from megalith import __version__
 from megalith.cli import blend, card, curate, plans, recipes, walk
+from megalith.cli.help import Sections
+from megalith.console import note, settle_streams
 from megalith.processes import wait_politely
 
 app = typer.Typer(
+    cls=Sections,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="From a compute budget to an audited language model.",
@@ -32,16 +36,39 @@ def main() -> None:
 
     It ends without Python's farewell: the native threads of an interrupted library have been seen to abort there.
     """
+    settle_streams()
     wait_politely()
     code: object = 0
     try:
         app()
     except SystemExit as ended:
         code = ended.code
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:  # noqa: BLE001 - whatever escapes a verb is a bug of ours, and is told as one
+        _report_bug(error)
+        code = 1
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _report_bug(error: Exception) -> None:
+    """One sentence for the person, and the traceback in a file (on standard error with MEGALITH_TRACEBACK=1)."""
+    told = "".join(traceback.format_exception(error))
+    place = "above"
+    if os.environ.get("MEGALITH_TRACEBACK") == "1":
+        note(told)
+    else:
+        try:
+            handle, place = tempfile.mkstemp(prefix="megalith-traceback-", suffix=".txt")
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(told)
+        except OSError:
+            place = "shown with MEGALITH_TRACEBACK=1"
+    said = " ".join(str(error).split())[:200]
+    note(f"megalith: this is a bug in Megalith ({type(error).__name__}: {said}). Report it with the traceback: {place}")
 
 
 @app.callback(invoke_without_command=True)

@@ -109,7 +109,7 @@ def _signed(share: float | None) -> str:
 @verb
 def plan_calibrate(
     runs: Annotated[
-        Path | None, typer.Argument(metavar="[TABLE.csv | RUNS]", help="Measured runs, or a folder of Megalith's own.")
+        Path | None, typer.Argument(metavar="TABLE.csv|RUNS", help="Measured runs, or a folder of Megalith's own.")
     ] = None,
     output: Annotated[
         Path | None,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from megalith.cli.shared import Json, Output, Overrides, RecipeName, Source, expedition_directory, verb
+from megalith.cli.shared import Json, Output, Overrides, RecipeName, Source, expedition_directory, resuming_verb
 from megalith.cli.walk import show_facts
 from megalith.console import note
 from megalith.recipe import load_recipe
@@ -19,7 +19,7 @@ RayAddress = Annotated[
 
 
 @app.command()
-@verb
+@resuming_verb
 def curate(
     recipe: RecipeName,
     overrides: Overrides = None,

@@ -13,17 +13,15 @@ from megalith.recipe import load_recipe
 
 @verb
 def plan_budget(
-    flops: Annotated[float | None, typer.Option("--flops", min=1.0, help="Training FLOPs.")] = None,
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Take budget.flops from this recipe.")
-    ] = None,
+    flops: Annotated[float | None, typer.Option("--flops", min=1.0, max=1e40, help="Training FLOPs.")] = None,
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Take budget.flops from this recipe.")] = None,
     overrides: Overrides = None,
     gpu_hours: Annotated[
-        float | None, typer.Option("--gpu-hours", metavar="H", help="Hours of one GPU of --cluster, in all.")
+        float | None, typer.Option("--gpu-hours", metavar="H", max=1e15, help="Hours of one GPU of --cluster, in all.")
     ] = None,
     cluster: Annotated[str | None, typer.Option("--cluster", metavar="NAME", help="Such as selene.")] = None,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", min=1, help="Default: as many as end in about a month.")
+        int | None, typer.Option("--nodes", min=1, max=1_000_000, help="Default: as many as end in about a month.")
     ] = None,
     as_json: Json = False,
 ) -> None:

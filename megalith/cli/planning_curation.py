@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @verb
 def plan_curation(
-    text: Annotated[float, typer.Option("--text", metavar="BYTES", help="Of JSON lines, unpacked.")] = 0.0,
-    warc: Annotated[float, typer.Option("--warc", metavar="BYTES", help="Of HTML in WARC, unpacked.")] = 0.0,
+    text: Annotated[float, typer.Option("--text", metavar="BYTES", max=1e21, help="Of JSON lines, unpacked.")] = 0.0,
+    warc: Annotated[float, typer.Option("--warc", metavar="BYTES", max=1e21, help="Of HTML in WARC, unpacked.")] = 0.0,
     documents: Annotated[
-        float | None, typer.Option("--documents", help="Default: what the measured corpora have in as many bytes.")
+        float | None,
+        typer.Option("--documents", max=1e18, help="Default: what the measured corpora have in as many bytes."),
     ] = None,
-    cores: Annotated[int, typer.Option("--cores", min=1, help="To share the work.")] = 64,
+    cores: Annotated[int, typer.Option("--cores", min=1, max=10_000_000, help="To share the work.")] = 64,
     as_json: Json = False,
 ) -> None:
     """CPU-hours, disk and memory that curating a corpus takes, extrapolated from small runs."""

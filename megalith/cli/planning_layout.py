@@ -24,10 +24,11 @@ def plan_layout(
         typer.Option("--for", help="The shortest step, the least memory, or the fewest GPUs within --deadline."),
     ] = "time",
     deadline: Annotated[
-        float | None, typer.Option("--deadline", metavar="DAYS", min=0.0, help="The run must be over in so many days.")
+        float | None,
+        typer.Option("--deadline", metavar="DAYS", min=0.0, max=1e6, help="The run must be over in so many days."),
     ] = None,
     price: Annotated[
-        float | None, typer.Option("--price", metavar="MONEY", min=0.0, help="Of one GPU for an hour.")
+        float | None, typer.Option("--price", metavar="MONEY", min=0.0, max=1e12, help="Of one GPU for an hour.")
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what the recipe's file says of the layout; overrides are always kept.")

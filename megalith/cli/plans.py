@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from megalith.cli.calibration import plan_calibrate, plan_validate
+from megalith.cli.help import Sections
 from megalith.cli.planning_budget import plan_budget
 from megalith.cli.planning_curation import plan_curation
 from megalith.cli.planning_layout import plan_layout
@@ -15,8 +16,8 @@ from megalith.cli.timeline import plan_timeline
 from megalith.console import human_bytes, human_seconds, note, show, table
 from megalith.recipe import load_recipe
 
-app = typer.Typer(no_args_is_help=True, help="What it will cost, before it is spent.")
-scaling_app = typer.Typer(no_args_is_help=True, help="Scaling laws from runs.")
+app = typer.Typer(cls=Sections, no_args_is_help=True, help="What it will cost, before it is spent.")
+scaling_app = typer.Typer(cls=Sections, no_args_is_help=True, help="Scaling laws from runs.")
 app.command("layout")(plan_layout)
 app.command("budget")(plan_budget)
 app.command("curation")(plan_curation)

@@ -1,26 +1,39 @@
-"""What every verb shares: its options, errors in one paragraph, JSON."""
+"""Shared by every verb: its options, errors in one paragraph, JSON."""
 
 import functools
 import json
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from megalith.artifacts import disk_is_full
-from megalith.console import console, note
-from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
-from megalith.recipe import Recipe
+from megalith.console import console, note, visible
+from megalith.errors import InputError, MegalithError, UnsupportedError
+from megalith.recipe import Recipe, shipped_recipes
+from megalith.recipe.yaml_values import shorten
+from megalith.system_limits import limit_reached
 
 P = ParamSpec("P")
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")]
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", autocompletion=_complete_recipe
+    ),
+]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Overrides of single values.")
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Overrides of single values, such as train.tokens=1e9."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the expedition. Default: runs/NAME.")]
 Source = Annotated[
@@ -31,28 +44,63 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 def verb(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn Megalith's errors, and the system's about paths, into one paragraph and exit code 2."""
+    """Turn Megalith's errors, and the system's about paths and limits, into one paragraph and exit code 2."""
+    return _guarded(function, "interrupted")
 
+
+def resuming_verb(function: Callable[P, None]) -> Callable[P, None]:
+    """A verb whose finished pieces stand when it is interrupted."""
+    return _guarded(function, "interrupted; the same command goes on from here")
+
+
+def _guarded(function: Callable[P, None], farewell: str) -> Callable[P, None]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _check_arguments(kwargs)
             function(*args, **kwargs)
+            sys.stdout.flush()
         except MegalithError as error:
             _fail(str(error))
         except KeyboardInterrupt:
-            note("interrupted; the same command goes on from here")
+            note(farewell)
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(1) from None
-        except OSError as error:
-            if disk_is_full(error):
-                _fail(str(ResourceError("the disk is full.", mend="Free some space and give the same command again.")))
-            if error.filename is None:
+        except Exception as error:
+            limit = limit_reached(error)
+            if limit is not None:
+                _fail(str(limit))
+            if not isinstance(error, OSError) or error.filename is None:
                 raise
             _fail(str(_of_path(error, kwargs.get("output"), writes="output" in kwargs)))
 
     return wrapped
+
+
+def _check_arguments(arguments: Mapping[str, object]) -> None:
+    """Raise InputError for a text that is not UTF-8 and for a number that is not finite or has no end of digits.
+
+    Paths may be any bytes, and a recipe is a path too; overrides are looked at where they are read.
+    """
+    for name, value in arguments.items():
+        option = f"--{name.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and name not in ("recipe", "overrides") and not _is_whole(one):
+                raise InputError(f"this text is not UTF-8: {visible(shorten(one))}", where=option)
+            if isinstance(one, float) and not math.isfinite(one):
+                raise InputError(f"{one} is not a finite number.", where=option)
+            if isinstance(one, int) and abs(one) >= 2**63:
+                raise InputError(f"{shorten(str(one))} is too large.", where=option)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_file(path: Path) -> None:
@@ -81,12 +129,12 @@ def _of_path(error: OSError, output: object, *, writes: bool) -> InputError:
 
 
 def _fail(message: str) -> NoReturn:
-    console.print(f"megalith: {message}", markup=False, style="red", soft_wrap=True)
+    console.print(visible(f"megalith: {message}"), style="red", soft_wrap=not console.is_terminal)
     raise typer.Exit(2)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))  # noqa: T201 - this is what --json is for
+    print(json.dumps(value, indent=1, default=str))  # noqa: T201 - the one place that prints for a program
 
 
 def expedition_directory(output: Path | None, recipe: Recipe) -> Path:

@@ -17,16 +17,17 @@ from megalith.cli.shared import (
     expedition_directory,
     not_yet,
     print_json,
+    resuming_verb,
     verb,
 )
-from megalith.console import note, show, table
+from megalith.console import note, show, table, write_text
 from megalith.recipe import load_recipe
 
 app = typer.Typer()
 
 
 @app.command()
-@verb
+@resuming_verb
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -52,7 +53,7 @@ def run(
 def _stage_verb(stage: str, about: str) -> None:
     """Add the verb that runs one stage alone."""
 
-    @verb
+    @resuming_verb
     def run_stage(
         recipe: RecipeName,
         overrides: Overrides = None,
@@ -133,10 +134,11 @@ def generate(
     recipe: RecipeName,
     overrides: Overrides = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; may be repeated.")] = None,
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens.")] = 100,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, max=1_000_000, help="New tokens.")] = 100,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Keep this many likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Keep this much probability.")] = 0.95,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the draws. Default: the recipe's.")] = None,
     model: Annotated[Path | None, typer.Option(help="A model directory. Default: the expedition's.")] = None,
     output: Output = None,
     as_json: Json = False,
@@ -155,13 +157,13 @@ def generate(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
-        seed=loaded.seed,
+        seed=loaded.seed if seed is None else seed,
     )
     if as_json:
         print_json({"samples": [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]})
     else:
         for p, t in zip(prompts, texts, strict=True):
-            typer.echo(p + t)
+            write_text(p + t)
 
 
 not_yet(

@@ -24,9 +24,9 @@ os.environ.update(
 import daft
 
 from megalith import errors
-from megalith.artifacts import disk_is_full
 from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
 from megalith.processes import die_with
+from megalith.system_limits import limit_reached
 
 __all__ = ["Engine", "Task", "Told", "daft", "spread", "use_engine"]
 
@@ -139,10 +139,10 @@ class _Worker:
         except MegalithError as error:
             kind, told = type(error).__name__, (error.what, error.where, error.mend)
         except Exception as error:
-            if not disk_is_full(error):
+            limit = limit_reached(error)
+            if limit is None:
                 raise
-            mend = "Free some space and give the same command again."
-            kind, told = "ResourceError", ("the disk is full.", None, mend)
+            kind, told = type(limit).__name__, (limit.what, limit.where, limit.mend)
         return json.dumps({"number": task["number"], "error": kind, "said": told})
 
 

@@ -17,7 +17,7 @@ from megalith.input_files import read_text
 from megalith.recipe.base import Section
 from megalith.recipe.explain import explain
 from megalith.recipe.whole import Recipe
-from megalith.recipe.yaml_values import DEEPEST, UnreadableError, read_yaml, shorten
+from megalith.recipe.yaml_values import DEEPEST, UnreadableError, read_yaml, shorten, unprintable
 
 MOST_BYTES = 2**20
 """A recipe of the size of a book is some other file."""
@@ -123,6 +123,9 @@ def _apply(override: str, values: dict[str, Any], origins: Origins) -> None:
     *parents, last = dotted.split(".")
     if not last or not all(parents):
         raise RecipeError("a part of its key is empty.", where=where, mend="Set section.key=value.")
+    character = unprintable(dotted)
+    if character is not None:
+        raise RecipeError(f"{character} stands in its key.", where=where, mend="Set section.key=value.")
     if len(parents) > DEEPEST:
         raise RecipeError(f"its key has {len(parents) + 1:,} parts.", where=where, mend="Set section.key=value.")
     try:

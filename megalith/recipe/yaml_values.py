@@ -233,10 +233,16 @@ def _bounded(text: str, line: int) -> str:
 
 def _checked(text: str, line: int) -> str:
     """Text without the characters that only an escape can bring in."""
-    found = _UNPRINTABLE.search(text)
-    if found:
-        raise UnreadableError(f"{_named(found[0])} stands in a value", line)
+    found = unprintable(text)
+    if found is not None:
+        raise UnreadableError(f"{found} stands in a value", line)
     return text
+
+
+def unprintable(text: str) -> str | None:
+    """The first character of a text that is neither text nor white space, in words."""
+    found = _UNPRINTABLE.search(text)
+    return None if found is None else _named(found[0])
 
 
 def _named(character: str) -> str:

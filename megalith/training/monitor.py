@@ -7,6 +7,7 @@ nothing that is computed again. Tokens per second, FLOP/s and MFU are those of a
 
 import json
 import statistics
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from megalith.console import console, human_count, human_seconds, note, progress
 
 METRICS = "metrics.jsonl"
 FIRST_STEPS = 3  # of each start: they allocate memory, choose kernels and compile; not typical
-COLUMNS = ("loss [bold]{task.fields[loss]}[/]", "valid {task.fields[validation]}", "{task.fields[speed]}")
+COLUMNS = ("loss {task.fields[loss]}", "valid {task.fields[validation]}", "{task.fields[speed]}")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class Timing:
 class Monitor:
     """The eyes on one run."""
 
-    def __init__(self, logs: Path, bar: Bar, task: TaskID, yardsticks: Yardsticks, step: int) -> None:
+    def __init__(self, logs: Path, bar: Bar, task: TaskID, yardsticks: Yardsticks, step: int, total_steps: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # the other ranks can do without
 
         self._yardsticks = yardsticks
-        self._bar, self._task, self._began_at = bar, task, step
+        self._bar, self._task, self._began_at, self._total_steps = bar, task, step, total_steps
+        self._began = time.monotonic()
         _forget_after(logs / METRICS, step)
         self._lines = (logs / METRICS).open("a")
         self._board = SummaryWriter(str(logs / "tensorboard"), purge_step=step + 1)
@@ -85,7 +87,10 @@ class Monitor:
         )
         self._bar.update(self._task, validation=f"{record['loss']:.3f}")
         if not console.is_terminal:  # where no bar is drawn: a log file
-            note(f"step {record['step']:,}: {self._said}, validation loss {record['loss']:.3f}")
+            note(
+                f"step {record['step']:,} of {self._total_steps:,}: {self._said}, "
+                f"validation loss {record['loss']:.3f}{self._time_left(record['step'])}"
+            )
 
     def checkpoint(self, step: int, seconds: float) -> None:
         """Log how long training has waited for a save."""
@@ -104,6 +109,12 @@ class Monitor:
         """Write out what is held back."""
         self._lines.close()
         self._board.close()
+
+    def _time_left(self, step: int) -> str:
+        """By the pace of this start so far, validation and checkpoints included."""
+        done, left = step - self._began_at, self._total_steps - step
+        seconds = (time.monotonic() - self._began) / done * left if done else 0.0
+        return f", {human_seconds(seconds)} left" if seconds else ""
 
     def _is_typical(self, step: int, timing: Timing) -> bool:
         return timing.is_full and not timing.is_traced and step - self._began_at > FIRST_STEPS
@@ -132,7 +143,7 @@ def watch(logs: Path, yardsticks: Yardsticks, *, total_steps: int, step: int) ->
     """A Monitor of a run that has `step` of `total_steps` steps behind it."""
     with progress(*COLUMNS) as bar:
         task = bar.add_task("Training", total=total_steps, completed=step, loss="–", validation="–", speed="")
-        monitor = Monitor(logs, bar, task, yardsticks, step)
+        monitor = Monitor(logs, bar, task, yardsticks, step, total_steps)
         try:
             yield monitor
         finally:

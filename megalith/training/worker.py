@@ -9,10 +9,10 @@ from types import FrameType
 
 import torch
 
-from megalith.artifacts import disk_is_full
 from megalith.errors import MegalithError, ResourceError
 from megalith.parallel import Ranks, compute_deterministically, join
 from megalith.processes import die_with
+from megalith.system_limits import limit_reached
 from megalith.training import loop
 from megalith.training.job import MEASURED, Job, Stopped, write_error
 
@@ -56,18 +56,14 @@ def in_words(job: Job, error: Exception) -> Exception:
 
 
 def _out_of_resources(job: Job, error: Exception) -> ResourceError | None:
-    """The error in words, if it says that disk or memory has run out."""
-    if disk_is_full(error):
-        return ResourceError(
-            "the disk is full.", where=str(job.workspace), mend="Free some space and give the same command again."
-        )
+    """The error in words, if it says that disk, memory or another resource has run out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
         return ResourceError(
             "the memory is not enough for this model and batch.",
             where="train.micro_batch_size",
-            mend=f"Give less than {job.recipe.train.micro_batch_size}, or a smaller model.",
+            mend=f"Set less than {job.recipe.train.micro_batch_size}, or a smaller model.",
         )
-    return None
+    return limit_reached(error, str(job.workspace))
 
 
 class _Stop:

@@ -17,8 +17,9 @@ from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import AsyncStager
 
-from megalith.artifacts import disk_is_full, sync
+from megalith.artifacts import sync
 from megalith.errors import ResourceError
+from megalith.system_limits import disk_is_full
 from megalith.training.checkpoint.files import write_whole
 from megalith.training.checkpoint.history import History
 from megalith.training.checkpoint.names import LATEST, UNFINISHED, Name, standing

@@ -1,0 +1,38 @@
+"""The page of `megalith --help`: verbs in the order of the walk, and those that are not built yet by themselves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperGroup
+
+SECTIONS: dict[str, Sequence[str]] = {
+    "The walk": ("run", "crawl", "curate", "tokenize", "blend", "train", "evaluate", "audit", "report"),
+    "Before it": ("recipe", "plan", "scaling"),
+    "After it": ("generate", "card", "verify"),
+}
+NOT_BUILT = "Not built yet"
+
+
+class Sections(TyperGroup):
+    """A group whose verbs are listed under headings, each with its whole sentence."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order of the page."""
+        known = [name for names in SECTIONS.values() for name in names if name in self.commands]
+        return [*known, *(name for name in self.commands if name not in known)]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each section; what stands in none of them and says so is listed as not built yet."""
+        sentences = {name: _first_paragraph(self.commands[name]) for name in self.list_commands(ctx)}
+        later = [name for name, sentence in sentences.items() if "not built yet" in sentence]
+        placed = {name for names in SECTIONS.values() for name in names}
+        others = [name for name in sentences if name not in placed and name not in later]
+        for heading, names in {**SECTIONS, "Commands": others, NOT_BUILT: later}.items():
+            rows = [(name, sentences[name]) for name in names if name in sentences]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+def _first_paragraph(command: Any) -> str:
+    return " ".join((command.help or "").split("\n\n")[0].split())
