@@ -195,6 +195,13 @@ def _rows(text: str, caption: str) -> dict[str, list[str]]:
     return found
 
 
+def test_a_table_that_does_not_fit_shows_a_shadow_where_it_goes_on() -> None:
+    style = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")
+    (rule,) = re.findall(r"^\.scroll \{(.*?)\}", style, re.DOTALL | re.MULTILINE)
+    assert rule.count("no-repeat local") == rule.count("no-repeat scroll") == 2
+    assert len(re.findall(r"--shade:", style)) == 3  # light, dark, print
+
+
 def test_text_stands_out_from_its_ground_in_light_and_in_dark() -> None:
     """WCAG 2.1's contrast ratio, at least 4.5 for text (success criterion 1.4.3)."""
     style = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ const KINDS = JSON.parse(document.getElementById("kinds").textContent);
 const STEPS = JSON.parse(document.getElementById("steps").textContent);
 const canvas = document.querySelector("canvas");
 const tip = document.querySelector(".tip");
-const LEFT = 76, RIGHT = 30, HEADING = 34, AXIS = 34, MEMORY = 110, GAP = 30;
+const LEFT = 76, RIGHT = 30, HEADING = 34, AXIS = 34, MEMORY = 110, GAP = 30, LINE = 18;
 const WHOLE = Math.max(...STEPS.map((step) => step.step)) || 1;
 const css = getComputedStyle(document.documentElement);
 const colour = (role) => css.getPropertyValue("--" + role).trim();
@@ -17,10 +17,12 @@ for (const step of STEPS) {
   step.shortest = Math.min(...step.work.map((blocks) => blocks.reduce((least, block) => (block[2] ? Math.min(least, block[2]) : least), Infinity)));
 }
 
-function place() {
+function place(pen) {
   let top = 0;
   for (const step of STEPS) {
-    step.top = top + HEADING;
+    step.lines = headlines(pen, step);
+    step.above = top;
+    step.top = top + HEADING + LINE * (step.lines.length - 1);
     step.foot = step.top + step.row * step.work.length;
     step.bottom = step.foot + AXIS + MEMORY;
     top = step.bottom + GAP;
@@ -44,11 +46,10 @@ function firstAfter(rows, time) {
 
 function draw() {
   queued = false;
-  const height = place(), dots = window.devicePixelRatio || 1;
+  const pen = canvas.getContext("2d"), height = place(pen), dots = window.devicePixelRatio || 1;
   canvas.style.height = height + "px";
   canvas.width = Math.round(canvas.clientWidth * dots);
   canvas.height = Math.round(height * dots);
-  const pen = canvas.getContext("2d");
   pen.scale(dots, dots);
   for (const step of STEPS) {
     heading(pen, step);
@@ -63,14 +64,29 @@ function draw() {
   }
 }
 
+const BOLD = "600 15px system-ui, sans-serif", PLAIN = "13px system-ui, sans-serif";
+
+// The headline beside the schedule's name where there is room, else below it; broken between its parts and words.
+function headlines(pen, step) {
+  pen.font = BOLD;
+  const beside = pen.measureText(step.schedule).width + 16;
+  pen.font = PLAIN;
+  if (beside + pen.measureText(step.headline).width <= canvas.clientWidth) return [[beside, step.headline]];
+  const lines = [[0, ""]];
+  for (const word of step.headline.split(" ")) {
+    const last = lines[lines.length - 1], longer = last[1] ? last[1] + " " + word : word;
+    if (last[1] && pen.measureText(longer).width > canvas.clientWidth) lines.push([0, word]); else last[1] = longer;
+  }
+  return [[beside, ""], ...lines];
+}
+
 function heading(pen, step) {
   pen.textAlign = "left";
   pen.fillStyle = colour("ink");
-  pen.font = "600 15px system-ui, sans-serif";
-  pen.fillText(step.schedule, 0, step.top - 12);
-  const wide = pen.measureText(step.schedule).width;
-  pen.font = "13px system-ui, sans-serif";
-  pen.fillText(step.headline, wide + 16, step.top - 12);
+  pen.font = BOLD;
+  pen.fillText(step.schedule, 0, step.above + HEADING - 12);
+  pen.font = PLAIN;
+  step.lines.forEach(([left, words], line) => pen.fillText(words, left, step.above + HEADING - 12 + LINE * line));
 }
 
 function rows(pen, step) {
@@ -176,7 +192,9 @@ function axes(pen, step) {
   pen.strokeRect(LEFT + 0.5, step.bottom - MEMORY + 13.5, plot() - 1, MEMORY - 14);
   const lit = pointed && pointed.step === step ? pointed.rank : fullest(step);
   pen.textAlign = "left";
-  pen.fillText((step.bytes ? "memory of each rank" : "micro-batches whose activations each rank holds") + "; dark: rank " + lit, LEFT, step.foot + AXIS + 6);
+  const legend = (step.bytes ? "memory of each rank" : "micro-batches whose activations each rank holds") + "; thick line: rank " + lit;
+  const room = canvas.clientWidth - LEFT;
+  pen.fillText(legend, Math.max(0, LEFT - Math.max(0, pen.measureText(legend).width - room)), step.foot + AXIS + 6);
 }
 
 function unitOf(step, span) {

@@ -240,7 +240,7 @@ def _memory(frame: _Frame) -> Iterator[Words | Line]:
         points = [(x, bottom - amount * scale) for x, amount in _columns(frame, step.memory[rank])]
         yield Line(*(("ink", LINE, 1.0) if rank == fullest else ("muted", 0.9, 0.55)), points)
     what = "memory of each rank" if step.held else "micro-batches whose activations each rank holds"
-    yield Words(LEFT, frame.foot + AXIS + 6, f"{what}; dark: rank {fullest}, the fullest", "muted", 11)
+    yield Words(LEFT, frame.foot + AXIS + 6, f"{what}; thick line: rank {fullest}, the fullest", "muted", 11)
 
 
 def _columns(frame: _Frame, points: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:

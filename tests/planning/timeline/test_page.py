@@ -1,5 +1,6 @@
 """The page: whole in itself, safe with any title, and in a browser it answers the pointer."""
 
+import html
 import json
 import re
 import shutil
@@ -54,26 +55,56 @@ def test_a_title_or_a_file_name_is_no_markup(made: Step) -> None:
     assert "</script><b>" not in text
 
 
+def test_the_legend_names_no_colour_that_dark_mode_turns_over(made: Step) -> None:
+    assert "thick line: rank" in page("a step", [made])
+    assert not re.search(r"(dark|black|white|grey): rank", page("a step", [made]))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [300, 390, 1200])
+def test_no_word_of_the_picture_is_cut_at_any_width(made: Step, tmp_path: Path, width: int) -> None:
+    written = """<script>window.addEventListener("load", () => {
+  canvas.style.width = WIDTHpx; const out = [];
+  const fill = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (words, left, top) {
+    const wide = this.measureText(words).width, start = { left: 0, center: wide / 2, right: wide }[this.textAlign];
+    out.push([words, left - start, left - start + wide]);
+    fill.call(this, words, left, top);
+  };
+  draw();
+  document.title = JSON.stringify(out);
+});</script>""".replace("WIDTHpx", f'"{width}px"')
+    words = json.loads(browse(made, tmp_path, written))
+    headline = " ".join(word for word, *_ in words if "step " in word or "bubble" in word or "peak" in word)
+    assert "step" in headline and "bubble" in headline and "peak" in headline
+    assert [(word, left, right) for word, left, right in words if left < -0.5 or right > width + 0.5] == []
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_pointer_is_told_what_lies_under_it(made: Step, tmp_path: Path, dark: bool) -> None:
+    title = browse(made, tmp_path, AT, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
+    first, idle, share, _, near = json.loads(title)
+    assert first == "forward: stage 0, micro-batch 0\n0 to 1.000 s (1.000 s)\nrank 0 holds 6.00 GB"
+    assert idle.startswith("bubble at ")
+    assert idle.endswith("rank 1 holds 4.00 GB")
+    assert share == pytest.approx(0.5)
+    assert near == first
+
+
+def browse(made: Step, folder: Path, script: str, *more: str) -> str:
+    """The title of the page after a script has run in it; nothing may be said on the console."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is on the PATH")
-    (path,) = write_timeline(tmp_path / "step.html", "a step", [made])
-    path.write_text(path.read_text().replace("</body>", AT + "</body>"))
+    (path,) = write_timeline(folder / "step.html", "a step", [made])
+    path.write_text(path.read_text().replace("</body>", script + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900", "--virtual-time-budget=2000"]
-    options += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
-    options += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    options += ["--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", *more]
     shown = subprocess.run(
         [browser, *options, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=60, check=True
     )
     assert "CONSOLE" not in shown.stderr
     title = re.search(r"<title>(.*?)</title>", shown.stdout)
     assert title is not None
-    first, idle, share, _, near = json.loads(title[1].replace("&amp;", "&"))
-    assert first == "forward: stage 0, micro-batch 0\n0 to 1.000 s (1.000 s)\nrank 0 holds 6.00 GB"
-    assert idle.startswith("bubble at ")
-    assert idle.endswith("rank 1 holds 4.00 GB")
-    assert share == pytest.approx(0.5)
-    assert near == first
+    return html.unescape(title[1])
