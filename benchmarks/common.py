@@ -11,13 +11,12 @@ import torch
 import torch.distributed as dist
 
 from megalith.machine import cpu_name, usable_cores
-from megalith.parallel import Ranks, arrange, spread
+from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
 from megalith.recipe import ModelConfig, Recipe
 from megalith.tokens import write_shards
 from megalith.training import checkpoint
 from megalith.training.job import Job
-from megalith.training.optimizer import Optimizer
-from megalith.training.precision import compute_type, loss_scale
+from megalith.training.precision import loss_scale
 from megalith.training.samples import training_samples, validation_samples
 from megalith.training.state import Run
 
@@ -58,7 +57,7 @@ def begin(recipe: Recipe, tokens: Path, ranks: Ranks) -> Run:
         recipe.model,
         recipe.parallel,
         ranks if ranks.mesh is not None else arrange(ranks, recipe.parallel),
-        dtype=compute_type(train.precision),
+        dtype=compute_dtype(train.precision),
         seed=recipe.seed,
         compile_layers=train.compile,
     )

@@ -80,10 +80,9 @@ def plan_dryrun(
 ) -> None:
     """The real training step of any rank of the job, on tensors without memory: its peak, and what it sends."""
     from megalith.planning.dryrun import dryrun
-    from megalith.training.optimizer import Optimizer
 
     loaded, _ = load_recipe(recipe, overrides or ())
-    found = dryrun(loaded, rank or (), stages=stages, optimizer=Optimizer)
+    found = dryrun(loaded, rank or (), stages=stages)
     if as_json:
         print_json(found)
         return

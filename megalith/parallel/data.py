@@ -7,7 +7,6 @@ in one order keeps the bits. What DDP would overlap with the backward pass does 
 one machine.) With ZeRO it is FSDP2 that shards weights, gradients and optimizer state.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -144,8 +143,3 @@ def squared_norm(masters: Sequence[Master]) -> float:
     norms = torch.stack(torch._foreach_norm([gradient for gradient, _ in held])).double()
     counts = torch.tensor([counted for _, counted in held], dtype=norms.dtype, device=norms.device)
     return float((norms * norms * counts).sum())  # ∞ · 0 is no number
-
-
-def clip_factor(norm: float, maximum: float | None) -> float:
-    """What scales gradients of this global norm down to `maximum`; as torch's clip_grad_norm_ and Megatron-LM's."""
-    return min(1.0, maximum / (norm + 1e-6)) if maximum is not None and math.isfinite(norm) else 1.0

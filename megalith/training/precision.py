@@ -1,25 +1,16 @@
-"""The type that the layers compute in, and fp16's loss scale.
+"""The loss scale of fp16.
 
-Masters, gradients' sums and the optimizer stay in fp32 whatever the type (MT-NLG §2; 1710.03740). fp16 has so few
-exponents that small gradients would vanish: the loss is multiplied by a scale, halved whenever a gradient overflows and
-doubled after a while without.
+Masters, gradients' sums and the optimizer stay in fp32 whatever the layers compute in (MT-NLG §2; 1710.03740). fp16 has
+so few exponents that small gradients would vanish: the loss is multiplied by a scale, halved whenever a gradient
+overflows and doubled after a while without.
 """
 
 from dataclasses import dataclass
-
-import torch
 
 FIRST_SCALE = 2.0**16
 GROWTH_INTERVAL = 1000  # steps without overflow before the scale doubles (Megatron-LM's loss-scale-window)
 HYSTERESIS = 2  # overflows that are borne before the scale is halved (Megatron-LM)
 SMALLEST, LARGEST = 1.0, 2.0**24
-
-TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def compute_type(precision: str) -> torch.dtype:
-    """The type of matrix products; fp32 is torch's default type, so that tests may widen it."""
-    return TYPES.get(precision) or torch.get_default_dtype()
 
 
 @dataclass

@@ -100,11 +100,6 @@ def blank(batch: MicroBatch) -> MicroBatch:
     return {name: torch.full_like(value, IGNORE) if name in _COUNTED else value for name, value in batch.items()}
 
 
-def weights(summed: list[float], scale: float) -> list[float]:
-    """What each kind of loss is multiplied by so that it is a mean over the whole batch, times `scale`."""
-    return [scale / count if count else 0.0 for count in summed]
-
-
 __all__ = [
     "CausalSamples",
     "MaskedSamples",
@@ -113,5 +108,4 @@ __all__ = [
     "counts",
     "training_samples",
     "validation_samples",
-    "weights",
 ]

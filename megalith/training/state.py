@@ -5,14 +5,13 @@ from dataclasses import asdict, dataclass, field
 import torch.distributed as dist
 from torch import Tensor
 
-from megalith.parallel import Ranks, SpreadModel, arrange, spread
+from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, compute_dtype, spread
 from megalith.recipe import TrainConfig
 from megalith.training import checkpoint
 from megalith.training.checkpoint import Progress
 from megalith.training.clock import Clock
 from megalith.training.job import Job
-from megalith.training.optimizer import Optimizer
-from megalith.training.precision import LossScale, compute_type, loss_scale
+from megalith.training.precision import LossScale, loss_scale
 from megalith.training.samples import Samples, training_samples, validation_samples
 
 
@@ -52,7 +51,7 @@ def begin(job: Job, ranks: Ranks) -> Run:
         recipe.model,
         recipe.parallel,
         arrange(ranks, recipe.parallel),
-        dtype=compute_type(recipe.train.precision),
+        dtype=compute_dtype(recipe.train.precision),
         seed=recipe.seed if found is None else None,
         compile_layers=recipe.train.compile,
     )

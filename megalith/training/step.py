@@ -1,4 +1,4 @@
-"""One training step.
+"""One training step: the optimizer step of `parallel.step` on the next samples, and its line of the history.
 
 Every data-parallel rank takes its share of the batch, a micro-batch at a time, and adds up the gradients of Σ token
 loss ÷ tokens of the whole batch; these are summed over the ranks, clipped by their global norm, and AdamW moves the
@@ -9,9 +9,10 @@ two numbers.
 import math
 from typing import Any
 
+from megalith import parallel
 from megalith.errors import MegalithError
-from megalith.parallel import clip_factor, noise_of
-from megalith.training.samples import counts, weights
+from megalith.parallel import noise_of
+from megalith.training.samples import counts
 from megalith.training.schedule import Batch, learning_rate
 from megalith.training.share import own_samples, read
 from megalith.training.state import Run
@@ -31,38 +32,33 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
         reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
         valid = run.ranks.sum(*(count * reads for count in own))
         noise = [noise_of(run.job.recipe.seed, batch.step, each.start) for each in numbers]
-    with run.clock("forward_backward"):
-        run.model.gradients.zero()
-        sums = run.model.forward_backward(shares, weights(valid, run.scale.scale), noise)
-    with run.clock("reduce"):
-        run.model.reduce_gradients()
-    with run.clock("norm"):
-        summed = run.ranks.sum(*sums.tolist())
-        losses = [nats / count if count else 0.0 for nats, count in zip(summed, valid, strict=True)]
-        loss, norm = sum(losses), run.model.gradient_norm() / run.scale.scale
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        factor = clip_factor(norm, run.train.clip_norm) / run.scale.scale if finite else 1.0
-        if factor != 1.0:
-            run.model.gradients.scale(factor)
     rate = learning_rate(run.train, batch.tokens)
-    if finite:
-        with run.clock("optimizer"):
-            run.optimizer.update(rate)
-        with run.clock("publish"):
-            run.model.publish()
+    done = parallel.take_step(
+        run.model,
+        run.optimizer,
+        shares,
+        valid,
+        noise,
+        learning_rate=rate,
+        clip_norm=run.train.clip_norm,
+        loss_scale=run.scale.scale,
+        phase=run.clock,
+    )
     record = {
         "step": batch.step,
         "tokens": batch.tokens,
-        "loss": _told(loss),
+        "loss": _told(sum(done.losses)),
         "learning_rate": rate,
-        "gradient_norm": _told(norm),
+        "gradient_norm": _told(done.gradient_norm),
     }
-    if len(losses) > 1:
-        record |= {name.replace(" ", "_"): _told(each) for name, each in zip(run.model.losses, losses, strict=True)}
+    if len(done.losses) > 1:
+        record |= {
+            name.replace(" ", "_"): _told(each) for name, each in zip(run.model.losses, done.losses, strict=True)
+        }
     if run.scale.grows:
         record["loss_scale"] = run.scale.scale
-    run.scale.update(finite=finite)
-    _advance(run, batch, record, finite)
+    run.scale.update(finite=done.finite)
+    _advance(run, batch, record, done.finite)
     return record
 
 

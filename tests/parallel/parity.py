@@ -24,10 +24,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from megalith.parallel import Ranks, SpreadModel, arrange, clip_factor, spread
+from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, clip_factor, loss_weights, spread
 from megalith.recipe import Recipe, TrainConfig
-from megalith.training.optimizer import Optimizer
-from megalith.training.samples import counts, weights
+from megalith.training.samples import counts
 from tests.parallel.cells import SEQUENCES, SHAPE, TYPES, Cell, sample_batch
 from tests.parallel.oracle import CLIP, DECAY, RATE, SEED, STEPS, Outcome, whole_model_steps
 from tests.parallel.processes import start, wait
@@ -61,7 +60,7 @@ def spread_steps(cell: Cell, ranks: Ranks) -> Outcome:
         own = [sum(column) for column in zip(*map(counts, batches), strict=True)]
         valid = ranks.sum(*(own if first_on_line else [0.0] * len(own)))
         model.gradients.zero()
-        sums = model.forward_backward(batches, weights(valid, 1.0), [0] * len(batches))
+        sums = model.forward_backward(batches, loss_weights(valid, 1.0), [0] * len(batches))
         model.reduce_gradients()
         if step == 0:
             gradients = whole(model, [m.value.grad for m in model.masters])

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from megalith.arithmetic import LOSS_ROWS as ROWS
-from megalith.parallel import MicroBatch, SpreadModel, spread
-from megalith.training.samples import weights
+from megalith.parallel import MicroBatch, SpreadModel, loss_weights, spread
 from tests.parallel.cells import Cell, sample_batch
 from tests.parallel.fakes import collectives, fake_ranks
 
@@ -113,5 +112,5 @@ def test_hybrid_zero_sums_over_its_shards_and_then_over_the_groups_once_a_step(z
 def take_gradients(model: SpreadModel, cell: Cell, micro_batches: int) -> None:
     model.gradients.zero()
     batches = [sample_batch(cell.model, 0, first, 1) for first in range(micro_batches)]
-    model.forward_backward(batches, weights([100.0], 1.0), [0] * micro_batches)
+    model.forward_backward(batches, loss_weights([100.0], 1.0), [0] * micro_batches)
     model.reduce_gradients()

@@ -15,14 +15,12 @@ from torch.distributed.tensor import DTensor
 
 from megalith.arithmetic import parameters
 from megalith.model import MODELS, initialise
-from megalith.parallel import Ranks, SpreadModel, arrange, local, spread
+from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, local, loss_weights, spread
 from megalith.parallel.masters import region
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
 from megalith.tokens import TrainingWindows
 from megalith.topology import AXES, layout_of
-from megalith.training.optimizer import Optimizer
-from megalith.training.samples import weights
 from tests.parallel.cells import FAMILIES, LENGTH, Cell, sample_batch
 from tests.parallel.fakes import fake_ranks
 from tests.parallel.parity import train_settings, whole
@@ -80,7 +78,7 @@ def _steps(cell: Cell, ranks: Ranks) -> dict[str, Tensor]:
     for step in range(STEPS):
         batches = [sample_batch(cell.model, step, first, 2) for first in (0, 2, 4, 6)]
         model.gradients.zero()
-        model.forward_backward(batches, weights([70.0], 1.0), [0] * 4)
+        model.forward_backward(batches, loss_weights([70.0], 1.0), [0] * 4)
         model.reduce_gradients()
         model.gradients.scale(1 / (1 + model.gradient_norm()))
         optimizer.update(0.01)

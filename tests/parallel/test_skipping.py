@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from megalith.parallel import Ranks, SpreadModel, arrange, spread
+from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, compute_dtype, spread
 from megalith.recipe import Recipe
 from megalith.recipe.machine import ParallelConfig
 from megalith.tokens import TrainingWindows
 from megalith.training.checkpoint import Progress
 from megalith.training.job import Job
-from megalith.training.optimizer import Optimizer
-from megalith.training.precision import HYSTERESIS, LossScale, compute_type
+from megalith.training.precision import HYSTERESIS, LossScale
 from megalith.training.samples import CausalSamples
 from megalith.training.schedule import batches
 from megalith.training.share import own_samples
@@ -45,7 +44,7 @@ def recipe_of(layout: dict[str, Any], **train: Any) -> Recipe:
 
 def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
-    dtype = compute_type(recipe.train.precision)
+    dtype = compute_dtype(recipe.train.precision)
     model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
     job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     samples = CausalSamples(TrainingWindows(np.random.default_rng(1).integers(0, VOCAB, 3000), LENGTH, 7))

@@ -19,7 +19,6 @@ from megalith.planning.dryrun.step import begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.planning.performance.traffic import step_traffic
 from megalith.recipe import Recipe, load_recipe
-from megalith.training.optimizer import Optimizer
 from tests.parallel.processes import on_ranks
 from tests.planning.performance.memory.jobs import LLAMA
 
@@ -41,7 +40,7 @@ def tiny(parallel: dict[str, Any], model: dict[str, Any] | None = None, **train:
 
 
 def dry(recipe: Recipe, *ranks: int, stages: bool = False) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = dryrun(recipe, ranks, stages=stages, optimizer=Optimizer)["ranks"]
+    rows: list[dict[str, Any]] = dryrun(recipe, ranks, stages=stages)["ranks"]
     return rows
 
 
@@ -74,7 +73,7 @@ def test_the_parts_of_all_ranks_are_the_whole_model(parallel: dict[str, Any], mo
             placed = arrange(ranks, recipe.parallel)
             watch = Watch(placed)
             with FakeTensors(), watch.watching():
-                masters = begin(recipe, placed, Optimizer, watch).model.masters
+                masters = begin(recipe, placed, watch).model.masters
                 found += sum(master.value.numel() for master in masters if master.counted)
     assert found == parameters(recipe.model).total
 
@@ -97,7 +96,7 @@ def test_the_stages_of_a_large_model_are_the_whole_model(name: str, overrides: l
 
 def test_the_last_stage_of_mt_nlg_takes_what_pencil_and_paper_say() -> None:
     """MT-NLG §2: 105 layers of 20,480 over 35 stages of 8 ranks. 18 bytes a parameter; 16 where weights are fp32."""
-    found = dryrun(load_recipe("mt-nlg-530b")[0], [3264], optimizer=Optimizer)
+    found = dryrun(load_recipe("mt-nlg-530b")[0], [3264])
     (row,) = found["ranks"]
     hidden, table, norm = 20480, 51200 * 20480 // 8, 2 * 20480
     narrow = 3 * ((12 * hidden**2 + 7 * hidden) // 8 + 6 * hidden) + norm
@@ -131,7 +130,7 @@ def _real_steps(rank: int) -> dict[str, Tensor]:
         ranks = arrange(Ranks(rank, 4), recipe.parallel)
         watch = Watch(ranks)
         with watch.watching():
-            training = begin(recipe, ranks, Optimizer, watch)
+            training = begin(recipe, ranks, watch)
             training.take_step(2)
             training.take_step(8 // (recipe.parallel.data or 1))
         for m, amount in watch.collectives.sent.items():
@@ -211,7 +210,7 @@ def test_a_few_micro_batches_stand_for_the_whole_step(
 @pytest.mark.slow
 def test_every_stage_of_mt_nlg_fits_its_gpu() -> None:
     """35 stages on 80 GB (MT-NLG §2): most is held by the first, which has the embedding and 35 micro-batches."""
-    found = dryrun(load_recipe("mt-nlg-530b")[0], stages=True, optimizer=Optimizer)
+    found = dryrun(load_recipe("mt-nlg-530b")[0], stages=True)
     assert found["fits"]
     first, middle, last = found["ranks"]
     assert first["peak_bytes"] > middle["peak_bytes"] > last["peak_bytes"]
@@ -277,8 +276,8 @@ def test_what_is_computed_again_on_a_gpu_keeps_the_same() -> None:
 
 def test_what_cannot_be_is_refused_with_the_mend() -> None:
     with pytest.raises(RecipeError, match=r"left open .*parallel.tensor=N"):
-        dryrun(load_recipe("gpt2-124m")[0], optimizer=Optimizer)
+        dryrun(load_recipe("gpt2-124m")[0])
     with pytest.raises(RecipeError, match=r"no rank 4 among 4.* Give 0 to 3"):
         dry(tiny({"pipeline": 2, "data": 2}), 4)
     with pytest.raises(RecipeError, match=r"2240 ranks, and 420 nodes of 8 are 3360.*parallel.data=12"):
-        dryrun(load_recipe("mt-nlg-530b", ["parallel.data=8"])[0], optimizer=Optimizer)
+        dryrun(load_recipe("mt-nlg-530b", ["parallel.data=8"])[0])

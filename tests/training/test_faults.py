@@ -16,16 +16,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from megalith.errors import InputError, MegalithError
-from megalith.parallel import Ranks, arrange, spread
+from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
 from megalith.recipe import Recipe
 from megalith.tokens import TrainingWindows
 from megalith.training import launch, loop, worker
 from megalith.training.checkpoint import Progress
 from megalith.training.job import Job, forget_errors, read_error
 from megalith.training.loop import Run, take_step
-from megalith.training.optimizer import Optimizer
 from megalith.training.patience import after_first_step, wait_at_most
-from megalith.training.precision import HYSTERESIS, LossScale, compute_type
+from megalith.training.precision import HYSTERESIS, LossScale
 from megalith.training.samples import CausalSamples
 from megalith.training.schedule import batches
 from tests.parallel.processes import on_ranks, start, wait
@@ -42,7 +41,7 @@ SCALE = 256.0
 
 def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
-    dtype = compute_type(recipe.train.precision)
+    dtype = compute_dtype(recipe.train.precision)
     model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
     job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     samples = CausalSamples(TrainingWindows(np.random.default_rng(1).integers(0, small.VOCAB, 3000), LENGTH, 7))

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from megalith.parallel import Ranks, spread
+from megalith.parallel import Optimizer, Ranks, spread
 from megalith.recipe import Recipe
 from megalith.training.loop import take_step
-from megalith.training.optimizer import Optimizer
 from megalith.training.precision import GROWTH_INTERVAL, LARGEST, SMALLEST, LossScale
 from megalith.training.schedule import batches, learning_rate
 from tests.training.small import small_recipe

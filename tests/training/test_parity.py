@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from megalith.model import GPT, initialise
-from megalith.parallel import Ranks, arrange, spread
+from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
 from megalith.recipe import Recipe
 from megalith.tokens import IGNORE, TrainingWindows, ValidationWindows
 from megalith.training.checkpoint import Progress
 from megalith.training.job import Job
 from megalith.training.loop import Run, take_step
-from megalith.training.optimizer import Optimizer
-from megalith.training.precision import compute_type, loss_scale
+from megalith.training.precision import loss_scale
 from megalith.training.samples import CausalSamples
 from megalith.training.schedule import batches, learning_rate
 from megalith.training.validation import validation_loss
@@ -50,7 +49,7 @@ def windows() -> MaskedWindows:
 def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
     precision = recipe.train.precision
-    dtype = compute_type(precision)
+    dtype = compute_dtype(precision)
     model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
     validation = ValidationWindows(np.random.default_rng(2).integers(0, VOCAB, 333), 16)
     job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)

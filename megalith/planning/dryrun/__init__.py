@@ -28,7 +28,7 @@ from megalith.parallel.pipeline import keep_stage
 from megalith.planning.dryrun.collectives import Amount, Message
 from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
 from megalith.planning.dryrun.kernels import gpu_kernels
-from megalith.planning.dryrun.step import MakeOptimizer, Training, begin
+from megalith.planning.dryrun.step import Training, begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.planning.shapes import sized
@@ -40,13 +40,11 @@ BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
 Sent = dict[Message, Amount]
 
 
-def dryrun(
-    recipe: Recipe, ranks: Sequence[int] = (), *, stages: bool = False, optimizer: MakeOptimizer
-) -> dict[str, Any]:
+def dryrun(recipe: Recipe, ranks: Sequence[int] = (), *, stages: bool = False) -> dict[str, Any]:
     """A training step of each asked rank at the full batch; the keys are those of `--json`.
 
     Without `ranks` it is rank 0; with `stages` also the first rank of the first, the middle and the last stage.
-    `optimizer` makes training's own. Raises RecipeError for a layout that is left open or cannot be, and for a rank
+    Raises RecipeError for a layout that is left open or cannot be, and for a rank
     that is not there.
     """
     start = time.perf_counter()
@@ -57,7 +55,7 @@ def dryrun(
         task = bar.add_task("dry run", total=sum(sum(_lengths(job, rank)) for rank in asked))
         for rank in asked:
             bar.update(task, description=f"rank {rank}")
-            rows.append(_rank_row(job, rank, optimizer, lambda: bar.advance(task)))
+            rows.append(_rank_row(job, rank, lambda: bar.advance(task)))
     return {
         "cluster": job.cluster.name,
         "accelerator": job.cluster.accelerator,
@@ -119,7 +117,7 @@ def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:
     return sorted(set(found)) or [0]
 
 
-def _rank_row(job: _Job, rank: int, optimizer: MakeOptimizer, advance: Callable[[], None]) -> dict[str, Any]:
+def _rank_row(job: _Job, rank: int, advance: Callable[[], None]) -> dict[str, Any]:
     start = time.perf_counter()
     few, enough = _lengths(job, rank)
     on_gpu = job.cluster.name != LOCAL or torch.cuda.is_available()
@@ -127,7 +125,7 @@ def _rank_row(job: _Job, rank: int, optimizer: MakeOptimizer, advance: Callable[
         placed = arrange(found, job.parallel)
         watch = Watch(placed, BLOCK_BYTES if on_gpu else 1)
         with FakeTensors(), gpu_kernels() if on_gpu else nullcontext(), watch.watching():
-            training = begin(job.recipe, placed, optimizer, watch)
+            training = begin(job.recipe, placed, watch)
             first = min(training.model.stages)
             training.model.stages[first].register_forward_hook(lambda *_: advance())
             training.take_step(few)  # the first step is also DTensor's, which works out shapes in it

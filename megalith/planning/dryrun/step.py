@@ -1,34 +1,20 @@
-"""One training step of one rank, as the training loop takes it, on fake tensors or on real ones.
+"""Training's optimizer step (`parallel.take_step`) of one rank under the watch, on fake tensors or on real ones."""
 
-It is the loop's own pieces in the loop's own order; what is left out is reading samples and writing the history.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from megalith.parallel import Master, MicroBatch, Ranks, SpreadModel, clip_factor, local, spread
+from megalith.parallel import MicroBatch, Optimizer, Ranks, SpreadModel, compute_dtype, local, spread, take_step
+from megalith.parallel.step import Phase as StepPhase
+from megalith.planning.dryrun.collectives import Phase
 from megalith.planning.dryrun.storages import Kind
 from megalith.planning.dryrun.watch import Watch
-from megalith.recipe import ModelConfig, Recipe, TrainConfig
+from megalith.recipe import ModelConfig, Recipe
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "auto": torch.bfloat16}
-
-
-class Optimizer(Protocol):
-    """As training's own."""
-
-    def update(self, learning_rate: float) -> None:
-        """One step."""
-
-    def state(self) -> Mapping[str, Tensor]:
-        """The moments of each master."""
-
-
-MakeOptimizer = Callable[[Sequence[Master], TrainConfig], Optimizer]
+_WATCHED: dict[StepPhase, Phase] = {"forward_backward": "passes", "reduce": "reduction"}
 
 
 @dataclass
@@ -65,27 +51,33 @@ class Training:
         storages.begin_step()
         ready = range(micro_batches + waiting)
         batches = [blank_batch(self.recipe.model, size, model.ranks.device) for _ in ready]
-        valid = model.ranks.sum(*(1.0 for _ in model.losses))
-        model.gradients.zero()
-        sent.phase = "passes"
-        sums = model.forward_backward(batches[:micro_batches], [1 / count for count in valid], [0] * micro_batches)
-        sent.phase = "reduction"
-        model.reduce_gradients()
+        counted = model.ranks.sum(*(1.0 for _ in model.losses))
+        take_step(
+            model,
+            self.optimizer,
+            batches[:micro_batches],
+            counted,
+            [0] * micro_batches,
+            learning_rate=train.learning_rate or 1.0,
+            clip_norm=train.clip_norm,
+            phase=self._watched,
+        )
+
+    @contextmanager
+    def _watched(self, phase: StepPhase) -> Iterator[None]:
+        """The messages of `phase` are counted as such; reduced gradients are known once they are in place."""
+        sent = self.watch.collectives
+        sent.phase = _WATCHED.get(phase, "scalars")
+        yield
         sent.phase = "scalars"
-        storages.mark(_gradients(model), "gradients")
-        model.ranks.sum(*sums.tolist())
-        factor = clip_factor(model.gradient_norm(), train.clip_norm)
-        if factor != 1.0:
-            model.gradients.scale(factor)
-        self.optimizer.update(train.learning_rate or 1.0)
-        model.publish()
+        if phase == "reduce":
+            self.watch.storages.mark(_gradients(self.model), "gradients")
 
 
-def begin(recipe: Recipe, ranks: Ranks, make_optimizer: MakeOptimizer, watch: Watch) -> Training:
+def begin(recipe: Recipe, ranks: Ranks, watch: Watch) -> Training:
     """The recipe's model over `ranks`, which are arranged, its weights unset. `watch` is watching."""
-    dtype = _TYPES.get(recipe.train.precision, torch.float32)
-    model = spread(recipe.model, recipe.parallel, ranks, dtype=dtype, seed=None)
-    training = Training(recipe, model, make_optimizer(model.masters, recipe.train), watch)
+    model = spread(recipe.model, recipe.parallel, ranks, dtype=compute_dtype(recipe.train.precision), seed=None)
+    training = Training(recipe, model, Optimizer(model.masters, recipe.train), watch)
     watch.collectives.follow(model.stages.values())
     for kind, tensors in training.state().items():
         watch.storages.mark(tensors, kind)

@@ -7,7 +7,6 @@ from megalith.planning.dryrun import dryrun
 from megalith.planning.job import Job
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import describe
-from megalith.training.optimizer import Optimizer
 
 SMALL = {
     "num_layers": 4,
@@ -55,7 +54,7 @@ def job_of(recipe: Recipe, stack: str = "megalith") -> Job:
 
 def peaks(recipe: Recipe, *ranks: int, stages: bool = False) -> dict[int, float]:
     """By pipeline rank, what the dry run allocates."""
-    found = dryrun(recipe, ranks, stages=stages, optimizer=Optimizer)
+    found = dryrun(recipe, ranks, stages=stages)
     return {row["pipeline"]: row["peak_bytes"] for row in found["ranks"]}
 
 

@@ -16,7 +16,7 @@ from megalith.planning.performance.memory import footprint
 from megalith.planning.job import Job
 from megalith.recipe import Recipe
 from megalith.topology import Layout
-from megalith.training.optimizer import Optimizer
+from megalith.parallel import Optimizer
 
 def status(key):
     with open("/proc/self/status") as file:

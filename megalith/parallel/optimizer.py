@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from megalith.parallel import Master
+from megalith.parallel.masters import Master
 from megalith.recipe import TrainConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -48,7 +48,7 @@ class Optimizer:
             self._adam.state[master.value]["step"].fill_(count)
 
     def state(self) -> Mapping[str, Tensor]:
-        """`NAME.exp_avg` and `NAME.exp_avg_sq` of every master, as the pieces of the whole that they are."""
+        """`NAME.exp_avg` and `NAME.exp_avg_sq` of every master, as DTensors placed like the parameter."""
         return {
             f"{m.name}.{moment}": m.logical(self._adam.state[m.value][moment])
             for m in self._masters

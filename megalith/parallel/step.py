@@ -1,0 +1,122 @@
+"""The optimizer step: zero, forward and backward, reduce, norm, clip, AdamW, and the masters copied into the model.
+
+Training, the measuring of this machine and the dry run take this very step, so that what is timed and dry-run is what
+trains. Reading samples, the learning rate's schedule and the history are training's own.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from megalith.parallel.parallelize import MicroBatch, SpreadModel
+from megalith.precision import DTYPE_NAMES
+
+Phase = Literal["forward_backward", "reduce", "norm", "optimizer", "publish"]
+EnterPhase = Callable[[Phase], AbstractContextManager[object]]
+
+
+class Updates(Protocol):
+    """An optimizer over the masters."""
+
+    def update(self, learning_rate: float) -> None:
+        """Move the masters by their gradients."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One step, the same on every rank."""
+
+    losses: list[float]
+    """Mean nats of each kind of loss over the whole batch."""
+    gradient_norm: float
+    """Global, before clipping."""
+    finite: bool
+    """Whether loss and gradient were finite; if not, nothing has moved."""
+
+
+def take_step(
+    model: SpreadModel,
+    optimizer: Updates,
+    batches: Sequence[MicroBatch],
+    counted: Sequence[float],
+    noise: Sequence[int],
+    *,
+    learning_rate: float,
+    clip_norm: float | None,
+    loss_scale: float = 1.0,
+    phase: EnterPhase = nullcontext,
+) -> Outcome:
+    """One optimizer step over this data-parallel rank's micro-batches; every rank must call it.
+
+    `counted` is the number of targets of each kind of loss in the whole batch, over which losses and gradients are
+    means; `noise` seeds the dropout of each micro-batch. The loss is multiplied by `loss_scale` and the gradients
+    divided by it (fp16). `phase` is entered with the name of each part of the step.
+    """
+    with phase("forward_backward"):
+        model.gradients.zero()
+        sums = model.forward_backward(batches, loss_weights(counted, loss_scale), noise)
+    with phase("reduce"):
+        model.reduce_gradients()
+    with phase("norm"):
+        summed = model.ranks.sum(*sums.tolist())
+        losses = [nats / count if count else 0.0 for nats, count in zip(summed, counted, strict=True)]
+    norm, finite = update(
+        model,
+        optimizer,
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        loss_scale=loss_scale,
+        loss=sum(losses),
+        phase=phase,
+    )
+    return Outcome(losses, norm, finite)
+
+
+def update(
+    model: SpreadModel,
+    optimizer: Updates,
+    *,
+    learning_rate: float,
+    clip_norm: float | None,
+    loss_scale: float = 1.0,
+    loss: float = 0.0,
+    phase: EnterPhase = nullcontext,
+) -> tuple[float, bool]:
+    """The end of a step, once the gradients are reduced: clip them by their global norm and move the masters.
+
+    Returns the norm before clipping, and whether it and `loss` are finite; if not, nothing moves.
+    """
+    with phase("norm"):
+        norm = model.gradient_norm() / loss_scale
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        factor = clip_factor(norm, clip_norm) / loss_scale if finite else 1.0
+        if factor != 1.0:
+            model.gradients.scale(factor)
+    if finite:
+        with phase("optimizer"):
+            optimizer.update(learning_rate)
+        with phase("publish"):
+            model.publish()
+    return norm, finite
+
+
+def clip_factor(norm: float, maximum: float | None) -> float:
+    """Factor that scales gradients of this global norm down to `maximum`, as in torch's clip_grad_norm_."""
+    return min(1.0, maximum / (norm + 1e-6)) if maximum is not None and math.isfinite(norm) else 1.0
+
+
+def loss_weights(counted: Sequence[float], scale: float = 1.0) -> list[float]:
+    """Weight of each kind of loss that makes it a mean over the whole batch, times `scale`."""
+    return [scale / count if count else 0.0 for count in counted]
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """The dtype of a layer's products: "auto" is bf16; fp32 is torch's default dtype, so that tests may widen it."""
+    if precision == "fp32":
+        return torch.get_default_dtype()
+    dtype: torch.dtype = getattr(torch, DTYPE_NAMES["fp16" if precision == "fp16" else "bf16"])
+    return dtype
