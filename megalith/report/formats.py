@@ -119,8 +119,8 @@ def span(value: Any, form: Callable[..., str], *rest: Any) -> str:
 
 
 def words(name: Any) -> str:
-    """A name from the code as words: minimum_words → minimum words."""
-    return str(name).replace("_", " ").strip() if name else DASH
+    """A name from the code as words, fit to be drawn too: minimum_words → minimum words."""
+    return str(visible(str(name))).replace("_", " ").strip() if name else DASH
 
 
 def visible(value: Any) -> Any:

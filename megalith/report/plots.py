@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from megalith.report import axes as marks
-from megalith.report.formats import count, data, fixed, is_share, number, pair, percent, words
+from megalith.report.formats import count, data, fixed, is_share, number, pair, percent, visible, words
 from megalith.report.svg import ACCENT, FAINT, INK, MUTED, NARROW, canvas, inline, panel, responsive
 
 Facts = Mapping[str, Any]
@@ -123,6 +123,7 @@ def tasks(evaluation: Facts) -> Markup | None:
     def draw(width: float) -> Figure:
         narrow = width <= NARROW
         lines = [label.replace(", ", "\n", 1) if narrow else label for label in labels]
+        lines = ["\n".join(marks.shortened(part, width) for part in line.split("\n")) for line in lines]
         height = (_ROW + 10 * narrow) * len(scored)
         gutter = 10 + 6.6 * max(len(line) for label in lines for line in label.split("\n"))
         figure = canvas(width, height + 34)
@@ -170,7 +171,7 @@ def association(facts: Facts) -> Markup | None:
     known = [row for row in facts.get("rows") or [] if _has(row, "log_odds_ratio")]
     if not known:
         return None
-    ranked = sorted((float(row["log_odds_ratio"]), str(row.get("occupation"))) for row in known)
+    ranked = sorted((float(row["log_odds_ratio"]), str(visible(row.get("occupation")))) for row in known)
     values = [value for value, _ in ranked]
     mean, bounds = number(facts.get("mean_log_odds_ratio")), pair(facts.get("log_odds_ratio_interval"))
     reach = 1.08 * max(map(abs, values)) or 1.0

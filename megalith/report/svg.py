@@ -6,6 +6,7 @@ in dark mode. Text stays text. The same figure gives the same bytes: no date, no
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -76,7 +77,8 @@ def responsive(name: str, description: str, draw: Draw) -> Markup:
 
 def inline(name: str, description: str, draw: Callable[[], Figure], form: str = "") -> Markup:
     """One SVG element, labelled for those who cannot see it. `name` is unique on the page."""
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
         figure = draw()
         buffer = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -89,6 +89,20 @@ def test_what_a_text_holds_is_shown_and_not_obeyed(text: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
 
 
+def test_names_that_are_drawn_are_escaped_and_made_visible(expedition: dict[str, Any]) -> None:
+    hostile = "</text></svg><script>alert(1)</script>\u202egnp\x00\u2067"
+    expedition["curation"]["steps"][2]["name"] = hostile
+    expedition["evaluate"]["tasks"][2]["name"] = hostile
+    expedition["audit"]["association"]["rows"] = [
+        {"occupation": hostile, "log_odds_ratio": -9.0},
+        {"occupation": "x", "log_odds_ratio": 1.0},
+    ]
+    text = render(expedition, samples={}, history={})
+    assert "<script" not in text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
+    assert Page(text).open == []
+
+
 def test_links_within_the_page_and_within_its_figures_lead_somewhere_alone(page: Page, text: str) -> None:
     names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(names) == len(set(names))
