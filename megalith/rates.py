@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from megalith.kernels import linear
+from megalith.kernels import choose, linear, using
 
 PEAK_SIZES = (512, 1024, 2048)
 
@@ -30,7 +30,8 @@ def measure_gemm_flops_per_second(
     with using_threads(threads), torch.no_grad():
         fastest = best_seconds(lambda: torch.mm(left, right, out=out), seconds)
         if dtype == torch.float32:  # a model's own products may be faster: see `kernels.linear`
-            fastest = min(fastest, best_seconds(lambda: linear(left, weight), seconds))
+            with using(choose(threads)):
+                fastest = min(fastest, best_seconds(lambda: linear(left, weight), seconds))
     return 2 * m * k * n / fastest
 
 

@@ -8,6 +8,8 @@ import pytest
 from megalith.inference import LanguageModel, load_model
 from tests.inference.models import write_model
 
+os.environ.setdefault("MEGALITH_KERNELS", "torch")  # nothing is measured, here and in the processes that tests start
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,8 +1,9 @@
-"""Causal attention in bf16 on a CPU: plain batched products, a block of queries at a time.
+"""Causal attention on a CPU as plain batched products, a block of queries at a time.
 
-torch's fused CPU kernel multiplies tiles too small for oneDNN's bf16 products, and takes three times as long. The
-probabilities are computed again in the backward pass, so that nothing of T × T is kept. Scores are rounded to bf16
-before the softmax, as where attention is not fused (Megatron-LM); the softmax itself is fp32 inside.
+torch's fused CPU kernel multiplies tiles too small for oneDNN's bf16 products on some processors: on AMD's with AVX-512
+it takes three times as long. The probabilities are computed again in the backward pass, so that nothing of T × T is
+kept. In bf16, scores are rounded before the softmax, as where attention is not fused (Megatron-LM); the softmax itself
+is fp32 inside.
 """
 
 from typing import Any
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from megalith.kernels.choice import NAMES, is_ours
+
 BLOCK = 128  # queries at a time; keys after the block are never multiplied
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q·kᵀ / √D + causal mask)·v, all (B, H, T, D)."""
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or torch.compiler.is_compiling():
+    if q.device.type != "cpu" or not is_ours(f"{NAMES.get(q.dtype)} attention") or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     y: Tensor = _CausalAttention.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         *(each.flatten(0, 1).contiguous() for each in (q, k, v))
@@ -55,7 +58,7 @@ def _blocks(length: int) -> list[tuple[slice, slice]]:
 
 
 def _probabilities(q: Tensor, k: Tensor, rows: slice, seen: slice) -> Tensor:
-    """Of the queries `rows` over the keys `seen`: (B·H, R, S)."""
+    """The softmax of the queries `rows` over the keys `seen`: (B·H, R, S)."""
     mask = torch.full((rows.stop - rows.start, seen.stop), -torch.inf, dtype=q.dtype).triu_(rows.start + 1)
     scores = torch.baddbmm(mask, q[:, rows], k[:, seen].transpose(1, 2), alpha=q.shape[-1] ** -0.5)
     return torch.softmax(scores, -1)

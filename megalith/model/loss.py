@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from megalith.arithmetic import LOSS_ROWS, loss_rows_on_a_gpu
-from megalith.kernels import linear, linear_backward
+from megalith.kernels import add_weight_gradient, input_gradient, linear
 
 IGNORE = -100
 
@@ -88,8 +88,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 p = log_p.exp_()
                 p.scatter_add_(1, chosen, p.new_full((1, 1), -1.0).expand_as(chosen))
                 logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V): softmax − one-hot
-                feature_gradient[rows], of_weight = linear_backward(logit_gradient, x, narrow_weight)
-                weight_gradient += of_weight
+                feature_gradient[rows] = input_gradient(logit_gradient, x, narrow_weight)
+                add_weight_gradient(weight_gradient, logit_gradient, x, narrow_weight)
                 if bias_gradient is not None:
                     bias_gradient += logit_gradient.sum(0, dtype=bias_gradient.dtype)
         ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
 from torch.nn import functional as F
 
-from megalith.kernels import linear_backward
+from megalith.kernels import add_weight_gradient, input_gradient
 from megalith.model.loss import IGNORE, biased_product, rows_at_a_time, scaled, wide_zeros_like
 
 
@@ -111,8 +111,8 @@ class _VocabularyParallel(torch.autograd.Function):
                 if len(own):
                     p.scatter_add_(1, chosen, -here.to(p.dtype).unsqueeze(1))
                 logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V'): softmax − one-hot
-                feature_gradient[rows], of_weight = linear_backward(logit_gradient, x, narrow)
-                weight_gradient[:rows_that_count] += of_weight
+                feature_gradient[rows] = input_gradient(logit_gradient, x, narrow)
+                add_weight_gradient(weight_gradient[:rows_that_count], logit_gradient, x, narrow)
                 if bias_gradient is not None:
                     bias_gradient[:rows_that_count] += logit_gradient.sum(0, dtype=bias_gradient.dtype)
         ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)

@@ -14,6 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from megalith.kernels import use
 from megalith.parallel import Ranks, compute_deterministically
 from megalith.processes import die_with, keep_freed_memory
 
@@ -36,7 +37,9 @@ def serve(prepare: Callable[[Ranks], Answer]) -> None:
     answer = prepare(Ranks(rank, size))
     _say({"base_bytes": psutil.Process().memory_info().rss})
     for line in sys.stdin:
-        _say(answer(json.loads(line)))
+        question = json.loads(line)
+        use(question.pop("kernels", {}))  # those that training would use
+        _say(answer(question))
 
 
 def _say(value: object) -> None:

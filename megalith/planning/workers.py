@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from megalith.errors import ResourceError
+from megalith.kernels import choose
 from megalith.processes import wait_politely
 
 
@@ -29,6 +30,8 @@ class Workers:
     def ask(self, question: Mapping[str, Any], ranks: int = 1) -> list[dict[str, Any]]:
         """The answers of the first `ranks` ranks, which work at the same time while all others are stopped."""
         asked = self.processes[:ranks]
+        if "threads" in question:
+            question = {**question, "kernels": choose(question["threads"])}
         for process in asked:
             process.send_signal(signal.SIGCONT)
             assert process.stdin is not None

@@ -5,16 +5,20 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import pydantic
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from megalith import errors
-from megalith.artifacts import whole
+from megalith.artifacts import LOGS, whole
 from megalith.console import note
-from megalith.errors import MegalithError
+from megalith.errors import InputError, MegalithError
+from megalith.kernels import choose, using
 from megalith.recipe import Recipe
 
 ERROR = "error.json"
 MEASURED = "measured.json"
+KERNELS = "kernels.json"
 _FIRST = ".first-error"  # made by the rank that fails first
 
 
@@ -32,13 +36,15 @@ class Job(BaseModel):
     """Digest of what the result depends on: a checkpoint of another run is not taken up."""
     threads: int
     """Of each process."""
+    kernels: dict[str, str] = {}
+    """The implementation of each operation, as `megalith.kernels.use` takes it."""
     peak_flops_per_second: float | None
     predicted: dict[str, float] = {}
     """The plan's step_seconds and memory_bytes."""
 
     @property
     def logs(self) -> Path:
-        return self.workspace / "logs"
+        return self.workspace / LOGS
 
     @property
     def store(self) -> Path:
@@ -48,6 +54,27 @@ class Job(BaseModel):
     @property
     def checkpoints(self) -> Path:
         return self.workspace / "checkpoints"
+
+
+def kernels_of_run(workspace: Path, threads: int) -> dict[str, str]:
+    """The implementation of each operation in this run: what suits the processor, kept with the run when resumed.
+
+    Rank 0 asks first, and leaves the file for all ranks. A GPU uses torch's own.
+    """
+    if torch.cuda.is_available():
+        return {}
+    path = workspace / LOGS / KERNELS
+    if path.is_file():
+        try:
+            kept = pydantic.TypeAdapter(dict[str, str]).validate_json(path.read_bytes())
+            with using(kept):
+                return kept
+        except (ValueError, InputError):
+            note(f"{path} is damaged or of another version: the kernels are chosen anew, and the last bits may change.")
+    choice = choose(threads)
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(choice, indent=1))
+    return choice
 
 
 class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it

@@ -22,7 +22,7 @@ from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
 from megalith.topology import check_layout, describe, layout_of
 from megalith.training import checkpoint, launch
-from megalith.training.job import MEASURED, Job
+from megalith.training.job import MEASURED, Job, kernels_of_run
 from megalith.training.monitor import compared, measured_steps
 from megalith.training.schedule import learning_rate
 from megalith.training.share import micro_batches
@@ -66,6 +66,7 @@ def train(
             workspace=workspace.absolute(),
             run=hashlib.sha256(depends_on.encode()).hexdigest(),
             threads=_threads(processes),
+            kernels=kernels_of_run(workspace, _threads(processes)),
             peak_flops_per_second=peak_flops_per_second,
             predicted=dict(predicted),
         )
@@ -185,6 +186,7 @@ def _facts(job: Job, processes: int) -> dict[str, Any]:
         "processes": processes,
         "parallel": job.recipe.parallel.model_dump(mode="json"),
         "threads_per_process": job.threads,
+        "kernels": job.kernels,
         "precision": job.recipe.train.precision,
         "predicted": job.predicted,
         "compared": compared(

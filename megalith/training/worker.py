@@ -10,6 +10,7 @@ from types import FrameType
 import torch
 
 from megalith.errors import MegalithError, ResourceError
+from megalith.kernels import use
 from megalith.parallel import Ranks, compute_deterministically, join
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
@@ -38,6 +39,7 @@ def main(job_file: str, parent: str) -> int:
 def work(job: Job, ranks: Ranks) -> None:
     """Train; the leading rank leaves what was measured in `logs/`. Raises Stopped after SIGTERM or SIGINT."""
     torch.set_num_threads(job.threads)
+    use(job.kernels)
     compute_deterministically()
     stop = _Stop()
     measured = loop.run(job, ranks, lambda: stop.asked)

@@ -1,14 +1,24 @@
 """Each kernel against its counterpart in torch, in fp64 and with gradients."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megalith.kernels import Linear, causal_attention, gelu_tanh, linear_backward
+from megalith.kernels import Linear, add_weight_gradient, causal_attention, gelu_tanh, input_gradient, using
+from megalith.kernels.choice import ALTERNATIVES, PRODUCTS
 
 ROUNDING = {torch.float64: 1e-14, torch.float32: 5e-7, torch.bfloat16: 5e-3}
 """Of one operation: a few units in the last place; bf16's is 2^-8 = 0.004."""
+
+
+@pytest.fixture(autouse=True)
+def ours() -> Iterator[None]:
+    """None of torch's own, where there is another."""
+    with using(ALTERNATIVES):
+        yield
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -55,26 +65,47 @@ def test_causal_attention_is_torchs_with_its_gradients_and_the_same_bits_twice(l
     assert all(torch.equal(one, other) for one, other in zip(gradients, again, strict=True))
 
 
-@pytest.mark.parametrize("shape", [(4, 64, 48), (3, 5, 48)], ids=["convolved", "left to torch"])
-def test_a_linear_layer_is_torchs_with_its_gradients(shape: tuple[int, ...]) -> None:
+LARGE, SMALL = (16, 128, 192), (3, 5, 192)
+"""Enough rows for a convolution to be taken (2^26 multiplications in all), and not."""
+
+
+@pytest.mark.parametrize("which", [*PRODUCTS, "all"])
+@pytest.mark.parametrize("shape", [LARGE, SMALL], ids=["convolved", "left to torch"])
+def test_a_linear_layer_is_torchs_with_its_gradients(shape: tuple[int, ...], which: str) -> None:
     torch.manual_seed(2)
-    layer, x = Linear(48, 96), torch.randn(shape, requires_grad=True)
-    outer = torch.randn(*shape[:-1], 96)
-    y = layer(x)
+    layer, x = Linear(192, 256), torch.randn(shape, requires_grad=True)
+    outer = torch.randn(*shape[:-1], 256)
+    choice = ALTERNATIVES if which == "all" else {f"fp32 linear {which}": "convolution"}
+    with using(choice):
+        y = layer(x)
+        found = torch.autograd.grad(y, (x, layer.weight, layer.bias), outer)
+        with torch.no_grad():
+            assert torch.equal(layer(x), y)
     wide = [each.detach().double().requires_grad_() for each in (x, layer.weight, layer.bias)]
     wanted = F.linear(*wide)
     assert y.is_contiguous()
     assert relative(y, wanted) < ROUNDING[torch.float32]
-    found = torch.autograd.grad(y, (x, layer.weight, layer.bias), outer)
     for mine, right in zip(found, torch.autograd.grad(wanted, wide, outer.double()), strict=True):
+        assert mine.shape == right.shape
         assert relative(mine, right) < ROUNDING[torch.float32]
 
 
+@pytest.mark.parametrize("frozen", ["x", "weight"])
+def test_a_gradient_that_nobody_wants_is_not_computed(frozen: str) -> None:
+    torch.manual_seed(2)
+    layer, x = Linear(192, 256), torch.randn(LARGE, requires_grad=frozen != "x")
+    layer.weight.requires_grad_(frozen != "weight")
+    layer(x).sum().backward()
+    assert (x.grad is None) == (frozen == "x")
+    assert (layer.weight.grad is None) == (frozen == "weight")
+
+
 @pytest.mark.parametrize("dtype", ROUNDING)
-@pytest.mark.parametrize("tokens", [64, 7], ids=["convolved in fp32", "left to torch"])
+@pytest.mark.parametrize("tokens", [1024, 7], ids=["convolved in fp32", "left to torch"])
 def test_gradients_of_a_product_are_the_two_products(tokens: int, dtype: torch.dtype) -> None:
     torch.manual_seed(3)
-    gradient, x, weight = (torch.randn(shape).to(dtype) for shape in ((tokens, 24), (tokens, 40), (24, 40)))
-    of_x, of_weight = linear_backward(gradient, x, weight)
-    assert relative(of_x, gradient.double() @ weight.double()) < ROUNDING[dtype]
-    assert relative(of_weight, gradient.double().T @ x.double()) < ROUNDING[dtype]
+    gradient, x, weight = (torch.randn(shape).to(dtype) for shape in ((tokens, 512), (tokens, 128), (512, 128)))
+    assert relative(input_gradient(gradient, x, weight), gradient.double() @ weight.double()) < ROUNDING[dtype]
+    total = torch.ones(512, 128, dtype=torch.promote_types(dtype, torch.float32))
+    add_weight_gradient(total, gradient, x, weight)
+    assert relative(total, 1 + gradient.double().T @ x.double()) < ROUNDING[dtype]

@@ -1,0 +1,34 @@
+"""A run keeps the kernels that it began with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from megalith.kernels.choice import ALTERNATIVES
+from megalith.training import job
+from megalith.training.job import KERNELS, kernels_of_run
+
+TORCH = dict.fromkeys(ALTERNATIVES, "torch")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / "logs").mkdir()
+    return tmp_path
+
+
+def test_a_resumed_run_keeps_what_it_began_with(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels_of_run(workspace, 1) == TORCH
+    monkeypatch.setattr(job, "choose", lambda threads: dict(ALTERNATIVES))  # another machine, or other threads
+    assert kernels_of_run(workspace, 2) == TORCH
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"fp32 gelu": 3}', json.dumps({"fp32 gelu": "of a later version"})])
+def test_a_damaged_choice_is_made_anew_and_that_is_said(
+    workspace: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "logs" / KERNELS).write_text(damage)
+    assert kernels_of_run(workspace, 1) == TORCH
+    assert "the kernels are chosen anew" in " ".join(capsys.readouterr().err.split())
+    assert json.loads((workspace / "logs" / KERNELS).read_text()) == TORCH
