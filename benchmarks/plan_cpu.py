@@ -26,9 +26,9 @@ from common import RESULTS, machine, recipe_of, write_results, write_tokens
 from megalith.console import human_seconds, note, show, table
 from megalith.machine import usable_cores
 from megalith.planning.blocks import BlockStep, BlockTable, measuring, predict_here
+from megalith.planning.budget import sized
 from megalith.planning.candidates import undisturbed
 from megalith.planning.job import Job, Zero
-from megalith.planning.shapes import sized
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout, this_machine
@@ -148,7 +148,7 @@ def report(title: str, rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="quickstart", help="a sized recipe, or one whose budget sizes it")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe")
+    parser.add_argument("--set", nargs="*", default=["budget.flops=2e13"], metavar="KEY=VALUE", help="changes of it")
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--rounds", type=int, default=3)

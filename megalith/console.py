@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -35,6 +35,7 @@ LOG_WIDTH = 160
 """Columns where neither a terminal nor COLUMNS says how many."""
 NARROWEST = 40
 SENTENCE_WIDTH = 16
+_YEAR = 365.25 * 86400
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _SIGNS = dict(zip("–—−×·’“”", "---x.'\"\"", strict=True)) | {
@@ -180,6 +181,16 @@ def progress(*columns: str) -> Iterator[Progress]:
         yield display
 
 
+@contextmanager
+def steps_shown() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows what is being done now: behind a spinner on a terminal, a line each elsewhere."""
+    if not console.is_terminal:
+        yield lambda text: note(f"{'':5}  {text}")
+        return
+    with console.status("") as status:
+        yield lambda text: status.update(Text(visible(text)))
+
+
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> Table:
     """A table whose first `left` columns are left-aligned text and whose others are right-aligned figures."""
     made = Table(
@@ -212,7 +223,7 @@ def human_bytes(number: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration as people say it: 850 ms, 42.1 s, 6 min 05 s, 3.2 h, 24 days."""
+    """A duration as people say it: 850 ms, 42.1 s, 6 min 05 s, 3.2 h, 24 days, 41 years."""
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 60:
@@ -222,4 +233,6 @@ def human_seconds(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.3g} days"
+    if seconds < 2 * _YEAR:
+        return f"{seconds / 86400:.3g} days"
+    return f"{float(f'{seconds / _YEAR:.2g}'):,.0f} years"

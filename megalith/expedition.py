@@ -23,31 +23,32 @@ STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
 EXPEDITION = "expedition.json"
 
 
-def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> dict[str, Any]:
+def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, yes: bool = False) -> dict[str, Any]:
     """Walk the whole expedition in `directory` and return what `expedition.json` holds.
 
-    `sources` replaces the crawl (and what `curate` names). Finished stages are skipped, a broken one resumes.
+    `sources` replaces the crawl (and what `curate` names). Finished stages are skipped, a broken one resumes. A
+    training that would take longer than a day on this machine is begun with `yes` alone, or with budget.hours.
     Raises MegalithError; then nothing half-written is left behind.
     """
     from megalith.report import write_report
 
     given = [Path(source) for source in (sources or recipe.curate.paths)]
-    check(recipe, given)
+    yes = yes or _has_begun(directory)
+    check(recipe, given, yes=yes)
     with lock(directory):
         made: dict[str, Artifact] = {}
         walk = [stage for stage in STAGES if stage != "crawl" or not given]
         for number, stage in enumerate(walk, start=1):
             made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walk)}")
             if stage == "plan":
-                facts = made[stage].facts
-                note(f"{'':5}  {facts['steps']:,} steps will take about {human_seconds(facts['seconds'])}")
+                _tell_plan(recipe, made[stage], yes=yes)
         expedition = _tell(recipe, given, made)
         Workspace(directory).write_json(EXPEDITION, expedition)
         write_report(directory)
     return expedition
 
 
-def check(recipe: Recipe, sources: Sequence[Path]) -> None:
+def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None:
     """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
     from megalith.curation.units import datasets_of
     from megalith.planning.plan import check as check_plan
@@ -61,14 +62,16 @@ def check(recipe: Recipe, sources: Sequence[Path]) -> None:
             mend="Give `megalith curate`, `megalith tokenize` and `megalith train`, which make a bert.",
         )
     refuse_what_cannot_be_trained(recipe)
-    check_plan(recipe)
+    check_plan(recipe, yes=yes)
 
 
-def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = ()) -> Artifact:
+def run_stage(
+    stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, yes: bool = False
+) -> Artifact:
     """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run.
 
-    `train` plans first. Started by torchrun or srun it takes the plan that stands, or else a recipe that leaves nothing
-    open.
+    `train` plans first, and wants `yes` where `run` does. Started by torchrun or srun it takes the plan that stands, or
+    else a recipe that leaves nothing open.
     """
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     if stage == "train":
@@ -85,6 +88,7 @@ def run_stage(stage: str, recipe: Recipe, directory: Path, sources: Sequence[Pat
                 made[earlier] = open_artifact(directory / earlier, earlier)
         if stage == "train" and not started_by_launcher:  # there, all ranks would measure the machine at once
             made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
+            _tell_plan(recipe, made["plan"], yes=yes or _has_begun(directory))
         return _stage(stage, recipe, directory, given, made, stage)
 
 
@@ -99,6 +103,22 @@ def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
             "train": recipe.train.model_copy(update=spending),
         }
     )
+
+
+def _has_begun(directory: Path) -> bool:
+    """Whether training stands in `directory`, or has been begun there."""
+    return any((directory / name).exists() for name in ("train", ".train.partial"))
+
+
+def _tell_plan(recipe: Recipe, plan: Artifact, *, yes: bool) -> None:
+    """Say how long training will take, beside what was asked; raise ResourceError where that is unreasonably long."""
+    from megalith.planning.plan import refuse_unasked_length
+
+    steps, seconds, hours = plan.facts["steps"], plan.facts["seconds"], recipe.budget.hours
+    asked = f", of {human_seconds(3600 * hours)} asked for" if hours is not None else ""
+    note(f"{'':5}  {steps:,} steps will take about {human_seconds(seconds)}{asked}")
+    if not yes:
+        refuse_unasked_length(recipe, seconds)
 
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {

@@ -7,13 +7,18 @@ nothing makes it faster. Torch's thread setting is put back after each measureme
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 
 from megalith.kernels import choose, linear, using
+from megalith.precision import DTYPE_NAMES, Precision
 
-PEAK_SIZES = (512, 1024, 2048)
+PEAK_SIZES = (256, 512, 1024, 2048)
+LONGEST_SECONDS = 0.5  # that the products of the next size may promise to take
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+_FEWEST = 3  # calls that are timed, after one that is not
 
 
 def measure_gemm_flops_per_second(
@@ -35,9 +40,54 @@ def measure_gemm_flops_per_second(
     return 2 * m * k * n / fastest
 
 
-def measure_peak_flops_per_second(dtype: torch.dtype, threads: int) -> float:
-    """The most that a square product reaches: the yardstick of model FLOPs utilisation where no datasheet says."""
-    return max(measure_gemm_flops_per_second(dtype, threads, (size, size, size)) for size in PEAK_SIZES)
+def measure_peak_flops_per_second(dtype: torch.dtype, threads: int, known: float = 0.0) -> float:
+    """The most that a square product reaches: the yardstick of model FLOPs utilisation where no datasheet says.
+
+    A larger product is tried only while the rate so far, `known` among it, promises that it takes less than
+    LONGEST_SECONDS.
+    """
+    most = known
+    for size in PEAK_SIZES:
+        if most and (1 + _FEWEST) * 2 * size**3 / most > LONGEST_SECONDS:
+            break
+        most = max(most, measure_gemm_flops_per_second(dtype, threads, (size, size, size)))
+    return most
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast this machine multiplies, by precision."""
+
+    flops_per_second: Mapping[Precision, float]
+    """The most that a square product reaches on all cores, of each precision that is worth a try."""
+    left_out: Mapping[Precision, str]
+    """Precisions that are slower than fp32 here, each with the reason."""
+
+
+def measure_rates(threads: int) -> Rates:
+    """The rate of each precision on `threads` threads, less those whose small product is slower than that of fp32.
+
+    A processor without bf16 instructions takes a hundred times as long for a bf16 product as for one in fp32; the small
+    product on one thread tells so within a second.
+    """
+    size = PEAK_SIZES[0]
+    small = {
+        name: measure_gemm_flops_per_second(_dtype(name), 1, (size, size, size), seconds=0.05) for name in PRECISIONS
+    }
+    left_out = {
+        name: f"a product of {size} × {size} × {size} reaches {rate / 1e9:.3g} GFLOP/s on one thread, "
+        f"and {small['fp32'] / 1e9:.3g} in fp32"
+        for name, rate in small.items()
+        if rate < small["fp32"]
+    }
+    kept = [name for name in PRECISIONS if name not in left_out]
+    peaks = {name: measure_peak_flops_per_second(_dtype(name), threads, small[name]) for name in kept}
+    return Rates(peaks, left_out)
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, DTYPE_NAMES[precision])
+    return dtype
 
 
 @contextlib.contextmanager
@@ -51,7 +101,7 @@ def using_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def best_seconds(work: Callable[[], object], seconds: float, least: int = 3) -> float:
+def best_seconds(work: Callable[[], object], seconds: float, least: int = _FEWEST) -> float:
     """The shortest of at least `least` calls, and of as many as fit in `seconds`; one call before does not count."""
     work()
     best, end, calls = math.inf, time.perf_counter() + seconds, 0

@@ -32,3 +32,37 @@ def test_threads_are_put_back_also_after_an_error() -> None:
 def test_the_best_of_several_attempts_counts() -> None:
     naps = iter([0.0, 0.03, 0.01, 0.02, 0.03])
     assert 0.01 <= rates.best_seconds(lambda: time.sleep(next(naps)), seconds=0.0, least=4) < 0.02
+
+
+def test_a_precision_that_is_slower_than_fp32_is_left_out_with_its_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = rates_of(monkeypatch, {torch.float32: 1e11, torch.bfloat16: 5e8})
+    found = rates.measure_rates(2)
+    assert found.flops_per_second == {"fp32": 1e11}
+    assert "0.5 GFLOP/s" in found.left_out["bf16"]
+    assert "100 in fp32" in found.left_out["bf16"]
+    assert [size for dtype, size in asked if dtype is torch.bfloat16] == [rates.PEAK_SIZES[0]]
+
+
+def test_a_precision_that_is_faster_is_measured_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = rates_of(monkeypatch, {torch.float32: 1e12, torch.bfloat16: 1e13})
+    assert rates.measure_rates(2) == rates.Rates({"fp32": 1e12, "bf16": 1e13}, {})
+    assert (torch.bfloat16, rates.PEAK_SIZES[-1]) in asked
+
+
+def test_a_product_that_would_take_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 1 GFLOP/s four products of 512 take 1.1 s."""
+    asked = rates_of(monkeypatch, {torch.float32: 1e9})
+    assert rates.measure_peak_flops_per_second(torch.float32, 1) == 1e9
+    assert asked == [(torch.float32, 256)]
+
+
+def rates_of(monkeypatch: pytest.MonkeyPatch, known: dict[torch.dtype, float]) -> list[tuple[torch.dtype, int]]:
+    """Let products have these rates; the products that are asked for are added to the list."""
+    asked: list[tuple[torch.dtype, int]] = []
+
+    def measure(dtype: torch.dtype, threads: int, shape: tuple[int, int, int], seconds: float = 0.15) -> float:
+        asked.append((dtype, shape[0]))
+        return known[dtype]
+
+    monkeypatch.setattr(rates, "measure_gemm_flops_per_second", measure)
+    return asked

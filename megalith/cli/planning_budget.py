@@ -1,4 +1,4 @@
-"""The verb `plan budget`: what FLOPs or GPU-hours buy, by each law."""
+"""The verb `plan budget`: the model and tokens that FLOPs or hours buy, by each law."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from megalith.cli.shared import Json, Overrides, counted, print_json, verb
-from megalith.console import human_count, note, show, table
+from megalith.console import human_count, human_seconds, note, show, table
 from megalith.errors import UnsupportedError
 from megalith.recipe import load_recipe
 
@@ -14,7 +14,7 @@ from megalith.recipe import load_recipe
 @verb
 def plan_budget(
     flops: Annotated[float | None, typer.Option("--flops", min=1.0, max=1e40, help="Training FLOPs.")] = None,
-    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Take budget.flops from this recipe.")] = None,
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Take the budget from this recipe.")] = None,
     overrides: Overrides = None,
     gpu_hours: Annotated[
         float | None, typer.Option("--gpu-hours", metavar="H", max=1e15, help="Hours of one GPU of --cluster, in all.")
@@ -26,14 +26,21 @@ def plan_budget(
     as_json: Json = False,
 ) -> None:
     """Compute-optimal parameters, tokens and loss for FLOPs, or for GPU-hours on a cluster, by each law."""
-    from megalith.planning.budget import budget, budget_on_cluster
+    from megalith.planning.budget import budget, budget_of, budget_on_cluster
 
     hours = {"--gpu-hours": gpu_hours, "--cluster": cluster, "--nodes": nodes}
     _refuse_both(hours, {"--flops": flops, f"the recipe {recipe}": recipe})
     if gpu_hours is not None and cluster is not None:
         found = budget_on_cluster(gpu_hours, cluster, nodes)
+    elif flops is not None:
+        found = budget(flops)
+    elif recipe is not None:
+        found = budget_of(load_recipe(recipe, overrides or ())[0])
     else:
-        found = budget(_flops(flops, recipe, overrides))
+        raise UnsupportedError(
+            "a budget is missing.",
+            mend="Use --flops 1e21, --gpu-hours H --cluster NAME, or a recipe that has budget.flops or budget.hours.",
+        )
     if as_json:
         print_json(found)
     else:
@@ -47,30 +54,12 @@ def _refuse_both(hours: Mapping[str, object], flops: Mapping[str, object]) -> No
         return
     whole = "--gpu-hours H --cluster NAME"
     if not of_flops:
-        raise UnsupportedError("GPU-hours are of a cluster, and nodes too.", mend=f"Give {whole}, both of them.")
+        raise UnsupportedError("GPU-hours are of a cluster, and nodes too.", mend=f"Use {whole}, both of them.")
     given, instead = " and ".join(of_hours), " and ".join(of_flops)
     raise UnsupportedError(
         f"GPU-hours on a cluster take the place of FLOPs, and here are both: {given}, and {instead}.",
-        mend=f"Leave out {given}; or leave out {instead} and give {whole}.",
+        mend=f"Remove {given}; or remove {instead} and use {whole}.",
     )
-
-
-def _flops(flops: float | None, recipe: str | None, overrides: list[str] | None) -> float:
-    if flops is not None:
-        return flops
-    if recipe is None:
-        raise UnsupportedError(
-            "a budget in FLOPs is wanted.",
-            mend="Give --flops 1e21, --gpu-hours H --cluster NAME, or a recipe that has budget.flops.",
-        )
-    found = load_recipe(recipe, overrides or ())[0].budget.flops
-    if found is None:
-        raise UnsupportedError(
-            "this recipe has no budget.flops.",
-            where=recipe,
-            mend="Add budget.flops=1e21 or give --flops.",
-        )
-    return found
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -86,13 +75,14 @@ def _show(found: dict[str, Any]) -> None:
             f"{found['cluster']} ({found['accelerators']:,} {found['accelerator']}) buy"
         )
     else:
-        title = f"Compute-optimal for {found['flops']:.3g} FLOPs"
+        asked = f", which are {human_seconds(3600 * found['hours'])} here" if "hours" in found else ""
+        title = f"Compute-optimal for {found['flops']:.3g} FLOPs{asked}"
     show(table(title, headings, rows))
     if hours:
         note(f"{found['days']:.1f} days; the MFU is that of the best layout of a model of that size, as predicted")
     for law in found["laws"]:
         beyond = "; smaller than any model that it was fitted on" if law["extrapolated"] else ""
-        note(f"{law['law']}: {law['intervals_from']}{beyond}")
+        note(f"{law['law']}: {law['intervals_from']}{beyond}{'; ' + law['loss_note'] if law['loss_note'] else ''}")
 
 
 def _row(law: dict[str, Any]) -> list[str]:

@@ -255,4 +255,6 @@ def _show_local(name: str, found: dict[str, Any]) -> None:
 def _local_row(mark: str, row: dict[str, Any], why: str) -> list[str]:
     names = ("tensor", "pipeline", "data", "micro_batch_size", "threads_per_process", "precision")
     figures = [str(row.get(name, "–")) for name in names]
-    return [mark, *figures, human_seconds(row["step_seconds"]), human_bytes(row["memory_bytes"]), why]
+    seconds = "–" if row["step_seconds"] is None else human_seconds(row["step_seconds"])
+    held = "–" if row["memory_bytes"] is None else human_bytes(row["memory_bytes"])
+    return [mark, *figures, seconds, held, why]

@@ -24,6 +24,7 @@ from megalith.console import note, show, table, write_text
 from megalith.recipe import load_recipe
 
 app = typer.Typer()
+Yes = Annotated[bool, typer.Option("--yes", help="Train also where it takes longer than a day on this machine.")]
 
 
 @app.command()
@@ -33,6 +34,7 @@ def run(
     overrides: Overrides = None,
     source: Source = None,
     output: Output = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """The whole expedition: crawl, curate, tokenize, plan, train, evaluate, audit, report."""
@@ -41,7 +43,7 @@ def run(
 
     loaded, _ = load_recipe(recipe, overrides or ())
     directory = expedition_directory(output, loaded)
-    told = expedition.run(loaded, directory, source or ())
+    told = expedition.run(loaded, directory, source or (), yes=yes)
     if as_json:
         print_json(told)
     else:
@@ -73,7 +75,26 @@ def _stage_verb(stage: str, about: str) -> None:
 
 _stage_verb("crawl", "Write this machine's own Python documentation as WARC.")
 _stage_verb("tokenize", "Train the byte-level BPE and write Megatron .bin/.idx shards.")
-_stage_verb("train", "Train the model that the recipe or the plan says.")
+
+
+@app.command()
+@verb
+def train(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    source: Source = None,
+    output: Output = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Train the model that the recipe or the plan says."""
+    from megalith import expedition
+
+    loaded, _ = load_recipe(recipe, overrides or ())
+    artifact = expedition.run_stage("train", loaded, expedition_directory(output, loaded), source or (), yes=yes)
+    show_facts(artifact, as_json=as_json)
+
+
 _stage_verb("evaluate", "Perplexity and zero- and few-shot tasks, with standard errors.")
 _stage_verb("audit", "HANS heuristics and association tests.")
 

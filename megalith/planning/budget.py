@@ -1,12 +1,13 @@
-"""What a budget buys: compute-optimal parameters, tokens and loss by each law, side by side.
+"""Budgets: compute-optimal parameters, tokens and loss by each law, side by side, and hours turned into FLOPs.
 
-A budget in FLOPs goes to the laws as it is. One in accelerator-hours first becomes FLOPs, by the MFU that the best
-layout of such a model reaches on that cluster; how large the model is depends on the FLOPs, so each law goes round
-until its model stands still.
+A budget in FLOPs goes to the laws as it is. One in hours first becomes FLOPs: on a cluster by the MFU that the best
+layout of such a model is predicted to reach, on this machine by the rate that a step of it is measured to reach. The
+model depends on the FLOPs and the rate on the model, so the choice is repeated until the model stands still.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,17 +15,18 @@ from typing import Any
 import numpy as np
 
 from megalith.arithmetic import parameters
-from megalith.console import progress
+from megalith.console import note, progress
 from megalith.errors import RecipeError
 from megalith.laws import LAWS, Law, compute_optimal
-from megalith.planning.shapes import DEEPEST, width
-from megalith.recipe import ClusterConfig, ModelConfig
+from megalith.planning.shapes import DEEPEST, choose_shape, width
+from megalith.recipe import ClusterConfig, ModelConfig, Recipe
 from megalith.topology import LOCAL, Cluster, describe
 
 MODEL = ModelConfig(
     sequence_length=2048, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False, tie_embeddings=False
 )
-"""What a shape is made of where only a number of parameters is known: Llama's block, GPT-2's vocabulary."""
+"""Stands for a model of which only the number of parameters is known: Llama's block, GPT-2's vocabulary."""
+LAWS_VOCABULARY = 32_000  # of Chinchilla's tokenizer (2203.15556), where no recipe says another
 DAYS = 30  # about as many nodes as end within these, where nobody says how many
 _GUESS = 0.4  # MFU before anything is predicted
 
@@ -38,7 +40,7 @@ _REFIT_LOSS_ERROR = (
 
 @dataclass(frozen=True)
 class Reached:
-    """What a model's best layout comes to on a cluster."""
+    """The best layout of a model on a cluster."""
 
     mfu: float
     mfu_interval: tuple[float, float]
@@ -51,16 +53,97 @@ Reach = Callable[[ModelConfig, int], Reached]
 """The MFU of a model at a global batch, in sequences."""
 
 
-def budget(flops: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Machines:
+    """The machines of a recipe, all of them together."""
+
+    peak_flops_per_second: float
+    reach: Callable[[ModelConfig], float]
+    """FLOPs per second in the training step of a sized model."""
+
+
+def budget(flops: float, vocab_size: int = LAWS_VOCABULARY) -> dict[str, Any]:
     """Compute-optimal parameters and tokens for `flops` by each law; the keys are those of `--json`."""
     if not 0 < flops < float("inf"):
-        raise RecipeError(f"a budget of {flops:g} FLOPs buys nothing.", mend="Give a positive number, such as 1e21.")
-    return {"flops": flops, "laws": laws_at(flops)}
+        raise RecipeError(f"a budget of {flops:g} FLOPs buys nothing.", mend="Use a positive number, such as 1e21.")
+    return {"flops": flops, "laws": laws_at(flops, vocab_size)}
 
 
-def laws_at(flops: float) -> list[dict[str, Any]]:
-    """One row a law: its optimum, how sure it is, and whether that is smaller than any model the law was fitted on."""
-    return [_row(law, flops) for law in LAWS.values()]
+def budget_of(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe's budget buys by each law; the keys are those of `--json`.
+
+    Raises RecipeError for a recipe without a budget, and for hours in which nothing can be trained.
+    """
+    asked = recipe.budget
+    if not asked.is_given:
+        raise RecipeError(
+            "this recipe has no budget.", mend="Set budget.flops=1e21 or budget.hours=24, or use --flops."
+        )
+    if asked.hours is None or recipe.cluster.name == LOCAL:
+        told = {} if asked.hours is None else {"hours": asked.hours}
+        return {**told, **budget(in_flops(recipe).budget.flops or 0.0, recipe.model.vocab_size)}
+    machines = describe(recipe.cluster)
+    return budget_on_cluster(asked.hours * machines.accelerators, machines.name, machines.nodes)
+
+
+def in_flops(recipe: Recipe, machines: Machines | None = None) -> Recipe:
+    """The recipe with its budget in FLOPs: budget.hours at the rate that its own model reaches on its machines.
+
+    `machines` says how fast they are; without it this machine is measured, or a cluster's best layout predicted.
+    """
+    hours = recipe.budget.hours
+    if hours is None:
+        return recipe
+    seconds = hours * 3600
+
+    def model_for(flops: float) -> ModelConfig:
+        return recipe.model if recipe.model.is_sized else choose_shape(with_flops(recipe, flops))[0].model
+
+    with nullcontext(machines) if machines else _machines(recipe) as here:
+        guess = _GUESS * here.peak_flops_per_second * seconds
+        _, flops = settle(guess, model_for, lambda model: here.reach(model) * seconds)
+    return with_flops(recipe, flops)
+
+
+def with_flops(recipe: Recipe, flops: float) -> Recipe:
+    """The recipe with this budget in place of its own."""
+    return recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"flops": flops, "hours": None})})
+
+
+def sized(recipe: Recipe) -> Recipe:
+    """The recipe with the shape that the plan would choose, and the tokens that go with it, if it has no shape."""
+    if recipe.model.is_sized:
+        return recipe
+    shape = choose_shape(in_flops(recipe))[0]
+    train = recipe.train.model_copy(update={"tokens": shape.tokens})
+    return recipe.model_copy(update={"model": shape.model, "train": train})
+
+
+def settle(
+    flops: float, model_for: Callable[[float], ModelConfig], flops_with: Callable[[ModelConfig], float]
+) -> tuple[ModelConfig, float]:
+    """The model that is chosen for the very FLOPs that it reaches, and these, from a first guess.
+
+    Of two models that take turns with each other, the later one.
+    """
+    seen: set[int | None] = set()
+    while (model := model_for(flops)).num_layers not in seen:
+        seen.add(model.num_layers)
+        last, flops = model, flops_with(model)
+    return last, flops
+
+
+def laws_at(flops: float, vocab_size: int) -> list[dict[str, Any]]:
+    """One row a law: its optimum, how sure it is, and whether that is smaller than any model the law was fitted on.
+
+    A loss above that of a guess among `vocab_size` tokens is not a forecast: it is left out, and `loss_note` says why.
+    """
+    return [_row(law, flops, vocab_size) for law in LAWS.values()]
+
+
+def credible_loss(loss: float | None, vocab_size: int) -> float | None:
+    """`loss`, or None where it is above the loss of an even guess among `vocab_size` tokens, ln(vocab_size) nats."""
+    return None if loss is None or loss > math.log(vocab_size) else loss
 
 
 def budget_on_cluster(
@@ -72,12 +155,12 @@ def budget_on_cluster(
     another is given. Raises RecipeError for a cluster that is not described, and for hours that buy nothing.
     """
     if not 0 < hours < float("inf"):
-        raise RecipeError(f"{hours:g} GPU-hours buy nothing.", where="--gpu-hours", mend="Give a positive number.")
+        raise RecipeError(f"{hours:g} GPU-hours buy nothing.", where="--gpu-hours", mend="Use a positive number.")
     if cluster == LOCAL:
         raise RecipeError(
             "a budget of this machine's hours is not predicted, only a cluster's.",
             where="--cluster",
-            mend="Give --flops, or --cluster selene or another that is described.",
+            mend="Use --flops, a recipe with budget.hours, or --cluster selene or another that is described.",
         )
     one = describe(ClusterConfig(name=cluster))
     taken = nodes or _enough_nodes(hours, one)
@@ -121,16 +204,13 @@ def batch_near(flops: float, accelerators: int) -> int:
 
 
 def _law_on_cluster(law: Law, peak: float, batch: int, reach: Reach) -> dict[str, Any]:
-    """The law's row, gone round until its model stands still; `peak` is the FLOPs of the hours at an MFU of 1."""
-    flops = _GUESS * peak
-    seen: set[int | None] = set()
-    while True:
-        model = shape_near(compute_optimal(flops, law.name).parameters)
-        if model.num_layers in seen:  # the same as before, or one that takes turns with its neighbour
-            break
-        seen.add(model.num_layers)
-        reached = reach(model, batch)
-        flops = reached.mfu * peak
+    """The law's row for the model that is its choice at the FLOPs it reaches; `peak` is the FLOPs at an MFU of 1."""
+    model, flops = settle(
+        _GUESS * peak,
+        lambda flops: shape_near(compute_optimal(flops, law.name).parameters),
+        lambda model: reach(model, batch).mfu * peak,
+    )
+    reached = reach(model, batch)
     low, high = (mfu * peak for mfu in reached.mfu_interval)
     row = _row(law, flops)
     ends = [_row(law, end) for end in (low, high)]
@@ -155,7 +235,7 @@ def _hull(rows: list[dict[str, Any]], name: str) -> list[float] | None:
     return [min(low for low, _ in intervals), max(high for _, high in intervals)]
 
 
-def _row(law: Law, flops: float) -> dict[str, Any]:
+def _row(law: Law, flops: float, vocab_size: int = LAWS_VOCABULARY) -> dict[str, Any]:
     optimum = compute_optimal(flops, law.name)
     sizes = list(optimum.interval) if optimum.interval else None
     tokens = [flops / 6 / size for size in reversed(sizes)] if sizes else None
@@ -163,13 +243,22 @@ def _row(law: Law, flops: float) -> dict[str, Any]:
         "law": law.name,
         "parameters": optimum.parameters,
         "tokens": optimum.tokens,
-        "loss": optimum.loss,
+        "loss": credible_loss(optimum.loss, vocab_size),
+        "loss_note": _loss_note(optimum.loss, vocab_size),
         "interval": sizes,
         "intervals": {"parameters": sizes, "tokens": tokens, "loss": _loss_interval(law, optimum.loss, flops)},
         "intervals_from": _INTERVALS_FROM[law.name],
         "extrapolated": optimum.parameters < law.smallest_parameters,
         "source": law.source,
     }
+
+
+def _loss_note(loss: float | None, vocab_size: int) -> str | None:
+    """Why a loss that the law's formula gives is left out; None where it is not."""
+    if loss is None or credible_loss(loss, vocab_size) is not None:
+        return None
+    guess = f"an even guess among {vocab_size:,} tokens has {math.log(vocab_size):.1f}"
+    return f"its formula gives a loss of {loss:.1f} nats here, and {guess}: not a forecast"
 
 
 _INTERVALS_FROM = {
@@ -208,6 +297,19 @@ def _family() -> list[ModelConfig]:
     return models
 
 
+def _machines(recipe: Recipe) -> AbstractContextManager[Machines]:
+    """This machine, measured; or a cluster, at the MFU that a model's best layout is predicted to reach there."""
+    if recipe.cluster.name == LOCAL:
+        from megalith.planning.layouts import measured_machine
+
+        note("measuring this machine: the budget is in hours")
+        return measured_machine(recipe)
+    machines = describe(recipe.cluster)
+    peak = (machines.peak_flops_per_second or math.nan) * machines.accelerators
+    reach = _searched(machines)
+    return nullcontext(Machines(peak, lambda model: reach(model, recipe.train.global_batch_size).mfu * peak))
+
+
 def _searched(cluster: Cluster) -> Reach:
     """By the layout search; each model at each batch once."""
     from megalith.planning.search import Question, Scales, best_layout, choices
@@ -223,7 +325,7 @@ def _searched(cluster: Cluster) -> Reach:
                     f"no layout of a model of {parameters(model).total:.3g} parameters fits on {cluster.nodes} nodes "
                     f"of {cluster.name}.",
                     where="--nodes",
-                    mend="Give more nodes.",
+                    mend="Use more nodes.",
                 )
             step = found.best.step
             low, high = (step.mfu * step.seconds / end for end in reversed(step.interval))

@@ -27,7 +27,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layout with what it would take, and why it was or was not taken."""
+    """A layout with its predicted time and memory, and why it was or was not taken."""
 
     layout: Layout
     step_seconds: float
@@ -37,13 +37,18 @@ class Candidate:
     why: str = ""
 
     @property
+    def is_measured(self) -> bool:
+        """Whether it has a time; a layout that took too long to measure has none."""
+        return math.isfinite(self.step_seconds)
+
+    @property
     def memory_bytes(self) -> int:
         return sum(self.memory.values())
 
 
 @dataclass(frozen=True)
 class Search:
-    """The best layout, all that were measured (the best first), and what the search cost."""
+    """The best layout, all that were tried (the best first), and the time that the search took."""
 
     best: Candidate
     candidates: list[Candidate]

@@ -3,17 +3,16 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from megalith.arithmetic import step_flops
 from megalith.batches import micro_batches
+from megalith.console import steps_shown
 from megalith.errors import UnsupportedError
 from megalith.machine import total_memory_bytes, usable_cores
+from megalith.planning.budget import sized
 from megalith.planning.candidates import Candidate, Search
 from megalith.planning.layouts import search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
-from megalith.planning.shapes import sized
-from megalith.rates import measure_peak_flops_per_second
+from megalith.rates import measure_rates
 from megalith.recipe import Recipe
 from megalith.topology import LOCAL
 
@@ -26,14 +25,8 @@ def refuse_clusters(recipe: Recipe) -> None:
         raise UnsupportedError(
             f"a run is planned on the machine that it runs on, and not on the cluster {recipe.cluster.name}.",
             where="cluster.name",
-            mend="Give cluster.name=local; `megalith plan layout` answers for the cluster.",
+            mend="Set cluster.name=local; `megalith plan layout` answers for the cluster.",
         )
-
-
-def gemm_rates() -> dict[str, float]:
-    """The most FLOPs per second that a square product reaches on all cores, by precision."""
-    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return {name: measure_peak_flops_per_second(dtype, usable_cores()) for name, dtype in types.items()}
 
 
 def layout_figures(candidate: Candidate) -> dict[str, Any]:
@@ -42,12 +35,12 @@ def layout_figures(candidate: Candidate) -> dict[str, Any]:
 
 
 def candidate_rows(search: Search) -> list[dict[str, Any]]:
-    """Every layout that was measured, the chosen one first."""
+    """Every layout that was measured or given up, the chosen one first; what was not measured has no seconds."""
     return [
         {
             **layout_figures(candidate),
-            "step_seconds": candidate.step_seconds,
-            "memory_bytes": candidate.memory_bytes,
+            "step_seconds": candidate.step_seconds if candidate.is_measured else None,
+            "memory_bytes": candidate.memory_bytes or None,
             "why": candidate.why,
         }
         for candidate in search.candidates
@@ -58,7 +51,9 @@ def measured_layout(recipe: Recipe) -> dict[str, Any]:
     """The best layout on this machine, with the keys of `--json`."""
     recipe = sized(recipe)
     refuse_what_cannot_fit(recipe.model, total_memory_bytes())
-    search = search_layouts(recipe, gemm_rates())
+    with steps_shown() as tell:
+        tell("measuring this machine")
+        search = search_layouts(recipe, measure_rates(usable_cores()).flops_per_second, tell=tell)
     best = search.best
     flops = step_flops(recipe.model, recipe.train.global_batch_size)
     return {

@@ -1,8 +1,9 @@
-"""The plan stage: the recipe with every open choice made, and what the run will cost.
+"""The plan stage: the recipe with every open choice made, and the predicted cost of the run.
 
-Shape and tokens come from the budget by a scaling law (`shapes`), the layout from measuring this machine (`layouts`).
-The decisions are the artifact's one file, `recipe.json`; figures and times are its facts. A plan that stands is kept,
-also where the machine has changed: remove it to plan again.
+Shape and tokens come from the budget by a scaling law (`shapes`), the layout from measuring this machine (`layouts`). A
+budget in hours becomes FLOPs by the rate that the measured step reaches. The decisions are the artifact's one file,
+`recipe.json`; figures and times are its facts. A plan that stands is kept, also where the machine has changed: remove
+it to plan again.
 """
 
 from collections.abc import Mapping
@@ -13,20 +14,24 @@ import torch
 
 from megalith.arithmetic import flops_per_token, step_flops
 from megalith.artifacts import Artifact, Workspace, produce
-from megalith.batches import steps_for, tokens_for
-from megalith.console import human_count, progress
-from megalith.errors import RecipeError
+from megalith.batches import steps_for
+from megalith.console import human_count, human_seconds, note, steps_shown
+from megalith.errors import RecipeError, ResourceError
 from megalith.laws import law_named
 from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
-from megalith.planning.budget import laws_at
+from megalith.planning.budget import Machines, credible_loss, in_flops, laws_at, with_flops
 from megalith.planning.candidates import Candidate
-from megalith.planning.figures import candidate_rows, gemm_rates, layout_figures, refuse_clusters
-from megalith.planning.layouts import check_layout, search_layouts
+from megalith.planning.figures import candidate_rows, layout_figures, refuse_clusters
+from megalith.planning.layouts import check_layout, machine_of, search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
-from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of
-from megalith.recipe import Recipe
+from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of, spend
+from megalith.planning.workers import start_workers
+from megalith.rates import Rates, measure_rates
+from megalith.recipe import ModelConfig, Recipe
 
-VERSION = 1
+VERSION = 2
+LONGEST_UNASKED_SECONDS = 24 * 3600  # of training, that are begun without a word
+_SLOWEST_FLOPS_PER_SECOND = 1e10  # of a machine's products: what takes less than a day at that is not looked into
 MOST_EPOCHS = 4  # repeated text is about as good as new for four epochs (Muennighoff et al., 2305.16264)
 _TRAIN_KEYS = {
     "tokens", "global_batch_size", "micro_batch_size", "batch_ramp", "precision", "optimizer", "validation_interval",
@@ -57,30 +62,64 @@ def plan(recipe: Recipe, path: Path, tokens: Artifact | None) -> Artifact:
     )  # fmt: skip
 
 
-def check(recipe: Recipe) -> None:
-    """Raise the error of a plan that cannot be made, as far as it shows without measuring."""
+def check(recipe: Recipe, *, yes: bool = False) -> None:
+    """Raise the error of a plan that cannot be made, as far as it shows before the plan stage.
+
+    Without `yes`, that is also a training that even at the full rate of a product takes longer than a day, unless the
+    recipe says how many hours it may take.
+    """
     refuse_clusters(recipe)
     if recipe.model.is_sized:
         refuse_what_cannot_fit(recipe.model, total_memory_bytes())
     check_layout(recipe)
+    flops = _asked_flops(recipe)
+    unclear = flops > LONGEST_UNASKED_SECONDS * _SLOWEST_FLOPS_PER_SECOND
+    if unclear and not yes and recipe.budget.hours is None and not torch.cuda.is_available():
+        rate = max(measure_rates(usable_cores()).flops_per_second.values())
+        refuse_unasked_length(recipe, flops / rate, bound="at least ")
+
+
+def refuse_unasked_length(recipe: Recipe, seconds: float, *, bound: str = "about ") -> None:
+    """Raise ResourceError for a training that takes longer than a day, unless the recipe gives it hours."""
+    if seconds <= LONGEST_UNASKED_SECONDS or recipe.budget.hours is not None:
+        return
+    raise ResourceError(
+        f"training would take {bound}{human_seconds(seconds)} on this machine.",
+        mend="Set budget.hours or train.tokens to what you have time for, or use --yes to begin all the same.",
+    )
+
+
+def _asked_flops(recipe: Recipe) -> float:
+    """The FLOPs of the recipe's training as far as it says them; 0 where the plan decides."""
+    if recipe.model.is_sized and recipe.train.tokens is not None:
+        return flops_per_token(recipe.model) * recipe.train.tokens
+    return recipe.budget.flops or 0.0
 
 
 def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Workspace) -> dict[str, Any]:
-    with progress() as display:
-        task = display.add_task("sizing the model", total=3)
-        shape, neighbours = _shape(recipe)
-        sized = recipe.model_copy(update={"model": shape.model})
-        refuse_what_cannot_fit(shape.model, total_memory_bytes())
-        display.update(task, description="measuring this machine", advance=1)
-        rates = gemm_rates()
-        display.update(task, description="trying layouts", advance=1)
-        search = search_layouts(sized, rates)
-        display.advance(task)
+    if recipe.model.is_sized:
+        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+    with steps_shown() as tell:
+        tell("measuring this machine")
+        rates = measure_rates(usable_cores())
+        for name, why in rates.left_out.items():
+            note(f"{name} is not tried: {why}")
+        tell("starting workers")
+        with start_workers(max(check_layout(recipe))) as workers:
+            here = machine_of(recipe, rates.flops_per_second, workers)
+            tell("sizing the model")
+            spent, shape, neighbours = _shape(recipe, here)
+            refuse_what_cannot_fit(shape.model, total_memory_bytes())
+            sized = spent.model_copy(update={"model": shape.model})
+            search = search_layouts(sized, rates.flops_per_second, tell=tell, workers=workers)
     best = search.best
-    workspace.write_json("recipe.json", _decided(sized, shape, best).model_dump(mode="json"))
+    if recipe.budget.hours is not None:
+        spent, shape, neighbours = _spend_hours(recipe, best, shape, neighbours)
+    workspace.write_json("recipe.json", _decided(spent, shape, best).model_dump(mode="json"))
     steps = steps_for(sized, shape.tokens)
     flops = flops_per_token(shape.model) * shape.tokens
     epochs = shape.tokens / available["train"] if available and available["train"] else None
+    vocabulary = shape.model.vocab_size
     return {
         "parameters": shape.parameters,
         "non_embedding_parameters": shape.non_embedding_parameters,
@@ -88,14 +127,15 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
         "steps": steps,
         "flops": flops,
         "flops_per_step": step_flops(shape.model, recipe.train.global_batch_size),
+        "budget": {"hours": recipe.budget.hours, "flops": spent.budget.flops},
         "step_seconds": best.step_seconds,
         "interval": list(best.interval),
         "seconds": _run_seconds(sized, best.step_seconds, steps, available),
         "memory_bytes": best.memory_bytes,
         "memory": best.memory,
-        "predicted_loss": shape.predicted_loss,
+        "predicted_loss": credible_loss(shape.predicted_loss, vocabulary),
         "law": recipe.budget.law,
-        "laws": laws_at(recipe.budget.flops or flops),
+        "laws": laws_at(spent.budget.flops or flops, vocabulary),
         "epochs": epochs,
         "layout": layout_figures(best),
         "candidates": candidate_rows(search),
@@ -106,36 +146,63 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
             "cpu": cpu_name(),
             "cores": usable_cores(),
             "memory_bytes": total_memory_bytes(),
-            "gemm_flops_per_second": rates,
-            "peak_flops_per_second": None if torch.cuda.is_available() else rates.get(best.layout.precision),
+            "gemm_flops_per_second": dict(rates.flops_per_second),
+            "left_out": dict(rates.left_out),
+            "peak_flops_per_second": _peak(rates, best),
         },
         "warnings": _warnings(recipe, shape, best, epochs),
     }
 
 
-def _shape(recipe: Recipe) -> tuple[Shape, list[Shape]]:
-    """The shape and tokens that the recipe gives, or those that the budget buys."""
-    model = recipe.model
+def _shape(recipe: Recipe, here: Machines) -> tuple[Recipe, Shape, list[Shape]]:
+    """The recipe with its budget in FLOPs, the shape and tokens that it gives or that its budget buys, and the shapes
+    around it."""
+    model, tokens = recipe.model, recipe.train.tokens
+    if model.is_sized and tokens is not None:
+        shape = shape_of(recipe, model, tokens)
+        return recipe, shape, [shape]
+    spent = in_flops(recipe, here)
     if not model.is_sized:
-        return choose_shape(recipe)
-    tokens = recipe.train.tokens
-    if tokens is None:
-        assert recipe.budget.flops is not None  # the recipe's own check
-        tokens = tokens_for(recipe, recipe.budget.flops / flops_per_token(model))
-        if not tokens:
-            raise RecipeError(
-                f"budget.flops {recipe.budget.flops:.3g} does not pay for a single step of this model, which takes "
-                f"{step_flops(model, recipe.train.global_batch_size):.3g}.",
-                mend="Raise budget.flops, or lower train.global_batch_size or model.sequence_length.",
-            )
-    shape = shape_of(recipe, model, tokens)
-    return shape, [shape]
+        return spent, *choose_shape(spent)
+    shape = _paid_for(spent, model)
+    return spent, shape, [shape]
+
+
+def _spend_hours(
+    recipe: Recipe, best: Candidate, shape: Shape, neighbours: list[Shape]
+) -> tuple[Recipe, Shape, list[Shape]]:
+    """The same, once the best layout's step is measured: the hours buy the FLOPs of so many such steps."""
+    assert recipe.budget.hours is not None  # the caller's check
+    steps = recipe.budget.hours * 3600 / best.step_seconds
+    spent = with_flops(recipe, steps * step_flops(shape.model, recipe.train.global_batch_size))
+    if recipe.train.tokens is not None:
+        return spent, shape, neighbours
+    chosen = _paid_for(spent, shape.model)
+    around = [chosen if each is shape else spend(spent, each.model) for each in neighbours]
+    return spent, chosen, [each for each in around if each is not None]
+
+
+def _paid_for(recipe: Recipe, model: ModelConfig) -> Shape:
+    """The model on the tokens that the recipe's budget pays for. Raises RecipeError where that is less than a step."""
+    shape = spend(recipe, model)
+    if shape is None:
+        raise RecipeError(
+            f"a budget of {recipe.budget.flops:.3g} FLOPs does not pay for a single step of this model, which takes "
+            f"{step_flops(model, recipe.train.global_batch_size):.3g}.",
+            mend="Raise the budget, or lower train.global_batch_size or model.sequence_length.",
+        )
+    return shape
+
+
+def _peak(rates: Rates, best: Candidate) -> float | None:
+    """The yardstick of the MFU; None where a GPU will do the work, or where the precision was not measured."""
+    return None if torch.cuda.is_available() else rates.flops_per_second.get(best.layout.precision)
 
 
 def _decided(recipe: Recipe, shape: Shape, best: Candidate) -> Recipe:
-    """The recipe with nothing left open; checked anew."""
+    """The recipe with nothing left open, its budget in FLOPs; checked anew."""
     layout = best.layout
-    values = recipe.model_dump(mode="json")
+    values = recipe.model_copy(update={"model": shape.model}).model_dump(mode="json")
     values["train"].update(tokens=shape.tokens, micro_batch_size=layout.micro_batch_size, precision=layout.precision)
     values["parallel"].update(tensor=layout.tensor, pipeline=layout.pipeline, data=layout.data)
     return Recipe.model_validate(values)
@@ -151,7 +218,7 @@ def _run_seconds(recipe: Recipe, step_seconds: float, steps: int, available: Map
 
 
 def _warnings(recipe: Recipe, shape: Shape, best: Candidate, epochs: float | None) -> list[str]:
-    """What the reader of the plan should know before believing it."""
+    """Reasons to doubt the plan, in sentences."""
     law = law_named(recipe.budget.law)
     said = []
     counted = counted_parameters(recipe, shape)
@@ -178,6 +245,6 @@ def _shape_row(shape: Shape, chosen: bool) -> dict[str, Any]:
         "parameters": shape.parameters,
         "non_embedding_parameters": shape.non_embedding_parameters,
         "tokens": shape.tokens,
-        "predicted_loss": shape.predicted_loss,
+        "predicted_loss": credible_loss(shape.predicted_loss, shape.model.vocab_size),
         "chosen": chosen,
     }

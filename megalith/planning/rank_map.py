@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from megalith.batches import micro_batches
+from megalith.planning.budget import sized
 from megalith.planning.performance.traffic import Traffic, step_traffic
-from megalith.planning.shapes import sized
 from megalith.precision import compute_bytes
 from megalith.recipe import ParallelConfig, Recipe, TrainConfig
 from megalith.topology import (

@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from megalith.arithmetic import flops_per_token, parameters
-from megalith.batches import tokens_for
+from megalith.batches import tokens_for, tokens_per_step
 from megalith.errors import RecipeError
 from megalith.laws import compute_optimal, law_named
 from megalith.recipe import ModelConfig, Recipe
 
 DEEPEST = 160
+FEWEST_STEPS = 200  # of the optimizer: a law counts tokens alone, and a model that takes few steps has learned nothing
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One model of the family and what the budget makes of it."""
+    """One model of the family, on the tokens that the budget pays for."""
 
     model: ModelConfig
     parameters: int
@@ -31,40 +32,33 @@ class Shape:
     predicted_loss: float | None
     """By the law, in nats per token of the law's own tokenizer."""
     merit: float
-    """What the choice minimises: the predicted loss, or how far the model is from the law's optimum."""
+    """Minimised by the choice: the predicted loss, or how far the model is from the law's optimum."""
 
 
 def choose_shape(recipe: Recipe) -> tuple[Shape, list[Shape]]:
-    """The best shape for `recipe.budget`, and the family's shapes around it in order of depth.
+    """The best shape for `recipe.budget.flops`, and the family's shapes around it in order of depth.
 
+    It takes at least FEWEST_STEPS, if any shape of the family does.
     With `train.tokens` given as well, the shape is the one whose FLOPs come nearest to the budget. Raises RecipeError
     where no shape of the family will do.
     """
-    family = [shape for model in _family(recipe.model) if (shape := _spend(recipe, model)) is not None]
+    family = [shape for model in _family(recipe.model) if (shape := spend(recipe, model)) is not None]
     if not family:
         raise RecipeError(
-            f"budget.flops {recipe.budget.flops:.3g} does not pay for a single step of the smallest model.",
-            mend="Raise budget.flops, or lower train.global_batch_size or model.sequence_length.",
+            f"a budget of {recipe.budget.flops:.3g} FLOPs does not pay for a single step of the smallest model.",
+            mend="Raise the budget, or lower train.global_batch_size or model.sequence_length.",
         )
-    best = min(range(len(family)), key=lambda index: family[index].merit)
+    enough = [shape for shape in family if shape.tokens >= FEWEST_STEPS * tokens_per_step(recipe)] or family[:1]
+    best = family.index(min(enough if recipe.train.tokens is None else family, key=lambda shape: shape.merit))
     return family[best], family[max(0, best - 3) : best + 4]
 
 
 def shape_of(recipe: Recipe, model: ModelConfig, tokens: int) -> Shape:
-    """What a given model and number of tokens come to."""
+    """A given model on a given number of tokens, with the loss that the recipe's law predicts."""
     count = parameters(model)
     shape = Shape(model, count.total, count.non_embedding, tokens, predicted_loss=None, merit=0.0)
     loss = law_named(recipe.budget.law).loss(counted_parameters(recipe, shape), tokens)
     return replace(shape, predicted_loss=loss)
-
-
-def sized(recipe: Recipe) -> Recipe:
-    """The recipe with the shape that the plan would choose, and the tokens that go with it, if it has no shape."""
-    if recipe.model.is_sized:
-        return recipe
-    shape = choose_shape(recipe)[0]
-    train = recipe.train.model_copy(update={"tokens": shape.tokens})
-    return recipe.model_copy(update={"model": shape.model, "train": train})
 
 
 def counted_parameters(recipe: Recipe, shape: Shape) -> int:
@@ -91,8 +85,8 @@ def _family(model: ModelConfig) -> Iterator[ModelConfig]:
             continue
 
 
-def _spend(recipe: Recipe, model: ModelConfig) -> Shape | None:
-    """The shape with the whole steps that the budget pays for; None where it pays for none."""
+def spend(recipe: Recipe, model: ModelConfig) -> Shape | None:
+    """The model with the whole steps that the recipe's budget in FLOPs pays for; None where it pays for none."""
     flops = recipe.budget.flops
     assert flops is not None  # the recipe's own check
     tokens = recipe.train.tokens or tokens_for(recipe, flops / flops_per_token(model))

@@ -24,6 +24,7 @@ MOST_BYTES = 2**20
 
 Origins = dict[str, str]
 """Dotted key → where its value was said. A key that is missing here has its default."""
+_ALTERNATIVES = {"budget.flops": "budget.hours", "budget.hours": "budget.flops"}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -144,6 +145,10 @@ def _apply(override: str, values: dict[str, Any], origins: Origins) -> None:
     for inside in [key for key in origins if key.startswith(f"{dotted}.")]:
         del origins[inside]
     origins[dotted] = where
+    other = _ALTERNATIVES.get(dotted)
+    if other in origins and not origins[other].startswith("override"):  # of two that exclude each other, the override
+        target.pop(other.rpartition(".")[2], None)
+        origins[other] = f"none: {where} takes its place"
 
 
 def dump(recipe: Recipe) -> Mapping[str, Any]:

@@ -1,24 +1,40 @@
 """The sections about compute: `budget`, `cluster`, `parallel`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from megalith.recipe.base import Dimension, Section
 
 
 class BudgetConfig(Section):
-    """What may be spent."""
+    """The compute that may be spent: in FLOPs or in hours, not in both."""
 
     flops: PositiveFloat | None = None
     """Training FLOPs (forward and backward, recomputation not counted). With no model shape, the plan sizes the model
     for it."""
-    law: Literal["chinchilla-1", "chinchilla-2", "chinchilla-3", "chinchilla-refit", "kaplan"] = "chinchilla-3"
-    """The scaling law that sizes the model."""
+    hours: PositiveFloat | None = Field(default=None, le=1e6)
+    """Hours of training on the recipe's machines, in place of FLOPs: on this machine at the rate that is measured here,
+    on a cluster at the predicted MFU."""
+    law: Literal["chinchilla-1", "chinchilla-2", "chinchilla-3", "chinchilla-refit", "kaplan"] = "chinchilla-refit"
+    """The scaling law that sizes the model. chinchilla-3 is the paper's own table; the refit corrects its fit."""
     parameters_counted: Literal["total", "non_embedding"] = "total"
     """What the law's N stands for. Chinchilla counted all parameters, of models of 44M and more; under about 10M the
     embedding is most of the model, and non_embedding is the better reading."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is a budget, of either kind."""
+        return self.flops is not None or self.hours is not None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.flops is not None and self.hours is not None:
+            raise ValueError(
+                f"flops is {self.flops:g} and hours is {self.hours:g}: a budget is one of them; remove the other"
+            )
+        return self
 
 
 class ClusterConfig(Section):

@@ -54,7 +54,7 @@ class ModelConfig(Section):
             given = [name for name in shape if name not in missing]
             raise ValueError(
                 f"{' and '.join(given)} given without {' and '.join(missing)}: give all three, or none and the plan "
-                "chooses them for budget.flops"
+                "chooses them for the budget"
             )
         if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
             divisors = _divisors_near(self.hidden_size, self.num_heads)

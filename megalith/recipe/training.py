@@ -22,7 +22,7 @@ class TrainConfig(Section):
     """How the model is trained."""
 
     tokens: PositiveInt | None = None
-    """Tokens to train on. Default: what the plan found compute-optimal for budget.flops."""
+    """Tokens to train on. Default: what the plan found compute-optimal for the budget."""
     global_batch_size: Dimension = 512
     """Sequences per optimizer step, over all ranks."""
     micro_batch_size: Dimension | None = None

@@ -47,13 +47,15 @@ class Recipe(Section):
             name = min(set(self.blend.datasets) ^ set(self.curate.datasets))
             lacks, has = ("curate", "blend") if name in self.blend.datasets else ("blend", "curate")
             raise ValueError(f"{has}.datasets has {name} and {lacks}.datasets has not: give both or neither")
-        if not model.is_sized and self.budget.flops is None:
+        if not model.is_sized and not self.budget.is_given:
             raise ValueError(
                 "the model has no shape and there is no budget to choose one for: give model.num_layers, "
-                "model.hidden_size and model.num_heads, or budget.flops"
+                "model.hidden_size and model.num_heads, or budget.flops or budget.hours"
             )
-        if model.is_sized and self.train.tokens is None and self.budget.flops is None:
-            raise ValueError("neither train.tokens nor budget.flops says how long to train: give one of them")
+        if model.is_sized and self.train.tokens is None and not self.budget.is_given:
+            raise ValueError(
+                "neither train.tokens nor budget.flops nor budget.hours says how long to train: set one of them"
+            )
         if model.is_sized and parallel.tensor and model.heads % parallel.tensor:
             fitting = [str(size) for size in range(1, min(model.heads, 64) + 1) if model.heads % size == 0]
             raise ValueError(

@@ -1,14 +1,18 @@
 """Workers that answer from a formula, so that a search can be told what it will find."""
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from megalith.planning import layouts
+from megalith.planning import figures, layouts
+from megalith.planning.workers import SlowAnswerError
+from megalith.precision import Precision
+from megalith.rates import Rates
 
-RATES = {"fp32": 1e12, "bf16": 2e12}
+RATES: dict[Precision, float] = {"fp32": 1e12, "bf16": 2e12}
 Cost = Callable[[Mapping[str, Any]], float]
 """Seconds of one micro-batch for a question; `question["depth"]` is the depth that is timed."""
 
@@ -16,27 +20,41 @@ Cost = Callable[[Mapping[str, Any]], float]
 class FakeWorkers:
     base_bytes = 200_000_000
 
-    def __init__(self, cost: Cost) -> None:
-        self.cost = cost
+    def __init__(self, cost: Cost, slow: Callable[[Mapping[str, Any]], bool]) -> None:
+        self.cost, self.slow = cost, slow
         self.asked: list[Mapping[str, Any]] = []
 
-    def ask(self, question: Mapping[str, Any], ranks: int = 1) -> list[dict[str, Any]]:
+    def ask(self, question: Mapping[str, Any], ranks: int = 1, *, seconds: float) -> list[dict[str, Any]]:
+        assert seconds >= 20  # no answer is waited for without a limit, nor given up hastily
         if question["ask"] == "memory":
             return [{"constant": 0.0, "per_layer": 0.0, "per_sequence": 1e6, "per_layer_and_sequence": 2e6}]
         self.asked.append(question)
+        if self.slow(question):
+            raise SlowAnswerError("not within the limit.")
         seconds = {str(depth): [self.cost({**question, "depth": depth})] * 4 for depth in question["depths"]}
         return [{**seconds, "optimizer": 0.001, "all_reduce": 0.002 if ranks > 1 else 0.0}] * ranks
 
 
-def install(monkeypatch: pytest.MonkeyPatch, cost: Cost, *, cores: int = 4) -> FakeWorkers:
-    """Let searches ask these workers, on a machine of `cores` cores and 16 GB."""
-    workers = FakeWorkers(cost)
+def install(
+    monkeypatch: pytest.MonkeyPatch,
+    cost: Cost,
+    *,
+    cores: int = 4,
+    slow: Callable[[Mapping[str, Any]], bool] = lambda question: False,
+) -> FakeWorkers:
+    """Let searches ask these workers, on a machine of `cores` cores and 16 GB; `slow` questions take too long."""
+    workers = FakeWorkers(cost, slow)
 
     @contextlib.contextmanager
     def start(_: int) -> Iterator[FakeWorkers]:
         yield workers
 
-    monkeypatch.setattr(layouts, "start_workers", start)
+    rates = Rates(RATES, {})
+    plan_module = importlib.import_module("megalith.planning.plan")  # as an attribute it is the function
+    for module in (layouts, plan_module):
+        monkeypatch.setattr(module, "start_workers", start)
+    for module in (layouts, plan_module, figures):
+        monkeypatch.setattr(module, "measure_rates", lambda threads: rates)
     monkeypatch.setattr(layouts, "usable_cores", lambda: cores)
     monkeypatch.setattr(layouts, "total_memory_bytes", lambda: 16 * 10**9)
     return workers

@@ -5,8 +5,21 @@ import pytest
 from megalith.arithmetic import parameters
 from megalith.errors import RecipeError
 from megalith.laws import compute_optimal
-from megalith.planning.budget import Reached, batch_near, budget, budget_on_cluster, shape_near
-from megalith.recipe import ModelConfig
+from megalith.planning.budget import (
+    Machines,
+    Reached,
+    batch_near,
+    budget,
+    budget_of,
+    budget_on_cluster,
+    in_flops,
+    shape_near,
+    sized,
+    with_flops,
+)
+from megalith.planning.shapes import choose_shape
+from megalith.recipe import ModelConfig, load_recipe
+from megalith.recipe.machine import BudgetConfig
 from megalith.topology import Cluster
 
 REFIT = "chinchilla-refit"
@@ -107,3 +120,44 @@ def test_a_batch_is_shared_by_any_layout_and_about_what_was_found_best(accelerat
 def test_what_cannot_be_is_refused(hours: float, cluster: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         budget_on_cluster(hours, cluster, reach=flat(0.4))
+
+
+def machines(rate: float, *, slow_at: float = 1e99) -> Machines:
+    """Machines on which a model reaches `rate` FLOPs per second, and less the larger it is."""
+    return Machines(2 * rate, lambda model: rate / (1 + parameters(model).total / slow_at))
+
+
+def test_hours_of_a_recipe_become_the_flops_that_its_own_model_reaches() -> None:
+    asked = load_recipe("quickstart", ["budget.hours=1"])[0]
+    spent = in_flops(asked, machines(1e12, slow_at=1e7)).budget
+    assert spent.hours is None
+    chosen = choose_shape(with_flops(asked, spent.flops or 0.0))[0].model
+    assert spent.flops == pytest.approx(3600 * machines(1e12, slow_at=1e7).reach(chosen))
+    assert in_flops(load_recipe("quickstart", ["budget.flops=1e13"])[0]).budget.flops == 1e13
+    shape = ("model.num_layers=2", "model.hidden_size=64", "model.num_heads=2")
+    assert in_flops(load_recipe("quickstart", ["budget.hours=1", *shape])[0], machines(1e12)).budget.flops == 3.6e15
+
+
+def test_hours_of_a_recipe_on_a_cluster_are_gpu_hours_of_all_its_gpus() -> None:
+    overrides = ["cluster.name=dgx-a100", "cluster.nodes=2", "train.global_batch_size=64", "budget.hours=100"]
+    asked = load_recipe("quickstart", overrides)[0]
+    found = budget_of(asked)
+    assert (found["gpu_hours"], found["accelerators"], found["nodes_chosen"]) == (1600, 16, False)
+    flops = in_flops(asked).budget.flops
+    assert flops is not None
+    assert 0.01 < flops / (100 * 3600 * 16 * 312e12) < 0.6
+    tokens = sized(asked).train.tokens
+    assert tokens is not None
+    assert tokens > 0
+
+
+def test_a_recipes_flops_and_a_recipe_without_a_budget() -> None:
+    assert budget_of(load_recipe("quickstart", ["budget.flops=1e20"])[0])["flops"] == 1e20
+    with pytest.raises(RecipeError, match=r"no budget.*budget\.hours"):
+        budget_of(load_recipe("gpt2-124m")[0])
+
+
+def test_the_refit_is_the_law_where_none_is_named() -> None:
+    """Chinchilla's own size at Gopher's budget (2203.15556): 67B to 72B, where the paper's approach 3 says 40B."""
+    assert BudgetConfig().law == REFIT
+    assert compute_optimal(5.76e23, BudgetConfig().law).parameters == pytest.approx(72e9, rel=0.05)

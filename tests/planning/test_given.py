@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from megalith.errors import RecipeError, ResourceError
-from megalith.planning import given
+from megalith.planning import given, layouts
 from megalith.planning.candidates import Layout
 from megalith.planning.layouts import search_layouts
 from megalith.recipe import Recipe, load_recipe
@@ -25,7 +25,7 @@ class Timed:
         self.saved = saved
         self.asked: list[Mapping[str, Any]] = []
 
-    def ask(self, question: Mapping[str, Any], ranks: int = 1) -> list[dict[str, Any]]:
+    def ask(self, question: Mapping[str, Any], ranks: int = 1, *, seconds: float) -> list[dict[str, Any]]:
         names = ("constant", "per_layer", "per_sequence", "per_layer_and_sequence")
         if question["ask"] == "memory":
             return [dict.fromkeys(names, self.saved[question["precision"]])]
@@ -42,7 +42,7 @@ def workers(monkeypatch: pytest.MonkeyPatch, **saved: float) -> Timed:
     def start(_: int) -> Iterator[Timed]:
         yield told
 
-    monkeypatch.setattr(given, "start_workers", start)
+    monkeypatch.setattr(layouts, "start_workers", start)
     monkeypatch.setattr(given, "usable_cores", lambda: 4)
     monkeypatch.setattr(given, "total_memory_bytes", lambda: 16 * 10**9)
     return told

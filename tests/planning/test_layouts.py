@@ -7,7 +7,7 @@ import pytest
 
 from megalith.errors import RecipeError, ResourceError
 from megalith.planning.candidates import Layout
-from megalith.planning.layouts import search_layouts
+from megalith.planning.layouts import BEST_FEW, MOST_SLOW, search_layouts
 from megalith.recipe import Recipe, load_recipe
 from tests.planning.fakes import RATES, install
 
@@ -46,6 +46,36 @@ def test_more_processes_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch
     assert (search.best.layout.data, search.best.layout.threads_per_process) == (4, 1)
     assert search.best.step_seconds == pytest.approx(0.01 * 4 + 0.001 + 0.002)
     assert {candidate.layout.data for candidate in search.candidates} == {1, 2, 4}
+
+
+def test_precision_comes_last_and_for_the_best_few_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = install(monkeypatch, lambda q: 0.01 * q["micro_batch_size"] / q["threads"] ** 0.5)
+    search_layouts(recipe(), RATES)  # of which bf16's is the greater
+    asked = [(q["data"], q["micro_batch_size"], q["precision"]) for q in workers.asked]
+    first_fp32 = next(index for index, (_, _, precision) in enumerate(asked) if precision == "fp32")
+    assert {precision for _, _, precision in asked[first_fp32:]} == {"fp32"}
+    assert asked[first_fp32][:2] == asked[0][:2] == (1, 16)  # the default
+    assert 1 <= len(asked) - first_fp32 <= 1 + BEST_FEW < first_fp32
+    left_out = install(monkeypatch, even)
+    search_layouts(recipe(), {"fp32": 1e11})
+    assert {q["precision"] for q in left_out.asked} == {"fp32"}
+
+
+def test_a_layout_that_takes_too_long_is_marked_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = install(monkeypatch, even, slow=lambda q: q["data"] == 2 and q["micro_batch_size"] == 8)
+    search = search_layouts(recipe("train.precision=fp32"), RATES)
+    (given_up,) = [candidate for candidate in search.candidates if not candidate.is_measured]
+    assert (given_up.layout.data, given_up.layout.micro_batch_size) == (2, 8)
+    assert given_up.why.startswith("not measured: took longer than ")
+    assert search.best.is_measured
+    assert {q["data"] for q in slow.asked} == {1, 2, 4}
+
+
+def test_where_every_layout_takes_too_long_that_is_said_after_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = install(monkeypatch, even, slow=lambda q: True)
+    with pytest.raises(ResourceError, match=r"took longer than \d+ s.*smaller model"):
+        search_layouts(recipe(), RATES)
+    assert len(workers.asked) <= MOST_SLOW + 1
 
 
 def test_a_small_micro_batch_is_taken_where_the_cache_likes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_before_it_is_measured_a_busy_machine_and_the_time_are_spoken_of(
     for load in (2.0, 2.1):
         monkeypatch.setattr(ask.os, "getloadavg", lambda load=load: (load, load, load))
         with pytest.raises(MeasuredAtOnceError):
-            ask.calibrate_here(load_recipe("quickstart", ())[0], tmp_path / "here.json")
+            ask.calibrate_here(load_recipe("quickstart", ["budget.flops=2e13"])[0], tmp_path / "here.json")
         said.append(capsys.readouterr().err)
     assert "other programs are at work" not in said[0]
     assert "other programs are at work: load 2.1, cores 4" in said[1]

@@ -9,14 +9,13 @@ import pytest
 
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.artifacts import Artifact
-from megalith.errors import ResourceError, UnsupportedError
-from megalith.planning import figures as figures_module
+from megalith.errors import RecipeError, ResourceError, UnsupportedError
 from megalith.planning.budget import budget
 from megalith.planning.figures import refuse_clusters
 from megalith.planning.layout import layout
-from megalith.planning.plan import plan
+from megalith.planning.plan import check, plan, refuse_unasked_length
 from megalith.recipe import Recipe, load_recipe
-from tests.planning.fakes import RATES, install
+from tests.planning.fakes import install
 
 SMALL = ("budget.flops=null", "model.num_layers=1", "model.hidden_size=32", "model.num_heads=2",
          "model.sequence_length=32", "model.vocab_size=512", "tokenize.vocab_size=512", "train.tokens=20480",
@@ -24,7 +23,7 @@ SMALL = ("budget.flops=null", "model.num_layers=1", "model.hidden_size=32", "mod
 
 
 def quickstart(*overrides: str) -> Recipe:
-    return load_recipe("quickstart", overrides)[0]
+    return load_recipe("quickstart", ["budget.flops=2e13", *overrides])[0]
 
 
 def tokens(train: int, digest: str = "a" * 64) -> Artifact:
@@ -36,7 +35,6 @@ def tokens(train: int, digest: str = "a" * 64) -> Artifact:
 def told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers and rates by formula: bf16 twice as fast, all layouts alike."""
     install(monkeypatch, lambda q: 0.01 * q["micro_batch_size"] / q["threads"] / (2 if q["precision"] == "bf16" else 1))
-    monkeypatch.setattr(figures_module, "measure_peak_flops_per_second", lambda dtype, threads: RATES["bf16"])
 
 
 def chosen(artifact: Artifact) -> Recipe:
@@ -152,3 +150,51 @@ def test_budget_answers_by_each_law() -> None:
     assert rows["chinchilla-3"]["loss"] == pytest.approx(1.93, abs=0.01)
     assert rows["kaplan"]["loss"] is None
     assert all({"law", "parameters", "tokens", "loss", "interval"} <= set(row) for row in found["laws"])
+
+
+@pytest.mark.usefixtures("told")
+def test_hours_buy_the_steps_that_the_best_layout_takes_in_them(tmp_path: Path) -> None:
+    asked = load_recipe("quickstart", ["budget.hours=0.01"])[0]
+    artifact = plan(asked, tmp_path / "plan", None)
+    facts, decided = artifact.facts, chosen(artifact)
+    assert facts["steps"] == int(36 / facts["step_seconds"]) >= 200
+    assert facts["budget"] == {"hours": 0.01, "flops": decided.budget.flops}
+    assert facts["flops"] <= decided.budget.flops == pytest.approx(36 / facts["step_seconds"] * facts["flops_per_step"])
+    assert decided.budget.hours is None
+    assert decided.train.tokens == facts["tokens"]
+    assert [row["tokens"] for row in facts["shapes"] if row["chosen"]] == [facts["tokens"]]
+    assert Recipe.model_validate(decided.model_dump()) == decided
+
+
+@pytest.mark.usefixtures("told")
+def test_hours_buy_a_given_model_its_tokens_and_too_few_are_refused(tmp_path: Path) -> None:
+    shape = ("train.tokens=null", "model.num_layers=1", "model.hidden_size=32", "model.num_heads=2")
+    facts = plan(load_recipe("quickstart", ["budget.hours=0.01", *shape])[0], tmp_path / "plan", None).facts
+    assert facts["steps"] == int(36 / facts["step_seconds"])
+    with pytest.raises(RecipeError, match="does not pay for a single step"):
+        plan(load_recipe("quickstart", ["budget.hours=1e-6", *shape])[0], tmp_path / "few", None)
+
+
+@pytest.mark.usefixtures("told")
+def test_a_loss_above_that_of_an_even_guess_is_no_forecast(tmp_path: Path) -> None:
+    """ln 4096 = 8.3 nats; the formula gives 12.7 at 2e13 FLOPs, and 7.3 at 1e15."""
+    facts = plan(quickstart(), tmp_path / "plan", None).facts
+    assert facts["predicted_loss"] is None
+    assert {row["loss"] for row in facts["laws"]} == {None}
+    assert "8.3" in next(row["loss_note"] for row in facts["laws"] if row["law"] == "chinchilla-3")
+    more = plan(quickstart("budget.flops=1e15"), tmp_path / "more", None).facts
+    assert more["predicted_loss"] == pytest.approx(7.34, abs=0.01)
+    assert next(row["loss_note"] for row in more["laws"] if row["law"] == "chinchilla-3") is None
+
+
+def test_a_training_of_years_is_refused_in_words_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda q: 1.0)  # 2e12 FLOP/s
+    asked = load_recipe("gpt2-124m", ["cluster={name: local}"])[0]
+    with pytest.raises(ResourceError, match=r"at least [\d.]+ years on this machine.*budget\.hours.*--yes"):
+        check(asked)
+    check(asked, yes=True)
+    check(load_recipe("gpt2-124m", ["cluster={name: local}", "budget.hours=1000"])[0])
+    check(load_recipe("gpt2-124m", ["cluster={name: local}", "train.tokens=1e6"])[0])
+    with pytest.raises(ResourceError, match=r"about 25\.0 h on this machine"):
+        refuse_unasked_length(asked, 25 * 3600)
+    refuse_unasked_length(asked, 23 * 3600)

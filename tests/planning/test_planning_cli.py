@@ -84,10 +84,10 @@ def test_half_a_budget_is_refused(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("words", "mend"), [
-    ("--flops 1e21 --nodes 3", "Leave out --nodes; or leave out --flops and give"),
-    ("--flops 1e21 --cluster selene", "Leave out --cluster; or leave out --flops and give"),
+    ("--flops 1e21 --nodes 3", "Remove --nodes; or remove --flops and use"),
+    ("--flops 1e21 --cluster selene", "Remove --cluster; or remove --flops and use"),
     ("quickstart --gpu-hours 1e6 --cluster selene",
-     "Leave out --gpu-hours and --cluster; or leave out the recipe quickstart and give"),
+     "Remove --gpu-hours and --cluster; or remove the recipe quickstart and use"),
 ])  # fmt: skip
 def test_of_both_kinds_of_budget_one_is_to_be_left_out(words: str, mend: str) -> None:
     result = runner.invoke(app, ["plan", "budget", *words.split()])
@@ -121,7 +121,9 @@ def test_an_amount_that_is_none_is_told_by_its_options_name(words: str, said: st
 def test_a_measured_file_answers_for_this_machine_without_running_anything(tmp_path: Path) -> None:
     kept = json.loads((ROOT / "benchmarks" / "results" / "plan_cpu.json").read_text())
     (tmp_path / "here.json").write_text(json.dumps(kept["blocks"]))
-    local = ("plan", "layout", "quickstart", "--measured", str(tmp_path / "here.json"))
+    by_hours = runner.invoke(app, ["plan", "layout", "quickstart", "--measured", str(tmp_path / "here.json")])
+    assert by_hours.exit_code == 2 and "budget.hours" in by_hours.stderr
+    local = ("plan", "layout", "quickstart", "budget.flops=2e13", "--measured", str(tmp_path / "here.json"))
     found = asked(*local)
     steps = {
         (row["tensor"], row["pipeline"], row["data"], row["zero"]): row["step_seconds"] for row in found["layouts"]

@@ -65,8 +65,8 @@ def test_the_slowest_group_of_a_stage_counts() -> None:
 
 def test_where_no_rate_is_known_the_farthest_links_count() -> None:
     """Nodes of four: rank 0 sends to rank 3 on its own, ranks 1 and 2 to the next."""
-    overrides = ["cluster.nodes=3", "cluster.accelerators_per_node=4", "parallel.tensor=1", "parallel.pipeline=4",
-                 "parallel.data=3", "train.global_batch_size=12"]  # fmt: skip
+    overrides = ["budget.flops=2e13", "cluster.nodes=3", "cluster.accelerators_per_node=4", "parallel.tensor=1",
+                 "parallel.pipeline=4", "parallel.data=3", "train.global_batch_size=12"]  # fmt: skip
     rows = ranks(load_recipe("quickstart", overrides)[0])["traffic"]
     assert next(row["tier"] for row in rows if row["what"] == "activations") == "network"
 
@@ -106,7 +106,7 @@ def test_batches_of_a_ramp_that_do_not_come_out_even_are_noted() -> None:
 def test_a_recipe_that_leaves_its_layout_open_says_which_keys_to_give() -> None:
     with pytest.raises(RecipeError, match=r"parallel\.tensor=N parallel\.pipeline=N parallel\.data=N"):
         ranks(load_recipe("quickstart")[0])
-    given = ["parallel.tensor=1", "parallel.pipeline=1", "parallel.data=2"]
+    given = ["budget.flops=2e13", "parallel.tensor=1", "parallel.pipeline=1", "parallel.data=2"]
     found = ranks(load_recipe("quickstart", given)[0])
     assert [row["node"] for row in found["ranks"]] == [0, 0]
     assert found["traffic"][0]["seconds"] is None  # nobody has measured this machine's links

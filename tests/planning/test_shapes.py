@@ -7,15 +7,15 @@ import pytest
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.errors import RecipeError
 from megalith.laws import compute_optimal
-from megalith.planning.shapes import choose_shape
+from megalith.planning.shapes import FEWEST_STEPS, choose_shape
 from megalith.recipe import Recipe, load_recipe
 
 
 def recipe(*overrides: str) -> Recipe:
-    return load_recipe("quickstart", overrides)[0]
+    return load_recipe("quickstart", ["budget.flops=2e13", *overrides])[0]
 
 
-def test_the_quickstarts_budget_buys_a_model_of_one_to_two_and_a_half_million() -> None:
+def test_a_small_budget_buys_a_model_of_one_to_two_and_a_half_million() -> None:
     shape, _ = choose_shape(recipe())
     assert 1.2e6 < shape.parameters < 2.5e6
     assert shape.parameters == parameters(shape.model).total
@@ -75,3 +75,15 @@ def test_given_tokens_are_kept_and_the_model_fills_the_budget() -> None:
 def test_a_budget_for_less_than_one_step_is_refused() -> None:
     with pytest.raises(RecipeError, match="single step"):
         choose_shape(recipe("budget.flops=1e6"))
+
+
+def test_a_tiny_budget_buys_a_model_small_enough_to_take_some_steps() -> None:
+    """By the law alone it would be 3 layers, which take 50 steps."""
+    asked = recipe("budget.flops=1.07e12")
+    shape, neighbours = choose_shape(asked)
+    steps = shape.tokens // (16 * 256)
+    assert steps >= FEWEST_STEPS
+    larger = [other for other in neighbours if other.merit < shape.merit]
+    assert larger
+    assert all(other.tokens // (16 * 256) < FEWEST_STEPS for other in larger)
+    assert choose_shape(recipe("budget.flops=1e10"))[0].model.num_layers == 1  # not even that takes so many

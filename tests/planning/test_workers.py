@@ -1,12 +1,27 @@
 """Workers are asked together, and nobody else runs meanwhile."""
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from megalith.errors import ResourceError
-from megalith.planning.workers import Workers, start_workers
+from megalith.planning.workers import SlowAnswerError, Workers, start_workers
+
+ASKING = """
+import sys
+from megalith.planning.workers import start_workers
+
+with start_workers(2, "tests.planning.echo") as workers:
+    print("asking", flush=True)
+    workers.ask({"sleep": 600}, 2)
+"""
 
 
 def states(workers: Workers) -> list[str]:
@@ -41,3 +56,51 @@ def test_a_worker_that_has_died_is_told_of() -> None:
 def test_what_a_worker_has_said_at_its_end_is_told() -> None:
     with pytest.raises(ResourceError, match=r"status 1: .*No module named tests\.planning\.nobody"):
         start_workers(1, "tests.planning.nobody").__enter__()
+
+
+def test_workers_that_take_too_long_are_replaced_and_can_be_asked_again() -> None:
+    with start_workers(2, "tests.planning.echo") as workers:
+        first = [process.pid for process in workers.processes]
+        with pytest.raises(SlowAnswerError, match="within 1 s"):
+            workers.ask({"sleep": 600}, 2, seconds=1)
+        assert not any(psutil.pid_exists(pid) for pid in first)
+        assert workers.ask({"a": 1}, 2) == [{"a": 1}, {"a": 1}]
+    assert not any(psutil.pid_exists(process.pid) for process in workers.processes)
+
+
+def test_the_first_interrupt_ends_measuring_and_a_kill_leaves_nothing_that_the_next_start_does_not_remove(
+    tmp_path: Path,
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    for number, status in ((signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)):
+        asking = subprocess.Popen(
+            [sys.executable, "-c", ASKING],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "asking\n"
+        children = psutil.Process(asking.pid).children()
+        assert len(children) == 2
+        asking.send_signal(number)
+        assert asking.wait(timeout=60) in (status, -number)
+        assert psutil.wait_procs(children, timeout=10)[1] == []
+        assert len(list(tmp_path.glob("megalith-probe-*"))) == (1 if number is signal.SIGKILL else 0)
+    live = tmp_path / f"megalith-probe-{os.uname().nodename}-{os.getpid()}-other"
+    live.mkdir()
+    sweep_in(tmp_path)
+    assert list(tmp_path.glob("megalith-probe-*")) == [live]
+
+
+def sweep_in(folder: Path) -> None:
+    """Start workers once with `folder` for temporary files."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        with start_workers(1, "tests.planning.echo"):
+            pass
+    finally:
+        tempfile.tempdir = before

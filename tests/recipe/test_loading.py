@@ -126,3 +126,11 @@ def test_a_check_of_several_keys_points_to_the_override_that_it_names(tmp_path: 
     with pytest.raises(RecipeError) as caught:
         load_recipe("gpt2-8.3b", ["train.tokens=1000000000", "parallel.tensor=5"])
     assert caught.value.where == "override 'parallel.tensor=5'"
+
+
+def test_an_override_of_one_kind_of_budget_takes_the_place_of_the_other() -> None:
+    recipe, origins = load_recipe("quickstart", ["budget.flops=1e13"])
+    assert (recipe.budget.flops, recipe.budget.hours) == (1e13, None)
+    assert origins["budget.hours"] == "none: override 'budget.flops=1e13' takes its place"
+    with pytest.raises(RecipeError, match="flops is 1e\\+13 and hours is 2: a budget is one of them"):
+        load_recipe("quickstart", ["budget.flops=1e13", "budget.hours=2"])

@@ -9,13 +9,13 @@ from typing import Any
 from megalith.arithmetic import step_flops
 from megalith.batches import powers_of_two_dividing
 from megalith.console import note
-from megalith.errors import UnsupportedError
+from megalith.errors import RecipeError, UnsupportedError
 from megalith.machine import usable_cores
 from megalith.planning.blocks.compose import BlockStep, predict_here
 from megalith.planning.blocks.measure import expected_seconds, measure
 from megalith.planning.blocks.table import read_table, write_table
+from megalith.planning.budget import sized
 from megalith.planning.job import Job, precision_on
-from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import Layout, this_machine
 
@@ -52,8 +52,15 @@ def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
 def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
     """What the measured machine in the file at `path` says of the recipe's layouts on it; the keys are `--json`'s.
 
-    Raises InputError where there is no such file, UnsupportedError where none of the layouts was measured.
+    Raises InputError where there is no such file, UnsupportedError where none of the layouts was measured, RecipeError
+    where the model's shape depends on a budget in hours.
     """
+    if not recipe.model.is_sized and recipe.budget.hours is not None:
+        raise RecipeError(
+            "how large a model budget.hours buys is measured, and with a measured file nothing is run.",
+            where="budget.hours",
+            mend="Set budget.flops or the model's shape.",
+        )
     table, model = read_table(path), sized(recipe).model
     known: list[tuple[Job, BlockStep]] = []
     unknown: list[UnsupportedError] = []

@@ -25,13 +25,13 @@ from megalith.errors import RecipeError
 from megalith.model import MODELS
 from megalith.parallel import arrange
 from megalith.parallel.pipeline import keep_stage
+from megalith.planning.budget import sized
 from megalith.planning.dryrun.collectives import Amount, Message
 from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
 from megalith.planning.dryrun.kernels import gpu_kernels
 from megalith.planning.dryrun.step import Training, begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.planning.performance.memory.pipeline_peak import most_in_flight
-from megalith.planning.shapes import sized
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
 from megalith.schedules import layers_of_stages
 from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of

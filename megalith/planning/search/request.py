@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from megalith.arithmetic import flops_per_token
 from megalith.batches import tokens_for
 from megalith.errors import UnsupportedError
+from megalith.planning.budget import in_flops
 from megalith.planning.job import precision_on
 from megalith.planning.search.space import KNOBS, SECTIONS, Question
 from megalith.recipe import Recipe
@@ -43,8 +44,9 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Ques
 def tokens_of(recipe: Recipe) -> int:
     if recipe.train.tokens is not None:
         return recipe.train.tokens
-    assert recipe.budget.flops is not None  # the recipe's own check
-    return tokens_for(recipe, recipe.budget.flops / flops_per_token(recipe.model))
+    flops = in_flops(recipe).budget.flops
+    assert flops is not None  # the recipe's own check
+    return tokens_for(recipe, flops / flops_per_token(recipe.model))
 
 
 def resized(recipe: Recipe, nodes: int) -> Cluster:

@@ -8,6 +8,7 @@ from typing import Any
 
 from megalith.console import human_bytes
 from megalith.errors import InputError, RecipeError
+from megalith.planning.budget import sized
 from megalith.planning.job import Job
 from megalith.planning.performance import Constants
 from megalith.planning.performance.constants import generation_of, of_generation, read_constants
@@ -18,7 +19,6 @@ from megalith.planning.search.objectives import Found, Objective, Wanted, best_f
 from megalith.planning.search.one_change import one_change
 from megalith.planning.search.request import question_of, tokens_of
 from megalith.planning.search.space import KNOBS, Question, choice
-from megalith.planning.shapes import sized
 from megalith.recipe import Recipe
 from megalith.topology import Cluster, check_layout, describe
 

@@ -67,7 +67,7 @@ def test_other_durations_are_refused(text: str) -> None:
 
 def test_an_open_layout_is_refused_with_what_to_give() -> None:
     with pytest.raises(RecipeError, match="layout is left open"):
-        steps_of(load_recipe("quickstart", [])[0], given=UNIT)
+        steps_of(load_recipe("quickstart", ["budget.flops=2e13"])[0], given=UNIT)
 
 
 @pytest.mark.parametrize(
