@@ -47,6 +47,22 @@ def value(dice: random.Random) -> str:
     return "".join(chr(dice.choice((dice.randrange(0x20, 0x3000), dice.randrange(0x110000)))) for _ in range(5))
 
 
+def plausible(dice: random.Random) -> str:
+    """Text of a value that a recipe might hold, so that what reads it is reached."""
+    which = dice.randrange(6)
+    if which == 0:
+        return dice.choice(("true", "false", "null", "none", "full", "selective", "bf16", "fp32", "fp16", "cosine"))
+    if which == 1:
+        return f"{dice.uniform(0, 1):.3g}"
+    if which == 2:
+        return f"{10 ** dice.uniform(0, 26):.3g}"
+    if which == 3:
+        return str(2 ** dice.randrange(40))
+    if which == 4:
+        return str(dice.randrange(1, 200))
+    return str(int(10 ** dice.uniform(0, 18)))
+
+
 def bomb(dice: random.Random) -> str:
     """Aliases of aliases, whose written-out form has no end."""
     wide, deep = dice.choice(((9, 9), (2, 40), (3, 12), (10, 6), (100, 3)))

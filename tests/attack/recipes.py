@@ -11,7 +11,7 @@ from megalith.recipe.loading import shipped_recipes
 from tests.attack.cases import Found, Right, judge
 from tests.attack.command import Ended, run
 from tests.attack.materials import Materials
-from tests.attack.mutate import STRANGE, bomb, change_bytes, change_text, change_value, value
+from tests.attack.mutate import STRANGE, bomb, change_bytes, change_text, change_value, plausible, value
 
 CLUSTER_RECIPES = ("mt-nlg-530b", "gpt2-8.3b", "turing-nlg-17b", "gpt3-175b", "bert-1.3b", "llama-8b")
 PLANNING = (
@@ -46,7 +46,13 @@ class Keys:
         )
 
     def override(self, dice: random.Random) -> str:
-        return f"{self.key(dice)}={value(dice)}".replace("\x00", "")
+        made = plausible(dice) if dice.random() < 0.4 else value(dice)
+        return f"{self.key(dice)}={made}".replace("\x00", "")
+
+    def plan(self, dice: random.Random) -> str:
+        """An override of what planning depends on."""
+        keys = [key for key in self.keys if key.startswith(("model.", "parallel.", "cluster.", "train.", "budget."))]
+        return f"{dice.choice(keys)}={plausible(dice)}"
 
 
 def only_json(ended: Ended) -> str | None:
@@ -86,7 +92,7 @@ class Recipes:
         if kind == "text":
             return change_text(text, dice).encode("utf-8", errors="surrogatepass")
         if kind == "bytes":
-            whole = text.encode(dice.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-32", "utf-8-sig", "cp037")))
+            whole = text.encode(dice.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig", "cp037")), "replace")
             return change_bytes(whole, dice)
         if kind == "values":
             strange = [*STRANGE, *(_RawYaml(value(dice)) for _ in range(5))]
@@ -121,7 +127,8 @@ class Overrides:
         planning = dice.random() < PLANNING_SHARE
         verb = dice.choice(PLANNING) if planning else ("recipe", "show")
         name = dice.choice(CLUSTER_RECIPES if planning else self.names)
-        overrides = [self.keys.override(dice) for _ in range(dice.choice((1, 1, 1, 2, 4)))]
+        make = self.keys.plan if planning and dice.random() < 0.7 else self.keys.override
+        overrides = [make(dice) for _ in range(dice.choice((1, 1, 1, 2, 4)))]
         argv = [*verb, name, *overrides, "--json"]
         ended = run(argv, room)
         right: Right = same_again(room) if not planning and number % 3 == 0 else only_json
