@@ -118,7 +118,7 @@ def _become(
             os.dup2(opened, descriptor)
             os.close(opened)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
-        os.environ.update({"TMPDIR": str(logs / "tmp"), CASE: str(logs), "COLUMNS": "160"})
+        os.environ.update({"TMPDIR": str(logs / "tmp"), CASE: str(logs), "COLUMNS": "160", "MEGALITH_TRACEBACK": "1"})
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)
