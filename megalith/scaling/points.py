@@ -1,6 +1,7 @@
 """The runs that a law is fitted on: parameters, tokens and final loss, from a CSV."""
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megalith.errors import InputError
+from megalith.input_files import read_text
 
 Floats = NDArray[np.float64]
 
@@ -35,11 +37,10 @@ def read_points(path: Path) -> Points:
     Raises InputError where the file, a column or a positive number is missing.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        rows = list(reader)
+        columns = reader.fieldnames or []
+    except csv.Error as error:
         raise InputError(f"these runs cannot be read: {error}.", where=str(path)) from error
     spent = "tokens" if "tokens" in columns else "flops"
     missing = [name for name in ("parameters", spent, "loss") if name not in columns]

@@ -1,9 +1,11 @@
 """A schedule as a CSV file, one row a rank: the format that torch.distributed.pipelining reads and writes."""
 
 import csv
+import io
 from pathlib import Path
 
 from megalith.errors import InputError
+from megalith.input_files import read_text
 from megalith.schedules.actions import Action, Lists, parse
 
 
@@ -15,13 +17,12 @@ def read_csv(path: Path, pipeline: int) -> Lists:
     """
     lists = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            for cells in reader:
-                actions = tuple(_action(cell, path, reader.line_num) for cell in cells if cell.strip())
-                if actions:
-                    lists.append(actions)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        for cells in reader:
+            actions = tuple(_action(cell, path, reader.line_num) for cell in cells if cell.strip())
+            if actions:
+                lists.append(actions)
+    except csv.Error as error:
         raise InputError(f"this schedule cannot be read: {error}.", where=str(path)) from error
     if len(lists) != pipeline:
         raise InputError(

@@ -39,3 +39,8 @@ def test_what_is_no_table_of_runs_is_refused(text: str, said: str, tmp_path: Pat
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_points(tmp_path / "none.csv")
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(InputError, match="not a regular file"):  # another, such as /dev/zero, has no end
+        read_points(Path("/dev/null"))

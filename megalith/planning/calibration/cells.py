@@ -1,12 +1,14 @@
 """Lines of a table of measurements: figures that say where they stand when they are none."""
 
 import csv
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from megalith.errors import InputError
+from megalith.input_files import read_text
 
 
 class NotModelledError(Exception):
@@ -72,13 +74,11 @@ class Cells:
 def lines(path: Path, columns: Sequence[str]) -> list[tuple[int, Mapping[str, str | None]]]:
     """The lines of a table, each with its number. Raises InputError where it is none, or lacks one of `columns`."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            found: list[tuple[int, Mapping[str, str | None]]] = [(reader.line_num, cells) for cells in reader]
-            given = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"this table cannot be read: {why}.", where=str(path)) from error
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        found: list[tuple[int, Mapping[str, str | None]]] = [(reader.line_num, cells) for cells in reader]
+        given = reader.fieldnames or []
+    except csv.Error as error:
+        raise InputError(f"this table cannot be read: {error}.", where=str(path)) from error
     missing = [name for name in columns if name not in given]
     if missing:
         raise InputError(

@@ -154,6 +154,8 @@ def test_a_table_without_a_needed_column_or_rows_is_an_error(tmp_path: Path) -> 
         read_table(tmp_path / "empty.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read_table(tmp_path / "missing.csv")
+    with pytest.raises(InputError, match="not a regular file"):  # a pipe would wait, another device has no end
+        read_table(Path("/dev/null"))
 
 
 @pytest.mark.data
