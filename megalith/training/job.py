@@ -72,6 +72,7 @@ def kernels_of_run(workspace: Path, threads: int) -> dict[str, str]:
         except (ValueError, InputError):
             note(f"{path} is damaged or of another version: the kernels are chosen anew, and the last bits may change.")
     choice = choose(threads)
+    path.parent.mkdir(exist_ok=True)
     with whole(path) as temporary:
         temporary.write_text(json.dumps(choice, indent=1))
     return choice

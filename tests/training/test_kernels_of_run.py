@@ -12,23 +12,18 @@ from megalith.training.job import KERNELS, kernels_of_run
 TORCH = dict.fromkeys(ALTERNATIVES, "torch")
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    (tmp_path / "logs").mkdir()
-    return tmp_path
-
-
-def test_a_resumed_run_keeps_what_it_began_with(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernels_of_run(workspace, 1) == TORCH
+def test_a_resumed_run_keeps_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels_of_run(tmp_path, 1) == TORCH
     monkeypatch.setattr(job, "choose", lambda threads: dict(ALTERNATIVES))  # another machine, or other threads
-    assert kernels_of_run(workspace, 2) == TORCH
+    assert kernels_of_run(tmp_path, 2) == TORCH
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", '{"fp32 gelu": 3}', json.dumps({"fp32 gelu": "of a later version"})])
 def test_a_damaged_choice_is_made_anew_and_that_is_said(
-    workspace: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (workspace / "logs" / KERNELS).write_text(damage)
-    assert kernels_of_run(workspace, 1) == TORCH
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / KERNELS).write_text(damage)
+    assert kernels_of_run(tmp_path, 1) == TORCH
     assert "the kernels are chosen anew" in " ".join(capsys.readouterr().err.split())
-    assert json.loads((workspace / "logs" / KERNELS).read_text()) == TORCH
+    assert json.loads((tmp_path / "logs" / KERNELS).read_text()) == TORCH
