@@ -4,6 +4,8 @@ Each says what is wrong, where it was said, and what would be right; `cli.py` pr
 with code 2. Anything else that escapes is a bug in Megalith.
 """
 
+from collections.abc import Mapping
+
 
 class MegalithError(Exception):
     """What is wrong, where it was said, and the mend.
@@ -49,3 +51,14 @@ class UnsupportedError(MegalithError):
     """A request that Megalith understands and cannot yet serve."""
 
     leaves_whole = False
+
+
+def error_to_json(error: MegalithError) -> dict[str, str | None]:
+    """The error as one process hands it to another."""
+    return {"kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend}
+
+
+def error_from_json(told: Mapping[str, str | None]) -> MegalithError:
+    """The error that `error_to_json` has written."""
+    kinds = {kind.__name__: kind for kind in MegalithError.__subclasses__()}
+    return kinds.get(told["kind"] or "", MegalithError)(told["what"] or "", where=told["where"], mend=told["mend"])

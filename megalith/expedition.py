@@ -4,7 +4,6 @@ The only module that knows every stage, beside `cli.py`. Stages meet on disk: wh
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from megalith import __version__
-from megalith.artifacts import MANIFEST, Artifact, Workspace, open_artifact
+from megalith.artifacts import MANIFEST, Artifact, Workspace, open_artifact, read_manifest, set_aside, sweep
 from megalith.console import human_seconds, note
 from megalith.errors import InputError, UnsupportedError
+from megalith.input_files import read_json, read_model
 from megalith.locking import lock
 from megalith.recipe import Recipe
 
@@ -23,19 +23,23 @@ STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
 EXPEDITION = "expedition.json"
 
 
-def run(recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, yes: bool = False) -> dict[str, Any]:
+def run(
+    recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, fresh: bool = False, yes: bool = False
+) -> dict[str, Any]:
     """Walk the whole expedition in `directory` and return what `expedition.json` holds.
 
-    `sources` replaces the crawl (and what `curate` names). Finished stages are skipped, a broken one resumes. A
-    training that would take longer than a day on this machine is begun with `yes` alone, or with budget.hours.
-    Raises MegalithError; then nothing half-written is left behind.
+    `sources` replaces the crawl (and what `curate` names). Finished stages are skipped, a broken one resumes. A model,
+    or what took longer than a minute, that was made of other settings or inputs is refused, unless `fresh`: then it is
+    set aside (`train.aside-1`) and made anew. A training that would take longer than a day on this machine is begun
+    with `yes` alone, or with budget.hours. Raises MegalithError; then nothing half-written is left behind.
     """
     from megalith.report import write_report
 
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     yes = yes or _has_begun(directory)
     check(recipe, given, yes=yes)
-    with lock(directory):
+    with lock(directory), set_aside(fresh):
+        sweep(directory)
         made: dict[str, Artifact] = {}
         walk = [stage for stage in STAGES if stage != "crawl" or not given]
         for number, stage in enumerate(walk, start=1):
@@ -66,12 +70,18 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
 
 
 def run_stage(
-    stage: str, recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, yes: bool = False
+    stage: str,
+    recipe: Recipe,
+    directory: Path,
+    sources: Sequence[Path] = (),
+    *,
+    fresh: bool = False,
+    yes: bool = False,
 ) -> Artifact:
     """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run.
 
     `train` plans first, and wants `yes` where `run` does. Started by torchrun or srun it takes the plan that stands, or
-    else a recipe that leaves nothing open.
+    else a recipe that leaves nothing open. `fresh` is as for `run`.
     """
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     if stage == "train":
@@ -80,21 +90,23 @@ def run_stage(
         take_up_slurm()
     started_by_launcher = "RANK" in os.environ
     follows = started_by_launcher and os.environ["RANK"] != "0"
-    with contextlib.nullcontext() if follows else lock(directory):
+    with contextlib.nullcontext() if follows else lock(directory), set_aside(fresh):
         made = {}
-        for earlier in STAGES[: STAGES.index(stage)]:
+        for earlier in (*_NEEDS[stage], *_USES[stage]):
             needed = earlier in _NEEDS[stage] and not (earlier == "crawl" and given)
-            if needed or (directory / earlier / "manifest.json").is_file():
-                made[earlier] = open_artifact(directory / earlier, earlier)
+            if needed or (directory / earlier / MANIFEST).is_file():
+                made[earlier] = open_artifact(directory / earlier, earlier, check=not follows)
         if stage == "train" and not started_by_launcher:  # there, all ranks would measure the machine at once
             made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
             _tell_plan(recipe, made["plan"], yes=yes or _has_begun(directory))
+        elif stage == "train" and (directory / "plan" / MANIFEST).is_file():
+            made["plan"] = open_artifact(directory / "plan", "plan", check=not follows)
         return _stage(stage, recipe, directory, given, made, stage)
 
 
 def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
     """The recipe with everything that the plan chose filled in: shape, tokens, layout, micro-batch, precision."""
-    chosen = Recipe.model_validate_json((plan.path / "recipe.json").read_text())
+    chosen = read_model(plan.path / "recipe.json", Recipe, mend=f"Remove {plan.path} and plan again.")
     spending = {name: getattr(chosen.train, name) for name in ("tokens", "micro_batch_size", "precision")}
     return recipe.model_copy(
         update={
@@ -130,6 +142,16 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("train",),
     "audit": ("train",),
 }
+_USES: Mapping[str, tuple[str, ...]] = {
+    "crawl": (),
+    "curate": (),
+    "tokenize": (),
+    "plan": ("tokenize",),
+    "train": (),
+    "evaluate": ("curate", "tokenize"),
+    "audit": (),
+}
+"""What a stage reads where it stands, beside what it needs."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +164,8 @@ class _Place:
 
 def _seconds(artifact: Artifact) -> float:
     """What it took to make an artifact, and those that stand beside it: of curation, its documents and scores."""
-    beside = (artifact.path.with_name(f"{artifact.path.name}-{part}") / MANIFEST for part in ("documents", "quality"))
-    made: list[float] = [json.loads(path.read_text())["seconds"] for path in beside if path.is_file()]
+    beside = (artifact.path.with_name(f"{artifact.path.name}-{part}") for part in ("documents", "quality"))
+    made = [read_manifest(path).seconds for path in beside if (path / MANIFEST).is_file()]
     return artifact.manifest.seconds + sum(made)
 
 
@@ -246,7 +268,7 @@ def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact])
         "train": facts["train"],
         "evaluate": facts["evaluate"],
         "audit": facts["audit"],
-        "samples": json.loads(samples.read_text()) if samples.is_file() else [],
+        "samples": read_json(samples) if samples.is_file() else [],
         "artifacts": [
             {
                 "stage": stage,
@@ -265,16 +287,15 @@ def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact])
 
 
 def read_expedition(directory: Path) -> dict[str, Any]:
-    """What a finished expedition in `directory` wrote. Raises InputError where there is none."""
+    """The content of a finished expedition's `expedition.json`. Raises InputError where it is missing or damaged."""
     path = directory / EXPEDITION
     if not path.is_file():
         raise InputError(
-            "there is no finished expedition here.",
+            "a finished expedition is missing here.",
             where=str(directory),
-            mend="Give `megalith run`: it takes what stands and writes the log.",
+            mend="Run `megalith run`: it takes what stands and writes the log.",
         )
-    try:
-        read: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError("this is not JSON.", where=str(path), mend="Give `megalith run` again.") from error
+    read = read_json(path, mend="Run `megalith run` again: it takes what stands and writes this file.")
+    if not isinstance(read, dict):
+        raise InputError("this does not tell of an expedition.", where=str(path), mend="Run `megalith run` again.")
     return read

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from megalith import __version__
-from megalith.cli import blend, card, curate, plans, recipes, walk
+from megalith.cli import blend, card, curate, plans, recipes, verify, walk
 from megalith.cli.help import Sections
 from megalith.console import note, settle_streams
 from megalith.processes import wait_politely
@@ -26,6 +26,7 @@ app.add_typer(walk.app)
 app.add_typer(curate.app)
 app.add_typer(blend.app)
 app.add_typer(card.app)
+app.add_typer(verify.app)
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(plans.app, name="plan")
 app.add_typer(plans.scaling_app, name="scaling")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from megalith.cli.shared import Json, Output, Overrides, RecipeName, Source, expedition_directory, resuming_verb
+from megalith.cli.shared import Fresh, Json, Output, Overrides, RecipeName, Source, expedition_directory, resuming_verb
 from megalith.cli.walk import show_facts
 from megalith.console import note
 from megalith.recipe import load_recipe
@@ -27,6 +27,7 @@ def curate(
     engine: Engine = "native",
     ray_address: RayAddress = None,
     output: Output = None,
+    fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """WARC, JSONL, Parquet or text to filtered, deduplicated, decontaminated Parquet."""
@@ -39,7 +40,7 @@ def curate(
     loaded, _ = load_recipe(recipe, overrides or ())
     use_engine(engine, ray_address)
     given = source or [Path(path) for path in loaded.curate.paths]
-    made = expedition.run_stage("curate", loaded, expedition_directory(output, loaded), given)
+    made = expedition.run_stage("curate", loaded, expedition_directory(output, loaded), given, fresh=fresh)
     card = write_card(made.path)
     show_facts(made, as_json=as_json)
     note(f"what was kept and dropped, and why: {card / 'card.html'}")

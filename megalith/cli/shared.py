@@ -40,6 +40,12 @@ Source = Annotated[
     list[Path] | None,
     typer.Option("--source", help="WARC, JSONL, Parquet or text: files, directories or addresses; may be repeated."),
 ]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Set aside (NAME.aside-N) what was made of other settings or inputs, and make it anew."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 
 

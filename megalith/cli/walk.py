@@ -8,6 +8,7 @@ import typer
 
 from megalith.artifacts import Artifact
 from megalith.cli.shared import (
+    Fresh,
     Json,
     Output,
     Overrides,
@@ -34,6 +35,7 @@ def run(
     overrides: Overrides = None,
     source: Source = None,
     output: Output = None,
+    fresh: Fresh = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +45,7 @@ def run(
 
     loaded, _ = load_recipe(recipe, overrides or ())
     directory = expedition_directory(output, loaded)
-    told = expedition.run(loaded, directory, source or (), yes=yes)
+    told = expedition.run(loaded, directory, source or (), fresh=fresh, yes=yes)
     if as_json:
         print_json(told)
     else:
@@ -61,12 +63,14 @@ def _stage_verb(stage: str, about: str) -> None:
         overrides: Overrides = None,
         source: Source = None,
         output: Output = None,
+        fresh: Fresh = False,
         as_json: Json = False,
     ) -> None:
         from megalith import expedition
 
         loaded, _ = load_recipe(recipe, overrides or ())
-        artifact = expedition.run_stage(stage, loaded, expedition_directory(output, loaded), source or ())
+        directory = expedition_directory(output, loaded)
+        artifact = expedition.run_stage(stage, loaded, directory, source or (), fresh=fresh)
         show_facts(artifact, as_json=as_json)
 
     run_stage.__doc__ = about

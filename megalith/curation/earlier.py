@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from megalith.artifacts import MANIFEST, Artifact, Manifest, open_artifact
+from megalith.artifacts import MANIFEST, Artifact, open_artifact, read_manifest
 from megalith.curation.columns import EARLIER, Array, Columns, Partition
 from megalith.curation.decide import fill
 from megalith.curation.documents import partitions_of
@@ -38,8 +38,7 @@ def open_earlier(config: CurateConfig) -> list[Earlier]:
     made = []
     for place in config.against:
         path = expand(Path(place))
-        manifest = path / MANIFEST
-        stage = Manifest.model_validate_json(manifest.read_text()).stage if manifest.is_file() else "curate"
+        stage = read_manifest(path).stage if (path / MANIFEST).is_file() else "curate"
         curated = None if stage == "documents" else open_artifact(path, "curate")
         documents = open_artifact(path if curated is None else path.parent / curated.facts["documents"], "documents")
         ours = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})

@@ -23,8 +23,14 @@ os.environ.update(
 
 import daft
 
-from megalith import errors
-from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
+from megalith.errors import (
+    InputError,
+    MegalithError,
+    ResourceError,
+    UnsupportedError,
+    error_from_json,
+    error_to_json,
+)
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 
@@ -134,22 +140,22 @@ class _Worker:
 
     def one(self, text: str) -> str:
         task = json.loads(text)
+        told: MegalithError
         try:
             return json.dumps({"number": task["number"], "told": self.work(task)})
         except MegalithError as error:
-            kind, told = type(error).__name__, (error.what, error.where, error.mend)
+            told = error
         except Exception as error:
             limit = limit_reached(error)
             if limit is None:
                 raise
-            kind, told = type(limit).__name__, (limit.what, limit.where, limit.mend)
-        return json.dumps({"number": task["number"], "error": kind, "said": told})
+            told = limit
+        return json.dumps({"number": task["number"], "error": error_to_json(told)})
 
 
 def _raise_told(answer: Mapping[str, Any]) -> None:
     if "error" in answer:
-        what, where, mend = answer["said"]
-        raise getattr(errors, answer["error"])(what, where=where, mend=mend)
+        raise error_from_json(answer["error"])
 
 
 def _cores() -> int:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from megalith.artifacts import file_digest
+from megalith.artifacts import check_part, file_digest
 from megalith.errors import InputError
 from megalith.input_files import read_json
 from megalith.model import GPT
@@ -36,8 +36,8 @@ class LanguageModel:
 def load_model(directory: Path) -> LanguageModel:
     """Read the model in `directory`: a train artifact, or its `model` directory.
 
-    Weights are held in fp32. Raises InputError where a file is missing or damaged, where weights do not fit the shape
-    in config.json, or where they are not finite.
+    Weights are held in fp32. Raises InputError where a file is missing or damaged (within a train artifact: is not what
+    its manifest lists), where weights do not fit the shape in config.json, or where they are not finite.
     """
     files = _model_files(directory)
     config = _read_config(files[CONFIG])
@@ -86,6 +86,7 @@ def _model_files(directory: Path) -> dict[str, Path]:
             where=str(directory),
             mend=f"Name a train artifact, or a directory with {WEIGHTS}, {CONFIG} and {TOKENIZER}.",
         )
+    check_part(home)
     return files
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from megalith.artifacts import Workspace
+from megalith.artifacts import Workspace, check_part
 from megalith.errors import InputError
 from megalith.report import plots, shapes, views
 from megalith.report.pages import environment, style
@@ -73,4 +73,7 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
 
 def _read(path: Path, shape: TypeAdapter[Any]) -> Mapping[str, Any]:
     """The object at `path`; empty where the file is missing."""
-    return read_facts(path, shape, mend=MEND) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    check_part(path)
+    return read_facts(path, shape, mend=MEND)

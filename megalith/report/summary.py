@@ -54,9 +54,11 @@ def _plan(expedition: Facts) -> tuple[str, str]:
 
 def _train(expedition: Facts) -> tuple[str, str]:
     train = _part(expedition, "train")
-    step = comparisons(expedition)[0]
+    told = {comparison.quantity: comparison for comparison in comparisons(expedition)}
+    step, total = told["Time of a step"], told["Time of training"]
     made = f"validation loss {fixed(train.get('validation_loss'))}, unigram {fixed(train.get('unigram_entropy'))}"
-    return made, f"{step.measured} a step ({difference(step.difference)}), MFU {percent(train.get('mfu'))}"
+    speed = f"{step.measured} a step ({difference(step.difference)}), MFU {percent(train.get('mfu'))}"
+    return made, f"{speed}, in all {total.measured} ({difference(total.difference)})"
 
 
 def _evaluate(expedition: Facts) -> tuple[str, str]:

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from megalith import errors
-from megalith.errors import MegalithError, ResourceError
+from megalith.errors import MegalithError, ResourceError, error_from_json, error_to_json
 from megalith.processes import die_with
+from megalith.system_limits import limit_reached
 from megalith.tokens.encoders import EncoderName, encoder
 from megalith.tokens.parts import Part, encode_part, part_of
 from megalith.tokens.tokenizer import load_tokenizer
@@ -73,8 +73,7 @@ def _feed(process: subprocess.Popen[str], waiting: "SimpleQueue[Part]", told: Ca
         said = json.loads(answer)
         if "kind" in said:
             _drain(waiting)
-            kind: type[MegalithError] = getattr(errors, said["kind"])
-            raise kind(said["what"], where=said["where"], mend=said["mend"])
+            raise error_from_json(said)
         told(part)
 
 
@@ -101,6 +100,11 @@ def work() -> None:
         try:
             encode_part(part_of(json.loads(line)), folder, encode, tokenizer.vocab_size)
         except MegalithError as error:
-            said = {"kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend}
+            said = error_to_json(error)
+        except Exception as error:
+            limit = limit_reached(error)
+            if limit is None:
+                raise
+            said = error_to_json(limit)
         answers.write(json.dumps(said) + "\n")
         answers.flush()

@@ -9,10 +9,9 @@ import pydantic
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from megalith import errors
 from megalith.artifacts import LOGS, whole
 from megalith.console import note
-from megalith.errors import InputError, MegalithError
+from megalith.errors import InputError, MegalithError, error_from_json, error_to_json
 from megalith.kernels import choose, using
 from megalith.recipe import Recipe
 
@@ -86,6 +85,7 @@ def write_error(job: Job, rank: int, error: BaseException) -> bool:
     """Leave an error for the process that started this one; False if another rank has left one before.
 
     What brings one rank down brings the others down after it, with errors that only say so: the first one counts.
+    Raises OSError where the disk is too full for it.
     """
     try:
         (job.logs / _FIRST).touch(exist_ok=False)
@@ -93,7 +93,7 @@ def write_error(job: Job, rank: int, error: BaseException) -> bool:
         return False
     said: dict[str, Any] = {"rank": rank}
     if isinstance(error, MegalithError):
-        said |= {"kind": type(error).__name__, "what": error.what, "where": error.where, "mend": error.mend}
+        said |= error_to_json(error)
     else:
         said |= {"what": f"{type(error).__name__}: {error}", "traceback": traceback.format_exception(error)}
     with whole(job.logs / ERROR) as temporary:
@@ -108,8 +108,7 @@ def read_error(job: Job) -> MegalithError | None:
         return None
     said: dict[str, Any] = json.loads(path.read_text())
     if "kind" in said:
-        kind: type[MegalithError] = getattr(errors, said["kind"])
-        return kind(said["what"], where=said["where"], mend=said["mend"])
+        return error_from_json(said)
     note("".join(said["traceback"]))
     return MegalithError(
         f"rank {said['rank']} has failed: {said['what']}",

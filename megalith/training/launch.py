@@ -5,6 +5,7 @@ to be killed with the process that started it, so that none outlives a `kill -9`
 file: torchrun's agent would look up this machine's name, and a run on one machine opens no network, not even for that.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from megalith.console import note
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
 from megalith.parallel import Ranks, join
 from megalith.processes import wait_politely
+from megalith.system_limits import limit_reached
 from megalith.training import worker
 from megalith.training.job import Job, Stopped, forget_errors, read_error, write_error
 from megalith.training.patience import WHILE_ONE_WORKS_SECONDS, wait_at_most
@@ -29,6 +31,7 @@ from megalith.training.patience import WHILE_ONE_WORKS_SECONDS, wait_at_most
 JOB = "job.json"
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 60  # for the last step and a checkpoint, when asked to stop
+logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # which rank failed is told in words
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -66,7 +69,8 @@ def start(job: Job, processes: int) -> None:
     if result is not None and result.failures:
         failures = sorted(result.failures.values(), key=lambda failure: failure.timestamp)
         killed = next((each for each in failures if each.exitcode < 0), None)  # what others say then only follows
-        raise (read_error(job) if killed is None else None) or _death(killed or failures[0])
+        no_room = next((each for each in failures if each.exitcode in worker.NO_ROOM), None)
+        raise (read_error(job) if killed is None else None) or _death(job, killed or no_room or failures[0])
 
 
 def work_in_place(
@@ -121,10 +125,17 @@ def _work(job: Job, ranks: Ranks) -> None:
         raise
     except Exception as error:
         told = worker.in_words(job, error)
-        if not write_error(job, ranks.rank, told):
+        if not _is_first(job, ranks.rank, told):
             raise SystemExit(1) from error
         raise told from None if told is error else error
     wait_at_most(ranks, WHILE_ONE_WORKS_SECONDS)
+
+
+def _is_first(job: Job, rank: int, told: Exception) -> bool:
+    try:
+        return write_error(job, rank, told)
+    except OSError:  # a full disk: better told twice than not at all
+        return True
 
 
 def _tell(ranks: Ranks, what: str | None) -> None:
@@ -138,7 +149,7 @@ def _hear() -> str | None:
     return heard[0]
 
 
-def _death(failure: ProcessFailure) -> MegalithError:
+def _death(job: Job, failure: ProcessFailure) -> MegalithError:
     """The first rank to fail, in words."""
     rank = failure.local_rank
     if failure.exitcode == -signal.SIGKILL:
@@ -147,6 +158,9 @@ def _death(failure: ProcessFailure) -> MegalithError:
             mend="Give a smaller train.micro_batch_size or free some memory; the same command goes on from the last "
             "checkpoint.",
         )
+    said = limit_reached(OSError(worker.NO_ROOM.get(failure.exitcode, 0), ""), str(job.workspace))
+    if said is not None:
+        return said
     if failure.exitcode == worker.STOPPED:
         return MegalithError(
             "the training processes were asked to stop, and have saved their state.",

@@ -16,11 +16,11 @@ from typing import Any
 from megalith.arithmetic import flops_per_token
 from megalith.artifacts import Artifact, Workspace, open_artifact, produce
 from megalith.errors import RecipeError, UnsupportedError
-from megalith.machine import usable_cores
+from megalith.machine import cpu_name, usable_cores
 from megalith.model import refuse_what_is_only_planned
 from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
-from megalith.topology import check_layout, describe, layout_of
+from megalith.topology import check_layout, describe, layout_of, this_machine
 from megalith.training import checkpoint, launch
 from megalith.training.job import MEASURED, Job, kernels_of_run
 from megalith.training.monitor import compared, measured_steps
@@ -30,7 +30,12 @@ from megalith.training.slurm import take_up_slurm
 
 VERSION = 2
 LAST_STEPS = 20  # train_loss is the mean over these
-_CHANGES_NO_RESULT = {"micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept"}
+_MAKES_NO_OTHER_RUN = {
+    "micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept", "validation_interval",
+    "validation_sequences",
+}  # fmt: skip
+_RECORDED = {"micro_batch_size", "validation_interval", "validation_sequences"}
+_LAYOUT_OF_DROPOUT = ("tensor", "sequence_parallel")
 
 
 def train(
@@ -51,12 +56,7 @@ def train(
     SystemExit(143); the same call takes the run up again.
     """
     processes = check(recipe)
-    settings = {
-        "model": recipe.model.model_dump(mode="json"),
-        "train": recipe.train.model_dump(mode="json", exclude=_CHANGES_NO_RESULT),
-        "version": VERSION,
-        **({"blend": recipe.blend.shares} if recipe.blend.datasets else {}),
-    }  # without the layout, which changes no more than rounding: a run may be taken up in another one
+    settings, recorded = _settings(recipe)
     depends_on = json.dumps([settings, tokens.digest, recipe.seed], sort_keys=True)
 
     def job_in(workspace: Path) -> Job:
@@ -79,13 +79,48 @@ def train(
             _assemble(workspace, job)
             return _facts(job, processes)
 
-        inputs = {"tokens": tokens.digest}
-        return produce(path, stage="train", settings=settings, inputs=inputs, seed=recipe.seed, build=build)
+        return produce(
+            path,
+            stage="train",
+            settings=settings,
+            inputs={"tokens": tokens.digest},
+            seed=recipe.seed,
+            build=build,
+            recorded=recorded,
+            machine={
+                "processor": cpu_name(),
+                "accelerator": this_machine().accelerator,
+                "processes": processes,
+                "threads_per_process": _threads(processes),
+            },
+            precious=True,
+        )
 
     take_up_slurm()
     if "RANK" not in os.environ:
         return make(lambda job: launch.start(job, processes))
-    return launch.work_in_place(processes, lead=make, follow=job_in) or open_artifact(path, "train")
+    return launch.work_in_place(processes, lead=make, follow=job_in) or open_artifact(path, "train", check=False)
+
+
+def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What makes this run another one, and what is only recorded.
+
+    Layout and micro-batch change no more than rounding, so that a run may be taken up in another layout; with dropout
+    they choose what is dropped. How often a run is validated and saved changes no weight.
+    """
+    train, parallel = recipe.train.model_dump(mode="json"), recipe.parallel.model_dump(mode="json")
+    settings: dict[str, Any] = {
+        "model": recipe.model.model_dump(mode="json"),
+        "train": {name: value for name, value in train.items() if name not in _MAKES_NO_OTHER_RUN},
+        "version": VERSION,
+        **({"blend": recipe.blend.shares} if recipe.blend.datasets else {}),
+    }
+    recorded = {f"train.{name}": train[name] for name in sorted(_RECORDED)}
+    recorded |= {f"parallel.{name}": value for name, value in parallel.items()}
+    if recipe.model.dropout:
+        settings["train"]["micro_batch_size"] = recorded.pop("train.micro_batch_size")
+        settings["parallel"] = {name: recorded.pop(f"parallel.{name}") for name in _LAYOUT_OF_DROPOUT}
+    return settings, recorded
 
 
 def check(recipe: Recipe) -> int:
@@ -172,13 +207,14 @@ def _facts(job: Job, processes: int) -> dict[str, Any]:
     timing = measured_steps(job.logs)
     history = json.loads((job.workspace / "history.json").read_text())
     losses = [step["loss"] for step in history["steps"][-LAST_STEPS:] if step["loss"] is not None]
-    tokens_per_second = measured["tokens"] / timing["seconds"] if timing["seconds"] else None
-    flops = tokens_per_second * flops_per_token(job.recipe.model) if tokens_per_second else None
+    tokens_of_a_step = job.recipe.train.global_batch_size * job.recipe.model.sequence_length
+    flops_of_a_step = tokens_of_a_step * flops_per_token(job.recipe.model)
+    flops = flops_of_a_step / timing["step_seconds"] if timing["step_seconds"] else None  # of the steps that are timed
     peak = job.peak_flops_per_second
     return {
         **measured,
         **timing,
-        "tokens_per_second": tokens_per_second,
+        "tokens_per_second": measured["tokens"] / timing["seconds"] if timing["seconds"] else None,
         "flops_per_second": flops,
         "peak_flops_per_second": peak,
         "mfu": flops / peak if flops and peak else None,

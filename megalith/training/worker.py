@@ -1,14 +1,17 @@
 """One training process, as the launcher starts it or as torchrun has."""
 
+import errno
 import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
 import torch
 
+from megalith.console import note
 from megalith.errors import MegalithError, ResourceError
 from megalith.kernels import use
 from megalith.parallel import Ranks, compute_deterministically, join
@@ -18,6 +21,8 @@ from megalith.training import loop
 from megalith.training.job import MEASURED, Job, Stopped, write_error
 
 STOPPED = 128 + signal.SIGTERM
+NO_ROOM = {os.EX_IOERR: errno.ENOSPC, os.EX_CANTCREAT: errno.EFBIG}
+"""Exit codes of a rank that could not even leave its error behind, and what the system said."""
 
 
 def main(job_file: str, parent: str) -> int:
@@ -25,15 +30,27 @@ def main(job_file: str, parent: str) -> int:
     die_with(int(parent))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is the caller's
     stay_on_this_machine()
+    threading.excepthook = _say_of_a_thread
     job = Job.model_validate_json(Path(job_file).read_text())
     try:
         work(job, join(job.store))
     except Stopped:
         return STOPPED
     except Exception as error:  # noqa: BLE001 - the process that started this one tells it
-        write_error(job, int(os.environ["RANK"]), in_words(job, error))
+        told = in_words(job, error)
+        try:
+            write_error(job, int(os.environ["RANK"]), told)
+        except OSError as unwritten:
+            note(str(told))
+            return next((code for code, number in NO_ROOM.items() if number == unwritten.errno), 1)
         return 1
     return 0
+
+
+def _say_of_a_thread(failed: threading.ExceptHookArgs) -> None:
+    """Print a thread's traceback, as Python does, unless the training itself will tell of a limit."""
+    if failed.exc_value is None or limit_reached(failed.exc_value) is None:
+        threading.__excepthook__(failed)
 
 
 def work(job: Job, ranks: Ranks) -> None:

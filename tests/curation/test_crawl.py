@@ -58,7 +58,7 @@ def test_two_crawls_are_the_same_bytes_whatever_the_workers_and_the_place(tmp_pa
     two = crawl(recipe("crawl.maximum_pages=40", "crawl.workers=2"), tmp_path / "elsewhere" / "two")
     assert one.digest == two.digest
     assert one.facts["pages"] == 40
-    verify(two)
+    assert not any(one.damaged for one in verify(two.path))
     texts = pages(tmp_path / "one")
     assert len(texts) == 40
     assert sum(map(len, texts.values())) == one.facts["bytes"]
@@ -141,6 +141,21 @@ def test_a_python_of_which_nothing_can_be_rendered_is_an_error_that_says_why(
     assert not (tmp_path / "crawl").exists()
 
 
+def test_a_finished_crawl_stands_when_a_package_is_installed_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = dict(list(module.find_modules().items())[:60])
+    monkeypatch.setattr(module, "find_modules", lambda: known)
+    first = crawl(recipe("crawl.maximum_pages=20"), tmp_path / "crawl")
+    known["package_of_tomorrow"] = None
+    again = crawl(recipe("crawl.maximum_pages=20"), tmp_path / "crawl")
+    assert again.reused
+    assert again.digest == first.digest
+    assert "it stands, though inputs.modules was" in capfd.readouterr().err
+    assert not crawl(recipe("crawl.maximum_pages=21"), tmp_path / "crawl").reused
+    assert "crawl.maximum_pages was 20 and is 21 now" in capfd.readouterr().err
+
+
 def test_a_crawl_killed_with_its_processes_leaves_no_orphan_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +193,7 @@ def test_no_process_of_a_crawl_outlives_it(tmp_path: Path) -> None:
     )
     running = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "crawl"), str(tmp_path)])
     spool = tmp_path / ".crawl.partial" / "spool"
-    _wait_for(lambda: (spool / ".00000.jsonl.tmp").exists())  # it sleeps, or is about to
+    _wait_for(lambda: any(spool.glob(".*.jsonl.tmp")))  # it sleeps, or is about to
     running.send_signal(signal.SIGKILL)
     running.wait()
     _wait_for(lambda: not _rendering(spool), seconds=10)

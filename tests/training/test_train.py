@@ -9,8 +9,9 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from megalith.artifacts import Artifact
-from megalith.errors import MegalithError, RecipeError, ResourceError, UnsupportedError
+from megalith.arithmetic import flops_per_token
+from megalith.artifacts import Artifact, open_artifact, set_aside
+from megalith.errors import InputError, MegalithError, RecipeError, ResourceError, UnsupportedError
 from megalith.model import GPT
 from megalith.recipe import ModelConfig
 from megalith.tokens import Shards
@@ -58,6 +59,8 @@ def test_the_facts_are_whole_and_agree_with_each_other(whole: Artifact) -> None:
     facts = whole.facts
     assert facts["steps"] == small.STEPS
     assert facts["tokens"] == small.small_recipe().train.tokens
+    flops_of_a_step = 8 * 16 * flops_per_token(small.small_recipe().model)
+    assert facts["flops_per_second"] == pytest.approx(flops_of_a_step / facts["step_seconds"])
     assert facts["mfu"] == pytest.approx(facts["flops_per_second"] / 1e11)
     assert facts["tokens_per_second"] == pytest.approx(facts["tokens"] / facts["seconds"])
     assert facts["predicted"] == {"step_seconds": 0.5}
@@ -162,3 +165,55 @@ def test_ranks_that_torchrun_has_started_work_in_place(whole: Artifact, tmp_path
     digest, said = small.start(tmp_path, environment).communicate()
     assert digest, said
     assert json.loads(digest) == whole.digest
+
+
+def test_a_setting_that_changes_no_weight_lets_a_run_stand_and_another_is_refused_with_both_values(
+    whole: Artifact, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = whole.path.parent
+    assert small.run(directory, small.small_recipe(validation_interval=7)).digest == whole.digest
+    assert "train.validation_interval was 5 and is 7 now" in capfd.readouterr().err
+    with pytest.raises(RecipeError, match=r"train\.learning_rate was 0\.01 and is 0\.02 now"):
+        small.run(directory, small.small_recipe(learning_rate=0.02))
+    assert (whole.path / "model/model.safetensors").is_file()
+
+
+def test_a_run_killed_half_way_is_refused_for_other_settings_set_aside_and_never_removed(tmp_path: Path) -> None:
+    checkpoints = tmp_path / ".train.partial" / "checkpoints"
+    process = small.start(tmp_path)
+    small.wait_until(lambda: (checkpoints / "latest").is_file(), process)
+    small.kill(process)
+    stood = (checkpoints / "latest").read_text()
+    with pytest.raises(RecipeError, match=r"train\.learning_rate was 0\.01 and is 0\.02 now"):
+        small.run(tmp_path, small.small_recipe(learning_rate=0.02))
+    assert (checkpoints / "latest").read_text() == stood
+    with set_aside():
+        other = small.run(tmp_path, small.small_recipe(learning_rate=0.02, tokens=2 * 8 * 16, batch_ramp=None))
+    assert other.facts["resumed_at_step"] is None
+    assert (tmp_path / "train.aside-1/checkpoints/latest").read_text() == stood
+
+
+def test_the_micro_batch_is_recorded_and_with_dropout_part_of_the_key(whole: Artifact, tmp_path: Path) -> None:
+    manifest = whole.manifest
+    assert manifest.settings["train"]["micro_batch_size"] == 2
+    assert manifest.settings["parallel"] == {"tensor": 1, "sequence_parallel": False}
+    assert manifest.recorded["parallel.data"] == 1
+    assert set(manifest.machine) == {"processor", "accelerator", "processes", "threads_per_process"}
+    with pytest.raises(RecipeError, match=r"train\.micro_batch_size was 2 and is 4 now"):
+        small.run(whole.path.parent, small.small_recipe(micro_batch_size=4))
+    short = {"model": {"dropout": 0.0}, "tokens": 2 * 8 * 16, "batch_ramp": None}
+    plain = small.run(tmp_path, small.small_recipe(**short))
+    assert plain.manifest.recorded["train.micro_batch_size"] == 2
+    assert small.run(tmp_path, small.small_recipe(**short, micro_batch_size=4)).digest == plain.digest
+
+
+def test_tokens_that_were_changed_in_place_are_not_trained_on(tmp_path: Path) -> None:
+    recipe = small.small_recipe(tokens=2 * 8 * 16, batch_ramp=None)
+    small.make_tokens(tmp_path / "tokens")
+    content = bytearray((tmp_path / "tokens/train.bin").read_bytes())
+    content[100] ^= 1
+    (tmp_path / "tokens/train.bin").write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.bin has been changed"):
+        open_artifact(tmp_path / "tokens", "tokenize")
+    assert not small.make_tokens(tmp_path / "tokens").reused
+    small.run(tmp_path, recipe)

@@ -80,7 +80,8 @@ def crawl(recipe: Recipe, path: Path) -> Artifact:
         path,
         stage="crawl",
         settings={"crawl": recipe.crawl.model_dump(mode="json", exclude={"workers"}), "version": VERSION},
-        inputs={"modules": machine_digest(chunks)},
+        inputs={},
+        recorded={"inputs.modules": machine_digest(chunks)},  # a finished crawl stands when a package is installed
         seed=recipe.seed,
         build=lambda workspace: _build(workspace, recipe.crawl, chunks),
     )
@@ -90,6 +91,8 @@ def _build(workspace: Workspace, config: CrawlConfig, chunks: Sequence[Chunk]) -
     start = time.monotonic()
     spool = workspace.path.resolve() / "spool"
     spool.mkdir(exist_ok=True)
+    for left in workspace.path.glob("pages-*.warc.gz"):  # of an earlier attempt, which may have had more pages
+        left.unlink()
     skipped: Counter[str] = Counter()
     pages = html_bytes = 0
     with progress() as display, closing(_rendered(spool, config, chunks)) as rendered:
@@ -172,14 +175,14 @@ def _rendered(
     spool: Path, config: CrawlConfig, chunks: Sequence[Chunk]
 ) -> Generator[tuple[dict[str, Any], Path | None]]:
     """What became of each module, in order; chunks are rendered ahead, `config.workers` at a time."""
-    rest = iter(enumerate(chunks))
+    rest = iter(chunks)
     waiting: deque[tuple[Chunk, Future[Path]]] = deque()
     renderer = _Renderer(spool, config)
     pool = ThreadPoolExecutor(config.workers)  # its threads only wait for the processes
     try:
         while True:
-            for number, chunk in islice(rest, CHUNKS_AHEAD * config.workers - len(waiting)):
-                waiting.append((chunk, pool.submit(renderer.render, f"{number:05d}", chunk)))
+            for chunk in islice(rest, CHUNKS_AHEAD * config.workers - len(waiting)):
+                waiting.append((chunk, pool.submit(renderer.render, machine_digest([chunk])[:32], chunk)))
             if not waiting:
                 return
             chunk, future = waiting.popleft()

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.staging import AsyncStager
 
 from megalith.artifacts import sync
 from megalith.errors import ResourceError
-from megalith.system_limits import disk_is_full
+from megalith.system_limits import limit_reached
 from megalith.training.checkpoint.files import write_whole
 from megalith.training.checkpoint.history import History
 from megalith.training.checkpoint.names import LATEST, UNFINISHED, Name, standing
@@ -145,11 +145,9 @@ def _explained(error: CheckpointException, directory: Path) -> BaseException:
     refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
     if refused is None:
         return causes[0]
-    full = any(disk_is_full(cause) for cause in causes)
+    limit = next(filter(None, map(limit_reached, causes)), None)
     return ResourceError(
-        f"a checkpoint could not be written: {'the disk is full' if full else refused}.",
+        f"a checkpoint could not be written: {limit.what if limit else f'{refused}.'}",
         where=str(directory),
-        mend="Free some space and give the same command again; it goes on from the checkpoint before."
-        if full
-        else "The checkpoints before it stand.",
+        mend=f"{limit.mend} The checkpoint before it stands." if limit else "The checkpoints before it stand.",
     )

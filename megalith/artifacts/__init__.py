@@ -1,0 +1,40 @@
+"""Artifacts: directories that are whole or absent.
+
+A stage leaves a directory with a `manifest.json` (its settings, the digests of its inputs and outputs, versions, seed,
+wall time, facts). It is built in `.NAME.partial` beside its place and renamed there at the end, so a half-written
+artifact can never be mistaken for a whole one. The same settings, inputs and seed give the same key: such an artifact
+is reused after its files have been compared with their digests. Work that was long, or a model, is never removed: a
+request that differs is refused, or sets the old artifact aside.
+
+Three kinds of file within an artifact: outputs, whose SHA-256 makes the artifact's digest; everything under `logs/`
+(times, TensorBoard events), listed but not part of the digest; and the manifest itself.
+"""
+
+from megalith.artifacts.digests import check_part, file_digest
+from megalith.artifacts.files import sweep, sync, whole
+from megalith.artifacts.fresh import set_aside
+from megalith.artifacts.making import produce
+from megalith.artifacts.manifest import LOGS, MANIFEST, Manifest, Output, read_manifest
+from megalith.artifacts.verification import FileState, Verified, verify
+from megalith.artifacts.workspace import Artifact, Workspace, open_artifact
+
+__all__ = [
+    "LOGS",
+    "MANIFEST",
+    "Artifact",
+    "FileState",
+    "Manifest",
+    "Output",
+    "Verified",
+    "Workspace",
+    "check_part",
+    "file_digest",
+    "open_artifact",
+    "produce",
+    "read_manifest",
+    "set_aside",
+    "sweep",
+    "sync",
+    "verify",
+    "whole",
+]
