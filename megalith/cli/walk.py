@@ -88,6 +88,7 @@ def train(
     overrides: Overrides = None,
     source: Source = None,
     output: Output = None,
+    fresh: Fresh = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +96,8 @@ def train(
     from megalith import expedition
 
     loaded, _ = load_recipe(recipe, overrides or ())
-    artifact = expedition.run_stage("train", loaded, expedition_directory(output, loaded), source or (), yes=yes)
+    directory = expedition_directory(output, loaded)
+    artifact = expedition.run_stage("train", loaded, directory, source or (), fresh=fresh, yes=yes)
     show_facts(artifact, as_json=as_json)
 
 
