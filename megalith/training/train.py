@@ -73,8 +73,8 @@ def train(
 
     def make(train_in: Callable[[Job], None]) -> Artifact:
         def build(workspace: Workspace) -> Mapping[str, Any]:
-            job = job_in(workspace.path)
             (workspace.logs / MEASURED).unlink(missing_ok=True)
+            job = job_in(workspace.path)
             train_in(job)
             _assemble(workspace, job)
             return _facts(job, processes)
@@ -103,7 +103,7 @@ def train(
 
 
 def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What makes this run another one, and what is only recorded.
+    """The settings that make this run another one, and those that are only recorded.
 
     Layout and micro-batch change no more than rounding, so that a run may be taken up in another layout; with dropout
     they choose what is dropped. How often a run is validated and saved changes no weight.
