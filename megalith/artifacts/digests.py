@@ -42,7 +42,7 @@ def file_digest(path: Path) -> str:
 
 
 def check_files(directory: Path, manifest: Manifest, part: str = "") -> None:
-    """Compare the outputs (those at or below `part`, if it is given) with their digests; logs are left out.
+    """Compare the outputs, logs left out, with their digests; of a `part`, what lies at or below it.
 
     Raises InputError that names the first file that is missing, damaged or not listed.
     """
@@ -63,7 +63,7 @@ def check_part(path: Path) -> None:
 
 def first_fault(directory: Path, manifest: Manifest, part: str = "") -> str:
     """The first fault of the outputs in words, or nothing."""
-    outputs = [output for output in manifest.outputs if not output.is_log and _is_within(output.path, part)]
+    outputs = [o for o in manifest.outputs if (part or not o.is_log) and _is_within(o.path, part)]
     if part and not outputs:
         return f"{part} {ADDED}"
     for output, state in zip(outputs, states(directory, outputs), strict=True):

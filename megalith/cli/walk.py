@@ -82,7 +82,7 @@ _stage_verb("tokenize", "Train the byte-level BPE and write Megatron .bin/.idx s
 
 
 @app.command()
-@verb
+@resuming_verb
 def train(
     recipe: RecipeName,
     overrides: Overrides = None,

@@ -41,6 +41,12 @@ def open_earlier(config: CurateConfig) -> list[Earlier]:
         stage = read_manifest(path).stage if (path / MANIFEST).is_file() else "curate"
         curated = None if stage == "documents" else open_artifact(path, "curate")
         documents = open_artifact(path if curated is None else path.parent / curated.facts["documents"], "documents")
+        if curated is not None and curated.manifest.inputs.get("documents") != documents.digest:
+            raise InputError(
+                f"{documents.path.name} is not what this corpus was decided on.",
+                where=f"curate.against: {place}",
+                mend="Restore both from one copy, or run `megalith curate` there again.",
+            )
         ours = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
         theirs = documents.manifest.settings["minhash"]
         if ours != theirs:

@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
+from megalith.artifacts import LOGS, check_files, read_manifest
 from megalith.errors import InputError, MegalithError
 from megalith.input_files import read_json
 from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
@@ -144,6 +145,8 @@ def _read(path: Path) -> RecordedRun | None:
         manifest = read_json(path, mend=MEND)
         if not isinstance(manifest, dict) or manifest.get("stage") != "train":
             return None
+        if "seal" in manifest:
+            check_files(path.parent, read_manifest(path.parent), f"{LOGS}/job.json")
         facts = manifest["facts"]
         pair = facts["compared"].get("step_seconds")
         if pair is None:
@@ -153,7 +156,7 @@ def _read(path: Path) -> RecordedRun | None:
             path=path.parent,
             accelerator=machine.get("accelerator"),
             accelerators=machine.get("count"),
-            recipe=Recipe.model_validate(read_json(path.parent / "logs" / "job.json", mend=MEND)["recipe"]),
+            recipe=Recipe.model_validate(read_json(path.parent / LOGS / "job.json", mend=MEND)["recipe"]),
             threads=facts["threads_per_process"],
             predicted_seconds=pair["predicted"],
             measured_seconds=pair["measured"],

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from megalith.artifacts import Artifact
+from megalith.artifacts import Artifact, check_part
 
 Facts = Mapping[str, Any]
 
@@ -60,8 +60,9 @@ def _parting(kept: str, dropped: str) -> dict[str, Any]:
 def _texts(documents: Path, wanted: set[str]) -> dict[str, str]:
     """The texts of documents by id. Only ids are read of row groups that hold none of them."""
     found: dict[str, str] = {}
-    if not documents.name or not wanted:
+    if not documents.name or not wanted or not (documents / "text").is_dir():
         return found
+    check_part(documents / "text")
     ids = pa.array([bytes.fromhex(name[:32]) for name in sorted(wanted)], pa.binary(16))
     for group, file in _groups(sorted((documents / "text").glob("*.parquet"))):
         if len(found) == len(wanted):
