@@ -31,7 +31,13 @@ _LIMITS: tuple[tuple[tuple[int, ...], tuple[str, ...], str, str], ...] = (
     ),
     (
         (errno.ENOMEM,),
-        ("Cannot allocate memory", "can't allocate memory", "os error 12", "bad_alloc", "out of memory"),
+        (
+            "Cannot allocate memory",
+            "can't allocate memory",
+            "failed to map segment",
+            "os error 12",
+            "bad_alloc",
+        ),
         "the memory is full, or `ulimit -v` allows too little.",
         f"Close other programs, raise the limit or make the work smaller, {_AGAIN}",
     ),

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from megalith.recipe.base import Dimension, Section
 
-Layers = Annotated[int, Field(gt=0, le=100_000)]
+Layers = Annotated[int, Field(gt=0, le=4_000)]
 
 
 class ModelConfig(Section):

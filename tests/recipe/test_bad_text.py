@@ -160,7 +160,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
         ("train.precision=bf61", "set auto, fp32, bf16 or fp16; did you mean bf16?"),
         ("parallel.zero=7", "set 0, 1, 2 or 3"),
         ("cluster.nodes=1000000000000", "set 1,000,000 or less"),
-        ("model.num_layers=1000000000", "set 100,000 or less"),
+        ("model.num_layers=1000000000", "set 4,000 or less"),
         ("name=a/b", "set letters, digits"),
         ("curate.datasets={a: {paths: []}}", "set at least 1 of them"),
         ("train.tokens=1 2", "set a whole number"),
@@ -240,3 +240,8 @@ def test_a_directory_of_a_shipped_name_does_not_stand_in_the_way(
     (tmp_path / "recipes" / "quickstart.yaml").mkdir(parents=True)
     assert load_recipe("quickstart")[0].name == "quickstart"
     assert load_recipe("recipes/quickstart.yaml")[0].name == "quickstart"
+
+
+def test_a_step_of_a_billion_micro_batches_is_refused_before_it_is_drawn() -> None:
+    result = RUN.invoke(app, ["plan", "timeline", "gpt3-175b", "train.global_batch_size=2000000000"])
+    assert result.exit_code == 2 and "too long to draw" in " ".join(result.stderr.split())

@@ -45,6 +45,10 @@ class Given:
         return Timing([each] * stages, [self.send_seconds] * (stages - 1), clock=self.clock)
 
 
+MOST_BLOCKS = 100_000
+"""Forwards of all stages in one picture; MT-NLG's step has 5,600."""
+
+
 def given_durations(text: str) -> Given:
     """What `--durations` says. Raises RecipeError where it says nothing that can be."""
     if text == UNIT:
@@ -85,6 +89,14 @@ def job_of(recipe: Recipe, schedule: str) -> Job:
 
 def _step(recipe: Recipe, name: str, given: Given | None) -> Step:
     job = job_of(recipe, name)
+    blocks = job.micro_batches * job.layout.pipeline * job.virtual_stages
+    if blocks > MOST_BLOCKS:
+        raise RecipeError(
+            f"a step of {job.micro_batches:,} micro-batches over {job.layout.pipeline * job.virtual_stages} stages is "
+            f"too long to draw ({blocks:,} blocks; {MOST_BLOCKS:,} at most).",
+            where="train.global_batch_size",
+            mend="Lower it, or raise parallel.data or train.micro_batch_size.",
+        )
     lists = action_lists(_by(recipe.parallel, name), job.micro_batches, training=True)
     whole = tuple(tuple(own) for own in lists)
     label = Path(name).name
