@@ -86,15 +86,17 @@ def _guarded(function: Callable[P, None], farewell: str) -> Callable[P, None]:
 
 
 def _check_arguments(arguments: Mapping[str, object]) -> None:
-    """Raise InputError for a text that is not UTF-8 and for a number that is not finite or has no end of digits.
+    """Raise InputError for a text or path that is not UTF-8, and for a number that is not finite or too large.
 
-    Paths may be any bytes, and a recipe is a path too; overrides are looked at where they are read.
+    The native libraries that read and write the data take paths as text. A recipe's own path may be any bytes, and
+    overrides are looked at where they are read.
     """
     for name, value in arguments.items():
         option = f"--{name.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, str) and name not in ("recipe", "overrides") and not _is_whole(one):
-                raise InputError(f"this text is not UTF-8: {visible(shorten(one))}", where=option)
+            if isinstance(one, str | Path) and name not in ("recipe", "overrides") and not _is_whole(str(one)):
+                kind, mend = ("path", "Rename it.") if isinstance(one, Path) else ("text", None)
+                raise InputError(f"this {kind} is not UTF-8: {shorten(str(one))}.", where=option, mend=mend)
             if isinstance(one, float) and not math.isfinite(one):
                 raise InputError(f"{one} is not a finite number.", where=option)
             if isinstance(one, int) and abs(one) >= 2**63:

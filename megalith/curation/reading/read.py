@@ -77,6 +77,8 @@ def _inside(directory: Path) -> list[Path]:
         if not file.is_file() or _is_hidden(name):
             continue
         if is_data(name):
+            if any(0xDC80 <= ord(character) <= 0xDCFF for character in name):  # daft takes names as text
+                raise InputError("the name of this file is not UTF-8.", where=str(file), mend="Rename it.")
             found.append(file)
         else:
             ignored[file.suffix or "(none)"] += 1

@@ -267,3 +267,9 @@ def test_no_sample_of_real_archives_stops_the_reader() -> None:
     assert [pages[name] for name in variants] == [16, 16, 16]  # plain, gzip, lz4
     assert pages["webarchive-discovery__transfer_compression_brotli.warc.gz"] == 1
     assert counts["damaged"] < 10 and counts["truncated"] < 10
+
+
+def test_a_name_that_is_not_utf_8_is_refused_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff.jsonl")).write_text('{"text": "a"}')
+    with pytest.raises(InputError, match="not UTF-8"):
+        find_files(tmp_path)
