@@ -24,11 +24,11 @@ from typing import Any
 from common import RESULTS, machine, recipe_of, write_results, write_tokens
 
 from megalith.console import human_seconds, note, show, table
+from megalith.job import Job, Zero
 from megalith.machine import usable_cores
 from megalith.planning.blocks import BlockStep, BlockTable, measuring, predict_here
 from megalith.planning.budget import sized
 from megalith.planning.candidates import undisturbed
-from megalith.planning.job import Job, Zero
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout, this_machine

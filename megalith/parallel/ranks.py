@@ -1,13 +1,8 @@
-"""The processes that train together, and their grid: pipeline × replicate × shard × tensor, the last one nearest.
-
-Tensor-parallel ranks are neighbours (inside a node), data-parallel ones next, pipeline stages farthest apart (MT-NLG
-§2.1). The data axis is two: ZeRO shards over `shard`, and `replicate` such groups hold the same.
-"""
+"""The processes that train together, and their mesh, which is the rank map of `topology`."""
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -15,10 +10,11 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from megalith.errors import ResourceError
 from megalith.recipe.machine import ParallelConfig
+from megalith.topology import MESH_AXES, Layout, MeshAxis, mesh_shape, shard_ranks
 
-Axis = Literal["pipeline", "replicate", "shard", "tensor"]
+Axis = MeshAxis
 CPU = torch.device("cpu")
-AXES: tuple[Axis, ...] = ("pipeline", "replicate", "shard", "tensor")
+AXES = MESH_AXES
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,6 @@ def arrange(ranks: Ranks, parallel: ParallelConfig) -> Ranks:
     if ranks.count == 1:
         return ranks
     tensor, pipeline = parallel.tensor or 1, parallel.pipeline or 1
-    data = ranks.count // (tensor * pipeline)
-    shard = (parallel.zero_shard or data) if parallel.zero else 1
-    shape = (pipeline, data // shard, shard, tensor)
+    layout = Layout(tensor, pipeline, ranks.count // (tensor * pipeline))
+    shape = mesh_shape(layout, shard_ranks(parallel.zero, parallel.zero_shard, layout.data))
     return replace(ranks, mesh=init_device_mesh(ranks.device.type, shape, mesh_dim_names=AXES))

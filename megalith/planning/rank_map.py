@@ -8,15 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from megalith.batches import micro_batches
+from megalith.job import Job
 from megalith.planning.budget import sized
 from megalith.planning.performance.traffic import Traffic, step_traffic
-from megalith.precision import compute_bytes
-from megalith.recipe import ParallelConfig, Recipe, TrainConfig
+from megalith.recipe import Recipe, TrainConfig
 from megalith.topology import (
     AXES,
     Cluster,
-    Layout,
     Link,
     Tier,
     check_layout,
@@ -33,23 +31,13 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
     A model without a shape is first given the one that the plan would choose. Raises RecipeError for a layout that is
     left open or cannot be.
     """
-    layout = layout_of(recipe.parallel)
-    micro_batch_size = recipe.train.micro_batch_size or 1
-    model = sized(recipe).model
+    layout_of(recipe.parallel)
+    recipe = sized(recipe)
     cluster = describe(recipe.cluster)
-    notes = check_layout(cluster, layout, model, recipe.parallel, recipe.train)
-    count = micro_batches(recipe.train.global_batch_size, layout.data, micro_batch_size)
-    traffic = []
-    for pipeline_rank in range(layout.pipeline):
-        found = step_traffic(
-            model,
-            recipe.parallel,
-            micro_batch_size=micro_batch_size,
-            micro_batches=count,
-            pipeline_rank=pipeline_rank,
-            compute_bytes=compute_bytes(recipe.train.precision),
-        )
-        traffic += [_placed(row, pipeline_rank, layout, cluster, recipe.parallel) for row in found]
+    job = Job.of(recipe, cluster)
+    layout = job.layout
+    notes = check_layout(cluster, layout, job.model, recipe.parallel, recipe.train)
+    traffic = [_placed(row, rank, job) for rank in range(layout.pipeline) for row in step_traffic(job, rank)]
     return {
         "cluster": cluster.name,
         "accelerator": cluster.accelerator,
@@ -57,7 +45,7 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
         "accelerators_per_node": cluster.accelerators_per_node,
         "layout": asdict(layout),
         "world": layout.world,
-        "micro_batches": count,
+        "micro_batches": job.micro_batches,
         "ranks": [{"rank": rank, "node": cluster.node(rank), **layout.coordinates(rank)._asdict()}
                   for rank in range(layout.world)],
         "traffic": traffic,
@@ -111,11 +99,10 @@ def span(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, distinct))
 
 
-def _placed(
-    row: Traffic, pipeline_rank: int, layout: Layout, cluster: Cluster, parallel: ParallelConfig
-) -> dict[str, Any]:
+def _placed(row: Traffic, pipeline_rank: int, job: Job) -> dict[str, Any]:
     """The row with the links of the slowest of this stage's groups: the step waits for that one."""
-    links = {cluster.link(group) for group in _groups(row, pipeline_rank, layout, parallel)}
+    cluster = job.cluster
+    links = {cluster.link(group) for group in _groups(row, pipeline_rank, job)}
     slowest = max(links, key=lambda link: (_seconds(row, link) or 0.0, cluster.tiers.index(link.tier)))
     placed = replace(row, tier=slowest.tier.name)
     return {
@@ -131,29 +118,22 @@ def _seconds(row: Traffic, link: Link) -> float | None:
     return link.seconds(row.wire_bytes, row.hops)
 
 
-def _groups(row: Traffic, pipeline_rank: int, layout: Layout, parallel: ParallelConfig) -> Iterator[tuple[int, ...]]:
+def _groups(row: Traffic, pipeline_rank: int, job: Job) -> Iterator[tuple[int, ...]]:
     """The groups in which ranks of this stage send such a row."""
+    layout = job.layout
     for data in range(layout.data):
         for tensor in range(layout.tensor):
             rank = layout.rank(pipeline_rank, data, tensor)
             if row.axis == "tensor" and tensor == 0:
                 yield layout.group("tensor", rank)
             elif row.axis == "data" and data == 0:
-                yield from _data_groups(row, layout.group("data", rank), parallel)
+                divide = layout.replica_groups if row.collective == "all_reduce" else layout.shard_groups
+                yield from divide(rank, job.shard_ranks)
             elif row.axis == "ends":
                 yield layout.ends(rank)
             elif row.axis == "pipeline":
                 step = 1 if row.what == "activations" else -1
                 yield rank, layout.rank((pipeline_rank + step) % layout.pipeline, data, tensor)
-
-
-def _data_groups(row: Traffic, axis: tuple[int, ...], parallel: ParallelConfig) -> Iterator[tuple[int, ...]]:
-    """ZeRO shards over neighbours; the groups that hold the same are spread over all of the axis."""
-    shard = (parallel.zero_shard or len(axis)) if parallel.zero else 1
-    if row.collective == "all_reduce":
-        yield from (axis[first::shard] for first in range(shard))
-    else:
-        yield from (axis[first : first + shard] for first in range(0, len(axis), shard))
 
 
 def _tier_row(tier: Tier, cluster: Cluster, traffic: list[dict[str, Any]]) -> dict[str, Any]:

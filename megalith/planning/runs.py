@@ -17,9 +17,9 @@ from scipy.stats import t as student
 from megalith.artifacts import LOGS, check_files, read_manifest
 from megalith.errors import InputError, MegalithError
 from megalith.input_files import read_json
+from megalith.job import Job
 from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
 from megalith.planning.blocks.table import BlockTable, Correction, read_table, write_table
-from megalith.planning.job import Job
 from megalith.recipe import Recipe
 from megalith.topology import Layout, layout_of, this_machine
 

@@ -1,24 +1,36 @@
 """Where everything lies: the one map of ranks to coordinates, the machines, and which layout fits which machine.
 
-Ground floor, without torch: planning places traffic with this map, and training builds its process groups from it.
+Ground floor, without torch: planning places traffic with this map, and training builds its mesh from it.
 """
 
 from megalith.topology.accelerators import Accelerator, accelerator, known_accelerators
 from megalith.topology.checks import check_layout
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
 from megalith.topology.known_clusters import describe, known_clusters
-from megalith.topology.layout import AXES, Axis, Coordinates, Layout, layout_of
+from megalith.topology.layout import (
+    AXES,
+    MESH_AXES,
+    Axis,
+    Coordinates,
+    Layout,
+    MeshAxis,
+    layout_of,
+    mesh_shape,
+    shard_ranks,
+)
 from megalith.topology.this_machine import this_machine
 
 __all__ = [
     "AXES",
     "LOCAL",
+    "MESH_AXES",
     "Accelerator",
     "Axis",
     "Cluster",
     "Coordinates",
     "Layout",
     "Link",
+    "MeshAxis",
     "Tier",
     "accelerator",
     "check_layout",
@@ -27,5 +39,7 @@ __all__ = [
     "known_clusters",
     "layout_of",
     "local_cluster",
+    "mesh_shape",
+    "shard_ranks",
     "this_machine",
 ]

@@ -15,7 +15,11 @@ from megalith.recipe.machine import ParallelConfig
 
 Axis = Literal["pipeline", "data", "tensor"]
 AXES: tuple[Axis, ...] = ("pipeline", "data", "tensor")
-"""From the outermost to the innermost: the names and the order of the mesh's dimensions."""
+"""From the outermost to the innermost."""
+MeshAxis = Literal["pipeline", "replicate", "shard", "tensor"]
+MESH_AXES: tuple[MeshAxis, ...] = ("pipeline", "replicate", "shard", "tensor")
+"""The mesh that training builds, with the data axis in two: ZeRO shards over `shard`, and `replicate` such groups hold
+the same."""
 
 
 class Coordinates(NamedTuple):
@@ -67,10 +71,30 @@ class Layout:
         """Every group of `axis`, by its first rank: each rank is in exactly one."""
         return tuple(self.group(axis, rank) for rank in range(self.world) if self.coordinates(rank)[_place(axis)] == 0)
 
+    def shard_groups(self, rank: int, shard: int) -> tuple[tuple[int, ...], ...]:
+        """The data group of `rank` cut into groups of `shard` neighbours, each of which holds the weights once."""
+        whole = self.group("data", rank)
+        return tuple(whole[first : first + shard] for first in range(0, len(whole), shard))
+
+    def replica_groups(self, rank: int, shard: int) -> tuple[tuple[int, ...], ...]:
+        """The ranks of the same data group that hold the same part of the weights, one of each shard group."""
+        whole = self.group("data", rank)
+        return tuple(whole[first::shard] for first in range(shard))
+
     def ends(self, rank: int) -> tuple[int, int]:
         """The ranks of the first and of the last stage of `rank`'s pipeline: both hold tied embeddings."""
         pipeline = self.group("pipeline", rank)
         return pipeline[0], pipeline[-1]
+
+
+def shard_ranks(zero: int, zero_shard: int | None, data: int) -> int:
+    """Ranks of the data axis over which ZeRO shards; 1 without ZeRO."""
+    return (zero_shard or data) if zero and data > 1 else 1
+
+
+def mesh_shape(layout: Layout, shard: int) -> tuple[int, int, int, int]:
+    """Sizes of the mesh over MESH_AXES where ZeRO shards over `shard` neighbours of the data axis."""
+    return layout.pipeline, layout.data // shard, shard, layout.tensor
 
 
 def layout_of(parallel: ParallelConfig) -> Layout:

@@ -9,6 +9,7 @@ import pytest
 from megalith import schedules
 from megalith.arithmetic import parameters
 from megalith.errors import InputError, RecipeError, UnsupportedError
+from megalith.job import Job
 from megalith.parallel import Ranks
 from megalith.planning.blocks import BlockTable, predict_here, read_table, write_table
 from megalith.planning.blocks import worker as block_worker
@@ -17,7 +18,6 @@ from megalith.planning.blocks.measure import measure
 from megalith.planning.blocks.settings import all_settings, settings_of
 from megalith.planning.blocks.sharing import play
 from megalith.planning.blocks.table import Block, Message, Runner
-from megalith.planning.job import Job
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.recipe import ModelConfig, ParallelConfig, load_recipe
 from megalith.schedules import Op

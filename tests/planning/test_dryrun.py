@@ -9,6 +9,7 @@ from torch import Tensor
 
 from megalith.arithmetic import parameters
 from megalith.errors import RecipeError
+from megalith.job import Job
 from megalith.model import MODELS
 from megalith.parallel import Ranks, arrange
 from megalith.planning import dryrun as room
@@ -19,6 +20,7 @@ from megalith.planning.dryrun.step import begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.planning.performance.traffic import step_traffic
 from megalith.recipe import Recipe, load_recipe
+from megalith.topology import describe
 from tests.parallel.processes import on_ranks
 from tests.planning.performance.memory.jobs import LLAMA
 
@@ -165,16 +167,13 @@ def test_the_real_run_on_gloo_sends_the_same_messages_and_takes_the_same_memory(
 )
 def test_the_planners_formulas_give_the_same_messages(parallel: dict[str, Any], model: dict[str, Any]) -> None:
     recipe = tiny(parallel, model)
-    layout = recipe.parallel
     for row in dry(recipe, stages=True):
         counted: dict[tuple[str, ...], Counter[str]] = {}
         for each in row["collectives"]:
             if each["axis"] != "all":
                 total = counted.setdefault((each["axis"], each["what"], each["collective"]), Counter())
                 total.update(count=each["count"], payload=each["payload_bytes"])
-        rows = step_traffic(
-            recipe.model, layout, micro_batch_size=1, micro_batches=8 // (layout.data or 1), pipeline_rank=row["stage"]
-        )
+        rows = step_traffic(Job.of(recipe, describe(recipe.cluster)), row["stage"])
         assert counted == {
             (each.axis, each.what, each.collective): Counter(count=each.count, payload=each.payload_bytes)
             for each in rows

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from megalith.job import Job
 from megalith.planning.blocks import ask
 from megalith.planning.blocks.measure import MESSAGE_BYTES, PRODUCTS, Measurement, expected_seconds
 from megalith.planning.blocks.settings import TOY, all_settings
-from megalith.planning.job import Job
 from megalith.planning.workers import Workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout, local_cluster

@@ -10,12 +10,12 @@ from megalith.arithmetic import step_flops
 from megalith.batches import powers_of_two_dividing
 from megalith.console import note
 from megalith.errors import RecipeError, UnsupportedError
+from megalith.job import Job, precision_on
 from megalith.machine import usable_cores
 from megalith.planning.blocks.compose import BlockStep, predict_here
 from megalith.planning.blocks.measure import expected_seconds, measure
 from megalith.planning.blocks.table import read_table, write_table
 from megalith.planning.budget import sized
-from megalith.planning.job import Job, precision_on
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import Layout, this_machine
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megalith.errors import UnsupportedError
+from megalith.job import Job
 from megalith.planning.blocks.settings import Setting, settings_of, without_zero
 from megalith.planning.blocks.sharing import ByActive, play
 from megalith.planning.blocks.table import Block, BlockTable
-from megalith.planning.job import Job
 from megalith.planning.performance.traffic import Traffic, step_traffic
-from megalith.precision import compute_bytes
 from megalith.schedules import Op, action_lists, layers_of_stages
 
 COMPOSITION_ERROR = 0.10  # of a step composed of blocks, beside their own spread: a judgement, until runs say
@@ -123,17 +122,7 @@ def _reducing(job: Job, table: BlockTable) -> float:
 
 def _sent(job: Job, axis: Literal["pipeline", "data", "ends"]) -> list[Traffic]:
     """What the ranks of every stage send over an axis in a step."""
-    rows = (
-        step_traffic(
-            job.model,
-            job.parallel,
-            micro_batch_size=job.micro_batch_size,
-            micro_batches=job.micro_batches,
-            pipeline_rank=rank,
-            compute_bytes=compute_bytes(job.precision),
-        )
-        for rank in range(job.layout.pipeline)
-    )
+    rows = (step_traffic(job, rank) for rank in range(job.layout.pipeline))
     return [row for row in itertools.chain.from_iterable(rows) if row.axis == axis]
 
 

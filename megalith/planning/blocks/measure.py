@@ -14,11 +14,11 @@ import torch
 
 from megalith.console import progress
 from megalith.errors import RecipeError
+from megalith.job import Job
 from megalith.machine import cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.blocks.settings import TOY, Setting, all_settings
 from megalith.planning.blocks.table import Block, BlockTable, Message, Runner
 from megalith.planning.candidates import spread, undisturbed
-from megalith.planning.job import Job
 from megalith.planning.workers import Workers, start_workers
 from megalith.recipe import ModelConfig
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from megalith.errors import UnsupportedError
-from megalith.planning.job import Job, Recompute
+from megalith.job import Job, Recompute
 from megalith.precision import Precision
 from megalith.recipe import ModelConfig, ParallelConfig
 

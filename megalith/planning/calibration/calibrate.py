@@ -14,9 +14,9 @@ from typing import Any
 
 from megalith.artifacts import Workspace
 from megalith.errors import InputError, RecipeError
+from megalith.job import Job
 from megalith.planning.calibration.fit_step_time import Fit, Sample, fit
 from megalith.planning.calibration.published_runs import Row, read_table
-from megalith.planning.job import Job
 from megalith.planning.performance import predict_step
 from megalith.planning.performance.constants import (
     COVERAGE,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.memory.constants import (
     CONTEXT_BYTES,
     COVERAGE,

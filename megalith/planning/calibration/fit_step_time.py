@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.constants import PRIOR_SPREADS, STACK_PRIOR, Constants
 from megalith.planning.performance.step_time import predict_step
 

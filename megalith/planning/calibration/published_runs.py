@@ -18,8 +18,8 @@ from typing import Literal, get_args
 
 from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters
 from megalith.errors import InputError
+from megalith.job import ZERO_STAGES, Job, Recompute, Schedule
 from megalith.planning.calibration.cells import Cells, NotModelledError, lines
-from megalith.planning.job import ZERO_STAGES, Job, Recompute, Schedule
 from megalith.planning.performance.constants import generation_of
 from megalith.planning.performance.stacks import STACKS
 from megalith.precision import Precision

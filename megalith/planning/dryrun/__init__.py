@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from megalith.arithmetic import parameters
-from megalith.batches import micro_batches
 from megalith.console import progress
 from megalith.errors import RecipeError
+from megalith.job import Job
 from megalith.model import MODELS
 from megalith.parallel import arrange
 from megalith.parallel.pipeline import keep_stage
@@ -32,7 +32,7 @@ from megalith.planning.dryrun.kernels import gpu_kernels
 from megalith.planning.dryrun.step import Training, begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.planning.performance.memory.pipeline_peak import most_in_flight
-from megalith.recipe import ModelConfig, ParallelConfig, Recipe
+from megalith.recipe import ModelConfig, Recipe
 from megalith.schedules import layers_of_stages
 from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
 
@@ -48,47 +48,42 @@ def dryrun(recipe: Recipe, ranks: Sequence[int] = (), *, stages: bool = False) -
     that is not there.
     """
     start = time.perf_counter()
-    job = _job(recipe)
+    run = _resolve(recipe)
+    job = run.job
     asked = _asked(job.layout, ranks, stages=stages)
     rows = []
     with progress() as bar:
-        task = bar.add_task("dry run", total=sum(sum(_lengths(job, rank)) for rank in asked))
+        task = bar.add_task("dry run", total=sum(sum(_lengths(run, rank)) for rank in asked))
         for rank in asked:
             bar.update(task, description=f"rank {rank}")
-            rows.append(_rank_row(job, rank, lambda: bar.advance(task)))
+            rows.append(_rank_row(run, rank, lambda: bar.advance(task)))
     return {
         "cluster": job.cluster.name,
         "accelerator": job.cluster.accelerator,
         "memory_bytes": job.cluster.memory_bytes,
         "layout": {axis: job.layout.size(axis) for axis in ("pipeline", "data", "tensor")},
         "world": job.layout.world,
-        "micro_batch_size": job.recipe.train.micro_batch_size,
+        "micro_batch_size": job.micro_batch_size,
         "micro_batches": job.micro_batches,
-        "parameters": _parameters_of_stages(job.recipe.model, _stage_count(job)),
-        "parameters_by_arithmetic": parameters(job.recipe.model).total,
+        "parameters": _parameters_of_stages(job.model, job.stages),
+        "parameters_by_arithmetic": parameters(job.model).total,
         "fits": all(row["fits"] for row in rows),
         "ranks": rows,
-        "notes": job.notes,
+        "notes": run.notes,
         "seconds": time.perf_counter() - start,
     }
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Run:
+    """The job that is dry-run, and the recipe that builds it: sized, with nothing left open, at the full batch."""
+
     recipe: Recipe
-    """Sized, with no axis, micro-batch or precision left open, at the full batch."""
-    layout: Layout
-    cluster: Cluster
-    micro_batches: int
-    """Of a rank, in a step."""
+    job: Job
     notes: list[str]
 
-    @property
-    def parallel(self) -> ParallelConfig:
-        return self.recipe.parallel
 
-
-def _job(recipe: Recipe) -> _Job:
+def _resolve(recipe: Recipe) -> _Run:
     layout = layout_of(recipe.parallel)
     model = sized(recipe).model
     train = recipe.train.model_copy(update={"batch_ramp": None})
@@ -101,9 +96,8 @@ def _job(recipe: Recipe) -> _Job:
         train = train.model_copy(update={"precision": "bf16"})
     cluster = describe(recipe.cluster)
     notes += check_layout(cluster, layout, model, recipe.parallel, train)
-    count = micro_batches(train.global_batch_size, layout.data, train.micro_batch_size or 1)
     whole = recipe.model_copy(update={"model": model, "train": train})
-    return _Job(whole, layout, cluster, count, notes)
+    return _Run(whole, Job.of(whole, cluster), notes)
 
 
 def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:
@@ -117,41 +111,41 @@ def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:
     return sorted(set(found)) or [0]
 
 
-def _rank_row(job: _Job, rank: int, advance: Callable[[], None]) -> dict[str, Any]:
+def _rank_row(run: _Run, rank: int, advance: Callable[[], None]) -> dict[str, Any]:
     start = time.perf_counter()
-    few, enough = _lengths(job, rank)
-    on_gpu = job.cluster.name != LOCAL or torch.cuda.is_available()
-    with fake_ranks(rank, job.layout.world) as found:
-        placed = arrange(found, job.parallel)
+    few, enough = _lengths(run, rank)
+    on_gpu = run.job.cluster.name != LOCAL or torch.cuda.is_available()
+    with fake_ranks(rank, run.job.layout.world) as found:
+        placed = arrange(found, run.recipe.parallel)
         watch = Watch(placed, BLOCK_BYTES if on_gpu else 1)
         with FakeTensors(), gpu_kernels() if on_gpu else nullcontext(), watch.watching():
-            training = begin(job.recipe, placed, watch)
+            training = begin(run.recipe, placed, watch)
             first = min(training.model.stages)
             training.model.stages[first].register_forward_hook(lambda *_: advance())
             training.take_step(few)  # the first step is also DTensor's, which works out shapes in it
             shorter = watch.collectives.sent.copy()
-            training.take_step(enough, waiting=job.micro_batches - enough)
-            sent = _whole_step(shorter, few, watch.collectives.sent, enough, job.micro_batches)
-            return _figures(job, rank, training, sent) | {
-                "micro_batches": job.micro_batches,
+            training.take_step(enough, waiting=run.job.micro_batches - enough)
+            sent = _whole_step(shorter, few, watch.collectives.sent, enough, run.job.micro_batches)
+            return _figures(run, rank, training, sent) | {
+                "micro_batches": run.job.micro_batches,
                 "micro_batches_run": enough,
-                "collectives": [_message_row(message, amount, job.cluster) for message, amount in sent.items()],
-                "all_reduces_per_layer": _per_layer(sent, training, job.micro_batches),
+                "collectives": [_message_row(message, amount, run.job.cluster) for message, amount in sent.items()],
+                "all_reduces_per_layer": _per_layer(sent, training, run.job.micro_batches),
                 "seconds": time.perf_counter() - start,
             }
 
 
-def _figures(job: _Job, rank: int, training: Training, sent: Sent) -> dict[str, Any]:
+def _figures(run: _Run, rank: int, training: Training, sent: Sent) -> dict[str, Any]:
     """Place, parameters and bytes."""
     model, storages = training.model, training.watch.storages
     own = sorted(model.stages)
     copies = {"token_embedding.weight"} if model.ranks.index("pipeline") and model.config.tie_embeddings else set()
     layers = [int(number) for stage in own for number in model.stages[stage].blocks]
-    spare = int(job.cluster.memory_bytes) - storages.peak_bytes
+    spare = int(run.job.cluster.memory_bytes) - storages.peak_bytes
     return {
         "rank": rank,
-        "node": job.cluster.node(rank),
-        **job.layout.coordinates(rank)._asdict(),
+        "node": run.job.cluster.node(rank),
+        **run.job.layout.coordinates(rank)._asdict(),
         "stage": own[0],
         "stages": own,
         "layers": layers,
@@ -165,15 +159,15 @@ def _figures(job: _Job, rank: int, training: Training, sent: Sent) -> dict[str, 
     }
 
 
-def _lengths(job: _Job, rank: int) -> tuple[int, int]:
+def _lengths(run: _Run, rank: int) -> tuple[int, int]:
     """Micro-batches of a shorter and of a longer step that stand for the whole one."""
-    parallel, count, pipeline = job.parallel, job.micro_batches, job.layout.pipeline
+    parallel, count, pipeline = run.recipe.parallel, run.job.micro_batches, run.job.layout.pipeline
     if pipeline == 1:
         return min(2, count), min(3, count)
     if parallel.schedule_file is not None:
         return min(2, count), count
     each = pipeline if parallel.schedule == "interleaved-1f1b" else 1
-    place = job.layout.coordinates(rank).pipeline
+    place = run.job.layout.coordinates(rank).pipeline
 
     def held(micro_batches: int) -> int:
         return most_in_flight(parallel.schedule, place, pipeline, parallel.virtual_stages, micro_batches)
@@ -225,10 +219,6 @@ def _per_layer(sent: Sent, training: Training, micro_batches: int) -> dict[str, 
         if message.what == "layers" and message.collective == "all_reduce":
             found[message.when] += amount.count / (layers * micro_batches)
     return found
-
-
-def _stage_count(job: _Job) -> int:
-    return job.layout.pipeline * (job.parallel.virtual_stages if job.layout.pipeline > 1 else 1)
 
 
 def _parameters_of_stages(config: ModelConfig, count: int) -> int:

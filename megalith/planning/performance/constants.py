@@ -15,7 +15,7 @@ from typing import Any
 
 from megalith.errors import InputError
 from megalith.input_files import read_json
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.topology import Cluster
 
 SCHEMA = 1

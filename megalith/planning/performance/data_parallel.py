@@ -5,13 +5,14 @@ the weights; stage 3 gathers each layer's weights before its forward and again b
 gradients, for every micro-batch. The bytes of a gradient are the stack's (`stacks`).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from megalith.arithmetic import parameters
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.collectives import Group, all_reduce_seconds, group, half_seconds, steps_seconds
 from megalith.planning.performance.constants import Constants
-from megalith.planning.performance.layer_time import EXPOSED, EXPOSED_REDUCTION, Shape
+from megalith.planning.performance.layer_time import EXPOSED, EXPOSED_REDUCTION
 from megalith.planning.performance.stacks import Stack
 from megalith.planning.performance.stage_time import Deal, StageSeconds, rank_layers
 from megalith.recipe import ModelConfig
@@ -39,27 +40,21 @@ class Weights(NamedTuple):
     logits: float
 
 
-_weights: dict[Shape, Weights] = {}
-
-
-def weights_of(model: ModelConfig, key: Shape) -> Weights:
+@lru_cache(maxsize=512)
+def weights_of(model: ModelConfig) -> Weights:
     """Parameters by place; the logits' table counts on the last stage even where it is the embedding."""
-    found = _weights.get(key)
-    if found is None:
-        counts = parameters(model)
-        found = Weights(
-            counts.layers / model.layers,
-            float(counts.token_embedding + counts.position_embedding),
-            float(model.padded_vocab_size * model.hidden),
-        )
-        _weights[key] = found
-    return found
+    counts = parameters(model)
+    return Weights(
+        counts.layers / model.layers,
+        float(counts.token_embedding + counts.position_embedding),
+        float(model.padded_vocab_size * model.hidden),
+    )
 
 
-def with_gathers(layer: StageSeconds, job: Job, shape: Shape, constants: Constants, stack: Stack) -> StageSeconds:
+def with_gathers(layer: StageSeconds, job: Job, constants: Constants, stack: Stack) -> StageSeconds:
     """A layer whose weights are gathered for its forward and its backward, and whose gradients are scattered."""
     over = _shard_group(job, stack)
-    count = weights_of(job.model, shape).layer / job.layout.tensor
+    count = weights_of(job.model).layer / job.layout.tensor
     calls = TENSORS if stack.collectives_per_tensor else 1
     latency = (calls - 1) * steps_seconds(over)
     gather = half_seconds(WEIGHT_BYTES * count, over, constants) + latency
@@ -76,7 +71,6 @@ def with_gathers(layer: StageSeconds, job: Job, shape: Shape, constants: Constan
 
 def after_backward(
     job: Job,
-    shape: Shape,
     constants: Constants,
     stack: Stack,
     device: Accelerator,
@@ -85,7 +79,7 @@ def after_backward(
 ) -> After:
     """What follows the last backward on the rank with the most parameters."""
     layout = job.layout
-    weights = weights_of(job.model, shape)
+    weights = weights_of(job.model)
     layers = rank_layers(dealt, layout.pipeline).most
     held = layers * weights.layer + weights.embedding
     if layout.pipeline == 1 and not job.model.tie_embeddings:

@@ -23,40 +23,6 @@ FUSED_BACKWARD = 3.3  # five products for two (2205.14135 §B.4), at three quart
 LOGIT_BYTES = 24  # a logit: written, turned to fp32, read twice for the loss, and its gradient
 
 
-class Shape(NamedTuple):
-    """What of a model the cost and its parameters depend on, quick to compare."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    gated: bool
-    vocab: int
-    sequence: int
-    family: str
-    positions: str
-    norm: str
-    bias: bool
-
-
-def shape_of(model: ModelConfig) -> Shape:
-    return Shape(
-        model.layers,
-        model.hidden,
-        model.heads,
-        model.kv_heads,
-        model.ffn_hidden,
-        model.activation == "swiglu",
-        model.padded_vocab_size,
-        model.sequence_length,
-        model.family,
-        model.positions,
-        model.norm,
-        model.bias,
-    )
-
-
 class LayerWork(NamedTuple):
     """A layer's forward and backward on one micro-batch, on one rank, apart from the constants."""
 
@@ -77,21 +43,27 @@ class LayerWork(NamedTuple):
 
 @functools.lru_cache(maxsize=8192)
 def layer_work(
-    shape: Shape, sequences: int, tensor: int, context: int, sequence_parallel: bool, fused: bool, device: Accelerator
+    model: ModelConfig,
+    sequences: int,
+    tensor: int,
+    context: int,
+    sequence_parallel: bool,
+    fused: bool,
+    device: Accelerator,
 ) -> LayerWork:
     """Of `sequences` whole sequences, of which each of `context` ranks has its part of the tokens."""
-    hidden, length = shape.hidden, shape.sequence
+    hidden, length, gated = model.hidden, model.sequence_length, model.activation == "swiglu"
     tokens = max(1, sequences * length // context)
-    head_dim = hidden // shape.heads
-    heads = max(1, shape.heads // tensor)
-    keys = max(1, shape.kv_heads // tensor)
-    qkv, attended, inner = (heads + 2 * keys) * head_dim, heads * head_dim, max(1, shape.ffn // tensor)
-    into = 2 * inner if shape.gated else inner
+    head_dim = hidden // model.heads
+    heads = max(1, model.heads // tensor)
+    keys = max(1, model.kv_heads // tensor)
+    qkv, attended, inner = (heads + 2 * keys) * head_dim, heads * head_dim, max(1, model.ffn_hidden // tensor)
+    into = 2 * inner if gated else inner
     matrices = ((qkv, hidden), (hidden, attended), (into, hidden), (hidden, inner))  # (columns, depth)
-    flops = (6.0 if shape.positions == "relative" else 4.0) * tokens * length * attended
+    flops = (6.0 if model.positions == "relative" else 4.0) * tokens * length * attended
     if head_dim % 8:
         flops *= MISALIGNED
-    split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if shape.gated else 4) * shape.ffn / hidden) / tensor
+    split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if gated else 4) * model.ffn_hidden / hidden) / tensor
     return LayerWork(
         forward=tuple(product(tokens, n, k, device) for n, k in matrices),
         input_gradient=tuple(product(tokens, k, n, device) for n, k in matrices),
@@ -131,7 +103,11 @@ def layer_seconds(
     constants: Constants,
     stops_early: bool = False,
 ) -> LayerSeconds:
-    """How long `work` takes; `recompute` is none, selective or full, and may stop before the layer's last product."""
+    """How long `work` takes; `recompute` is none, selective or full.
+
+    With `stops_early` a recomputed layer ends before its last product, and so before the sum of that product over the
+    tensor axis: the all-reduce, or under sequence parallelism the reduce-scatter.
+    """
     bandwidth = device.hbm_bytes_per_second * constants.memory
     dense = products_seconds(work.forward, peak, bandwidth, constants)
     to_inputs = products_seconds(work.input_gradient, peak, bandwidth, constants)
@@ -147,8 +123,10 @@ def layer_seconds(
     ring = context_seconds(work, context, constants)
     seen = max(0.0, ring - core * multiple)
     repeat = {"none": 0.0, "selective": multiple * core, "full": forward}[recompute]
+    repeated_sums = 2 * reduction if recompute == "full" else 0.0
     if stops_early and recompute == "full":
         repeat -= multiple * products_seconds(work.forward[-1:], peak, bandwidth, constants)
+        repeated_sums -= half_seconds(work.residual_bytes, tensor, constants) if sequence_parallel else reduction
     return LayerSeconds(
         forward=forward,
         input_gradient=backward,
@@ -156,7 +134,7 @@ def layer_seconds(
         tensor_forward=2 * reduction,
         tensor_backward=2 * reduction * EXPOSED,
         recompute=repeat,
-        tensor_recompute=2 * reduction if recompute == "full" else 0.0,
+        tensor_recompute=repeated_sums,
         context_forward=seen,
         context_backward=max(0.0, 2 * ring - core_back * multiple),
     )
@@ -190,17 +168,17 @@ class EndsSeconds(NamedTuple):
 
 @functools.lru_cache(maxsize=8192)
 def ends_seconds(
-    shape: Shape, tokens: int, tensor: Group, peak: float, device: Accelerator, constants: Constants
+    model: ModelConfig, tokens: int, tensor: Group, peak: float, device: Accelerator, constants: Constants
 ) -> EndsSeconds:
     """Of `tokens` tokens on one rank, with the vocabulary split over the tensor axis."""
-    columns = -(-shape.vocab // tensor.size)
+    columns = -(-model.padded_vocab_size // tensor.size)
     bandwidth = device.hbm_bytes_per_second * constants.memory
     multiple, launch = constants.stack, constants.launch_seconds
-    stream = ELEMENT_BYTES * tokens * shape.hidden
+    stream = ELEMENT_BYTES * tokens * model.hidden
     logits = LOGIT_BYTES * float(tokens) * columns / bandwidth / 2
-    one = products_seconds((product(tokens, columns, shape.hidden, device),), peak, bandwidth, constants)
-    back = products_seconds((product(tokens, shape.hidden, columns, device),), peak, bandwidth, constants)
-    weights = products_seconds((product(shape.hidden, columns, tokens, device),), peak, bandwidth, constants)
+    one = products_seconds((product(tokens, columns, model.hidden, device),), peak, bandwidth, constants)
+    back = products_seconds((product(tokens, model.hidden, columns, device),), peak, bandwidth, constants)
+    weights = products_seconds((product(model.hidden, columns, tokens, device),), peak, bandwidth, constants)
     reduction = all_reduce_seconds(stream, tensor, constants) + 3 * all_reduce_seconds(4.0 * tokens, tensor, constants)
     return EndsSeconds(
         embedding=multiple * (4 * stream / bandwidth + launch),

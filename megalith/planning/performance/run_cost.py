@@ -10,11 +10,11 @@ of Jean Zay, 1.2 (2211.02001); the largest clouds reach 1.1, and the average of 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from megalith.batches import micro_batch_multiple, padded_micro_batches, steps_by_batch
-from megalith.planning.job import Job
+from megalith.batches import steps_by_batch
+from megalith.job import Job
 from megalith.recipe import Recipe
 
 NODE_SHARE = 0.76 * 10.2e3 / (8 * 700)  # watts of a node for each watt of its accelerators' TDP (2506.14551)
@@ -92,14 +92,6 @@ def run_totals(
     )
 
 
-def filled_batch(job: Job, batch: int) -> int:
-    """Sequences that are computed for a global batch of `batch`: whole micro-batches on every replica, and whole rounds
-    of an interleaved schedule."""
-    multiple = micro_batch_multiple(job.schedule, job.layout.pipeline)
-    count = padded_micro_batches(batch, job.layout.data, job.micro_batch_size, multiple)
-    return count * job.layout.data * job.micro_batch_size
-
-
 def assumptions() -> list[str]:
     """What the figures rest on, in words."""
     return [
@@ -111,9 +103,9 @@ def assumptions() -> list[str]:
 
 def _seconds_by_batch(steps: Mapping[int, int], job: Job, step_seconds: StepSeconds) -> dict[int, float]:
     """Seconds spent at each global batch; batches that are filled up alike are predicted once."""
-    known: dict[int, float] = {}
+    seconds: dict[int, float] = {}
     for batch in steps:
-        filled = filled_batch(job, batch)
-        if filled not in known:
-            known[filled] = step_seconds(replace(job, global_batch_size=filled))
-    return {batch: count * known[filled_batch(job, batch)] for batch, count in steps.items()}
+        filled = job.at_batch(batch)
+        if filled.global_batch_size not in seconds:
+            seconds[filled.global_batch_size] = step_seconds(filled)
+    return {batch: count * seconds[job.at_batch(batch).global_batch_size] for batch, count in steps.items()}

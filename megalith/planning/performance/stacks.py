@@ -26,8 +26,8 @@ class Stack:
     collectives_per_tensor: bool = False
     """Whether the data axis has a collective for each parameter and not one for a bucket of them."""
     stops_early: bool = False
-    """Whether recomputing a layer ends before its last product, whose result nothing needs: torch's own checkpoint
-    without re-entry, from 2.1."""
+    """Whether recomputing a layer without dropout ends before its last product, whose result nothing needs: torch's
+    own checkpoint without re-entry, from 2.1."""
     lends_links: bool = True
     """Whether a group's ranks on a node bring all their network adapters into one ring."""
     balances: bool = False

@@ -7,8 +7,7 @@ the rest to the first stages, and where layers and two fill the stages evenly, e
 import functools
 from typing import NamedTuple
 
-from megalith.planning.performance.layer_time import EndsSeconds, LayerSeconds, Shape
-from megalith.planning.performance.stacks import Stack
+from megalith.planning.performance.layer_time import EndsSeconds, LayerSeconds
 from megalith.recipe import ModelConfig
 from megalith.schedules import deal_evenly, layers_of_stages
 
@@ -34,19 +33,14 @@ class StageSeconds(NamedTuple):
 
 Deal = tuple[int, ...]
 """Layers of each stage, in order."""
-_deals: dict[tuple[Shape, int, bool], Deal] = {}
 
 
-def deal_of(model: ModelConfig, shape: Shape, stages: int, stack: Stack) -> Deal:
-    """The layers of `model` dealt to stages as the stack does it."""
-    key = (shape, stages, stack.balances)
-    if key not in _deals:
-        if stack.balances and shape.layers >= stages:
-            counts = [len(own) for own in layers_of_stages(model, stages)]
-        else:
-            counts = deal_evenly(shape.layers, stages)
-        _deals[key] = tuple(counts)
-    return _deals[key]
+@functools.lru_cache(maxsize=4096)
+def deal_of(model: ModelConfig, stages: int, balances: bool) -> Deal:
+    """The layers of `model` dealt to stages; `balances` says whether the logits count (`Stack.balances`)."""
+    if balances and model.layers >= stages:
+        return tuple(len(own) for own in layers_of_stages(model, stages))
+    return tuple(deal_evenly(model.layers, stages))
 
 
 class RankLayers(NamedTuple):

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from megalith.arithmetic import flops_per_token
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance import data_parallel
 from megalith.planning.performance.collectives import group, half_seconds, send_seconds
 from megalith.planning.performance.constants import Constants, constants_for, normal_quantile
-from megalith.planning.performance.layer_time import Shape, ends_seconds, layer_seconds, layer_work, shape_of
+from megalith.planning.performance.layer_time import ends_seconds, layer_seconds, layer_work
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.planning.performance.stacks import Stack, stack_of
 from megalith.planning.performance.stage_time import Deal, StageSeconds, deal_of, rank_layers, stage_seconds
+from megalith.recipe import ModelConfig
 from megalith.schedules import Lists, Op, build
 from megalith.topology import Accelerator, Cluster
 
@@ -73,15 +74,14 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     stack = stack_of(job.stack)
     device = device_of(job.cluster)
     peak = device.peak(job.precision)
-    shape = shape_of(job.model)
-    pieces = _pieces(job, shape, known, stack, device, peak)
+    pieces = _pieces(job, known, stack, device, peak)
     busiest, pipeline_seconds = _closed(job, pieces)
     durations: tuple[dict[Op, float], ...] = ()
     hops: tuple[float, ...] = ()
     if exact:
         durations, hops = _durations(pieces)
         pipeline_seconds = _simulated(job, durations, hops)
-    after = data_parallel.after_backward(job, shape, known, stack, device, pieces.deal, busiest.total)
+    after = data_parallel.after_backward(job, known, stack, device, pieces.deal, busiest.total)
     count = job.micro_batches
     parts = {
         "computing": count * (busiest.total - busiest.recompute - busiest.tensor - busiest.sends - busiest.gathers),
@@ -98,7 +98,7 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     if job.cluster.nodes > 1:
         parts["stragglers"] = seconds * known.straggling * math.log2(job.cluster.nodes)
         seconds += parts["stragglers"]
-    rate = _model_flops(job, shape) / seconds / job.accelerators
+    rate = _model_flops(job) / seconds / job.accelerators
     spread = known.spread
     if job.accelerators > known.most_accelerators > 0:
         spread = math.hypot(spread, BEYOND * math.log2(job.accelerators / known.most_accelerators))
@@ -136,24 +136,25 @@ class _Busiest(NamedTuple):
     gathers: float
 
 
-def _pieces(job: Job, shape: Shape, known: Constants, stack: Stack, device: Accelerator, peak: float) -> _Pieces:
+def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak: float) -> _Pieces:
     layout, cluster = job.layout, job.cluster
     tensor = group(cluster, layout.tensor, 1)
     context = group(cluster, job.context, layout.tensor)
     split = job.sequence_parallel and layout.tensor > 1
-    work = layer_work(shape, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device)
+    work = layer_work(job.model, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device)
+    stops_early = stack.stops_early and job.model.dropout == 0  # dropout's mask comes after the last product
     layer = layer_seconds(
-        work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stack.stops_early
+        work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early
     )
-    tokens = job.micro_batch_size * shape.sequence // job.context
-    ends = ends_seconds(shape, tokens, tensor, peak, device, known)
+    tokens = job.micro_batch_size * job.model.sequence_length // job.context
+    ends = ends_seconds(job.model, tokens, tensor, peak, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0
     plain = stage_seconds(1, layer, ends, first=False, last=False, recomputed=share)
     if job.zero == 3 and layout.data > 1:
-        plain = data_parallel.with_gathers(plain, job, shape, known, stack)
+        plain = data_parallel.with_gathers(plain, job, known, stack)
     first = stage_seconds(0, layer, ends, first=True, last=False, recomputed=share)
     last = stage_seconds(0, layer, ends, first=False, last=True, recomputed=share)
-    dealt = deal_of(job.model, shape, layout.pipeline * job.virtual_stages, stack)
+    dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
     send = 0.0
     if layout.pipeline > 1:
         payload = work.residual_bytes
@@ -255,11 +256,11 @@ def _lists(schedule: str, pipeline: int, virtual_stages: int, micro_batches: int
     return build(schedule, pipeline, virtual_stages, micro_batches)
 
 
-_token_flops: dict[Shape, float] = {}
+@functools.lru_cache(maxsize=512)
+def _token_flops(model: ModelConfig) -> float:
+    return flops_per_token(model)
 
 
-def _model_flops(job: Job, key: Shape) -> float:
+def _model_flops(job: Job) -> float:
     """FLOPs of the step, recomputation not counted (`arithmetic.step_flops`)."""
-    if key not in _token_flops:
-        _token_flops[key] = flops_per_token(job.model)
-    return _token_flops[key] * job.global_batch_size * job.model.sequence_length
+    return _token_flops(job.model) * job.global_batch_size * job.model.sequence_length

@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import Literal
 
 from megalith.arithmetic import LOSS_ROWS, parameters
+from megalith.job import Job
 from megalith.planning.performance.memory.parameters_per_rank import held
 from megalith.planning.performance.memory.tensor_bytes import norm_parameters
 from megalith.precision import FP32_BYTES
-from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.recipe import ModelConfig
 from megalith.schedules import layers_of_stages
 
 MASKED_SHARE = 0.15  # of a bert's tokens have a loss (1810.04805 §3.1): its figures for the logits are about right
@@ -60,50 +61,43 @@ def ring_share(collective: Collective, group_size: int) -> float:
     return (2 if collective == "all_reduce" else 1) * (group_size - 1) / group_size
 
 
-def step_traffic(
-    model: ModelConfig,
-    parallel: ParallelConfig,
-    *,
-    micro_batch_size: int,
-    micro_batches: int,
-    pipeline_rank: int,
-    compute_bytes: int = 2,
-) -> list[Traffic]:
-    """Everything that a rank at `pipeline_rank` sends in a step of `micro_batches`, at full sequences.
-
-    `parallel` has no axis left open; `compute_bytes` are of an element of what the layers compute in.
-    """
-    part = _Part(model, parallel, micro_batch_size, micro_batches, compute_bytes, pipeline_rank)
+def step_traffic(job: Job, pipeline_rank: int) -> list[Traffic]:
+    """Everything that a rank at `pipeline_rank` sends in a step of `job`, at full sequences."""
+    part = _Part(job, pipeline_rank)
     rows = [*_tensor(part), *_pipeline(part), *_data(part), *_ends(part)]
     return [row for row in rows if row.payload_bytes]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A rank's part of the model and of the step."""
+    """A rank's part of the job."""
 
-    model: ModelConfig
-    parallel: ParallelConfig
-    micro_batch_size: int
-    micro_batches: int
-    compute_bytes: int
+    job: Job
     pipeline_rank: int
 
     @property
+    def model(self) -> ModelConfig:
+        return self.job.model
+
+    @property
     def tensor(self) -> int:
-        return self.parallel.tensor or 1
+        return self.job.layout.tensor
 
     @property
     def pipeline(self) -> int:
-        return self.parallel.pipeline or 1
+        return self.job.layout.pipeline
 
     @property
-    def stage_count(self) -> int:
-        return self.pipeline * (self.parallel.virtual_stages if self.pipeline > 1 else 1)
+    def micro_batches(self) -> int:
+        return self.job.micro_batches
+
+    @property
+    def compute_bytes(self) -> int:
+        return self.job.compute_bytes
 
     @property
     def stages(self) -> range:
-        return range(self.pipeline_rank, self.stage_count, self.pipeline)
+        return range(self.pipeline_rank, self.job.stages, self.pipeline)
 
     @property
     def begins(self) -> bool:
@@ -111,39 +105,35 @@ class _Part:
 
     @property
     def ends(self) -> bool:
-        return self.stage_count - 1 in self.stages
+        return self.job.stages - 1 in self.stages
 
     @cached_property
     def layers(self) -> list[int]:
-        by_stage = layers_of_stages(self.model, self.stage_count)
+        by_stage = layers_of_stages(self.model, self.job.stages)
         return [layer for stage in self.stages for layer in by_stage[stage]]
 
     @property
     def stream(self) -> int:
         """Elements of the residual stream of one micro-batch: B · T · E."""
-        return self.micro_batch_size * self.model.sequence_length * self.model.hidden
+        return self.job.micro_batch_size * self.model.sequence_length * self.model.hidden
 
     @property
     def reductions(self) -> int:
         """How often ZeRO reduces gradients: stages 2 and 3 after each micro-batch, but a pipeline once."""
-        return self.micro_batches if self.parallel.zero >= 2 and self.pipeline == 1 else 1
+        return self.micro_batches if self.job.zero >= 2 and self.pipeline == 1 else 1
 
     @property
     def sharded(self) -> bool:
-        return self.parallel.zero > 0 and (self.parallel.data or 1) > 1
-
-    @property
-    def shard(self) -> int:
-        return (self.parallel.zero_shard or self.parallel.data or 1) if self.sharded else 1
+        return self.job.zero > 0 and self.job.layout.data > 1
 
 
 def _tensor(part: _Part) -> list[Traffic]:
     if part.tensor == 1:
         return []
     model, size, micro_batches, stream = part.model, part.tensor, part.micro_batches, part.stream
-    split = part.parallel.sequence_parallel
-    every = part.parallel.recompute_every
-    recomputed = sum(layer % every == 0 for layer in part.layers) if part.parallel.recompute == "full" else 0
+    split = part.job.sequence_parallel
+    every = part.job.recompute_every
+    recomputed = sum(layer % every == 0 for layer in part.layers) if part.job.recompute == "full" else 0
     # torch's checkpoint stops once it has what the backward pass needs: after the last product, or dropout's mask.
     to_last = 2 if model.dropout else 1
 
@@ -173,7 +163,7 @@ def _tensor(part: _Part) -> list[Traffic]:
 def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *, split: bool) -> list[Traffic]:
     """The features' gradient; and for each row of logits its maximum, sum of exponentials and target's logit."""
     micro_batches = part.micro_batches
-    tokens = part.micro_batch_size * part.model.sequence_length
+    tokens = part.job.micro_batch_size * part.model.sequence_length
     masked = part.model.family == "bert"
     labelled = round(MASKED_SHARE * tokens) if masked else tokens
     rows = []
@@ -204,9 +194,9 @@ def _whole(part: _Part) -> list[Traffic]:
 def _pipeline(part: _Part) -> list[Traffic]:
     if part.pipeline == 1:
         return []
-    width = part.tensor if part.parallel.sequence_parallel else 1
+    width = part.tensor if part.job.sequence_parallel else 1
     each = part.stream // width * part.compute_bytes
-    forward = part.micro_batches * sum(stage < part.stage_count - 1 for stage in part.stages)
+    forward = part.micro_batches * sum(stage < part.job.stages - 1 for stage in part.stages)
     backward = part.micro_batches * sum(stage > 0 for stage in part.stages)
     return [
         Traffic("pipeline", "activations", "send", 2, forward, forward * each),
@@ -219,27 +209,27 @@ def _data(part: _Part) -> list[Traffic]:
 
     ZeRO-3 in a pipeline gathers at most what is said here: what is still whole from the pass before is not gathered.
     """
-    size = part.parallel.data or 1
+    size = part.job.layout.data
     narrow, wide = _rank_parameters(part)
     if size == 1:
         return []
     if not part.sharded:
         return [Traffic("data", "gradients", "all_reduce", size, 1, (narrow + wide) * FP32_BYTES)]
     reductions = part.reductions
-    gathers = 2 * part.micro_batches if part.parallel.zero == 3 else 1
+    gathers = 2 * part.micro_batches if part.job.zero == 3 else 1
     units = len(part.layers) + _roots(part)
     units += part.ends * ((part.model.layer_norm == "pre") + (part.model.family == "bert"))
     rows = []
-    if part.shard > 1:
+    if part.job.shard_ranks > 1:
         payload = narrow * part.compute_bytes + wide * FP32_BYTES
         rows += [
-            Traffic("data", "weights", "all_gather", part.shard, gathers * units, gathers * payload),
-            Traffic("data", "gradients", "reduce_scatter", part.shard, reductions * units,
+            Traffic("data", "weights", "all_gather", part.job.shard_ranks, gathers * units, gathers * payload),
+            Traffic("data", "gradients", "reduce_scatter", part.job.shard_ranks, reductions * units,
                     reductions * (narrow + wide) * FP32_BYTES),
         ]  # fmt: skip
-    if size > part.shard:
-        payload = -(-(narrow + wide) // part.shard) * FP32_BYTES
-        rows += [Traffic("data", "gradients", "all_reduce", size // part.shard, reductions * units,
+    if size > part.job.shard_ranks:
+        payload = -(-(narrow + wide) // part.job.shard_ranks) * FP32_BYTES
+        rows += [Traffic("data", "gradients", "all_reduce", size // part.job.shard_ranks, reductions * units,
                          reductions * payload)]  # fmt: skip
     return rows
 
@@ -249,7 +239,7 @@ def _ends(part: _Part) -> list[Traffic]:
     if part.pipeline == 1 or not part.model.tie_embeddings or not (part.begins or part.ends):
         return []
     table = parameters(part.model).token_embedding // part.tensor
-    return [Traffic("ends", "embedding", "all_reduce", 2, 1, -(-table // part.shard) * FP32_BYTES)]
+    return [Traffic("ends", "embedding", "all_reduce", 2, 1, -(-table // part.job.shard_ranks) * FP32_BYTES)]
 
 
 def _rank_parameters(part: _Part) -> tuple[int, int]:
@@ -260,7 +250,7 @@ def _rank_parameters(part: _Part) -> tuple[int, int]:
 
 def _roots(part: _Part) -> int:
     """Stages of this rank that hold an embedding or an output projection: FSDP2's outermost unit."""
-    return sum(stage in (0, part.stage_count - 1) for stage in part.stages)
+    return sum(stage in (0, part.job.stages - 1) for stage in part.stages)
 
 
 def _has_norm(part: _Part) -> bool:

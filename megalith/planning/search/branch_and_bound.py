@@ -19,7 +19,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.search.candidate import Scales, Weighed
 from megalith.planning.search.space import Order, Place, Saving, Sharding, Space
 from megalith.topology import Layout

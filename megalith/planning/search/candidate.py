@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance import Constants, StepTime, predict_step
 from megalith.planning.performance.memory import Footprint, footprint
 

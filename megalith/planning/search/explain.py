@@ -4,7 +4,7 @@ Percentages are of the winner's step.
 """
 
 from megalith.console import human_bytes
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.search.candidate import Weighed
 
 _TOLD = 0.005  # parts of the difference below this share of the step are not told

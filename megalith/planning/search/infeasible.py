@@ -10,7 +10,7 @@ from dataclasses import replace
 from megalith.arithmetic import state_bytes
 from megalith.console import human_bytes
 from megalith.errors import MegalithError, RecipeError, ResourceError
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.search.branch_and_bound import thriftiest
 from megalith.planning.search.candidate import Scales
 from megalith.planning.search.space import SECTIONS, Question, Space, choice

@@ -13,7 +13,7 @@ from megalith.arithmetic import flops_per_token
 from megalith.batches import tokens_per_step
 from megalith.console import progress
 from megalith.errors import MegalithError, ResourceError
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.run_cost import Totals, run_totals
 from megalith.planning.search.branch_and_bound import Walked, fastest, leanest
 from megalith.planning.search.candidate import Scales, Weighed

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from megalith.planning.job import ZERO_STAGES, Job
+from megalith.job import ZERO_STAGES, Job
 from megalith.planning.search.candidate import Scales, Weighed
 from megalith.planning.search.space import Order, Place, Saving, Sharding, Space
 

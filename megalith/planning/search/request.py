@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from megalith.arithmetic import flops_per_token
 from megalith.batches import tokens_for
 from megalith.errors import UnsupportedError
+from megalith.job import precision_on
 from megalith.planning.budget import in_flops
-from megalith.planning.job import precision_on
 from megalith.planning.search.space import KNOBS, SECTIONS, Question
 from megalith.recipe import Recipe
 from megalith.topology import Cluster, describe

@@ -8,8 +8,8 @@ from typing import Any
 
 from megalith.console import human_bytes
 from megalith.errors import InputError, RecipeError
+from megalith.job import Job
 from megalith.planning.budget import sized
-from megalith.planning.job import Job
 from megalith.planning.performance import Constants
 from megalith.planning.performance.constants import generation_of, of_generation, read_constants
 from megalith.planning.performance.run_cost import Totals

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from megalith.batches import micro_batches
-from megalith.planning.job import ZERO_STAGES, Job, Recompute, Schedule, Zero
+from megalith.job import ZERO_STAGES, Job, Recompute, Schedule, Zero
 from megalith.precision import Precision
 from megalith.recipe import ModelConfig
 from megalith.topology import AXES, Cluster, Layout

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from megalith import schedules
 from megalith.errors import RecipeError
+from megalith.job import Job
 from megalith.planning.budget import sized
-from megalith.planning.job import Job
 from megalith.planning.performance import predict_step
 from megalith.planning.performance.memory import StageMemory, footprint
 from megalith.planning.timeline.step import Clock, Held, Step, Timing

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from megalith.job import Job
 from megalith.planning.calibration.fit_memory import (
     Judged,
     MemoryRow,
@@ -16,7 +17,6 @@ from megalith.planning.calibration.fit_memory import (
     memory_row,
 )
 from megalith.planning.calibration.published_runs import Row, read_table
-from megalith.planning.job import Job
 from megalith.planning.performance.memory import counted_bytes, fits, footprint
 from megalith.planning.performance.memory.constants import shipped
 from megalith.recipe import ClusterConfig

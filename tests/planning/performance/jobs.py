@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.recipe import ClusterConfig, ModelConfig
 from megalith.topology import Cluster, Layout, describe
 

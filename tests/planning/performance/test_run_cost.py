@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from megalith.planning.job import Job
-from megalith.planning.performance.run_cost import NODE_SHARE, PUE, filled_batch, run_totals
+from megalith.job import Job
+from megalith.planning.performance.run_cost import NODE_SHARE, PUE, run_totals
 from megalith.recipe import Recipe, load_recipe
 from megalith.topology import Layout, describe
 
@@ -70,9 +70,13 @@ def test_without_a_price_there_is_no_money() -> None:
 def test_a_batch_is_filled_up_as_training_fills_it(batch: int, schedule: str, filled: int) -> None:
     """Whole micro-batches on each of 8 replicas; interleaved, in rounds of 35."""
     job = replace(mt_nlg()[1], schedule=schedule, virtual_stages=3 if schedule.startswith("inter") else 1)  # type: ignore[arg-type]  # one of the schedules
-    assert filled_batch(job, batch) == filled
-    assert filled_batch(job, batch) % 8 == 0
-    assert filled_batch(job, batch) >= batch > filled_batch(job, batch) - (8 * 35 if filled == 280 else 8)
+    assert job.at_batch(batch).global_batch_size == filled
+    assert job.at_batch(batch).global_batch_size % 8 == 0
+    assert (
+        job.at_batch(batch).global_batch_size
+        >= batch
+        > job.at_batch(batch).global_batch_size - (8 * 35 if filled == 280 else 8)
+    )
 
 
 def test_batches_that_are_filled_up_alike_are_predicted_once() -> None:

@@ -7,7 +7,6 @@ import pytest
 from megalith.arithmetic import parameters
 from megalith.planning.performance import constants_for, predict_step
 from megalith.planning.performance import step_time as step_module
-from megalith.planning.performance.layer_time import shape_of
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.planning.performance.stacks import stack_of
 from megalith.planning.performance.stage_time import deal_of
@@ -142,7 +141,7 @@ def test_models_of_one_width_and_depth_each_have_their_own_parameters(change: di
 
 def test_megalith_deals_its_own_layers_and_others_deal_evenly() -> None:
     model = ModelConfig(num_layers=26, hidden_size=1024, num_heads=16, vocab_size=250_000)
-    own = deal_of(model, shape_of(model), 4, stack_of("megalith"))
+    own = deal_of(model, 4, stack_of("megalith").balances)
     assert list(own) == [len(layers) for layers in layers_of_stages(model, 4)]
     assert deal_evenly(27, 4) == [7, 7, 7, 6]
     assert deal_evenly(22, 8) == [2, 3, 3, 3, 3, 3, 3, 2]  # the embedding and the logits stand for a layer each

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from megalith.job import Job
 from megalith.parallel.parallelize import spread
 from megalith.parallel.ranks import Ranks, arrange
 from megalith.planning.performance.traffic import Traffic, ring_share, step_traffic
-from megalith.recipe import ModelConfig, ParallelConfig, load_recipe
+from megalith.recipe import ClusterConfig, ModelConfig, ParallelConfig, load_recipe
+from megalith.topology import Layout, describe
 
 COLLECTIVES = {
     "all_reduce": "all_reduce", "allreduce_": "all_reduce",
@@ -100,13 +103,23 @@ def test_the_formulas_are_what_the_spread_model_sends(
         model.forward_backward([batch] * micro_batches, [1.0] * micro_batches, [0] * micro_batches)
         model.reduce_gradients()
 
-    rows = step_traffic(
+    layout = Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1)
+    job = Job(
         config,
-        parallel,
+        describe(ClusterConfig(name="selene", nodes=2)),
+        layout,
         micro_batch_size=2,
-        micro_batches=micro_batches,
-        pipeline_rank=rank * (parallel.pipeline or 1) // world,
+        global_batch_size=2 * micro_batches * layout.data,
+        virtual_stages=parallel.virtual_stages,
+        schedule=parallel.schedule,
+        recompute=parallel.recompute,
+        recompute_every=parallel.recompute_every,
+        sequence_parallel=parallel.sequence_parallel,
+        zero=parallel.zero,
+        zero_shard=parallel.zero_shard,
+        precision="bf16",
     )
+    rows = step_traffic(job, rank * layout.pipeline // world)
     times, payload = Counter[str](), Counter[str]()
     for row in rows:
         times[row.collective] += row.count
@@ -117,9 +130,8 @@ def test_the_formulas_are_what_the_spread_model_sends(
 
 def mt_nlg(pipeline_rank: int, *overrides: str) -> dict[tuple[str, str, str], Traffic]:
     recipe, _ = load_recipe("mt-nlg-530b", overrides)
-    rows = step_traffic(
-        recipe.model, recipe.parallel, micro_batch_size=1, micro_batches=160, pipeline_rank=pipeline_rank
-    )
+    job = replace(Job.of(recipe, describe(recipe.cluster)), global_batch_size=160 * (recipe.parallel.data or 1))
+    rows = step_traffic(job, pipeline_rank)
     return {(row.axis, row.what, row.collective): row for row in rows}
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from megalith.arithmetic import parameters
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance import StepTime
 from megalith.planning.performance.memory import Footprint
 from megalith.planning.search.candidate import Scales, Weighed

@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from megalith.job import Job
 from megalith.planning.calibration.published_runs import Row
-from megalith.planning.job import Job
 from megalith.planning.performance import predict_step
 
 

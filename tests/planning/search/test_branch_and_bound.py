@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.search.branch_and_bound import fastest, leanest
 from megalith.planning.search.candidate import Scales
 from megalith.planning.search.space import Question, Space

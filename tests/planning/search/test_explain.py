@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.search.candidate import Weighed
 from megalith.planning.search.explain import why
 from megalith.recipe import load_recipe

@@ -2,7 +2,7 @@
 
 import pytest
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance import StepTime
 from megalith.planning.search.branch_and_bound import fastest
 from megalith.planning.search.objectives import CLOSED_ERROR, best_layout

@@ -31,7 +31,7 @@ def embedding_forward(s: Sizes) -> Segment:
     if s.positions:
         tape.make(s.positions, s.wide_stream)
         tape.drop(s.positions, s.wide_stream)
-    if s.narrow != FP32_BYTES:
+    if s.compute_bytes != FP32_BYTES:
         tape.swap(s.stream, s.wide_stream)
     if s.drops:
         tape.make(s.stream, s.mask)
@@ -49,7 +49,7 @@ def embedding_backward(s: Sizes, tied_gradient: float, *, waits: bool) -> Segmen
     if s.drops:
         tape.make(s.stream)
         tape.drop(s.stream, s.mask)
-    if s.narrow != FP32_BYTES:
+    if s.compute_bytes != FP32_BYTES:
         tape.swap(s.wide_stream, s.stream)
     if s.positions:
         tape.make(s.positions, s.positions)
@@ -83,8 +83,8 @@ def loss_forward(s: Sizes) -> Segment:
         features = s.whole + s.stream
     tape.make(s.whole, _own_gradient(s))
     before = tape.now
-    if s.narrow != FP32_BYTES:
-        tape.make(s.vocabulary * s.hidden * s.narrow)
+    if s.compute_bytes != FP32_BYTES:
+        tape.make(s.vocabulary * s.hidden * s.compute_bytes)
     _rows(tape, s)
     tape.now = before
     tape.drop(features)
@@ -96,11 +96,11 @@ def _rows(tape: Tape, s: Sizes) -> None:
     at_a_time = min(s.tokens, LOSS_ROWS if s.on_cpu else loss_rows_on_a_gpu(s.whole_vocabulary))
     turns, rest = divmod(s.tokens, at_a_time)
     counts = [at_a_time] * min(turns, 2) + ([rest] if rest else [])
-    weight = s.vocabulary * s.hidden * s.narrow
-    same = s.narrow == FP32_BYTES
+    weight = s.vocabulary * s.hidden * s.compute_bytes
+    same = s.compute_bytes == FP32_BYTES
     old_wide = old_narrow = old_weight = 0.0
     for count in counts:
-        wide, narrow = count * s.vocabulary * FP32_BYTES, count * s.vocabulary * s.narrow
+        wide, narrow = count * s.vocabulary * FP32_BYTES, count * s.vocabulary * s.compute_bytes
         if s.reduces:
             tape.make(narrow)
             if not same:
@@ -117,7 +117,7 @@ def _rows(tape: Tape, s: Sizes) -> None:
         if not same:
             tape.make(narrow)
             tape.drop(old_narrow)
-        rows = count * s.hidden * s.narrow
+        rows = count * s.hidden * s.compute_bytes
         tape.make(rows, weight)
         tape.drop(rows, old_weight)
         old_wide, old_narrow, old_weight = wide, narrow, weight
@@ -127,7 +127,7 @@ def _rows(tape: Tape, s: Sizes) -> None:
 def loss_backward(s: Sizes, *, holds: bool) -> Segment:
     """Leaves the gradient of the stream, and with `holds` that of the table; the last layer's output stays."""
     tape = Tape()
-    if s.narrow != FP32_BYTES:
+    if s.compute_bytes != FP32_BYTES:
         wide = s.wide_whole
         tape.make(wide, wide)
         tape.drop(wide)

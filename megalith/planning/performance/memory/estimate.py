@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.memory.constants import (
     COVERAGE,
     KEPT_FRAGMENTS,

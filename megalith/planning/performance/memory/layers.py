@@ -131,13 +131,13 @@ def _rotate_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
     """Rotated queries and keys in fp32, half a head at a time, and then in the layer's type."""
     tape.make(s.rotation)
     for size in (s.query, s.key):
-        half = size * FP32_BYTES / s.narrow / 2
+        half = size * FP32_BYTES / s.compute_bytes / 2
         tape.make(half, half, half)
         tape.drop(half, half)
         tape.make(half, half, half)
         tape.drop(half, half)
         tape.swap(2 * half, half, half)
-        if s.narrow != FP32_BYTES:
+        if s.compute_bytes != FP32_BYTES:
             tape.swap(size, 2 * half)
     tape.drop(s.query, s.key)
     if not keep:
@@ -251,8 +251,8 @@ def through_norm(tape: Tape, s: Sizes) -> None:
 
 
 def _rotate_backward(tape: Tape, s: Sizes, size: float) -> None:
-    half, own = size * FP32_BYTES / s.narrow / 2, size / 2
-    if s.narrow != FP32_BYTES:
+    half, own = size * FP32_BYTES / s.compute_bytes / 2, size / 2
+    if s.compute_bytes != FP32_BYTES:
         tape.swap(2 * half, size)
     tape.make(half)
     tape.swap(own, half)

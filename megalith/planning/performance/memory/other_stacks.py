@@ -9,7 +9,7 @@ fragments and for what lies outside torch's allocator, are fitted (`calibrate`).
 from functools import lru_cache
 from typing import NamedTuple
 
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.memory.parameters_per_rank import held, layer_counts
 from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.planning.performance.memory.tensor_bytes import layer_parameters

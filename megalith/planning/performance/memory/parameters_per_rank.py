@@ -61,13 +61,13 @@ class StateBytes(NamedTuple):
     optimizer: float
 
 
-def state_bytes(held: Held, narrow: int, shard: int) -> StateBytes:
+def state_bytes(held: Held, compute_bytes: int, shard: int) -> StateBytes:
     """Without ZeRO: masters in fp32 beside narrow weights, one fp32 gradient, Adam's two moments.
 
     ZeRO holds a shard of the fp32 weights and of the moments; its gradients and whole weights come and go.
     """
     if shard == 1:
-        masters = FP32_BYTES * held.layers if narrow != FP32_BYTES else 0.0
-        weights = narrow * held.layers + FP32_BYTES * held.embeddings + masters
+        masters = FP32_BYTES * held.layers if compute_bytes != FP32_BYTES else 0.0
+        weights = compute_bytes * held.layers + FP32_BYTES * held.embeddings + masters
         return StateBytes(weights, FP32_BYTES * held.total, 2 * FP32_BYTES * held.total)
     return StateBytes(FP32_BYTES * held.total / shard, 0.0, 2 * FP32_BYTES * held.total / shard)

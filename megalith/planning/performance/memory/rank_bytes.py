@@ -2,8 +2,8 @@
 
 from functools import cache, lru_cache
 
+from megalith.job import Job
 from megalith.machine import cpu_name
-from megalith.planning.job import Job
 from megalith.planning.performance.memory.parameters_per_rank import Held, first_layers, held, layer_counts, state_bytes
 from megalith.planning.performance.memory.result import PARTS
 from megalith.planning.performance.memory.stage_passes import (
@@ -15,11 +15,10 @@ from megalith.planning.performance.memory.stage_passes import (
     stage_passes,
     turn_of,
 )
-from megalith.planning.performance.memory.tensor_bytes import Spread, sizes
+from megalith.planning.performance.memory.tensor_bytes import StageSettings, sizes
 from megalith.planning.performance.memory.zero import standing
-from megalith.precision import compute_bytes
 from megalith.recipe import ModelConfig
-from megalith.topology import LOCAL, Cluster
+from megalith.topology import LOCAL, Cluster, shard_ranks
 
 KINDS = PARTS[:-1]  # but for the context, which no formula counts
 
@@ -29,7 +28,7 @@ def our_parts(job: Job, rank: int) -> dict[str, float]:
     pipeline, virtual, micro_batches = job.layout.pipeline, job.virtual_stages, job.micro_batches
     turn = turn_of(job.schedule, rank, pipeline, virtual, micro_batches)
     many = micro_batches if micro_batches <= turn.most else turn.most + 1  # more of them take no more
-    found, batch = _rank_bytes(job.model, spread_of(job), turn, rank, pipeline, virtual, many)
+    found, batch = _rank_bytes(job.model, stage_settings(job), turn, rank, pipeline, virtual, many)
     parts = dict(zip(KINDS, found, strict=True))
     parts["activations"] += batch * micro_batches
     return parts
@@ -37,16 +36,22 @@ def our_parts(job: Job, rank: int) -> dict[str, float]:
 
 @lru_cache(maxsize=262144)
 def _rank_bytes(
-    model: ModelConfig, spread: Spread, turn: Turn, rank: int, pipeline: int, virtual_stages: int, micro_batches: int
+    model: ModelConfig,
+    settings: StageSettings,
+    turn: Turn,
+    rank: int,
+    pipeline: int,
+    virtual_stages: int,
+    micro_batches: int,
 ) -> tuple[tuple[float, ...], float]:
     """By KINDS; and the tokens of one micro-batch, of which all lie ready."""
-    held_by = _holds(model, spread.tensor, rank, pipeline, virtual_stages)
-    passes, stream, batch = _passes(model, spread, rank, pipeline, virtual_stages)
-    state = state_bytes(held_by, spread.narrow, spread.shard)
+    held_by = _holds(model, settings.tensor, rank, pipeline, virtual_stages)
+    passes, stream, batch = _passes(model, settings, rank, pipeline, virtual_stages)
+    state = state_bytes(held_by, settings.compute_bytes, settings.shard)
     gathered = gradients = reduction = 0.0
-    if spread.shard > 1:
+    if settings.shard > 1:
         peak, (gathered, gradients, reduction) = _with_zero(
-            spread, held_by, passes, stream, turn, micro_batches, pipelined=pipeline > 1
+            settings, held_by, passes, stream, turn, micro_batches, pipelined=pipeline > 1
         )
     else:
         peak = rank_peak(passes, stream, turn)
@@ -62,18 +67,17 @@ def _rank_bytes(
     return found, batch
 
 
-def spread_of(job: Job) -> Spread:
+def stage_settings(job: Job) -> StageSettings:
     """What the passes of the job's stages depend on."""
-    data = job.layout.data * job.context
-    return Spread(
+    return StageSettings(
         job.micro_batch_size,
         job.layout.tensor,
         job.sequence_parallel,
-        compute_bytes(job.precision),
+        job.compute_bytes,
         job.recompute,
         job.recompute_every,
         on_cpu(job.cluster),
-        (job.zero_shard or data) if job.zero and data > 1 else 1,
+        shard_ranks(job.zero, job.zero_shard, job.layout.data * job.context),
         job.zero,
         job.context,
         job.micro_batches > 1,
@@ -91,7 +95,7 @@ def _processor() -> str:
 
 
 def _with_zero(
-    spread: Spread,
+    settings: StageSettings,
     held_by: Held,
     passes: tuple[StagePasses, ...],
     stream: float,
@@ -104,7 +108,7 @@ def _with_zero(
 
     def stands(*, several: bool) -> tuple[float, float, float]:
         return standing(
-            spread.zero, held_by.layers, held_by.embeddings, spread.shard, spread.narrow,
+            settings.zero, held_by.layers, held_by.embeddings, settings.shard, settings.compute_bytes,
             pipelined=pipelined, several=several,
         )  # fmt: skip
 
@@ -129,17 +133,17 @@ def _holds(model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_st
 
 @lru_cache(maxsize=65536)
 def _passes(
-    model: ModelConfig, spread: Spread, rank: int, pipeline: int, virtual_stages: int
+    model: ModelConfig, settings: StageSettings, rank: int, pipeline: int, virtual_stages: int
 ) -> tuple[tuple[StagePasses, ...], float, float]:
     """Of the rank's stages; the bytes between stages, and of one batch of tokens and targets."""
     stages = pipeline * virtual_stages
     counts, firsts = layer_counts(model, stages), first_layers(model, stages)
     passes = tuple(
         stage_passes(
-            model, spread, firsts[stage] % spread.recompute_every, counts[stage],
+            model, settings, firsts[stage] % settings.recompute_every, counts[stage],
             begins=stage == 0, ends=stage == stages - 1,
         )
         for stage in range(rank, stages, pipeline)
     )  # fmt: skip
-    s = sizes(model, spread)
+    s = sizes(model, settings)
     return passes, s.stream, batch_bytes(s, 1)

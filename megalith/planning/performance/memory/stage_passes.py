@@ -17,7 +17,7 @@ from megalith.planning.performance.memory.embedding_and_loss import (
 from megalith.planning.performance.memory.layers import layer_backward, layer_forward, layer_input_gradient
 from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.planning.performance.memory.tape import Segment
-from megalith.planning.performance.memory.tensor_bytes import Sizes, Spread, sizes
+from megalith.planning.performance.memory.tensor_bytes import Sizes, StageSettings, sizes
 from megalith.planning.performance.memory.zero import (
     embeddings_wait,
     gathered_backward,
@@ -41,17 +41,17 @@ class StagePasses(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def stage_passes(
-    model: ModelConfig, spread: Spread, first_layer: int, layers: int, *, begins: bool, ends: bool
+    model: ModelConfig, settings: StageSettings, first_layer: int, layers: int, *, begins: bool, ends: bool
 ) -> StagePasses:
     """The passes of a stage of so many layers."""
-    s = sizes(model, spread)
+    s = sizes(model, settings)
     pipelined = not (begins and ends)
     tied = model.tie_embeddings and not pipelined
-    waits = embeddings_wait(spread, pipelined=pipelined)
-    runs = _runs(spread, first_layer, layers)
+    waits = embeddings_wait(settings, pipelined=pipelined)
+    runs = _runs(settings, first_layer, layers)
     forward = embedding_forward(s) if begins else Segment(s.stream, s.stream)
     for what, count in runs:
-        forward = forward.then(gathered_forward(s, layer_forward(s, what), spread.zero).times(count))
+        forward = forward.then(gathered_forward(s, layer_forward(s, what), settings.zero).times(count))
     loss = 0.0
     if ends:
         kept, forward = forward.net, forward.then(loss_forward(s))
@@ -69,26 +69,26 @@ def stage_passes(
             one = gathered_backward(
                 s,
                 layer_backward(s, what),
-                spread,
+                settings,
                 pipelined=pipelined,
                 first=first,
                 last=last,
-                root=root if spread.several else 0.0,
+                root=root if settings.several else 0.0,
             )
             backward = backward.then(one.times(number))
         place += count
     if begins:
         backward = backward.then(embedding_backward(s, s.table if tied else 0.0, waits=waits))
-    backward = reduced_embeddings(s, backward, spread.zero, pipelined=pipelined, wide=root if waits else 0.0)
+    backward = reduced_embeddings(s, backward, settings.zero, pipelined=pipelined, wide=root if waits else 0.0)
     return StagePasses(forward, backward, inputs, loss)
 
 
-def _runs(spread: Spread, first_layer: int, layers: int) -> list[tuple[str, int]]:
+def _runs(settings: StageSettings, first_layer: int, layers: int) -> list[tuple[str, int]]:
     """What is recomputed of the layers in turn, those that are alike together."""
-    if spread.recompute == "none" or spread.recompute_every == 1:
-        return [(spread.recompute, layers)]
+    if settings.recompute == "none" or settings.recompute_every == 1:
+        return [(settings.recompute, layers)]
     numbers = range(first_layer, first_layer + layers)
-    return [("none" if number % spread.recompute_every else spread.recompute, 1) for number in numbers]
+    return [("none" if number % settings.recompute_every else settings.recompute, 1) for number in numbers]
 
 
 def _apart(place: int, count: int, layers: int, *, apart: bool) -> Iterator[tuple[int, bool, bool]]:

@@ -8,13 +8,13 @@ from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
 
 
-class Spread(NamedTuple):
+class StageSettings(NamedTuple):
     """What the bytes of a stage's micro-batch depend on, besides the model."""
 
     micro_batch_size: int
     tensor: int
     sequence_parallel: bool
-    narrow: int
+    compute_bytes: int
     """Bytes of a number in the layers: 2, or 4 in fp32."""
     recompute: str
     recompute_every: int
@@ -66,7 +66,7 @@ class Sizes(NamedTuple):
     """Tokens of the vocabulary, of all ranks (a count)."""
     hidden: int
     """Numbers of a token (a count)."""
-    narrow: int
+    compute_bytes: int
     gathers: bool
     """Whether the stream is split along the sequence."""
     reduces: bool
@@ -82,11 +82,11 @@ class Sizes(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def sizes(model: ModelConfig, spread: Spread) -> Sizes:
+def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     """The bytes of `model` at this micro-batch and tensor parallelism."""
-    t, c = spread.tensor, spread.narrow
-    tokens = spread.micro_batch_size * model.sequence_length // spread.context
-    own = tokens / t if spread.sequence_parallel and t > 1 else float(tokens)
+    t, c = settings.tensor, settings.compute_bytes
+    tokens = settings.micro_batch_size * model.sequence_length // settings.context
+    own = tokens / t if settings.sequence_parallel and t > 1 else float(tokens)
     hidden, ffn, key_width = model.hidden, model.ffn_hidden, model.kv_heads * model.head_dim
     rms = model.norm == "rmsnorm"
     gated = model.activation == "swiglu"
@@ -94,7 +94,7 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
     lse = tokens * model.heads / t * FP32_BYTES
     mask = own * hidden
     # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
-    if spread.on_cpu:
+    if settings.on_cpu:
         norm += rms * own * hidden * FP32_BYTES
         mask *= c
         if model.dropout > 0:
@@ -112,7 +112,7 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
         norm=norm,
         lse=lse,
         mask=mask,
-        rotation=model.sequence_length // spread.context * model.head_dim * FP32_BYTES,
+        rotation=model.sequence_length // settings.context * model.head_dim * FP32_BYTES,
         positions=model.sequence_length * hidden * FP32_BYTES * (own / tokens) if model.positions == "learned" else 0.0,
         positions_table=model.sequence_length * hidden * FP32_BYTES if model.positions == "learned" else 0.0,
         query_weight=hidden * hidden / t * c,
@@ -123,16 +123,16 @@ def sizes(model: ModelConfig, spread: Spread) -> Sizes:
         vocabulary=model.vocab_size if t == 1 else min(rows, model.vocab_size),
         whole_vocabulary=model.vocab_size,
         hidden=hidden,
-        narrow=c,
-        gathers=spread.sequence_parallel and t > 1,
+        compute_bytes=c,
+        gathers=settings.sequence_parallel and t > 1,
         reduces=t > 1,
         drops=model.dropout > 0,
         rms=rms,
         gated=gated,
         rotary=model.positions == "rotary",
         grouped=model.kv_heads != model.heads,
-        on_cpu=spread.on_cpu,
-        shared=spread.shard > 1,
+        on_cpu=settings.on_cpu,
+        shared=settings.shard > 1,
     )
 
 

@@ -5,7 +5,7 @@ once a layer has been gathered for a backward pass it stays so until a forward p
 """
 
 from megalith.planning.performance.memory.tape import Segment
-from megalith.planning.performance.memory.tensor_bytes import Sizes, Spread
+from megalith.planning.performance.memory.tensor_bytes import Sizes, StageSettings
 from megalith.precision import FP32_BYTES
 
 
@@ -17,7 +17,7 @@ def gathered_forward(s: Sizes, layer: Segment, zero: int) -> Segment:
 
 
 def gathered_backward(
-    s: Sizes, layer: Segment, spread: Spread, *, pipelined: bool, first: bool, last: bool, root: float
+    s: Sizes, layer: Segment, settings: StageSettings, *, pipelined: bool, first: bool, last: bool, root: float
 ) -> Segment:
     """A layer's backward pass, until its gradients are reduced (in a pipeline: put aside).
 
@@ -26,13 +26,13 @@ def gathered_backward(
     """
     if not s.shared:
         return layer
-    zero, weights, wide = spread.zero, s.layer_weights, s.layer_weights / s.narrow * FP32_BYTES
+    zero, weights, wide = settings.zero, s.layer_weights, s.layer_weights / s.compute_bytes * FP32_BYTES
     fetched = (1 if last else 2) * weights if zero >= 3 else 0.0
     net, peak = layer.net - weight_gradients(s), layer.peak + fetched
     if pipelined:
         return Segment(net + (weights if zero >= 3 else 0.0), peak)
-    if not spread.several:
-        net += wide / spread.shard
+    if not settings.several:
+        net += wide / settings.shard
     if zero == 1:
         return Segment(net, max(peak, layer.net + wide))
     before = root if first else wide
@@ -47,13 +47,13 @@ def reduced_embeddings(s: Sizes, backward: Segment, zero: int, *, pipelined: boo
         return Segment(backward.net - wide, backward.peak)
     if zero == 1:
         return Segment(backward.net - wide, max(backward.peak, backward.net + wide))
-    layer = s.layer_weights / s.narrow * FP32_BYTES
+    layer = s.layer_weights / s.compute_bytes * FP32_BYTES
     return Segment(backward.net - layer, max(backward.peak, backward.net - layer + wide))
 
 
-def embeddings_wait(spread: Spread, *, pipelined: bool) -> bool:
+def embeddings_wait(settings: StageSettings, *, pipelined: bool) -> bool:
     """Whether gradients of the embeddings stay until they are reduced: the first ones do, later ones are added."""
-    return spread.shard > 1 and not (spread.several and (pipelined or spread.zero == 1))
+    return settings.shard > 1 and not (settings.several and (pipelined or settings.zero == 1))
 
 
 def weight_gradients(s: Sizes) -> float:
@@ -61,13 +61,13 @@ def weight_gradients(s: Sizes) -> float:
     return 2 * (s.query_weight + s.key_weight) + (3 if s.gated else 2) * s.ffn_weight
 
 
-def standing(zero: int, layers: float, embeddings: float, shard: int, narrow: int, *, pipelined: bool,
+def standing(zero: int, layers: float, embeddings: float, shard: int, compute_bytes: int, *, pipelined: bool,
              several: bool) -> tuple[float, float, float]:  # fmt: skip
     """Bytes that stand while a later micro-batch runs: gathered weights, gradients, buffers.
 
     `layers` and `embeddings` are parameters of the rank; `several` says that there is an earlier micro-batch.
     """
-    gathered = FP32_BYTES * embeddings + (narrow * layers if zero < 3 else 0.0)
+    gathered = FP32_BYTES * embeddings + (compute_bytes * layers if zero < 3 else 0.0)
     whole = FP32_BYTES * (layers + embeddings)
     if not several:
         return gathered, 0.0, 0.0

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from megalith.job import Job
 from megalith.planning.dryrun import dryrun
-from megalith.planning.job import Job
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import describe
 

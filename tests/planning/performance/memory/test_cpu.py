@@ -13,7 +13,7 @@ from megalith.parallel import Ranks, arrange, clip_factor, spread
 from megalith.topology import this_machine
 from megalith.planning.dryrun.step import blank_batch
 from megalith.planning.performance.memory import footprint
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.recipe import Recipe
 from megalith.topology import Layout
 from megalith.parallel import Optimizer

@@ -6,7 +6,7 @@ import pytest
 
 from megalith import schedules
 from megalith.arithmetic import parameters
-from megalith.planning.job import Job
+from megalith.job import Job
 from megalith.planning.performance.memory import PARTS, fits, footprint, shown_bytes
 from megalith.planning.performance.memory.constants import from_json, shipped
 from megalith.planning.performance.memory.other_stacks import holdings, layer_bytes, published_parts, stage_layers

@@ -1,13 +1,17 @@
-"""One training job, with nothing left open: what the cost model and the memory model are asked about."""
+"""One training run with nothing left open: a model and a batch on a cluster, and how both are laid out.
 
-from dataclasses import dataclass
+A recipe may leave its layout, micro-batch and precision open; a `Job` is one answer. Whatever predicts, searches, draws
+or dry-runs a step takes a `Job`. The fields are the recipe's, flat: a search makes thousands a second.
+"""
+
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
-from megalith.batches import micro_batches
-from megalith.precision import Precision
+from megalith.batches import micro_batch_multiple, micro_batches, padded_micro_batches
+from megalith.precision import Precision, compute_bytes
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
-from megalith.topology import Cluster, Layout
+from megalith.topology import Cluster, Layout, shard_ranks
 
 Recompute = Literal["none", "selective", "full"]
 Zero = Literal[0, 1, 2, 3]
@@ -17,7 +21,7 @@ Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2"]
 
 @dataclass(frozen=True)
 class Job:
-    """A model, a batch, and how both are spread over a cluster; the names are the recipe's."""
+    """A training step, fully specified."""
 
     model: ModelConfig
     cluster: Cluster
@@ -36,13 +40,13 @@ class Job:
     """Ranks that share the tokens of a sequence; published runs have it, recipes do not."""
     precision: Precision = "bf16"
     fused_attention: bool = True
-    """Whether scores stay on the chip (FlashAttention, 2205.14135)."""
+    """Whether attention scores stay on the chip (FlashAttention, 2205.14135)."""
     stack: str = "megalith"
-    """The software that runs it: what differs between stacks is among the constants."""
+    """The software that runs it (`planning.performance.stacks`)."""
 
     @classmethod
     def of(cls, recipe: Recipe, cluster: Cluster) -> "Job":
-        """A sized recipe's step on a cluster: what it leaves open of its layout and its micro-batch is taken for 1."""
+        """The step of a sized recipe on a cluster; axes and a micro-batch size that it leaves open count as 1."""
         parallel, train = recipe.parallel, recipe.train
         return cls(
             model=recipe.model,
@@ -69,9 +73,30 @@ class Job:
     def accelerators(self) -> int:
         return self.layout.world * self.context
 
+    @property
+    def stages(self) -> int:
+        """Pipeline stages, virtual ones counted."""
+        return self.layout.pipeline * (self.virtual_stages if self.layout.pipeline > 1 else 1)
+
+    @property
+    def shard_ranks(self) -> int:
+        """Ranks that ZeRO shards over; 1 without ZeRO."""
+        return shard_ranks(self.zero, self.zero_shard, self.layout.data)
+
+    @property
+    def compute_bytes(self) -> int:
+        """Bytes of one number in the layers' products."""
+        return compute_bytes(self.precision)
+
+    def at_batch(self, sequences: int) -> "Job":
+        """The job at another global batch, filled up to whole micro-batches on every replica and whole rounds."""
+        multiple = micro_batch_multiple(self.schedule, self.layout.pipeline)
+        count = padded_micro_batches(sequences, self.layout.data, self.micro_batch_size, multiple)
+        return replace(self, global_batch_size=count * self.layout.data * self.micro_batch_size)
+
     @cached_property
     def parallel(self) -> ParallelConfig:
-        """The same as a recipe has it."""
+        """The recipe's section for this layout."""
         return ParallelConfig(
             tensor=self.layout.tensor,
             pipeline=self.layout.pipeline,
@@ -87,7 +112,7 @@ class Job:
 
 
 def precision_on(cluster: Cluster, recipe: Recipe) -> Precision:
-    """What the recipe trains in; "auto" is bf16 where the accelerator multiplies it, and fp16 elsewhere."""
+    """The precision that the recipe trains in; "auto" is bf16 where the accelerator has it, and fp16 elsewhere."""
     if recipe.train.precision != "auto":
         return recipe.train.precision
     return "fp16" if cluster.facts and "bf16" not in cluster.facts.flops_per_second else "bf16"
