@@ -110,11 +110,11 @@ def with_flops(recipe: Recipe, flops: float) -> Recipe:
     return recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"flops": flops, "hours": None})})
 
 
-def sized(recipe: Recipe) -> Recipe:
+def sized(recipe: Recipe, machines: Machines | None = None) -> Recipe:
     """The recipe with the shape that the plan would choose, and the tokens that go with it, if it has no shape."""
     if recipe.model.is_sized:
         return recipe
-    shape = choose_shape(in_flops(recipe))[0]
+    shape = choose_shape(in_flops(recipe, machines))[0]
     train = recipe.train.model_copy(update={"tokens": shape.tokens})
     return recipe.model_copy(update={"model": shape.model, "train": train})
 

@@ -10,8 +10,9 @@ from megalith.errors import UnsupportedError
 from megalith.machine import total_memory_bytes, usable_cores
 from megalith.planning.budget import sized
 from megalith.planning.candidates import Candidate, Search
-from megalith.planning.layouts import search_layouts
+from megalith.planning.layouts import check_layout, machine_of, search_layouts
 from megalith.planning.memory import refuse_what_cannot_fit
+from megalith.planning.workers import start_workers
 from megalith.rates import measure_rates
 from megalith.recipe import Recipe
 from megalith.topology import LOCAL
@@ -49,11 +50,15 @@ def candidate_rows(search: Search) -> list[dict[str, Any]]:
 
 def measured_layout(recipe: Recipe) -> dict[str, Any]:
     """The best layout on this machine, with the keys of `--json`."""
-    recipe = sized(recipe)
-    refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+    if recipe.model.is_sized:
+        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
     with steps_shown() as tell:
         tell("measuring this machine")
-        search = search_layouts(recipe, measure_rates(usable_cores()).flops_per_second, tell=tell)
+        rates = measure_rates(usable_cores()).flops_per_second
+        with start_workers(max(check_layout(recipe))) as workers:
+            recipe = sized(recipe, machine_of(recipe, rates, workers))
+            refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+            search = search_layouts(recipe, rates, tell=tell, workers=workers)
     best = search.best
     flops = step_flops(recipe.model, recipe.train.global_batch_size)
     return {

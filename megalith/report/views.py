@@ -88,17 +88,26 @@ def kept_share(curation: Facts) -> float | None:
 def asked(recipe: Facts, sources: Sequence[str]) -> list[tuple[str, str]]:
     """The recipe in a few lines."""
     budget, train, evaluate = (_part(recipe, key) for key in ("budget", "train", "evaluate"))
-    flops, tasks = budget.get("flops"), evaluate.get("tasks") or []
+    tasks = evaluate.get("tasks") or []
     batch = f"{whole(train.get('global_batch_size'))} sequences a step"
     return [
         ("Text", ", ".join(sources) if sources else "the Python documentation of this machine, crawled"),
         ("Seed", _said(recipe.get("seed"))),
-        ("Budget", f"{power(flops)} FLOPs; law: {budget.get('law')}" if flops else "none: the recipe gives the tokens"),
+        ("Budget", _budget(budget)),
         ("Vocabulary", f"{whole(_part(recipe, 'tokenize').get('vocab_size'))} entries, byte-level BPE"),
         ("Context", f"{whole(_part(recipe, 'model').get('sequence_length'))} tokens"),
         ("Batch", f"{batch}, peak learning rate {_said(train.get('learning_rate'))}"),
         ("Judged by", ", ".join(map(words, tasks)) or DASH),
     ]
+
+
+def _budget(budget: Facts) -> str:
+    """The budget in a few words: FLOPs or hours, and the law that spends it."""
+    flops, hours = number(budget.get("flops")), number(budget.get("hours"))
+    if flops is None and hours is None:
+        return "none: the recipe gives the tokens"
+    asked = f"{power(flops)} FLOPs" if hours is None else f"{duration(3600 * hours)} of training"
+    return f"{asked}; law: {budget.get('law')}"
 
 
 def standing(task: Facts) -> str:

@@ -51,7 +51,7 @@ def install(
 
     rates = Rates(RATES, {})
     plan_module = importlib.import_module("megalith.planning.plan")  # as an attribute it is the function
-    for module in (layouts, plan_module):
+    for module in (layouts, plan_module, figures):
         monkeypatch.setattr(module, "start_workers", start)
     for module in (layouts, plan_module, figures):
         monkeypatch.setattr(module, "measure_rates", lambda threads: rates)

@@ -171,6 +171,14 @@ def test_a_page_is_made_of_an_expedition_whose_every_figure_is_null(expedition: 
     assert "None" not in re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL)
 
 
+def test_a_budget_in_hours_and_a_loss_that_is_no_forecast_are_told(expedition: dict[str, Any]) -> None:
+    expedition["recipe"]["budget"] |= {"flops": None, "hours": 0.025}
+    expedition["plan"]["laws"][0] |= {"source": "x", "loss": None, "loss_note": "an even guess has 8.3 nats"}
+    text = render(expedition, samples={}, history={})
+    assert "1 min 30 s of training; law: " in text
+    assert "Loss left out: an even guess has 8.3 nats" in text
+
+
 def test_figures_that_are_not_finite_read_as_a_dash(directory: Path, expedition: dict[str, Any]) -> None:
     expedition["train"] |= {"mfu": float("nan"), "validation_loss": float("inf")}
     (directory / "expedition.json").write_text(json.dumps(expedition))
