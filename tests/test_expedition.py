@@ -115,6 +115,47 @@ def test_an_override_of_a_late_stage_repeats_that_stage_alone(walked: Path, sour
     assert done.returncode == 0, done.stderr
 
 
+def test_a_changed_setting_of_training_is_refused_with_both_values_and_the_model_stays(
+    walked: Path, source: Path
+) -> None:
+    before = digests(walked)
+    for verb, learning_rate in (("run", "0.5"), ("train", "0.5")):
+        changed = [*SMALL, f"train.learning_rate={learning_rate}", "--source", source, "--output", walked]
+        done = megalith(verb, "quickstart", *changed)
+        assert done.returncode == 2, done.stderr
+        assert "train.learning_rate was" in done.stderr
+        assert "is 0.5 now" in done.stderr
+        assert "--fresh" in done.stderr
+    assert digests(walked) == before
+    assert not list(walked.glob("*.aside-*"))
+
+
+@pytest.mark.parametrize(
+    ("file", "verbs"),
+    [
+        ("train/model/model.safetensors", ("generate", "audit", "run")),
+        ("train/model/tokenizer.json", ("generate",)),
+        ("curate/samples.json", ("report",)),
+        ("tokenize/train.bin", ("train",)),
+    ],
+)
+def test_a_file_that_was_changed_in_place_is_refused_by_every_verb_that_reads_it(
+    walked: Path, source: Path, file: str, verbs: tuple[str, ...]
+) -> None:
+    content = (walked / file).read_bytes()
+    (walked / file).write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+    try:
+        for verb in (*verbs, "verify"):
+            recipe = () if verb == "verify" else ("quickstart", *SMALL, "--output")
+            sources = ("--source", source) if verb in ("run", "train") else ()
+            done = megalith(verb, *recipe, walked, *sources)
+            assert done.returncode == 2, (verb, done.stdout, done.stderr)
+            assert file.split("/", 1)[1] in done.stderr
+    finally:
+        (walked / file).write_bytes(content)
+    assert megalith("verify", walked).returncode == 0
+
+
 def test_killed_again_and_again_the_walk_ends_with_the_same_result(walked: Path, source: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "megalith", "run", "quickstart", *SMALL,
