@@ -15,10 +15,10 @@ from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
 from megalith.recipe import ModelConfig, Recipe
 from megalith.tokens import write_shards
 from megalith.training import checkpoint
-from megalith.training.job import Job
-from megalith.training.precision import loss_scale
-from megalith.training.samples import training_samples, validation_samples
-from megalith.training.state import Run
+from megalith.training.data import training_samples, validation_samples
+from megalith.training.loss_scale import loss_scale
+from megalith.training.run_state import Run
+from megalith.training.task import TrainTask
 
 RESULTS = Path(__file__).parent / "results"
 ZIPF = 1.3  # text has few frequent words; uniform tokens would leave nothing to learn
@@ -47,11 +47,11 @@ def recipe_of(config: ModelConfig, train: Mapping[str, Any], parallel: Mapping[s
 
 
 def begin(recipe: Recipe, tokens: Path, ranks: Ranks) -> Run:
-    """What `megalith.training.state.begin` gives before a first step; no checkpoint is looked for.
+    """What `megalith.training.run_state.begin` gives before a first step; no checkpoint is looked for.
 
     `ranks` may be a single process among others, which that function would ask for their checkpoints.
     """
-    job = Job(recipe=recipe, tokens=tokens, workspace=tokens, run="", threads=1, peak_flops_per_second=None)
+    task = TrainTask(recipe=recipe, tokens=tokens, workspace=tokens, run="", threads=1, peak_flops_per_second=None)
     train = recipe.train
     model = spread(
         recipe.model,
@@ -61,17 +61,17 @@ def begin(recipe: Recipe, tokens: Path, ranks: Ranks) -> Run:
         seed=recipe.seed,
         compile_layers=train.compile,
     )
-    held_out, count = validation_samples(job)
+    held_out, count = validation_samples(task)
     return Run(
-        job=job,
+        task=task,
         model=model,
         optimizer=Optimizer(model.masters, train),
         scale=loss_scale(train.precision),
         progress=checkpoint.Progress(run=""),
-        samples=training_samples(job),
+        samples=training_samples(task),
         held_out=held_out,
         held_out_count=count,
-        saver=checkpoint.Saver(job.checkpoints, dist.group.WORLD),
+        saver=checkpoint.Saver(task.checkpoints, dist.group.WORLD),
     )
 
 

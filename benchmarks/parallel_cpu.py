@@ -38,7 +38,7 @@ from megalith.console import human_seconds, note, show, table
 from megalith.parallel import Ranks, arrange, compute_deterministically
 from megalith.processes import wait_politely
 from megalith.recipe import ModelConfig
-from megalith.training.schedule import batches
+from megalith.training.data import batches
 from megalith.training.step import take_step
 
 WARM = 1  # steps that allocate memory

@@ -17,8 +17,8 @@ from common import begin
 from megalith.parallel import Ranks
 from megalith.planning.answering import Answer, serve
 from megalith.recipe import Recipe
-from megalith.training.schedule import Batch, batches
-from megalith.training.state import Run
+from megalith.training.data import Batch, batches
+from megalith.training.run_state import Run
 from megalith.training.step import take_step
 
 WARM_SECONDS = 1.0  # a process that has waited for its turn is slow for about as long

@@ -30,7 +30,7 @@ from megalith.parallel import Ranks, compute_deterministically
 from megalith.parallel.ranks import own_device
 from megalith.rates import best_seconds
 from megalith.recipe import ModelConfig
-from megalith.training.schedule import batches
+from megalith.training.data import batches
 from megalith.training.step import take_step
 
 MODELS = {"124M": (12, 768, 12), "350M": (24, 1024, 16), "1.3B": (24, 2048, 16)}

@@ -25,26 +25,26 @@ from megalith.parallel import Ranks, join
 from megalith.processes import wait_politely
 from megalith.system_limits import limit_reached
 from megalith.training import worker
-from megalith.training.job import Job, Stopped, forget_errors, read_error, write_error
-from megalith.training.patience import WHILE_ONE_WORKS_SECONDS, wait_at_most
+from megalith.training.task import Stopped, TrainTask, forget_errors, read_error, write_error
+from megalith.training.timeouts import WHILE_ONE_WORKS_SECONDS, set_timeout
 
-JOB = "job.json"
+TASK = "job.json"
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 60  # for the last step and a checkpoint, when asked to stop
 logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # which rank failed is told in words
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def start(job: Job, processes: int) -> None:
+def start(task: TrainTask, processes: int) -> None:
     """Train in `processes` new processes on this machine, and wait for them.
 
     Raises the MegalithError that a process raised; ResourceError when one died of something else; SystemExit when this
     process was asked to end, after the state has been saved.
     """
-    forget_errors(job)
-    job.store.unlink(missing_ok=True)
-    file = job.logs / JOB
-    file.write_text(job.model_dump_json())
+    forget_errors(task)
+    task.store.unlink(missing_ok=True)
+    file = task.logs / TASK
+    file.write_text(task.model_dump_json())
     wait_politely()
     ranks = range(processes)
     with _own_signals():
@@ -53,7 +53,7 @@ def start(job: Job, processes: int) -> None:
             entrypoint=sys.executable,
             args={rank: ("-m", "megalith.training", str(file), str(os.getpid())) for rank in ranks},
             envs={rank: {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in ranks},
-            logs_specs=DefaultLogsSpecs(log_dir=str(job.logs / "ranks")),
+            logs_specs=DefaultLogsSpecs(log_dir=str(task.logs / "ranks")),
         )
         try:
             result = context.wait(period=POLL_SECONDS)
@@ -65,21 +65,21 @@ def start(job: Job, processes: int) -> None:
             raise SystemExit(128 + stopped.sigval) from stopped
         finally:
             context.close()
-            job.store.unlink(missing_ok=True)
+            task.store.unlink(missing_ok=True)
     if result is not None and result.failures:
         failures = sorted(result.failures.values(), key=lambda failure: failure.timestamp)
         killed = next((each for each in failures if each.exitcode < 0), None)  # what others say then only follows
         no_room = next((each for each in failures if each.exitcode in worker.NO_ROOM), None)
-        raise (read_error(job) if killed is None else None) or _death(job, killed or no_room or failures[0])
+        raise (read_error(task) if killed is None else None) or _death(task, killed or no_room or failures[0])
 
 
 def work_in_place(
-    processes: int, lead: Callable[[Callable[[Job], None]], Artifact], follow: Callable[[Path], Job]
+    processes: int, lead: Callable[[Callable[[TrainTask], None]], Artifact], follow: Callable[[Path], TrainTask]
 ) -> Artifact | None:
     """Do this process's part under torchrun or srun.
 
     Rank 0 makes the artifact with `lead`, and tells the others where its workspace is once the work begins; they do
-    theirs with the job that `follow` makes of it, wait until the artifact stands, and return None.
+    theirs with the task that `follow` makes of it, wait until the artifact stands, and return None.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count != processes:
@@ -91,7 +91,7 @@ def work_in_place(
     if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
         worker.stay_on_this_machine()
     ranks = join()
-    wait_at_most(ranks, WHILE_ONE_WORKS_SECONDS)
+    set_timeout(ranks, WHILE_ONE_WORKS_SECONDS)
     try:
         if ranks.leads:
             return _lead(ranks, lead)
@@ -101,39 +101,39 @@ def work_in_place(
     return None
 
 
-def _lead(ranks: Ranks, lead: Callable[[Callable[[Job], None]], Artifact]) -> Artifact:
-    def train_together(job: Job) -> None:
-        forget_errors(job)
-        _tell(ranks, str(job.workspace))
-        _work(job, ranks)
+def _lead(ranks: Ranks, lead: Callable[[Callable[[TrainTask], None]], Artifact]) -> Artifact:
+    def train_together(task: TrainTask) -> None:
+        forget_errors(task)
+        _tell(ranks, str(task.workspace))
+        _work(task, ranks)
 
     made = lead(train_together)
     _tell(ranks, None)
     return made
 
 
-def _follow(ranks: Ranks, follow: Callable[[Path], Job]) -> None:
+def _follow(ranks: Ranks, follow: Callable[[Path], TrainTask]) -> None:
     while (workspace := _hear()) is not None:
         _work(follow(Path(workspace)), ranks)
 
 
-def _work(job: Job, ranks: Ranks) -> None:
+def _work(task: TrainTask, ranks: Ranks) -> None:
     """This rank's share. What goes wrong is raised on the rank where it did first; the others leave without a word."""
     try:
-        worker.work(job, ranks)
+        worker.work(task, ranks)
     except Stopped:
         raise
     except Exception as error:
-        told = worker.in_words(job, error)
-        if not _is_first(job, ranks.rank, told):
+        told = worker.in_words(task, error)
+        if not _is_first(task, ranks.rank, told):
             raise SystemExit(1) from error
         raise told from None if told is error else error
-    wait_at_most(ranks, WHILE_ONE_WORKS_SECONDS)
+    set_timeout(ranks, WHILE_ONE_WORKS_SECONDS)
 
 
-def _is_first(job: Job, rank: int, told: Exception) -> bool:
+def _is_first(task: TrainTask, rank: int, told: Exception) -> bool:
     try:
-        return write_error(job, rank, told)
+        return write_error(task, rank, told)
     except OSError:  # a full disk: better told twice than not at all
         return True
 
@@ -149,7 +149,7 @@ def _hear() -> str | None:
     return heard[0]
 
 
-def _death(job: Job, failure: ProcessFailure) -> MegalithError:
+def _death(task: TrainTask, failure: ProcessFailure) -> MegalithError:
     """The first rank to fail, in words."""
     rank = failure.local_rank
     if failure.exitcode == -signal.SIGKILL:
@@ -158,7 +158,7 @@ def _death(job: Job, failure: ProcessFailure) -> MegalithError:
             mend="Give a smaller train.micro_batch_size or free some memory; the same command goes on from the last "
             "checkpoint.",
         )
-    said = limit_reached(OSError(worker.NO_ROOM.get(failure.exitcode, 0), ""), str(job.workspace))
+    said = limit_reached(OSError(worker.NO_ROOM.get(failure.exitcode, 0), ""), str(task.workspace))
     if said is not None:
         return said
     if failure.exitcode == worker.STOPPED:

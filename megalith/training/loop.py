@@ -11,35 +11,34 @@ from megalith.parallel import Ranks
 from megalith.processes import keep_freed_memory
 from megalith.tokens import Shards
 from megalith.topology import this_machine
-from megalith.training.job import Job, Stopped
-from megalith.training.memory import peak_memory_by_rank, reserved_memory_bytes
+from megalith.training.data import Batch, batches
 from megalith.training.monitor import Monitor, Timing, Yardsticks, watch
-from megalith.training.patience import FIRST_STEP_SECONDS, after_first_step, wait_at_most
-from megalith.training.schedule import Batch, batches
-from megalith.training.state import Run, begin, save
+from megalith.training.profiling import peak_memory_by_rank, reserved_memory_bytes, trace_step
+from megalith.training.run_state import Run, begin, save
 from megalith.training.step import take_step
-from megalith.training.trace import traced
+from megalith.training.task import Stopped, TrainTask
+from megalith.training.timeouts import FIRST_STEP_SECONDS, later_timeout, set_timeout
 from megalith.training.validation import unigram_entropy, validation_loss
 
 
-def run(job: Job, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
+def run(task: TrainTask, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train to the end and return what was measured.
 
     `asked_to_stop` is asked after each step. Raises Stopped when any rank's said yes and the state has been saved,
     MegalithError when the run diverges.
     """
     keep_freed_memory()
-    state = begin(job, ranks)
+    state = begin(task, ranks)
     first = state.progress.step + 1
-    wait_at_most(state.ranks, FIRST_STEP_SECONDS)
-    plan = list(batches(state.train, job.recipe.model.sequence_length))
-    with _monitor(job, ranks, len(plan), state.progress.step) as monitor:
+    set_timeout(state.ranks, FIRST_STEP_SECONDS)
+    plan = list(batches(state.train, task.recipe.model.sequence_length))
+    with _monitor(task, ranks, len(plan), state.progress.step) as monitor:
         for batch in islice(plan, state.progress.step, None):
             record, timing = _timed_step(state, batch)
             if monitor:
                 monitor.step(record, timing)
             if batch.step == first:
-                wait_at_most(state.ranks, after_first_step(timing.seconds))
+                set_timeout(state.ranks, later_timeout(timing.seconds))
             last = batch.step == len(plan)
             if last or batch.step % state.train.validation_interval == 0:
                 _validate(state, monitor)
@@ -58,7 +57,7 @@ def run(job: Job, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, 
         "steps": state.progress.step,
         "tokens": state.progress.tokens,
         "validation_loss": whole,
-        "unigram_entropy": unigram_entropy(Shards(job.tokens / "validation").stream, job.recipe.model.vocab_size),
+        "unigram_entropy": unigram_entropy(Shards(task.tokens / "validation").stream, task.recipe.model.vocab_size),
         "skipped_steps": state.progress.skipped_steps,
         "resumed_at_step": first - 1 or None,
         "peak_memory_bytes": sum(memory),
@@ -70,12 +69,12 @@ def run(job: Job, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, 
 def _timed_step(run: Run, batch: Batch) -> tuple[dict[str, Any], Timing]:
     is_traced = batch.step in run.train.trace_steps
     run.clock.take()
-    with traced(run.job.logs, batch.step, run.ranks, run.clock) if is_traced else nullcontext():
+    with trace_step(run.task.logs, batch.step, run.ranks, run.clock) if is_traced else nullcontext():
         start = time.perf_counter()
         record = take_step(run, batch)
         seconds = time.perf_counter() - start
     timing = Timing(
-        tokens=batch.sequences * run.job.recipe.model.sequence_length,
+        tokens=batch.sequences * run.task.recipe.model.sequence_length,
         is_full=batch.sequences == run.train.global_batch_size,
         seconds=seconds,
         phases=run.clock.take(),
@@ -84,11 +83,11 @@ def _timed_step(run: Run, batch: Batch) -> tuple[dict[str, Any], Timing]:
     return record, timing
 
 
-def _monitor(job: Job, ranks: Ranks, total_steps: int, step: int) -> AbstractContextManager[Monitor | None]:
+def _monitor(task: TrainTask, ranks: Ranks, total_steps: int, step: int) -> AbstractContextManager[Monitor | None]:
     if not ranks.leads:
         return nullcontext()
-    yardsticks = Yardsticks(flops_per_token(job.recipe.model), job.peak_flops_per_second, job.predicted)
-    return watch(job.logs, yardsticks, total_steps=total_steps, step=step)
+    yardsticks = Yardsticks(flops_per_token(task.recipe.model), task.peak_flops_per_second, task.predicted)
+    return watch(task.logs, yardsticks, total_steps=total_steps, step=step)
 
 
 def _validate(run: Run, monitor: Monitor | None) -> None:

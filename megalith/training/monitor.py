@@ -154,7 +154,7 @@ def measured_steps(logs: Path) -> dict[str, Any]:
     """What `metrics.jsonl` says of the whole run, earlier attempts included.
 
     step_seconds is the median over the full-sized steps without the first few of each start and those that were
-    traced; `seconds` is the sum over all steps, `phases` the seconds of each phase.
+    trace_step; `seconds` is the sum over all steps, `phases` the seconds of each phase.
     """
     records = [json.loads(line) for line in (logs / METRICS).read_text().splitlines()]
     steps = [record for record in records if "seconds" in record]

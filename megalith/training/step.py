@@ -12,10 +12,9 @@ from typing import Any
 from megalith import parallel
 from megalith.errors import MegalithError
 from megalith.parallel import noise_of
-from megalith.training.samples import counts
-from megalith.training.schedule import Batch, learning_rate
-from megalith.training.share import own_samples, read
-from megalith.training.state import Run
+from megalith.training.data import Batch, counts, rank_samples, read_samples
+from megalith.training.lr_schedule import learning_rate
+from megalith.training.run_state import Run
 
 MOST_SKIPPED = 20  # steps in a row without a finite loss and gradient
 
@@ -26,12 +25,12 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
     Raises MegalithError after too many steps in a row that are not finite.
     """
     with run.clock("data"):
-        numbers = own_samples(run.job.recipe, batch, run.ranks)
-        shares = [read(run.samples, own, run.micro_batch_size) for own in numbers]
+        numbers = rank_samples(run.task.recipe, batch, run.ranks)
+        shares = [read_samples(run.samples, own, run.micro_batch_size) for own in numbers]
         own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
         reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
         valid = run.ranks.sum(*(count * reads for count in own))
-        noise = [noise_of(run.job.recipe.seed, batch.step, each.start) for each in numbers]
+        noise = [noise_of(run.task.recipe.seed, batch.step, each.start) for each in numbers]
     rate = learning_rate(run.train, batch.tokens)
     done = parallel.take_step(
         run.model,

@@ -22,11 +22,11 @@ from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
 from megalith.topology import check_layout, describe, layout_of, this_machine
 from megalith.training import checkpoint, launch
-from megalith.training.job import MEASURED, Job, kernels_of_run
+from megalith.training.data import micro_batches
+from megalith.training.lr_schedule import learning_rate
 from megalith.training.monitor import compared, measured_steps
-from megalith.training.schedule import learning_rate
-from megalith.training.share import micro_batches
 from megalith.training.slurm import take_up_slurm
+from megalith.training.task import MEASURED, TrainTask, kernels_of_run
 
 VERSION = 2
 LAST_STEPS = 20  # train_loss is the mean over these
@@ -59,8 +59,8 @@ def train(
     settings, recorded = _settings(recipe)
     depends_on = json.dumps([settings, tokens.digest, recipe.seed], sort_keys=True)
 
-    def job_in(workspace: Path) -> Job:
-        return Job(
+    def task_in(workspace: Path) -> TrainTask:
+        return TrainTask(
             recipe=recipe,
             tokens=tokens.path.absolute(),
             workspace=workspace.absolute(),
@@ -71,13 +71,13 @@ def train(
             predicted=dict(predicted),
         )
 
-    def make(train_in: Callable[[Job], None]) -> Artifact:
+    def make(train_in: Callable[[TrainTask], None]) -> Artifact:
         def build(workspace: Workspace) -> Mapping[str, Any]:
             (workspace.logs / MEASURED).unlink(missing_ok=True)
-            job = job_in(workspace.path)
-            train_in(job)
-            _assemble(workspace, job)
-            return _facts(job, processes)
+            task = task_in(workspace.path)
+            train_in(task)
+            _assemble(workspace, task)
+            return _facts(task, processes)
 
         return produce(
             path,
@@ -98,8 +98,8 @@ def train(
 
     take_up_slurm()
     if "RANK" not in os.environ:
-        return make(lambda job: launch.start(job, processes))
-    return launch.work_in_place(processes, lead=make, follow=job_in) or open_artifact(path, "train", check=False)
+        return make(lambda task: launch.start(task, processes))
+    return launch.work_in_place(processes, lead=make, follow=task_in) or open_artifact(path, "train", check=False)
 
 
 def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -188,29 +188,29 @@ def _threads(processes: int) -> int:
     return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
 
 
-def _assemble(workspace: Workspace, job: Job) -> None:
+def _assemble(workspace: Workspace, task: TrainTask) -> None:
     """Lay out what the stage is for beside the last checkpoint."""
-    last = checkpoint.newest(job.checkpoints, job.run)
+    last = checkpoint.newest(task.checkpoints, task.run)
     if last is None:
         raise AssertionError("the training ended without a checkpoint")
     with workspace.file("model/model.safetensors") as path:
         checkpoint.consolidate(last, path)
     with workspace.file("model/tokenizer.json") as path:
-        shutil.copyfile(job.tokens / "tokenizer.json", path)
-    workspace.write_json("model/config.json", job.recipe.model.model_dump(mode="json"))
+        shutil.copyfile(task.tokens / "tokenizer.json", path)
+    workspace.write_json("model/config.json", task.recipe.model.model_dump(mode="json"))
     workspace.write_json("history.json", last.progress.history)
 
 
-def _facts(job: Job, processes: int) -> dict[str, Any]:
+def _facts(task: TrainTask, processes: int) -> dict[str, Any]:
     """What the processes measured, and what follows from it."""
-    measured = json.loads((job.logs / MEASURED).read_text())
-    timing = measured_steps(job.logs)
-    history = json.loads((job.workspace / "history.json").read_text())
+    measured = json.loads((task.logs / MEASURED).read_text())
+    timing = measured_steps(task.logs)
+    history = json.loads((task.workspace / "history.json").read_text())
     losses = [step["loss"] for step in history["steps"][-LAST_STEPS:] if step["loss"] is not None]
-    tokens_of_a_step = job.recipe.train.global_batch_size * job.recipe.model.sequence_length
-    flops_of_a_step = tokens_of_a_step * flops_per_token(job.recipe.model)
+    tokens_of_a_step = task.recipe.train.global_batch_size * task.recipe.model.sequence_length
+    flops_of_a_step = tokens_of_a_step * flops_per_token(task.recipe.model)
     flops = flops_of_a_step / timing["step_seconds"] if timing["step_seconds"] else None  # of the steps that are timed
-    peak = job.peak_flops_per_second
+    peak = task.peak_flops_per_second
     return {
         **measured,
         **timing,
@@ -220,13 +220,13 @@ def _facts(job: Job, processes: int) -> dict[str, Any]:
         "mfu": flops / peak if flops and peak else None,
         "train_loss": sum(losses) / len(losses) if losses else None,
         "processes": processes,
-        "parallel": job.recipe.parallel.model_dump(mode="json"),
-        "threads_per_process": job.threads,
-        "kernels": job.kernels,
-        "precision": job.recipe.train.precision,
-        "predicted": job.predicted,
+        "parallel": task.recipe.parallel.model_dump(mode="json"),
+        "threads_per_process": task.threads,
+        "kernels": task.kernels,
+        "precision": task.recipe.train.precision,
+        "predicted": task.predicted,
         "compared": compared(
-            job.predicted,
+            task.predicted,
             {"step_seconds": timing["step_seconds"], "memory_bytes": measured["peak_memory_bytes"]},
         ),
     }

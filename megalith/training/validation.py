@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from megalith.parallel import Ranks, SpreadModel
 from megalith.tokens.stream import TokenStream
-from megalith.training.samples import Samples, counts
-from megalith.training.share import read
+from megalith.training.data import Samples, counts, read_samples
 
 TOGETHER = 32  # micro-batches of a rank that are scored at a time
 TOKENS = 2**20  # counted at a time
@@ -28,7 +27,7 @@ def validation_loss(model: SpreadModel, samples: Samples, of: int, count: int, m
         own = []
         for number in range(first, min(first + TOGETHER, needed)):
             place = (number * ranks.data_size + ranks.data_index) * micro_batch_size
-            own.append(read(samples, chosen[place : place + micro_batch_size], micro_batch_size))
+            own.append(read_samples(samples, chosen[place : place + micro_batch_size], micro_batch_size))
         nats += float(model.evaluate(own)[0])
         predicted += sum(counts(batch)[0] for batch in own) if _counts(ranks) else 0.0
     nats, predicted = ranks.sum(nats, predicted)

@@ -18,28 +18,28 @@ from megalith.parallel import Ranks, compute_deterministically, join
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 from megalith.training import loop
-from megalith.training.job import MEASURED, Job, Stopped, write_error
+from megalith.training.task import MEASURED, Stopped, TrainTask, write_error
 
 STOPPED = 128 + signal.SIGTERM
 NO_ROOM = {os.EX_IOERR: errno.ENOSPC, os.EX_CANTCREAT: errno.EFBIG}
 """Exit codes of a rank that could not even leave its error behind, and what the system said."""
 
 
-def main(job_file: str, parent: str) -> int:
+def main(task_file: str, parent: str) -> int:
     """Train this rank's share; returns the exit code."""
     die_with(int(parent))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is the caller's
     stay_on_this_machine()
     threading.excepthook = _say_of_a_thread
-    job = Job.model_validate_json(Path(job_file).read_text())
+    task = TrainTask.model_validate_json(Path(task_file).read_text())
     try:
-        work(job, join(job.store))
+        work(task, join(task.store))
     except Stopped:
         return STOPPED
     except Exception as error:  # noqa: BLE001 - the process that started this one tells it
-        told = in_words(job, error)
+        told = in_words(task, error)
         try:
-            write_error(job, int(os.environ["RANK"]), told)
+            write_error(task, int(os.environ["RANK"]), told)
         except OSError as unwritten:
             note(str(told))
             return next((code for code, number in NO_ROOM.items() if number == unwritten.errno), 1)
@@ -53,15 +53,15 @@ def _say_of_a_thread(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
-def work(job: Job, ranks: Ranks) -> None:
+def work(task: TrainTask, ranks: Ranks) -> None:
     """Train; the leading rank leaves what was measured in `logs/`. Raises Stopped after SIGTERM or SIGINT."""
-    torch.set_num_threads(job.threads)
-    use(job.kernels)
+    torch.set_num_threads(task.threads)
+    use(task.kernels)
     compute_deterministically()
     stop = _Stop()
-    measured = loop.run(job, ranks, lambda: stop.asked)
+    measured = loop.run(task, ranks, lambda: stop.asked)
     if ranks.leads:
-        (job.logs / MEASURED).write_text(json.dumps(measured))
+        (task.logs / MEASURED).write_text(json.dumps(measured))
 
 
 def stay_on_this_machine() -> None:
@@ -69,20 +69,20 @@ def stay_on_this_machine() -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
 
 
-def in_words(job: Job, error: Exception) -> Exception:
+def in_words(task: TrainTask, error: Exception) -> Exception:
     """The error as one of Megalith's, if it says that disk or memory has run out; else itself."""
-    return error if isinstance(error, MegalithError) else _out_of_resources(job, error) or error
+    return error if isinstance(error, MegalithError) else _out_of_resources(task, error) or error
 
 
-def _out_of_resources(job: Job, error: Exception) -> ResourceError | None:
+def _out_of_resources(task: TrainTask, error: Exception) -> ResourceError | None:
     """The error in words, if it says that disk, memory or another resource has run out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
         return ResourceError(
             "the memory is not enough for this model and batch.",
             where="train.micro_batch_size",
-            mend=f"Set less than {job.recipe.train.micro_batch_size}, or a smaller model.",
+            mend=f"Set less than {task.recipe.train.micro_batch_size}, or a smaller model.",
         )
-    return limit_reached(error, str(job.workspace))
+    return limit_reached(error, str(task.workspace))
 
 
 class _Stop:

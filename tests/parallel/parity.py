@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor
 
 from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, clip_factor, loss_weights, spread
 from megalith.recipe import Recipe, TrainConfig
-from megalith.training.samples import counts
+from megalith.training.data import counts
 from tests.parallel.cells import SEQUENCES, SHAPE, TYPES, Cell, sample_batch
 from tests.parallel.oracle import CLIP, DECAY, RATE, SEED, STEPS, Outcome, whole_model_steps
 from tests.parallel.processes import start, wait

@@ -15,13 +15,11 @@ from megalith.recipe import Recipe
 from megalith.recipe.machine import ParallelConfig
 from megalith.tokens import TrainingWindows
 from megalith.training.checkpoint import Progress
-from megalith.training.job import Job
-from megalith.training.precision import HYSTERESIS, LossScale
-from megalith.training.samples import CausalSamples
-from megalith.training.schedule import batches
-from megalith.training.share import own_samples
-from megalith.training.state import Run
+from megalith.training.data import CausalSamples, batches, rank_samples
+from megalith.training.loss_scale import HYSTERESIS, LossScale
+from megalith.training.run_state import Run
 from megalith.training.step import take_step
+from megalith.training.task import TrainTask
 from tests.parallel.fakes import fake_ranks
 from tests.parallel.processes import on_ranks
 from tests.training.small import VOCAB, small_recipe
@@ -46,12 +44,12 @@ def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
     dtype = compute_dtype(recipe.train.precision)
     model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
-    job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
+    task = TrainTask(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     samples = CausalSamples(TrainingWindows(np.random.default_rng(1).integers(0, VOCAB, 3000), LENGTH, 7))
     scale = LossScale(SCALE, grows=recipe.train.precision == "fp16")
     nothing: Any = None
     return Run(
-        job=job,
+        task=task,
         model=model,
         optimizer=Optimizer(model.masters, recipe.train),
         scale=scale,
@@ -196,7 +194,7 @@ def test_a_batch_ramp_reads_the_same_samples_on_any_number_of_ranks(data: int, p
     shares = []
     for rank in range(data):  # the first stage's
         with fake_ranks(recipe.parallel, world, rank) as ranks:
-            shares.append([own_samples(recipe, batch, ranks) for batch in every])
+            shares.append([rank_samples(recipe, batch, ranks) for batch in every])
     for step, batch in enumerate(every):
         read = [number for share in shares for own in share[step] for number in own]
         assert sorted(read) == list(range(batch.first_sample, batch.first_sample + batch.sequences))

@@ -27,12 +27,12 @@ def recipe_of(layout: dict[str, Any], *, compiled: bool, dropout: float = 0.0) -
 
 
 def check_like_plain(directory: Path, layout: dict[str, Any]) -> None:
-    jobs = [
-        forked.job_of(directory / f"compiled-{compiled}", recipe_of(layout, compiled=compiled))
+    tasks = [
+        forked.task_of(directory / f"compiled-{compiled}", recipe_of(layout, compiled=compiled))
         for compiled in (False, True)
     ]
-    forked.train(jobs, steps=STEPS)
-    plain, compiled = (forked.steps_of(job) for job in jobs)
+    forked.train(tasks, steps=STEPS)
+    plain, compiled = (forked.steps_of(task) for task in tasks)
     assert len(compiled) == STEPS
     for key in ("loss", "gradient_norm"):
         # fused kernels round in another order: some ulps of fp32 (6e-8), which four steps of Adam amplify
@@ -50,7 +50,7 @@ def test_compiled_layers_take_the_steps_that_plain_ones_take_in_every_layout(
 @pytest.mark.slow
 def test_a_compiled_run_with_dropout_is_taken_up_to_the_bit(tmp_path: Path) -> None:
     recipe = recipe_of({}, compiled=True, dropout=0.1)
-    whole, broken = (forked.job_of(tmp_path / name, recipe) for name in ("whole", "broken"))
+    whole, broken = (forked.task_of(tmp_path / name, recipe) for name in ("whole", "broken"))
     forked.train([whole], steps=2 * STEPS)
     forked.train([broken], steps=STEPS)
     forked.train([broken], steps=STEPS)

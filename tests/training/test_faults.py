@@ -21,12 +21,11 @@ from megalith.recipe import Recipe
 from megalith.tokens import TrainingWindows
 from megalith.training import launch, loop, worker
 from megalith.training.checkpoint import Progress
-from megalith.training.job import Job, forget_errors, read_error
+from megalith.training.data import CausalSamples, batches
 from megalith.training.loop import Run, take_step
-from megalith.training.patience import after_first_step, wait_at_most
-from megalith.training.precision import HYSTERESIS, LossScale
-from megalith.training.samples import CausalSamples
-from megalith.training.schedule import batches
+from megalith.training.loss_scale import HYSTERESIS, LossScale
+from megalith.training.task import TrainTask, forget_errors, read_error
+from megalith.training.timeouts import later_timeout, set_timeout
 from tests.parallel.processes import on_ranks, start, wait
 from tests.training import forked, small
 
@@ -43,12 +42,12 @@ def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
     dtype = compute_dtype(recipe.train.precision)
     model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
-    job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
+    task = TrainTask(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     samples = CausalSamples(TrainingWindows(np.random.default_rng(1).integers(0, small.VOCAB, 3000), LENGTH, 7))
     scale = LossScale(SCALE, grows=recipe.train.precision == "fp16")
     nothing: Any = None
     optimizer = Optimizer(model.masters, recipe.train)
-    return Run(job, model, optimizer, scale, Progress(run=""), samples, nothing, 0, nothing)
+    return Run(task, model, optimizer, scale, Progress(run=""), samples, nothing, 0, nothing)
 
 
 def with_a_bad_weight(rank: int, precision: str, bad: float) -> dict[str, Tensor]:
@@ -93,21 +92,21 @@ def test_what_one_stage_cannot_compute_is_a_skipped_step_on_every_rank(precision
 # errors of a rank
 
 
-def raise_on_the_second(rank: int, job_file: str, how: str) -> dict[str, Tensor]:
+def raise_on_the_second(rank: int, task_file: str, how: str) -> dict[str, Tensor]:
     """Rank 1 fails in the middle of the work, and rank 0 waits for it, until it is gone."""
 
-    def run(job: Job, ranks: Ranks, asked_to_stop: Any) -> dict[str, Any]:
+    def run(task: TrainTask, ranks: Ranks, asked_to_stop: Any) -> dict[str, Any]:
         if rank == 1:
             if how == "foreseen":
                 raise InputError("this shard is gone.", where="shard 7")
             raise ZeroDivisionError("a bug")
-        while not (job.logs / "error.json").is_file():
+        while not (task.logs / "error.json").is_file():
             time.sleep(0.01)
         raise RuntimeError("Connection closed by peer")
 
     loop.run = run
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
-    code = worker.main(job_file, str(os.getppid()))
+    code = worker.main(task_file, str(os.getppid()))
     return {"code": torch.tensor(code)}
 
 
@@ -115,12 +114,12 @@ def raise_on_the_second(rank: int, job_file: str, how: str) -> dict[str, Tensor]
 def test_the_error_of_the_rank_that_failed_first_is_the_one_that_is_told(
     tmp_path: Path, how: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    job = forked.job_of(tmp_path / "run", small.small_recipe(2))
-    (job.logs / "job.json").write_text(job.model_dump_json())
-    forget_errors(job)
-    found = on_ranks(2, raise_on_the_second, str(job.logs / "job.json"), how)
+    task = forked.task_of(tmp_path / "run", small.small_recipe(2))
+    (task.logs / "job.json").write_text(task.model_dump_json())
+    forget_errors(task)
+    found = on_ranks(2, raise_on_the_second, str(task.logs / "job.json"), how)
     assert [rank["code"].item() for rank in found] == [1, 1]
-    error = read_error(job)
+    error = read_error(task)
     shown = capfd.readouterr().err
     if how == "foreseen":
         assert isinstance(error, InputError)
@@ -130,22 +129,22 @@ def test_the_error_of_the_rank_that_failed_first_is_the_one_that_is_told(
         assert isinstance(error, MegalithError)
         assert "rank 1 has failed: ZeroDivisionError: a bug" in error.what
         assert shown.count("Traceback") == 1
-    forget_errors(job)
-    assert read_error(job) is None
+    forget_errors(task)
+    assert read_error(task) is None
 
 
 def raise_in_place(rank: int, job_json: str) -> dict[str, Tensor]:
     """As under torchrun: the first to fail raises, the other one leaves without a word."""
 
-    def work(job: Job, ranks: Ranks) -> None:
+    def work(task: TrainTask, ranks: Ranks) -> None:
         if rank == 0:
-            while not (job.logs / "error.json").is_file():
+            while not (task.logs / "error.json").is_file():
                 time.sleep(0.01)
         raise InputError("this shard is gone.") if rank else RuntimeError("Connection closed by peer")
 
     worker.work = work
     try:
-        launch._work(Job.model_validate_json(job_json), Ranks(rank, 2))
+        launch._work(TrainTask.model_validate_json(job_json), Ranks(rank, 2))
     except InputError:
         return {"raised": torch.tensor(1)}
     except SystemExit as left:
@@ -155,14 +154,14 @@ def raise_in_place(rank: int, job_json: str) -> dict[str, Tensor]:
 
 
 def test_under_a_launcher_the_rank_that_failed_first_alone_speaks(tmp_path: Path) -> None:
-    job = forked.job_of(tmp_path / "run", small.small_recipe(2))
-    assert [rank["raised"].item() for rank in on_ranks(2, raise_in_place, job.model_dump_json())] == [0, 1]
+    task = forked.task_of(tmp_path / "run", small.small_recipe(2))
+    assert [rank["raised"].item() for rank in on_ranks(2, raise_in_place, task.model_dump_json())] == [0, 1]
 
 
 def wait_for_one_that_hangs(rank: int, told: str) -> None:
     """Rank 0 waits in a collective that rank 1 comes to late."""
     ranks = arrange(Ranks(rank, 2), small.small_recipe(2).parallel)
-    wait_at_most(ranks, 0.5)
+    set_timeout(ranks, 0.5)
     began = time.monotonic()
     if rank == 0:
         with pytest.raises(RuntimeError, match=r"[Tt]imed? ?out"):
@@ -176,8 +175,8 @@ def wait_for_one_that_hangs(rank: int, told: str) -> None:
 def test_a_rank_that_hangs_is_given_up_when_patience_ends(tmp_path: Path) -> None:
     wait(start(2, str(tmp_path), wait_for_one_that_hangs, str(tmp_path / "told")))
     assert 0.4 < float((tmp_path / "told").read_text()) < 5
-    assert after_first_step(1.0) == 300
-    assert after_first_step(100.0) == 1000
+    assert later_timeout(1.0) == 300
+    assert later_timeout(100.0) == 1000
 
 
 # kills and signals, of the real command

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from megalith.kernels.choice import ALTERNATIVES
-from megalith.training import job
-from megalith.training.job import KERNELS, kernels_of_run
+from megalith.training import task
+from megalith.training.task import KERNELS, kernels_of_run
 
 TORCH = dict.fromkeys(ALTERNATIVES, "torch")
 
 
 def test_a_resumed_run_keeps_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels_of_run(tmp_path, 1) == TORCH
-    monkeypatch.setattr(job, "choose", lambda threads: dict(ALTERNATIVES))  # another machine, or other threads
+    monkeypatch.setattr(task, "choose", lambda threads: dict(ALTERNATIVES))  # another machine, or other threads
     assert kernels_of_run(tmp_path, 2) == TORCH
 
 

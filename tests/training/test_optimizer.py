@@ -5,9 +5,10 @@ import torch
 
 from megalith.parallel import Optimizer, Ranks, spread
 from megalith.recipe import Recipe
+from megalith.training.data import batches
 from megalith.training.loop import take_step
-from megalith.training.precision import GROWTH_INTERVAL, LARGEST, SMALLEST, LossScale
-from megalith.training.schedule import batches, learning_rate
+from megalith.training.loss_scale import GROWTH_INTERVAL, LARGEST, SMALLEST, LossScale
+from megalith.training.lr_schedule import learning_rate
 from tests.training.small import small_recipe
 from tests.training.test_faults import run_of
 

@@ -14,11 +14,11 @@ from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
 from megalith.recipe import Recipe
 from megalith.tokens import IGNORE, TrainingWindows, ValidationWindows
 from megalith.training.checkpoint import Progress
-from megalith.training.job import Job
+from megalith.training.data import CausalSamples, batches
 from megalith.training.loop import Run, take_step
-from megalith.training.precision import loss_scale
-from megalith.training.samples import CausalSamples
-from megalith.training.schedule import batches, learning_rate
+from megalith.training.loss_scale import loss_scale
+from megalith.training.lr_schedule import learning_rate
+from megalith.training.task import TrainTask
 from megalith.training.validation import validation_loss
 from tests.parallel.processes import start, wait
 from tests.training.small import VOCAB, small_recipe
@@ -52,11 +52,11 @@ def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     dtype = compute_dtype(precision)
     model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
     validation = ValidationWindows(np.random.default_rng(2).integers(0, VOCAB, 333), 16)
-    job = Job(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
+    task = TrainTask(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     optimizer, samples = Optimizer(model.masters, recipe.train), CausalSamples(windows())
     held_out = CausalSamples(validation)
     progress, scale = Progress(run=""), loss_scale(precision)
-    return Run(job, model, optimizer, scale, progress, samples, held_out, len(validation), None)  # type: ignore[arg-type]  # nothing is saved
+    return Run(task, model, optimizer, scale, progress, samples, held_out, len(validation), None)  # type: ignore[arg-type]  # nothing is saved
 
 
 def steps_of(ranks: Ranks, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], float]:

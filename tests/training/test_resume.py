@@ -14,7 +14,7 @@ import pytest
 import torch.multiprocessing as mp
 
 from megalith.recipe import Recipe
-from megalith.training.job import Job
+from megalith.training.task import TrainTask
 from tests.training import forked
 from tests.training.small import small_recipe
 
@@ -52,41 +52,41 @@ def recipe_of(layout: Layout, model: dict[str, Any] | None = None, **train: Any)
 # killed, in one layout
 
 
-def kill_and_resume(job: Job, kills: int, seed: int) -> None:
+def kill_and_resume(task: TrainTask, kills: int, seed: int) -> None:
     """Kill every rank with signal 9 so many times, in a save and at any moment in turn; then let the run end."""
     rng = random.Random(seed)
     for number in range(kills):
         # a step's save waits for the one before: three steps on, there is a checkpoint to go on from
-        began, until = time.time_ns(), _steps_logged(job) + rng.randint(3, 4)
-        ranks = forked.start([job])
+        began, until = time.time_ns(), _steps_logged(task) + rng.randint(3, 4)
+        ranks = forked.start([task])
         if number % 2:
-            _wait(lambda since=began: _is_saving(job, since), ranks)
+            _wait(lambda since=began: _is_saving(task, since), ranks)
             time.sleep(rng.uniform(0, 0.005))
         else:
-            _wait(lambda until=until: _steps_logged(job) >= until, ranks)
+            _wait(lambda until=until: _steps_logged(task) >= until, ranks)
             time.sleep(rng.uniform(0, 0.02))
         for process in ranks.processes:
             process.kill()
         for process in ranks.processes:
             process.join()
         assert any(process.exitcode == -signal.SIGKILL for process in ranks.processes), "it had ended before"
-    assert any(job.checkpoints.glob("step-*[0-9]"))
-    forked.train([job])
+    assert any(task.checkpoints.glob("step-*[0-9]"))
+    forked.train([task])
 
 
-def steps_in(job: Job) -> int:
-    return (job.recipe.train.tokens or 0) // (SEQUENCES * LENGTH)
+def steps_in(task: TrainTask) -> int:
+    return (task.recipe.train.tokens or 0) // (SEQUENCES * LENGTH)
 
 
-def _steps_logged(job: Job) -> int:
-    log = job.logs / "metrics.jsonl"
+def _steps_logged(task: TrainTask) -> int:
+    log = task.logs / "metrics.jsonl"
     return log.read_bytes().count(b"learning_rate") if log.is_file() else 0
 
 
-def _is_saving(job: Job, since: int) -> bool:
+def _is_saving(task: TrainTask, since: int) -> bool:
     """Whether a checkpoint is being written that was begun after this time."""
     with contextlib.suppress(FileNotFoundError):
-        return any(path.stat().st_mtime_ns > since for path in job.checkpoints.glob("*.unfinished"))
+        return any(path.stat().st_mtime_ns > since for path in task.checkpoints.glob("*.unfinished"))
     return False
 
 
@@ -99,7 +99,7 @@ def _wait(condition: Callable[[], bool], ranks: mp.ProcessContext) -> None:
 
 def check_killed(directory: Path, recipe: Recipe, kills: int) -> None:
     """`state.json` names the digests of history, weights and moments: equal files are equal runs."""
-    whole, broken = (forked.job_of(directory / name, recipe) for name in ("whole", "broken"))
+    whole, broken = (forked.task_of(directory / name, recipe) for name in ("whole", "broken"))
     forked.train([whole])
     kill_and_resume(broken, kills, seed=kills)
     assert len(forked.steps_of(broken)) == steps_in(broken)
@@ -120,11 +120,11 @@ def test_a_tensor_parallel_run_killed_twice_ends_with_the_very_losses_and_bytes(
 
 def test_the_loss_scale_of_fp16_goes_on_where_it_was(tmp_path: Path) -> None:
     recipe = recipe_of(ALONE, checkpoint_interval=100, precision="fp16", clip_norm=None)
-    whole, broken = (forked.job_of(tmp_path / name, recipe) for name in ("whole", "broken"))
+    whole, broken = (forked.task_of(tmp_path / name, recipe) for name in ("whole", "broken"))
     forked.train([whole], steps=8)
     for steps in (3, 5):
         forked.train([broken], steps=steps)
-    (state,) = {(job.checkpoints / "step-00000008/state.json").read_text() for job in (whole, broken)}
+    (state,) = {(task.checkpoints / "step-00000008/state.json").read_text() for task in (whole, broken)}
     scale = json.loads(state)["sealed"]["extras"]["loss_scale"]
     assert scale["grows"]
     assert scale["since_overflow"] == 8  # of both starts together
@@ -148,29 +148,29 @@ SAVED_AT, THEN = 3, 3
 def check_pairs(directory: Path, layouts: dict[str, Layout], rel: float, *, fp64: bool, **settings: Any) -> None:
     """Each layout's first steps, taken up in each layout, give what one process gives without a break."""
     recipes = {name: recipe_of(layout, **settings) for name, layout in layouts.items()}
-    whole = forked.job_of(directory / "whole", recipe_of(ALONE, **settings))
+    whole = forked.task_of(directory / "whole", recipe_of(ALONE, **settings))
     forked.train([whole], steps=SAVED_AT + THEN, fp64=fp64)
     expected = forked.steps_of(whole)
-    begun = {name: forked.job_of(directory / name, recipe) for name, recipe in recipes.items()}
-    for jobs in _by_world(list(begun.values())):
-        forked.train(jobs, steps=SAVED_AT, fp64=fp64)
+    begun = {name: forked.task_of(directory / name, recipe) for name, recipe in recipes.items()}
+    for tasks in _by_world(list(begun.values())):
+        forked.train(tasks, steps=SAVED_AT, fp64=fp64)
     pairs = {}
-    for source, job in begun.items():
+    for source, task in begun.items():
         for name, recipe in recipes.items():
-            pairs[source, name] = forked.job_of(directory / f"{source} to {name}", recipe)
-            shutil.copytree(job.checkpoints, pairs[source, name].checkpoints)
-    for jobs in _by_world(list(pairs.values())):
-        forked.train(jobs, steps=THEN, fp64=fp64)
-    for pair, job in pairs.items():
-        found = forked.steps_of(job)
+            pairs[source, name] = forked.task_of(directory / f"{source} to {name}", recipe)
+            shutil.copytree(task.checkpoints, pairs[source, name].checkpoints)
+    for tasks in _by_world(list(pairs.values())):
+        forked.train(tasks, steps=THEN, fp64=fp64)
+    for pair, task in pairs.items():
+        found = forked.steps_of(task)
         assert [step["step"] for step in found] == list(range(1, SAVED_AT + THEN + 1)), pair
         for key in ("loss", "gradient_norm"):
             assert [step[key] for step in found] == pytest.approx([step[key] for step in expected], rel=rel), pair
 
 
-def _by_world(jobs: list[Job]) -> list[list[Job]]:
-    worlds = sorted({forked.world_of(job.recipe) for job in jobs})
-    return [[job for job in jobs if forked.world_of(job.recipe) == world] for world in worlds]
+def _by_world(tasks: list[TrainTask]) -> list[list[TrainTask]]:
+    worlds = sorted({forked.world_of(task.recipe) for task in tasks})
+    return [[task for task in tasks if forked.world_of(task.recipe) == world] for world in worlds]
 
 
 def test_what_one_layout_has_begun_another_ends(tmp_path: Path) -> None:

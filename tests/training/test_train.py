@@ -153,9 +153,9 @@ def test_a_ramp_that_does_not_split_over_the_ranks_trains_on_the_same_samples(tm
     found = {}
     for data in (1, 2):
         recipe = small.small_recipe(data, model={"dropout": 0.0}, micro_batch_size=1, **ramp)
-        job = forked.job_of(tmp_path / str(data), recipe)
-        forked.train([job])
-        found[data] = [step["loss"] for step in forked.steps_of(job)]
+        task = forked.task_of(tmp_path / str(data), recipe)
+        forked.train([task])
+        found[data] = [step["loss"] for step in forked.steps_of(task)]
     assert len(found[1]) > 4
     assert found[2] == pytest.approx(found[1], rel=1e-5)
 

@@ -1,7 +1,7 @@
 """What the whole run takes: days, accelerator-hours, energy and money, with its batch ramp and without its stops.
 
 At each batch of the ramp the step is predicted anew: the layout stays, and a batch that is too small for it is filled
-up with samples that do not count (`training.share`). Checkpoints, validation, restarts and lost nodes are not in it.
+up with samples that do not count (`training.data`). Checkpoints, validation, restarts and lost nodes are not in it.
 
 Energy is TDP × what nodes were measured to draw in training × PUE. A node of eight H100 draws 76 % of its 10.2 kW in
 its heaviest training (2506.14551, whose calibrated model errs by 11.4 %): 1.38 times the TDP of its eight GPUs, hosts,

@@ -1,8 +1,8 @@
 """Steps as a trace for https://ui.perfetto.dev and chrome://tracing, with the names that traced training steps bear.
 
-`PP:0F3` is the forward pass of stage 0 on micro-batch 3, as in the traces of `training.trace`, so that a predicted and
-a real step can be opened side by side. Each schedule is a process, each rank a thread for its work, one for its sends,
-and a counter of what it holds. Times are microseconds.
+`PP:0F3` is the forward pass of stage 0 on micro-batch 3, as in the traces of `training.profiling`, so that a
+predicted and a real step can be opened side by side. Each schedule is a process, each rank a thread for its work, one
+for its sends, and a counter of what it holds. Times are microseconds.
 """
 
 import json

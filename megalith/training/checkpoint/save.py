@@ -20,11 +20,9 @@ from torch.distributed.checkpoint.staging import AsyncStager
 from megalith.artifacts import sync
 from megalith.errors import ResourceError
 from megalith.system_limits import limit_reached
-from megalith.training.checkpoint.files import write_whole
-from megalith.training.checkpoint.history import History
-from megalith.training.checkpoint.names import LATEST, UNFINISHED, Name, standing
+from megalith.training.checkpoint.files import LATEST, UNFINISHED, Name, Written, standing, write_whole
 from megalith.training.checkpoint.pieces import Piece, SavePlanner, pieces
-from megalith.training.checkpoint.state import FORMAT, HISTORY, STATE, Sealed, State, Written, seal
+from megalith.training.checkpoint.state import FORMAT, HISTORY, STATE, History, Sealed, State, seal
 from megalith.training.checkpoint.storage import ShardWriter
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")

@@ -1,18 +1,27 @@
-"""What a checkpoint is of, and `state.json`, which makes a directory of shards into a checkpoint."""
+"""The state that a checkpoint holds, `state.json`, which makes a directory of shards into one, and the run's history.
+
+The history stands beside the checkpoints in files of JSON lines that only grow: a run of a million steps would
+otherwise write all of it again with every checkpoint. Each checkpoint says how many bytes of each file belong to it,
+and their digest: a file that goes on after them is none the worse.
+"""
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from torch import Tensor
 
+from megalith.training.checkpoint.files import Written, write_whole
+
 STATE = "state.json"
 FORMAT = 1
 HISTORY = ("steps", "validation")
-"""The fields of Progress that are lists which only grow. They are kept beside the checkpoints, not within."""
+"""The fields of Progress that are lists which only grow."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^(index\.json|shard-\d{5,}\.safetensors)$")]
 
@@ -36,7 +45,7 @@ class Progress(BaseModel):
 
     @property
     def history(self) -> dict[str, Any]:
-        """What `history.json` holds."""
+        """The content of `history.json`."""
         return {"steps": self.steps, "validation": self.validation}
 
 
@@ -52,20 +61,11 @@ class State:
     model: Mapping[str, Tensor] = field(repr=False)
     optimizer: Mapping[str, Tensor] = field(repr=False)
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """What else is one for the whole run, as JSON: optimizer steps, loss scale. The first rank's is written."""
-
-
-class Written(BaseModel):
-    """A file, or the first bytes of one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bytes: int
-    sha256: str
+    """Further values of the whole run, as JSON: optimizer steps, loss scale. The first rank's are written."""
 
 
 class Sealed(BaseModel):
-    """What `state.json` holds."""
+    """The content of `state.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +85,7 @@ def seal(sealed: Sealed) -> bytes:
 
 
 def unseal(content: bytes) -> Sealed | None:
-    """What `seal` was given; None if any of it has changed, or if it was written by another version."""
+    """The value that `seal` was given; None if any of it has changed, or if another version wrote it."""
     try:
         said = json.loads(content)
         if said["sha256"] != _digest(said["sealed"]):
@@ -95,6 +95,73 @@ def unseal(content: bytes) -> Sealed | None:
     except (ValueError, TypeError, KeyError):  # no JSON, or of another form
         return None
     return sealed if sealed.format == FORMAT else None
+
+
+class History:
+    """The writer of a run's history: it writes the files anew once, and then adds to them.
+
+    `pending` belongs to the thread that trains, `write` to the one that saves; the one waits for the other.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lines = dict.fromkeys(HISTORY, 0)
+        self._ends = {name: (0, hashlib.sha256()) for name in HISTORY}
+
+    def pending(self, progress: Progress) -> dict[str, list[bytes]]:
+        """The lines of each file that have not been written."""
+        return {name: [_line(record) for record in getattr(progress, name)[self._lines[name] :]] for name in HISTORY}
+
+    def write(self, pending: Mapping[str, list[bytes]]) -> dict[str, Written]:
+        """Add the lines, and return what each file holds by now. Raises OSError, and then has added none."""
+        ends = {}
+        for name, lines in pending.items():
+            content = b"".join(lines)
+            size, digest = self._ends[name]
+            path = _path(self._directory, name)
+            if size == 0:
+                write_whole(path, content)
+            elif content:
+                _add(path, size, content)
+            digest = digest.copy()
+            digest.update(content)
+            ends[name] = (size + len(content), digest)
+        self._ends = ends
+        for name, lines in pending.items():
+            self._lines[name] += len(lines)
+        return {name: Written(bytes=size, sha256=digest.hexdigest()) for name, (size, digest) in ends.items()}
+
+
+def read_history(directory: Path, written: Mapping[str, Written]) -> dict[str, list[dict[str, Any]]] | None:
+    """The records of the files when they were `written`; None if they have changed since."""
+    history = {}
+    for name in HISTORY:
+        try:
+            with _path(directory, name).open("rb") as file:
+                content = file.read(written[name].bytes)
+        except (OSError, KeyError):
+            return None
+        if hashlib.sha256(content).hexdigest() != written[name].sha256:
+            return None
+        history[name] = [json.loads(line) for line in content.splitlines()]
+    return history
+
+
+def _path(directory: Path, name: str) -> Path:
+    return directory / f"{name}.jsonl"
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True).encode() + b"\n"
+
+
+def _add(path: Path, size: int, content: bytes) -> None:
+    """Write after the first `size` bytes, over what a failed attempt left: it had begun with the same lines."""
+    with path.open("rb+") as file:
+        file.seek(size)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _digest(values: Any) -> str:

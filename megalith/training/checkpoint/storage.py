@@ -25,8 +25,8 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
-from megalith.training.checkpoint.files import write_whole
-from megalith.training.checkpoint.state import FileName, Written
+from megalith.training.checkpoint.files import Written, write_whole
+from megalith.training.checkpoint.state import FileName
 from megalith.training.checkpoint.tensors import DTYPES, Spec, dtype_name, write_tensors
 
 INDEX = "index.json"

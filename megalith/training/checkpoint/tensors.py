@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from megalith.training.checkpoint.state import Written
+from megalith.training.checkpoint.files import Written
 
 DTYPES = {
     "BF16": torch.bfloat16,

@@ -9,17 +9,17 @@ from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, compute_dt
 from megalith.recipe import TrainConfig
 from megalith.training import checkpoint
 from megalith.training.checkpoint import Progress
-from megalith.training.clock import Clock
-from megalith.training.job import Job
-from megalith.training.precision import LossScale, loss_scale
-from megalith.training.samples import Samples, training_samples, validation_samples
+from megalith.training.data import Samples, training_samples, validation_samples
+from megalith.training.loss_scale import LossScale, loss_scale
+from megalith.training.profiling import PhaseClock
+from megalith.training.task import TrainTask
 
 
 @dataclass
 class Run:
     """One rank's part of a run."""
 
-    job: Job
+    task: TrainTask
     model: SpreadModel
     optimizer: Optimizer
     scale: LossScale
@@ -28,7 +28,7 @@ class Run:
     held_out: Samples
     held_out_count: int
     saver: checkpoint.Saver
-    clock: Clock = field(default_factory=Clock)
+    clock: PhaseClock = field(default_factory=PhaseClock)
 
     @property
     def ranks(self) -> Ranks:
@@ -36,17 +36,17 @@ class Run:
 
     @property
     def train(self) -> TrainConfig:
-        return self.job.recipe.train
+        return self.task.recipe.train
 
     @property
     def micro_batch_size(self) -> int:
         return self.train.micro_batch_size or 1
 
 
-def begin(job: Job, ranks: Ranks) -> Run:
+def begin(task: TrainTask, ranks: Ranks) -> Run:
     """The state of the newest checkpoint, or the state before the first step. Every rank calls it."""
-    recipe = job.recipe
-    found = checkpoint.newest(job.checkpoints, job.run, dist.group.WORLD)
+    recipe = task.recipe
+    found = checkpoint.newest(task.checkpoints, task.run, dist.group.WORLD)
     model = spread(
         recipe.model,
         recipe.parallel,
@@ -56,16 +56,16 @@ def begin(job: Job, ranks: Ranks) -> Run:
         compile_layers=recipe.train.compile,
     )
     optimizer, scale = Optimizer(model.masters, recipe.train), loss_scale(recipe.train.precision)
-    progress = Progress(run=job.run)
+    progress = Progress(run=task.run)
     if found is not None:
         progress = found.progress
         checkpoint.load(found, _weights(model), optimizer.state(), dist.group.WORLD)
         optimizer.steps = found.extras["optimizer_steps"]
         scale = LossScale(**found.extras["loss_scale"])
         model.publish()
-    held_out, count = validation_samples(job)
-    saver = checkpoint.Saver(job.checkpoints)
-    return Run(job, model, optimizer, scale, progress, training_samples(job), held_out, count, saver)
+    held_out, count = validation_samples(task)
+    saver = checkpoint.Saver(task.checkpoints)
+    return Run(task, model, optimizer, scale, progress, training_samples(task), held_out, count, saver)
 
 
 def save(run: Run, keep: int) -> None:

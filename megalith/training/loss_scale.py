@@ -15,7 +15,7 @@ SMALLEST, LARGEST = 1.0, 2.0**24
 
 @dataclass
 class LossScale:
-    """What the loss is multiplied by. Every rank has the same one: they decide by the same global norm."""
+    """The factor of the loss. Every rank has the same one: they decide by the same global norm."""
 
     scale: float = 1.0
     grows: bool = False
@@ -23,7 +23,7 @@ class LossScale:
     patience: int = HYSTERESIS
 
     def update(self, *, finite: bool) -> None:
-        """Learn how a step went."""
+        """Grow or shrink by the outcome of a step."""
         if not self.grows:
             return
         if finite:

@@ -21,7 +21,7 @@ KERNELS = "kernels.json"
 _FIRST = ".first-error"  # made by the rank that fails first
 
 
-class Job(BaseModel):
+class TrainTask(BaseModel):
     """One training run, as each of its processes gets it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,14 +81,14 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
     """The run was asked to stop, and has saved its state."""
 
 
-def write_error(job: Job, rank: int, error: BaseException) -> bool:
+def write_error(task: TrainTask, rank: int, error: BaseException) -> bool:
     """Leave an error for the process that started this one; False if another rank has left one before.
 
     What brings one rank down brings the others down after it, with errors that only say so: the first one counts.
     Raises OSError where the disk is too full for it.
     """
     try:
-        (job.logs / _FIRST).touch(exist_ok=False)
+        (task.logs / _FIRST).touch(exist_ok=False)
     except FileExistsError:
         return False
     said: dict[str, Any] = {"rank": rank}
@@ -96,14 +96,14 @@ def write_error(job: Job, rank: int, error: BaseException) -> bool:
         said |= error_to_json(error)
     else:
         said |= {"what": f"{type(error).__name__}: {error}", "traceback": traceback.format_exception(error)}
-    with whole(job.logs / ERROR) as temporary:
+    with whole(task.logs / ERROR) as temporary:
         temporary.write_text(json.dumps(said))
     return True
 
 
-def read_error(job: Job) -> MegalithError | None:
-    """The error that a process of this job has left; what Megalith does not foresee is shown with its traceback."""
-    path = job.logs / ERROR
+def read_error(task: TrainTask) -> MegalithError | None:
+    """The error that a process of this task has left; what Megalith does not foresee is shown with its traceback."""
+    path = task.logs / ERROR
     if not path.is_file():
         return None
     said: dict[str, Any] = json.loads(path.read_text())
@@ -116,7 +116,7 @@ def read_error(job: Job) -> MegalithError | None:
     )
 
 
-def forget_errors(job: Job) -> None:
+def forget_errors(task: TrainTask) -> None:
     """Of an attempt before."""
     for name in (ERROR, _FIRST):
-        (job.logs / name).unlink(missing_ok=True)
+        (task.logs / name).unlink(missing_ok=True)

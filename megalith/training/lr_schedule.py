@@ -1,38 +1,13 @@
-"""What changes in the course of a run, as pure functions of the tokens consumed: learning rate and batch size."""
+"""The learning-rate schedule: a pure function of the tokens consumed, so that neither ramp nor layout bends it."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 
-from megalith.batches import batch_size
 from megalith.errors import RecipeError
 from megalith.recipe import TrainConfig
 
 WARMUP_SHARE = 0.02
 MINIMUM_SHARE = 0.1  # GPT-3, MT-NLG: down to a tenth of the peak
 STABLE_SHARE = 0.8  # wsd: the last fifth decays (2405.18392)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The samples of one optimizer step."""
-
-    step: int
-    """Counted from 1."""
-    first_sample: int
-    sequences: int
-    tokens: int
-    """Consumed when the step is done."""
-
-
-def batches(train: TrainConfig, sequence_length: int) -> Iterator[Batch]:
-    """The steps of a run, until `train.tokens` are consumed; the last step is as large as the others."""
-    step = samples = 0
-    while samples * sequence_length < _tokens(train):
-        step += 1
-        sequences = batch_size(train, samples * sequence_length)
-        yield Batch(step, samples, sequences, (samples + sequences) * sequence_length)
-        samples += sequences
 
 
 def learning_rate(train: TrainConfig, tokens: int) -> float:
@@ -46,14 +21,14 @@ def learning_rate(train: TrainConfig, tokens: int) -> float:
     """
     peak = train.learning_rate
     minimum = MINIMUM_SHARE * peak if train.minimum_learning_rate is None else train.minimum_learning_rate
-    total = _tokens(train)
+    total = run_tokens(train)
     warmup = WARMUP_SHARE * total if train.warmup_tokens is None else train.warmup_tokens
     end = train.decay_tokens or total
     if train.schedule == "inverse_sqrt" and warmup == 0:
         raise RecipeError(
-            "inverse_sqrt falls from the end of the warmup, and there is none.",
+            "inverse_sqrt falls from the end of the warmup, and the warmup is 0.",
             where="train.warmup_tokens",
-            mend="Give some tokens of warmup, or another train.schedule.",
+            mend="Set some tokens of warmup, or another train.schedule.",
         )
     if tokens < warmup:
         return peak * tokens / warmup
@@ -73,7 +48,8 @@ def learning_rate(train: TrainConfig, tokens: int) -> float:
     return minimum + (peak - minimum) * height
 
 
-def _tokens(train: TrainConfig) -> int:
+def run_tokens(train: TrainConfig) -> int:
+    """Tokens of the whole run. Raises RecipeError where they are left open."""
     if train.tokens is None:
-        raise RecipeError("how long to train is not known yet.", where="train.tokens", mend="Plan first, or give it.")
+        raise RecipeError("how long to train is not known yet.", where="train.tokens", mend="Plan first, or set it.")
     return train.tokens

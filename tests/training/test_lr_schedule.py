@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from megalith.batches import batch_size
 from megalith.errors import RecipeError
 from megalith.recipe import BatchRamp, TrainConfig
-from megalith.training.schedule import batches, learning_rate
+from megalith.training.data import batches
+from megalith.training.lr_schedule import learning_rate
 
 BASE = TrainConfig(tokens=1000, learning_rate=1.0, minimum_learning_rate=0.1, warmup_tokens=100)
 

@@ -1,4 +1,4 @@
-"""How long a rank waits for another in a collective before it gives the run up.
+"""Timeouts of collectives: how long a rank waits for another before it gives the run up.
 
 A rank that is dead is seen by whoever started it; a rank that hangs is not, and only a timeout ends the others' wait.
 The first step may take long (groups are made, layers compiled, a file system wakes up). A later one that takes ten
@@ -18,13 +18,13 @@ FIRST_STEP_SECONDS = 1800.0
 SHORTEST_SECONDS, STEPS = 300.0, 10
 
 
-def after_first_step(seconds: float) -> float:
-    """What to wait at most when the first step has taken so long."""
-    return max(SHORTEST_SECONDS, STEPS * seconds)
+def later_timeout(first_step_seconds: float) -> float:
+    """Collective timeout in seconds for later steps, from the first one's duration."""
+    return max(SHORTEST_SECONDS, STEPS * first_step_seconds)
 
 
-def wait_at_most(ranks: Ranks, seconds: float) -> None:
-    """From now on, for all of this rank's groups but the one that saves, which keeps torch's half hour."""
+def set_timeout(ranks: Ranks, seconds: float) -> None:
+    """Set the timeout of this rank's process groups, except the checkpoint group (torch's 30 minutes)."""
     if ranks.count == 1:
         return
     for group in (dist.group.WORLD, *(ranks.mesh.get_all_groups() if ranks.mesh else ())):

@@ -1,4 +1,4 @@
-"""What a job trains and is validated on, by the family of its model."""
+"""What a task trains and is validated on, by the family of its model."""
 
 from pathlib import Path
 
@@ -8,27 +8,27 @@ import torch
 from megalith.errors import InputError, RecipeError
 from megalith.recipe import BlendConfig, Recipe
 from megalith.tokens import BERT_TOKENS, IGNORE, train_tokenizer, write_shards
-from megalith.training.job import Job
-from megalith.training.samples import blank, counts, training_samples, validation_samples
+from megalith.training.data import blank, counts, training_samples, validation_samples
+from megalith.training.task import TrainTask
 from tests.training.small import VOCAB, small_recipe
 
 LENGTH, ENTRIES = 16, 257 + len(BERT_TOKENS)
 CLS, MASK = 2, 4
 
 
-def make_job(folder: Path, family: str, special_tokens: tuple[str, ...] = BERT_TOKENS) -> Job:
+def make_job(folder: Path, family: str, special_tokens: tuple[str, ...] = BERT_TOKENS) -> TrainTask:
     """Documents of 9, 19, 29 … tokens, every token 5 or more."""
     recipe = small_recipe(model={"family": family})
     train_tokenizer([], 0, special_tokens).save(folder / "tokenizer.json")
     for split, first in (("train", 9), ("validation", 19)):
         documents = [[*(5 + place % 250 for place in range(size)), 0] for size in range(first, 100, 10)]
         write_shards(folder / split, documents, VOCAB)
-    return Job(recipe=recipe, tokens=folder, workspace=folder, run="", threads=1, peak_flops_per_second=None)
+    return TrainTask(recipe=recipe, tokens=folder, workspace=folder, run="", threads=1, peak_flops_per_second=None)
 
 
 def test_a_gpt_gets_tokens_and_the_tokens_that_follow_them(tmp_path: Path) -> None:
-    job = make_job(tmp_path, "gpt")
-    batch = training_samples(job).batch(3, 2)
+    task = make_job(tmp_path, "gpt")
+    batch = training_samples(task).batch(3, 2)
     assert batch.keys() == {"tokens", "targets"}
     assert torch.equal(batch["tokens"][:, 1:], batch["targets"][:, :-1])
     assert counts(batch) == [2 * LENGTH]
@@ -48,8 +48,8 @@ def test_a_bert_gets_all_that_its_model_takes(tmp_path: Path) -> None:
 
 
 def test_held_out_masks_never_change(tmp_path: Path) -> None:
-    job = make_job(tmp_path, "bert")
-    (first, count), (second, _) = validation_samples(job), validation_samples(job)
+    task = make_job(tmp_path, "bert")
+    (first, count), (second, _) = validation_samples(task), validation_samples(task)
     whole = first.batch(0, count)
     assert len(whole["tokens"]) == count
     assert all(torch.equal(value, second.batch(0, count)[name]) for name, value in whole.items())
@@ -72,9 +72,9 @@ def test_nothing_counts_in_a_blank_batch_and_its_tokens_stay(tmp_path: Path, fam
 
 
 def test_a_bert_refuses_the_tokens_of_a_gpt(tmp_path: Path) -> None:
-    job = make_job(tmp_path, "bert", special_tokens=())
+    task = make_job(tmp_path, "bert", special_tokens=())
     with pytest.raises(InputError, match="no \\[MASK\\]") as raised:
-        training_samples(job)
+        training_samples(task)
     assert raised.value.where == str(tmp_path / "tokenizer.json")
 
 
@@ -89,15 +89,15 @@ def test_a_blend_is_read_in_its_shares(tmp_path: Path) -> None:
     recipe = blending(datasets)
     for number, name in enumerate(datasets):
         write_shards(tmp_path / f"train-{name}", [[number + 1] * 500] * 4, VOCAB)
-    job = Job(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
-    batch = training_samples(job).batch(0, 30)["tokens"]
+    task = TrainTask(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
+    batch = training_samples(task).batch(0, 30)["tokens"]
     assert batch.eq(2).all(dim=1).sum() == 20
-    assert torch.equal(training_samples(job).batch(7, 5)["tokens"], batch[7:12])
+    assert torch.equal(training_samples(task).batch(7, 5)["tokens"], batch[7:12])
 
 
 def test_a_blend_that_reads_a_data_set_too_often_is_refused_before_the_first_step(tmp_path: Path) -> None:
     recipe = blending({"a": {"weight": 1}})
     write_shards(tmp_path / "train-a", [[1] * 100], VOCAB)
-    job = Job(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
+    task = TrainTask(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
     with pytest.raises(RecipeError, match=r"reads a 20\.00 times"):
-        training_samples(job)
+        training_samples(task)
