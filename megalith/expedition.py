@@ -26,7 +26,7 @@ EXPEDITION = "expedition.json"
 def run(
     recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, fresh: bool = False, yes: bool = False
 ) -> dict[str, Any]:
-    """Walk the whole expedition in `directory` and return what `expedition.json` holds.
+    """Walk the whole expedition in `directory` and return the content of `expedition.json`.
 
     `sources` replaces the crawl (and what `curate` names). Finished stages are skipped, a broken one resumes. A model,
     or what took longer than a minute, that was made of other settings or inputs is refused, unless `fresh`: then it is
@@ -61,9 +61,9 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
     datasets_of(sources, recipe.curate)
     if recipe.model.family == "bert":
         raise UnsupportedError(
-            "an expedition ends in tasks for a model that writes, and a bert does not.",
+            "an expedition ends in tasks for a model that writes, and a BERT model does not.",
             where="model.family",
-            mend="Give `megalith curate`, `megalith tokenize` and `megalith train`, which make a bert.",
+            mend="Use `megalith curate`, `megalith tokenize` and `megalith train`, which make a BERT model.",
         )
     refuse_what_cannot_be_trained(recipe)
     check_plan(recipe, yes=yes)
@@ -118,7 +118,7 @@ def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
 
 
 def _has_begun(directory: Path) -> bool:
-    """Whether training stands in `directory`, or has been begun there."""
+    """True where training stands in `directory`, or has been begun there."""
     return any((directory / name).exists() for name in ("train", ".train.partial"))
 
 
@@ -151,7 +151,7 @@ _USES: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("curate", "tokenize"),
     "audit": (),
 }
-"""What a stage reads where it stands, beside what it needs."""
+"""Artifacts that a stage reads where they stand, beside those that it needs."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class _Place:
 
 
 def _seconds(artifact: Artifact) -> float:
-    """What it took to make an artifact, and those that stand beside it: of curation, its documents and scores."""
+    """Seconds in which an artifact was made, curation's documents and scores included."""
     beside = (artifact.path.with_name(f"{artifact.path.name}-{part}") for part in ("documents", "quality"))
     made = [read_manifest(path).seconds for path in beside if (path / MANIFEST).is_file()]
     return artifact.manifest.seconds + sum(made)

@@ -1,4 +1,4 @@
-"""Whether what stands in the way of a request may be set aside (`--fresh`)."""
+"""Permission to set aside what stands in the way of a request (`--fresh`)."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def set_aside(allowed: bool = True) -> Iterator[None]:
 
 
 def may_set_aside() -> bool:
-    """Whether the caller has allowed it."""
+    """True within `set_aside`."""
     return _allowed.get()
 
 

@@ -42,7 +42,7 @@ from megalith.memory import PeakMemory
 from megalith.system_limits import limit_reached
 
 LONG_SECONDS = 60.0
-"""What took longer to make is never replaced unless the caller says so."""
+"""Work that took longer is never replaced unless the caller says so."""
 
 
 def produce(
@@ -59,11 +59,11 @@ def produce(
 ) -> Artifact:
     """Return the artifact at `path`, building it unless one of the same settings, inputs and seed stands there whole.
 
-    `settings` is what the result depends on (the recipe's section), `inputs` the digest of each input by name.
-    `recorded` has settings (`train.micro_batch_size`) and inputs (`inputs.modules`) that make no other artifact of it,
-    `machine` what else its last bits depend on; both are written into the manifest. `build` fills the workspace and
-    returns the facts. What it finds in the workspace was left by an earlier attempt of the same request; it must have
-    been written through `Workspace.file` or an equal care.
+    The result depends on `settings` (a section of the recipe) and `inputs` (the digest of each by name). `recorded` has
+    settings (`train.micro_batch_size`) and inputs (`inputs.modules`) that make no other artifact of it, `machine` what
+    else its last bits depend on; both are written into the manifest. `build` fills the workspace and returns the facts.
+    Files that it finds there were left by an earlier attempt of the same request; they must have been written through
+    `Workspace.file` or an equal care.
 
     An artifact of other settings or inputs, or a damaged one, is made anew with a line that says so, unless it took
     longer than a minute or is `precious`: then it is refused (RecipeError, InputError), or within `set_aside` renamed
@@ -244,7 +244,7 @@ def _changes(made: Request, asked: Request) -> list[str]:
 
 
 def _is_worth_keeping(path: Path, *, precious: bool) -> bool:
-    """Whether what stands at `path` must not be removed; what cannot be read may be anything."""
+    """True for work that must not be removed; a directory that cannot be read may be anything."""
     if precious or not path.is_dir():
         return True
     try:

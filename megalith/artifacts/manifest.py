@@ -1,4 +1,4 @@
-"""`manifest.json`: what an artifact was made from and holds, sealed by a digest of its own content."""
+"""`manifest.json`: the request and the files of an artifact, sealed by a digest of its own content."""
 
 import contextlib
 import hashlib
@@ -104,7 +104,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a `manifest.json` is an artifact's, damaged or not, rather than some other program's file."""
+    """True for an artifact's `manifest.json`, damaged or not; False for another program's."""
     try:
         told = read_json(path)
     except InputError:

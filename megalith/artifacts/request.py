@@ -1,4 +1,4 @@
-"""What an artifact is asked to be, and how that differs from what one was made from."""
+"""The request for an artifact, the mark of a workspace, and the differences between two requests."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def differences(made: Request, asked: Request) -> list[str]:
 
 
 def recorded_differences(made: Request, asked: Request) -> list[str]:
-    """The same of what is only recorded, where both say something of it."""
+    """Differences in what is only recorded, where both requests tell of it."""
     before = {**_named(made), **made.recorded}
     return [
         _told(name, before, asked.recorded)
@@ -109,7 +109,7 @@ def seconds_spent(workspace: Path, begun: Begun) -> float:
 
 
 def finished_files(workspace: Path) -> list[Path]:
-    """What has been finished in a workspace, marks and torn files left out."""
+    """Finished files of a workspace, marks and torn files left out."""
     return [
         file
         for file in workspace.rglob("*")

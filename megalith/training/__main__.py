@@ -1,4 +1,4 @@
-"""`python -m megalith.training JOB PARENT`: one training process, as the launcher starts it.
+"""`python -m megalith.training TASK PARENT`: one training process, as the launcher starts it.
 
 It leaves without the farewells of Python and of C++: tearing down gloo's threads has been seen to abort a rank whose
 work was done and on disk ("terminate called without an active exception").

@@ -28,7 +28,7 @@ from megalith.training import worker
 from megalith.training.task import Stopped, TrainTask, forget_errors, read_error, write_error
 from megalith.training.timeouts import WHILE_ONE_WORKS_SECONDS, set_timeout
 
-TASK = "job.json"
+TASK = "job.json"  # also in the logs of finished runs, where calibration reads it
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 60  # for the last step and a checkpoint, when asked to stop
 logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # which rank failed is told in words
@@ -76,7 +76,7 @@ def start(task: TrainTask, processes: int) -> None:
 def work_in_place(
     processes: int, lead: Callable[[Callable[[TrainTask], None]], Artifact], follow: Callable[[Path], TrainTask]
 ) -> Artifact | None:
-    """Do this process's part under torchrun or srun.
+    """Do this process's part of the work under torchrun or srun.
 
     Rank 0 makes the artifact with `lead`, and tells the others where its workspace is once the work begins; they do
     theirs with the task that `follow` makes of it, wait until the artifact stands, and return None.
@@ -86,7 +86,7 @@ def work_in_place(
         raise UnsupportedError(
             f"{count} processes have been started, and the recipe asks for {processes}.",
             where="parallel",
-            mend=f"Start {processes} processes, or give a tensor × pipeline × data of {count}.",
+            mend=f"Start {processes} processes, or set a tensor × pipeline × data of {count}.",
         )
     if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
         worker.stay_on_this_machine()
@@ -118,7 +118,7 @@ def _follow(ranks: Ranks, follow: Callable[[Path], TrainTask]) -> None:
 
 
 def _work(task: TrainTask, ranks: Ranks) -> None:
-    """This rank's share. What goes wrong is raised on the rank where it did first; the others leave without a word."""
+    """Train this rank's share. The first rank to fail raises its error; the others leave without a word."""
     try:
         worker.work(task, ranks)
     except Stopped:
@@ -150,12 +150,12 @@ def _hear() -> str | None:
 
 
 def _death(task: TrainTask, failure: ProcessFailure) -> MegalithError:
-    """The first rank to fail, in words."""
+    """The death of a rank in words."""
     rank = failure.local_rank
     if failure.exitcode == -signal.SIGKILL:
         return ResourceError(
             f"the training process of rank {rank} was killed (signal 9), as the system does when memory runs out.",
-            mend="Give a smaller train.micro_batch_size or free some memory; the same command goes on from the last "
+            mend="Set a smaller train.micro_batch_size or free some memory; the same command goes on from the last "
             "checkpoint.",
         )
     said = limit_reached(OSError(worker.NO_ROOM.get(failure.exitcode, 0), ""), str(task.workspace))

@@ -22,7 +22,7 @@ from megalith.training.validation import unigram_entropy, validation_loss
 
 
 def run(task: TrainTask, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Train to the end and return what was measured.
+    """Train to the end and return the measurements.
 
     `asked_to_stop` is asked after each step. Raises Stopped when any rank's said yes and the state has been saved,
     MegalithError when the run diverges.

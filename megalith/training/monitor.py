@@ -1,4 +1,4 @@
-"""What is seen of a run: a progress bar, TensorBoard scalars and `metrics.jsonl`, from the leading rank alone.
+"""Watching a run: a progress bar, TensorBoard scalars and `metrics.jsonl`, from the leading rank alone.
 
 Model FLOPs utilisation (MFU) is arithmetic.flops_per_token × tokens per second ÷ the machine's peak. The FLOPs are
 those of the matrix products of one forward and one backward pass: attention as if not causal, the logits too, and
@@ -27,29 +27,29 @@ COLUMNS = ("loss {task.fields[loss]}", "valid {task.fields[validation]}", "{task
 
 @dataclass(frozen=True)
 class Yardsticks:
-    """What a run is measured against."""
+    """The figures that a run is measured against."""
 
     flops_per_token: float
     peak_flops_per_second: float | None
-    """Of all ranks together."""
+    """The peak of all ranks together."""
     predicted: Mapping[str, float]
     """The plan's `step_seconds`, of a full batch, and `memory_bytes`."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one step took."""
+    """The tokens and seconds of one step."""
 
     tokens: int
     is_full: bool
-    """Whether the batch has its full size: those of a ramp have not."""
+    """False on the way of a batch ramp."""
     seconds: float
     phases: Mapping[str, float]
     is_traced: bool
 
 
 class Monitor:
-    """The eyes on one run."""
+    """Shows and logs one run, on the leading rank."""
 
     def __init__(self, logs: Path, bar: Bar, task: TaskID, yardsticks: Yardsticks, step: int, total_steps: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # the other ranks can do without
@@ -93,20 +93,20 @@ class Monitor:
             )
 
     def checkpoint(self, step: int, seconds: float) -> None:
-        """Log how long training has waited for a save."""
+        """Log the seconds for which training waited for a save."""
         self._log({"step": step, "phases": {"checkpoint": seconds}}, step)
 
     def memory(self, step: int, by_rank: list[int], reserved: int | None) -> None:
-        """Log the ranks' peaks so far; `reserved` is what the leading rank has taken of its GPU."""
+        """Log the ranks' peaks so far; `reserved` is what PyTorch has reserved on the leading rank's GPU."""
         values = {"step": step, "memory_bytes": sum(by_rank), "most_memory_bytes_of_a_rank": max(by_rank)}
         self._log(values | ({"reserved_memory_bytes": reserved} if reserved is not None else {}), step)
 
-    def describe(self, what: str) -> None:
-        """Say what is being done."""
-        self._bar.update(self._task, description=what)
+    def describe(self, activity: str) -> None:
+        """Set the description of the progress bar."""
+        self._bar.update(self._task, description=activity)
 
     def close(self) -> None:
-        """Write out what is held back."""
+        """Flush and close the logs."""
         self._lines.close()
         self._board.close()
 
@@ -151,7 +151,7 @@ def watch(logs: Path, yardsticks: Yardsticks, *, total_steps: int, step: int) ->
 
 
 def measured_steps(logs: Path) -> dict[str, Any]:
-    """What `metrics.jsonl` says of the whole run, earlier attempts included.
+    """The timing of the whole run by `metrics.jsonl`, earlier attempts included.
 
     step_seconds is the median over the full-sized steps without the first few of each start and those that were
     trace_step; `seconds` is the sum over all steps, `phases` the seconds of each phase.
@@ -173,7 +173,7 @@ def measured_steps(logs: Path) -> dict[str, Any]:
 
 
 def compared(predicted: Mapping[str, float], measured: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
-    """Predicted, measured and their ratio for each figure that there are both of, for calibration."""
+    """Predicted, measured and their ratio for each figure that has both, for calibration."""
     pairs = {name: (predicted.get(name), value) for name, value in measured.items()}
     return {
         name: {"predicted": planned, "measured": value, "measured_over_predicted": value / planned}

@@ -1,4 +1,4 @@
-"""All that lives while a model is trained: made anew, or found in the newest checkpoint, and saved."""
+"""The state of a run: made anew or loaded from the newest checkpoint, and saved."""
 
 from dataclasses import asdict, dataclass, field
 

@@ -1,4 +1,4 @@
-"""What torchrun says to a rank, in Slurm's words: `srun` starts each rank, and says which it is in its own way."""
+"""Ranks that Slurm's `srun` has started: torchrun's environment variables from Slurm's own."""
 
 import os
 import re
@@ -16,7 +16,7 @@ def take_up_slurm() -> None:
 def launched_by_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     """RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT; none outside of a step of several.
 
-    A batch script has Slurm's variables too, and is no step: what it starts without srun is a single process. The ranks
+    A batch script has Slurm's variables too, and is not a step: it starts a single process without srun. The ranks
     meet on the first node of the step, at a port that follows from the job's number.
     """
     step = environment.get("SLURM_STEP_ID")

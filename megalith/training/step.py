@@ -62,7 +62,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
 
 
 def _told(value: float) -> float | None:
-    """JSON has no word for what is not finite."""
+    """A value for JSON, which has no word for one that is not finite."""
     return value if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""What the stage hands to the processes that train, and what it gets back: JSON files under `logs/`."""
+"""The task of the processes that train, and the errors that they hand back: JSON files under `logs/`."""
 
 import json
 import traceback
@@ -32,9 +32,9 @@ class TrainTask(BaseModel):
     """The tokenize artifact."""
     workspace: Path
     run: str
-    """Digest of what the result depends on: a checkpoint of another run is not taken up."""
+    """Digest of settings, tokens and seed: a checkpoint of another run is not taken up."""
     threads: int
-    """Of each process."""
+    """CPU threads of each process."""
     kernels: dict[str, str] = {}
     """The implementation of each operation, as `megalith.kernels.use` takes it."""
     peak_flops_per_second: float | None
@@ -56,7 +56,7 @@ class TrainTask(BaseModel):
 
 
 def kernels_of_run(workspace: Path, threads: int) -> dict[str, str]:
-    """The implementation of each operation in this run: what suits the processor, kept with the run when resumed.
+    """The implementation of each operation in this run: chosen for the processor, kept when the run is resumed.
 
     Rank 0 asks first, and leaves the file for all ranks. A GPU uses torch's own.
     """
@@ -84,7 +84,7 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
 def write_error(task: TrainTask, rank: int, error: BaseException) -> bool:
     """Leave an error for the process that started this one; False if another rank has left one before.
 
-    What brings one rank down brings the others down after it, with errors that only say so: the first one counts.
+    The first rank to fail brings the others down after it, with errors that only say so: the first error counts.
     Raises OSError where the disk is too full for it.
     """
     try:
@@ -102,7 +102,7 @@ def write_error(task: TrainTask, rank: int, error: BaseException) -> bool:
 
 
 def read_error(task: TrainTask) -> MegalithError | None:
-    """The error that a process of this task has left; what Megalith does not foresee is shown with its traceback."""
+    """The error that a process of this task has left; an unforeseen one is shown with its traceback."""
     path = task.logs / ERROR
     if not path.is_file():
         return None
@@ -117,6 +117,6 @@ def read_error(task: TrainTask) -> MegalithError | None:
 
 
 def forget_errors(task: TrainTask) -> None:
-    """Of an attempt before."""
+    """Remove the errors of an earlier attempt."""
     for name in (ERROR, _FIRST):
         (task.logs / name).unlink(missing_ok=True)

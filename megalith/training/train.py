@@ -49,10 +49,10 @@ def train(
     """Train the recipe's model on `tokens`; the artifact at `path` holds model, history, last checkpoint and logs.
 
     The recipe is a plan's: sized, with train.tokens, micro-batch, precision and parallel.* given.
-    `peak_flops_per_second` is what utilisation is a share of; `predicted` the plan's step_seconds and memory_bytes.
+    MFU is relative to `peak_flops_per_second`; `predicted` has the plan's step_seconds and memory_bytes.
 
-    Raises UnsupportedError for what can be planned and not yet trained, RecipeError where the recipe is not whole,
-    ResourceError when a process dies, MegalithError when the run diverges. A SIGTERM saves the state and raises
+    Raises UnsupportedError for settings that can be planned and not yet trained, RecipeError where the recipe is not
+    whole, ResourceError when a process dies, MegalithError when the run diverges. A SIGTERM saves the state and raises
     SystemExit(143); the same call takes the run up again.
     """
     processes = check(recipe)
@@ -126,7 +126,7 @@ def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
 def check(recipe: Recipe) -> int:
     """The number of processes that the recipe asks for.
 
-    Raises UnsupportedError for what cannot be trained, RecipeError where something is missing or cannot be.
+    Raises UnsupportedError for settings that cannot be trained, RecipeError where something is missing or cannot be.
     """
     model, train, parallel = recipe.model, recipe.train, recipe.parallel
     given = {
@@ -140,7 +140,7 @@ def check(recipe: Recipe) -> int:
     }
     for key, value in given.items():
         if value is None:
-            raise RecipeError("the plan has not filled this in.", where=key, mend="Plan first, or give it.")
+            raise RecipeError("the plan has not filled this in.", where=key, mend="Plan first, or set it.")
     refuse_what_cannot_be_trained(recipe)
     layout = layout_of(parallel)
     check_layout(describe(recipe.cluster), layout, model, parallel, train)
@@ -152,20 +152,20 @@ def check(recipe: Recipe) -> int:
 
 
 def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
-    """Raise UnsupportedError for what a recipe asks for and training cannot do; what is open is passed over."""
+    """Raise UnsupportedError for settings that training cannot serve; open ones are passed over."""
     parallel = recipe.parallel
     refuse_what_is_only_planned(recipe.model)
     if parallel.schedule_file is not None and recipe.train.batch_ramp is not None:
         raise UnsupportedError(
-            "a schedule of your own is for one number of micro-batches, and a batch ramp has several.",
+            "parallel.schedule_file fixes the number of micro-batches, which train.batch_ramp changes.",
             where="parallel.schedule_file",
-            mend="Give a parallel.schedule, or no train.batch_ramp.",
+            mend="Use a parallel.schedule, or remove train.batch_ramp.",
         )
     if parallel.zero_shard and parallel.data and parallel.data % parallel.zero_shard:
         raise RecipeError(
             f"zero_shard={parallel.zero_shard} does not divide data={parallel.data}.",
             where="parallel.zero_shard",
-            mend="Give a divisor, or none for all of data.",
+            mend="Set a divisor of data, or null for all of it.",
         )
 
 
@@ -176,12 +176,12 @@ def _refuse_split_gradients(recipe: Recipe, lists: Sequence[Sequence[Action]]) -
             f"compiled layers cannot run {recipe.parallel.schedule_file or recipe.parallel.schedule}, which computes "
             "the gradients of inputs and weights apart.",
             where="train.compile",
-            mend="Give train.compile=false, or parallel.schedule=1f1b.",
+            mend="Set train.compile=false, or parallel.schedule=1f1b.",
         )
 
 
 def _threads(processes: int) -> int:
-    """Of each process: srun has said how many, or they share this machine's cores."""
+    """CPU threads of each process: srun's count, or an equal share of this machine's cores."""
     of_a_task = os.environ.get("SLURM_CPUS_PER_TASK") if "RANK" in os.environ else None
     if of_a_task:
         return int(of_a_task)
@@ -189,7 +189,7 @@ def _threads(processes: int) -> int:
 
 
 def _assemble(workspace: Workspace, task: TrainTask) -> None:
-    """Lay out what the stage is for beside the last checkpoint."""
+    """Write the model and the history beside the last checkpoint."""
     last = checkpoint.newest(task.checkpoints, task.run)
     if last is None:
         raise AssertionError("the training ended without a checkpoint")
@@ -202,7 +202,7 @@ def _assemble(workspace: Workspace, task: TrainTask) -> None:
 
 
 def _facts(task: TrainTask, processes: int) -> dict[str, Any]:
-    """What the processes measured, and what follows from it."""
+    """The figures of the run: the processes' measurements, and what follows from them."""
     measured = json.loads((task.logs / MEASURED).read_text())
     timing = measured_steps(task.logs)
     history = json.loads((task.workspace / "history.json").read_text())

@@ -1,4 +1,4 @@
-"""The validation loss in nats per token of held-out text, and the entropy that a count of the tokens would reach."""
+"""The validation loss in nats per token of held-out text, and the entropy of the token frequencies."""
 
 import math
 
@@ -13,14 +13,14 @@ TOGETHER = 32  # micro-batches of a rank that are scored at a time
 TOKENS = 2**20  # counted at a time
 
 
-def validation_loss(model: SpreadModel, samples: Samples, of: int, count: int, micro_batch_size: int) -> float:
-    """Nats per predicted token (of a bert: per masked one) over `count` of the `of` samples, evenly spread.
+def validation_loss(model: SpreadModel, samples: Samples, total: int, count: int, micro_batch_size: int) -> float:
+    """Nats per predicted token (per masked one of a BERT model) over `count` of the `total` samples, evenly spread.
 
     The same number on every rank. They score equally many micro-batches of one shape, filled up with samples that do
     not count.
     """
     ranks = model.ranks
-    chosen = [place * of // count for place in range(count)] if count < of else list(range(of))
+    chosen = [place * total // count for place in range(count)] if count < total else list(range(total))
     needed = math.ceil(len(chosen) / (micro_batch_size * ranks.data_size))
     nats, predicted = 0.0, 0.0
     for first in range(0, needed, TOGETHER):
@@ -35,7 +35,7 @@ def validation_loss(model: SpreadModel, samples: Samples, of: int, count: int, m
 
 
 def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
-    """−Σ p ln p in nats, p the frequencies of the tokens of a stream but the first, which a gpt predicts.
+    """−Σ p ln p in nats, p the frequencies of the tokens of a stream but the first, which a GPT model predicts.
 
     No model that ignores the context does better on these tokens: a loss above this has learned nothing but counts.
     """
@@ -47,5 +47,5 @@ def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
 
 
 def _counts(ranks: Ranks) -> bool:
-    """Whether this rank counts for those that read the same samples."""
+    """True on one of the ranks that read the same samples."""
     return ranks.index("tensor") == 0 and ranks.index("pipeline") == 0

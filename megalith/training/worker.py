@@ -1,4 +1,4 @@
-"""One training process, as the launcher starts it or as torchrun has."""
+"""One training process, started by our launcher, by torchrun or by srun."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ from megalith.training.task import MEASURED, Stopped, TrainTask, write_error
 
 STOPPED = 128 + signal.SIGTERM
 NO_ROOM = {os.EX_IOERR: errno.ENOSPC, os.EX_CANTCREAT: errno.EFBIG}
-"""Exit codes of a rank that could not even leave its error behind, and what the system said."""
+"""Exit codes of a rank that could not write its error down, and the system's error number of each."""
 
 
 def main(task_file: str, parent: str) -> int:
@@ -54,7 +54,7 @@ def _say_of_a_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def work(task: TrainTask, ranks: Ranks) -> None:
-    """Train; the leading rank leaves what was measured in `logs/`. Raises Stopped after SIGTERM or SIGINT."""
+    """Train; the leading rank writes the measurements to `logs/`. Raises Stopped after SIGTERM or SIGINT."""
     torch.set_num_threads(task.threads)
     use(task.kernels)
     compute_deterministically()
@@ -70,7 +70,7 @@ def stay_on_this_machine() -> None:
 
 
 def in_words(task: TrainTask, error: Exception) -> Exception:
-    """The error as one of Megalith's, if it says that disk or memory has run out; else itself."""
+    """The error as one of Megalith's if it tells of a limit of the machine, else the error itself."""
     return error if isinstance(error, MegalithError) else _out_of_resources(task, error) or error
 
 

@@ -67,7 +67,7 @@ def load(
 ) -> None:
     """Fill the tensors in place, plain ones and DTensors, whatever layout they were saved from.
 
-    Each rank gives the names that it holds; what the checkpoint has beyond them is left. Raises InputError where a name
+    Each rank names the tensors that it holds; others in the checkpoint are left. Raises InputError where a name
     or a shape is asked for that the checkpoint does not have: on this rank, or, with a `group`, all of whose ranks then
     call this, on every one.
     """
@@ -96,7 +96,7 @@ def consolidate(found: Found, path: Path) -> None:
 
 
 class _Ranks:
-    """What the ranks of a group tell each other here; a process without one is alone."""
+    """Broadcast and gather over the ranks of a group; a process without one is alone."""
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self.group = group
@@ -104,14 +104,14 @@ class _Ranks:
         self.count = dist.get_world_size(group) if group else 1
 
     def first(self, value: T) -> T:
-        """What the first rank has."""
+        """The first rank's value."""
         values = [value]
         if self.group:
             dist.broadcast_object_list(values, group=self.group, group_src=0)
         return values[0]
 
     def all(self, value: T) -> list[T]:
-        """What each rank has, in their order."""
+        """Each rank's value, in rank order."""
         values = [value] * self.count
         if self.group:
             dist.all_gather_object(values, value, group=self.group)
@@ -168,7 +168,7 @@ def _misfit(index: Index, wanted: Mapping[str, Piece]) -> str:
 
 
 def _fill(found: Found, wanted: dict[str, Piece]) -> None:
-    """Read the pieces. Each rank reads on its own: there is nothing to agree on."""
+    """Read the pieces. Each rank reads on its own, since nothing has to be agreed on."""
     try:
         state_dict_loader.load(
             wanted,

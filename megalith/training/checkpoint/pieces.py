@@ -1,4 +1,4 @@
-"""Which part of the logical tensor a rank holds, and DCP's plans over such parts.
+"""The part of a logical tensor that a rank holds, and DCP's plans over such parts.
 
 DCP's own planners ask DTensor for the offsets. For a dimension that both tensor parallelism and FSDP cut, its answer is
 wrong where the cuts do not come out even (50,257 rows over tensor 2 × data 4, say), so the offsets are reckoned here,
@@ -43,7 +43,7 @@ class Piece:
     tensor: Tensor
     offsets: tuple[int, ...]
     shape: tuple[int, ...]
-    """Of the logical tensor."""
+    """The shape of the logical tensor."""
 
     @property
     def chunk(self) -> ChunkStorageMetadata:
@@ -51,7 +51,7 @@ class Piece:
 
     @property
     def says_something(self) -> bool:
-        """False of the empty part of a tensor that has elements elsewhere."""
+        """False for the empty part of a tensor that has elements elsewhere."""
         return self.tensor.numel() > 0 or prod(self.shape) == 0
 
 
@@ -63,7 +63,7 @@ def pieces(model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> dict
 
 
 def piece(name: str, tensor: Tensor) -> Piece:
-    """What this rank holds of a tensor, in the same memory. Raises UnsupportedError where that is not one block."""
+    """This rank's part of a tensor, in the same memory. Raises UnsupportedError where that is not one block."""
     shape = tuple(tensor.shape)
     if not isinstance(tensor, DTensor):
         return Piece(tensor.detach(), (0,) * len(shape), shape)

@@ -49,7 +49,7 @@ class Saver:
         """Copy the state and begin to write it; afterwards, the newest `keep` checkpoints are left.
 
         It waits for the save before. Raises ResourceError if that one could not be written (every rank does so),
-        UnsupportedError for a placement that is no block.
+        UnsupportedError for a placement that is not one block.
         """
         self.wait()
         name = Name(state.progress.step)
@@ -77,7 +77,7 @@ class Saver:
         self._writing = future
 
     def wait(self) -> None:
-        """Return when what was saved last is on the disk. Raises ResourceError if it could not be written."""
+        """Return when the last save is on the disk. Raises ResourceError if it could not be written."""
         writing, self._writing = self._writing, None
         if writing is None:
             return
@@ -99,10 +99,10 @@ class Saver:
         write_whole(self._directory / LATEST, f"{name}\n".encode())
 
     def _prune(self, newest: Name, keep: int) -> None:
-        """Leave the newest checkpoints; what stands above the newest is of a future that was given up."""
+        """Leave the newest checkpoints; later steps than the newest belong to a future that was given up."""
         names = standing(self._directory)
         kept = [name for name in names if name.step <= newest.step and not name.is_replaced][:keep]
-        for path in self._directory.glob(f"*{UNFINISHED}"):  # what a killed process left, and the next line
+        for path in self._directory.glob(f"*{UNFINISHED}"):  # left by a killed process, and by the line below
             shutil.rmtree(path)
         for path in self._directory.glob(".*.tmp"):
             path.unlink()
@@ -138,7 +138,7 @@ class _Copies(AsyncStager):
 
 
 def _explained(error: CheckpointException, directory: Path) -> BaseException:
-    """What stopped the writing: the disk, in words for a person, or what else was raised."""
+    """The error that stopped the writing: a limit of the machine in words, or the error itself."""
     causes = [cause for cause, _ in error.failures.values()]
     refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
     if refused is None:

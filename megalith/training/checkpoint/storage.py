@@ -57,7 +57,7 @@ class Entry(BaseModel):
 
 
 class Index(BaseModel):
-    """What `index.json` holds: every logical tensor, by `model.NAME` or `optimizer.NAME`."""
+    """The content of `index.json`: every logical tensor, by `model.NAME` or `optimizer.NAME`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

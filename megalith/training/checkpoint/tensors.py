@@ -28,7 +28,7 @@ DTYPES = {
     "I8": torch.int8,
     "U8": torch.uint8,
 }
-"""By the names that safetensors gives them."""
+"""Dtypes by their names in safetensors."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ALIGNMENT_BYTES = 8
 _BLOCK_BYTES = 2**22  # still in the processor's cache when it is written after it was digested
@@ -36,7 +36,7 @@ _BLOCK_BYTES = 2**22  # still in the processor's cache when it is written after 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a tensor is before it is there."""
+    """Dtype and shape of a tensor that is yet to be read."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -47,14 +47,14 @@ class Spec:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """What safetensors calls it."""
+    """The name of a dtype in safetensors."""
     return _NAMES[dtype]
 
 
 def write_tensors(path: Path, specs: Mapping[str, Spec], tensor: Callable[[str], Tensor]) -> Written:
     """Write the tensors that `tensor` gives for each name of `specs`, and flush them to the disk.
 
-    Equal tensors give equal bytes. Raises OSError; what it had written by then is left.
+    Equal tensors give equal bytes. Raises OSError, and leaves what it had written by then.
     """
     names = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
     digest = hashlib.sha256()
