@@ -92,6 +92,8 @@ def run_stage(
     follows = started_by_launcher and os.environ["RANK"] != "0"
     with contextlib.nullcontext() if follows else lock(directory), set_aside(fresh):
         made = {}
+        if not follows:
+            sweep(directory)
         for earlier in (*_NEEDS[stage], *_USES[stage]):
             needed = earlier in _NEEDS[stage] and not (earlier == "crawl" and given)
             if needed or (directory / earlier / MANIFEST).is_file():

@@ -138,7 +138,10 @@ def _flat(settings: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
 
 def _told(name: str, before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
     """`train.learning_rate was 0.01 and is 0.02 now`; of long values, what follows their common beginning."""
-    texts = [_text(values[name]) if name in values else "not set" for values in (before, now)]
+    texts = [
+        _text(values[name]) if name in values else missing
+        for values, missing in ((before, "not recorded"), (now, "not set"))
+    ]
     if name.startswith("inputs."):
         texts = [text[:_BEFORE] for text in texts]
     if max(map(len, texts)) > _LONGEST:
