@@ -213,7 +213,7 @@ class Sources:
     def _names(self, dice: random.Random, room: Path) -> list[str]:
         """Good documents under strange names of files and data sets."""
         name = dice.choice(
-            ("x[/red]", "[bold]x", "a\nb", "\udcff\udcfe", "é", "x\x1b[31m", "a b", "a'b", 'a"b', "$x", "%s")
+            ("x[red]", "[bold]x", "a\nb", "\udcff\udcfe", "é", "x\x1b[31m", "a b", "a'b", 'a"b', "$x", "%s")
         )
         source = room / name
         source.mkdir()
