@@ -79,7 +79,7 @@ class Sources:
         return ["--source", name]
 
     def _slow_texts(self, dice: random.Random, room: Path) -> list[str]:
-        rows = [*self.good, *({"text": slow(dice, dice.choice(HEAVY_CHARACTERS))} for _ in range(4))]
+        rows = [*self.good, *({"text": slow(dice, dice.choice(HEAVY_CHARACTERS))} for _ in range(10))]
         write_lines(room / "x.jsonl", rows)
         masks = [f"curate.private.{name}=true" for name in ("emails", "ip_addresses", "phone_numbers", "keys")]
         return ["--source", "x.jsonl", *(masks if dice.random() < 0.7 else [])]
@@ -87,7 +87,7 @@ class Sources:
     def _pages(self, dice: random.Random, room: Path) -> list[str]:
         sentence = self.good[0]["text"]
         records = [_response(f"https://a.org/{place}", row["text"].encode()) for place, row in enumerate(self.good)]
-        for place in range(6):
+        for place in range(16):
             headers = f"Content-Type: text/html; charset={dice.choice(CHARSETS)}"
             if dice.random() < 0.3:
                 headers += f"\r\nContent-Encoding: {dice.choice(('gzip', 'br', 'deflate', 'zstd', 'x', 'gzip, gzip'))}"

@@ -15,7 +15,8 @@ PIECES = (
 
 def slow(dice: random.Random, characters: int) -> str:
     """A long text of few pieces, over and over."""
-    pieces = [dice.choice(PIECES) for _ in range(dice.choice((1, 1, 1, 2, 3)))]
+    among = PIECES[:14] if dice.random() < 0.3 else PIECES  # white space stands first
+    pieces = [dice.choice(among) for _ in range(dice.choice((1, 1, 1, 2, 3)))]
     piece = "".join(pieces)
     body = piece * (characters // len(piece))
     return dice.choice(("", "word ", "<", "http://a.b/", "x@", "+1 ")) + body + dice.choice(("", "x", "\n", "!", ">"))
@@ -23,7 +24,7 @@ def slow(dice: random.Random, characters: int) -> str:
 
 def page(dice: random.Random, sentence: str) -> bytes:
     """An HTML page with something wrong in it."""
-    body = f"<p>{sentence}</p>" * 10
+    body = f"<p>{sentence} é “中” \u3042</p>" * 10
     which = dice.randrange(8)
     if which == 0:
         depth = dice.choice((100, 5000, 200_000))
@@ -42,7 +43,8 @@ def page(dice: random.Random, sentence: str) -> bytes:
     charset = dice.choice(CHARSETS)
     html = f"<html><head><meta charset={charset}><title>t</title></head><body>{body}</body></html>"
     encoding = dice.choice(("utf-8", "utf-16", "utf-32", "latin-1", "utf-8-sig", "shift_jis", "utf-7"))
-    return html.encode(encoding, errors="replace")
+    made = html.encode(encoding, errors="replace")
+    return made if dice.random() < 0.5 else made + b"\xff\xfe\x80\x1b$B\xe3\x81" + dice.randbytes(20)
 
 
 CHARSETS = (
