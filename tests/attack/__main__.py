@@ -42,6 +42,7 @@ RESULT = Path("benchmarks/results/attack.json")
 def main() -> int:
     options = _options()
     work = Path(options.work or tempfile.mkdtemp(prefix="attack-")).resolve()
+    os.environ["XDG_CACHE_HOME"] = str(work / "cache")  # one for all cases: what it remembers is attacked too
     materials = Materials(work / "materials")
     materials.make_inputs()
     parts = [options.only] if options.only else list(PARTS)

@@ -29,6 +29,7 @@ OTHERS = {
     "tokenize": "tokenize.training_bytes=20000",
     "evaluate": "evaluate.items=10",
     "audit": "audit.hans_examples=2",
+    "train": "train.learning_rate=1e-3",
 }
 """An override with which something else stands in a stage's place when it begins."""
 KINDS = ("operation", "moment", "alone", "twice", "replacing")
@@ -70,22 +71,25 @@ class Kills:
         if kind == "replacing" and stage not in OTHERS:
             kind = dice.choice(("operation", "moment"))
         whole = self.unbroken[stage]
+        self._begin(stage, room)
+        before, more = None, ()
         if kind == "replacing":
-            self._begin(stage, room)
             self._run(stage, room, OTHERS[stage])
-        else:
-            self._begin(stage, room)
+            before = digests(room / "out")[stage]
+            more = ("--fresh",) if stage == "train" else ()
         killed = False
         for _ in range(2 if kind == "twice" else 1):
             kill = self._kill(kind, whole, dice)
-            ended = self._run(stage, room, kill=kill)
+            ended = self._run(stage, room, *more, kill=kill)
             killed |= ended.killed
             if not ended.killed and ended.code not in (0, 2):
                 verdict, detail = judge(ended)
                 return Found(PART, f"{stage}, {kind}", number, verdict, f"{kill}: {detail}")
             if ended.survivors:
                 return Found(PART, f"{stage}, {kind}", number, "wrong", f"{kill}: outlived: {ended.survivors[0]}")
-        verdict, detail = self._rerun(stage, room)
+        verdict, detail = self._rerun(stage, room, more)
+        if verdict == "right" and more and self._aside(room / "out", stage) != [before]:
+            verdict, detail = "wrong", "what stood there was not set aside"
         return Found(PART, f"{stage}, {kind}", number, verdict, f"{kill}: {detail}" if detail else "", killed=killed)
 
     def _kill(self, kind: str, whole: Whole, dice: random.Random) -> Kill:
@@ -93,9 +97,13 @@ class Kills:
             return Kill(operation=dice.randrange(max(whole.operations, 1)))
         return Kill(after_seconds=dice.uniform(0, whole.seconds), alone=kind == "alone")
 
-    def _rerun(self, stage: str, room: Path) -> tuple[Verdict, str]:
+    def _aside(self, out: Path, stage: str) -> list[str]:
+        """Digests of the artifacts of a stage that were set aside."""
+        return [json.loads(path.read_text())["digest"] for path in sorted(out.glob(f"{stage}.aside-*/manifest.json"))]
+
+    def _rerun(self, stage: str, room: Path, more: tuple[str, ...]) -> tuple[Verdict, str]:
         """The same command again: it must end well, with the digests of the unbroken run and nothing left behind."""
-        ended = self._run(stage, room)
+        ended = self._run(stage, room, *more)
         verdict, detail = judge(ended)
         if verdict == "refused":
             return "wrong", f"the same command is refused: {detail}"

@@ -121,5 +121,5 @@ def digests(directory: Path) -> dict[str, str]:
     return {
         path.parent.name: json.loads(path.read_text())["digest"]
         for path in sorted(directory.glob("*/manifest.json"))
-        if not path.parent.name.startswith(".")
+        if not path.parent.name.startswith(".") and ".aside-" not in path.parent.name
     }

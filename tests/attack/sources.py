@@ -4,6 +4,7 @@ Good documents stand beside what is wrong. Where a run ends well, the counts mus
 where the same documents came in another wrapping, the same texts must come out.
 """
 
+import contextlib
 import gzip
 import io
 import itertools
@@ -17,11 +18,13 @@ from tests.attack.cases import Found, judge
 from tests.attack.command import Ended, run
 from tests.attack.materials import Materials, documents, write_lines
 from tests.attack.mutate import STRANGE, change_bytes
+from tests.attack.server import WAYS, serving
 from tests.attack.texts import CHARSETS, page, slow
 
 PART = "sources"
 GOOD = 24
 CPU_SECONDS = 120
+SECRET = "hunter2hunter2"
 HEAVY_CHARACTERS = (10_000, 100_000, 1_000_000)
 
 
@@ -42,18 +45,23 @@ class Sources:
             "lists of URLs": self._lists,
             "task texts": self._tasks,
             "names": self._names,
+            "a bad server": self._server,
         }
 
     def __call__(self, number: int, dice: random.Random, room: Path) -> Found:
         kind = list(self.kinds)[number % len(self.kinds)]
-        more = self.kinds[kind](dice, room)
-        argv = ["curate", str(self.materials.recipe), "--output", "out", "--json", *more]
-        ended = run(argv, room, cpu_seconds=CPU_SECONDS, wall_seconds=900)
+        with contextlib.ExitStack() as until_the_end:
+            self.until_the_end = until_the_end
+            more = self.kinds[kind](dice, room)
+            argv = ["curate", str(self.materials.recipe), "--output", "out", "--json", *more]
+            ended = run(argv, room, cpu_seconds=CPU_SECONDS, wall_seconds=900)
 
         def right(ended: Ended) -> str | None:
             return counts_agree(ended) or (self._same_texts(room) if kind == "other wrapping" else None)
 
         verdict, detail = judge(ended, right)
+        if SECRET in ended.said or any(SECRET in path.read_text(errors="replace") for path in _told(room)):
+            verdict, detail = "wrong", f"a secret of an address is told: {detail}"
         return Found(PART, kind, number, verdict, detail[:1500], tuple(map(ascii, argv)))
 
     def _json_lines(self, dice: random.Random, room: Path) -> list[str]:
@@ -119,6 +127,16 @@ class Sources:
         data = b"".join(map(gzip.compress, records)) if name.endswith("gz") else _packed(name, b"".join(records))
         (room / name).write_bytes(change_bytes(data, dice))
         return ["--source", name]
+
+    def _server(self, dice: random.Random, room: Path) -> list[str]:
+        name = dice.choice(("x.jsonl", "x.jsonl.gz", "x.warc"))
+        data = b"".join(json.dumps(row).encode() + b"\n" for row in self.good)
+        if name == "x.warc":
+            data = b"".join(
+                _response(f"https://a.org/{place}", row["text"].encode()) for place, row in enumerate(self.good)
+            )
+        port = self.until_the_end.enter_context(serving(_packed(name, data), dice.choice(WAYS), dice))
+        return ["--source", f"http://user:{SECRET}@127.0.0.1:{port}/{name}?X-Amz-Signature={SECRET}"]
 
     def _wrapping(self, dice: random.Random, room: Path) -> list[str]:
         """The good documents in a form of which the same texts must come out as of plain JSON lines."""
@@ -254,6 +272,11 @@ def counts_agree(ended: Ended) -> str | None:
     if steps[0]["documents_out"] < 1:
         return "nothing was read"
     return None
+
+
+def _told(room: Path) -> list[Path]:
+    """The files in which a curation tells what it read."""
+    return [path for path in (room / "out").rglob("*.json*") if path.is_file()]
 
 
 def _texts(out: Path) -> list[str]:
