@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[Callable[[Materials], Try], int | None]] = {
 """Each part with its number of cases; None where the part has so many as it has."""
 SHARES = {"surroundings": 0.25}
 """Of a part that has more cases than minutes: the seed says which."""
-WITH_EXPEDITION = ("arguments", "kills", "damage", "surroundings")
+WITH_EXPEDITION = ("tables", "arguments", "kills", "damage", "surroundings")
 RESULT = Path("benchmarks/results/attack.json")
 
 
@@ -113,7 +113,7 @@ def _preload(part: str, materials: Materials) -> None:
         shutil.rmtree(room, ignore_errors=True)
         room.mkdir()
         preload([materials.argv("curate", room / "out")], room)
-    if part in ("kills", "damage", "arguments"):
+    if part in ("kills", "damage", "arguments", "tables"):
         preload([materials.argv("generate", materials.base, "--tokens", "1")], materials.home)
     if part in ("recipes", "overrides", "arguments", "tables"):
         preload(

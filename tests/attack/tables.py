@@ -1,9 +1,10 @@
-"""Fuzzed tables and small files: runs, layouts, constants, measured machines, schedules, action lists."""
+"""Fuzzed tables and small files: runs, layouts, constants, measured machines, schedules, a model's files."""
 
 import csv
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Tables:
     """The cases of this part."""
 
     def __init__(self, materials: Materials) -> None:
+        self.materials = materials
         shipped = Path(__file__).resolve().parents[2] / "megalith"
         published = sorted(shipped.rglob("published.json"))
         self.constants = published[0].read_text()
@@ -33,6 +35,8 @@ class Tables:
             "schedule": self._schedule,
             "measured machine": self._machine,
             "durations": self._durations,
+            "a model's files": self._model,
+            "expedition.json": self._expedition,
         }
 
     def __call__(self, number: int, dice: random.Random, room: Path) -> Found:
@@ -135,6 +139,22 @@ class Tables:
             return ["recipe", "show", "quickstart", *shape, *size, "parallel.schedule_file=schedule.csv"]
         return ["plan", "timeline", "quickstart", *shape, *size, "parallel.tensor=1", "parallel.data=1",
                 "--schedule", "schedule.csv", "--durations", "unit"]  # fmt: skip
+
+    def _model(self, way: str, dice: random.Random, room: Path) -> list[str]:
+        """A model that was copied out of its artifact, so that only its form can be checked."""
+        shutil.copytree(self.materials.base / "train" / "model", room / "model")
+        target = room / "model" / dice.choice(("config.json", "tokenizer.json", "model.safetensors"))
+        if target.suffix == ".json":
+            self._json(target, target.read_text(), way, dice)
+        else:
+            target.write_bytes(change_bytes(target.read_bytes(), dice))
+        return ["generate", str(self.materials.recipe), "--model", "model", "--tokens", "3", "--prompt", "the house"]
+
+    def _expedition(self, way: str, dice: random.Random, room: Path) -> list[str]:
+        shutil.copytree(self.materials.base, room / "out")
+        target = room / "out" / "expedition.json"
+        self._json(target, target.read_text(), way, dice)
+        return ["report", str(self.materials.recipe), "--output", "out"]
 
     def _durations(self, way: str, dice: random.Random, room: Path) -> list[str]:
         cells = [dice.choice((*NUMBERS, "", "x", "1", "2")) for _ in range(dice.choice((1, 2, 3, 4, 5)))]
