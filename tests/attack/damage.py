@@ -53,7 +53,13 @@ class Damage:
             for file in sorted(home.rglob("*"))
             if file.is_file() and self._counts(home, file.relative_to(home))
             for way in WAYS
+            if file.stat().st_size and not (way == "another run's" and self._same(home, file))
         ]
+
+    def _same(self, home: Path, file: Path) -> bool:
+        """Whether another run has the very same file."""
+        other = self.materials.other / file.relative_to(home)
+        return other.is_file() and other.read_bytes() == file.read_bytes()
 
     def _counts(self, home: Path, file: Path) -> bool:
         if home == self.half:
