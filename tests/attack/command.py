@@ -49,11 +49,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Kill:
-    """When a run is killed: at a file operation by its number, or after a time; alone or with its children."""
+    """When a run is killed: at a file operation by its number, after a time, or when a file appears in its room."""
 
     operation: int | None = None
     after_seconds: float | None = None
+    appears: str | None = None
+    """A pattern of paths in the room."""
     alone: bool = False
+    """The process itself, and not those that it started."""
 
 
 def run(
@@ -75,7 +78,7 @@ def run(
     child = os.fork()
     if child == 0:
         _become(argv, room, logs, kill, environment or {}, cpu_seconds, before)
-    hung, killed = _wait(child, kill, wall_seconds)
+    hung, killed = _wait(child, room, kill, wall_seconds)
     _, status = os.waitpid(child, 0)
     seconds = time.monotonic() - start
     code = os.waitstatus_to_exitcode(status)
@@ -188,7 +191,7 @@ def _opens_to_write(arguments: tuple[object, ...]) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
-def _wait(child: int, kill: Kill | None, wall_seconds: float) -> tuple[bool, bool]:
+def _wait(child: int, room: Path, kill: Kill | None, wall_seconds: float) -> tuple[bool, bool]:
     """Whether it hung, and whether it was killed here."""
     handle = os.pidfd_open(child)
     try:
@@ -197,6 +200,13 @@ def _wait(child: int, kill: Kill | None, wall_seconds: float) -> tuple[bool, boo
                 _end(child, alone=kill.alone)
                 return False, True
             return False, False
+        until = time.monotonic() + wall_seconds
+        while kill is not None and kill.appears is not None and time.monotonic() < until:
+            if next(room.glob(kill.appears), None) is not None:
+                _end(child, alone=kill.alone)
+                return False, True
+            if select.select([handle], [], [], 0.001)[0]:
+                return False, False
         if not select.select([handle], [], [], wall_seconds)[0]:
             _end(child, alone=False)
             return True, False

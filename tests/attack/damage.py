@@ -70,15 +70,14 @@ class Damage:
 
     def _train_by_half(self) -> None:
         """An expedition killed in the midst of training, with a checkpoint."""
-        for seconds in (3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0):
-            partial = self.half / ".train.partial"
-            found = list(partial.glob("checkpoints/step-*"))
+        for step in (20, 15, 10, 25):
+            found = list(self.half.glob(".train.partial/checkpoints/step-*"))
             if found and not (self.half / "train").exists():
                 return
             shutil.rmtree(self.half, ignore_errors=True)
             shutil.copytree(self.materials.base, self.half, ignore=shutil.ignore_patterns(*ARTIFACTS[4:], ".lock"))
-            argv = self.materials.argv("train", self.half)
-            run(argv, self.materials.home, kill=Kill(after_seconds=seconds), cpu_seconds=CPU_SECONDS)
+            kill = Kill(appears=f"{self.half.name}/.train.partial/checkpoints/step-*{step}/state.json")
+            run(self.materials.argv("train", self.half), self.materials.home, kill=kill, cpu_seconds=CPU_SECONDS)
         raise RuntimeError("no kill left a checkpoint of a half-made train")
 
     def __len__(self) -> int:

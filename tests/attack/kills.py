@@ -32,7 +32,8 @@ OTHERS = {
     "train": "train.learning_rate=1e-3",
 }
 """An override with which something else stands in a stage's place when it begins."""
-KINDS = ("operation", "moment", "alone", "twice", "replacing")
+KINDS = ("operation", "moment", "alone", "twice", "replacing", "mark")
+MARKS = (".*.partial", ".*.partial/*", ".*.partial/manifest.json", ".*.old", "*/manifest.json", "*.aside-*")
 CPU_SECONDS = 300
 
 
@@ -79,7 +80,7 @@ class Kills:
             more = ("--fresh",) if stage == "train" else ()
         killed = False
         for _ in range(2 if kind == "twice" else 1):
-            kill = self._kill(kind, whole, dice)
+            kill = self._kill(kind, stage, whole, dice)
             ended = self._run(stage, room, *more, kill=kill)
             killed |= ended.killed
             if not ended.killed and ended.code not in (0, 2):
@@ -92,7 +93,10 @@ class Kills:
             verdict, detail = "wrong", "what stood there was not set aside"
         return Found(PART, f"{stage}, {kind}", number, verdict, f"{kill}: {detail}" if detail else "", killed=killed)
 
-    def _kill(self, kind: str, whole: Whole, dice: random.Random) -> Kill:
+    def _kill(self, kind: str, stage: str, whole: Whole, dice: random.Random) -> Kill:
+        if kind == "mark" and stage not in ("report", "run"):
+            name = "[ct]*" if stage == "plan" else stage
+            return Kill(appears=f"out/{dice.choice(MARKS).replace('*', f'{name}*', 1)}")
         if kind in ("operation", "replacing"):
             return Kill(operation=dice.randrange(max(whole.operations, 1)))
         return Kill(after_seconds=dice.uniform(0, whole.seconds), alone=kind == "alone")

@@ -31,6 +31,8 @@ class Keys:
     def __init__(self, home: Path) -> None:
         ended = run(["recipe", "show", "quickstart", "--json"], home)
         self.keys = sorted(json.loads(ended.out)["origins"])
+        self.home = home
+        self.figures: dict[str, list[tuple[str, float]]] = {}
 
     def key(self, dice: random.Random) -> str:
         which = dice.random()
@@ -49,10 +51,19 @@ class Keys:
         made = plausible(dice) if dice.random() < 0.4 else value(dice)
         return f"{self.key(dice)}={made}".replace("\x00", "")
 
-    def plan(self, dice: random.Random) -> str:
-        """An override of what planning depends on."""
-        keys = [key for key in self.keys if key.startswith(("model.", "parallel.", "cluster.", "train.", "budget."))]
-        return f"{dice.choice(keys)}={plausible(dice)}"
+    def plan(self, name: str, dice: random.Random) -> str:
+        """An override of a figure that planning depends on, by a small factor."""
+        if name not in self.figures:
+            whole = json.loads(run(["recipe", "show", name, "--json"], self.home).out)["recipe"]
+            self.figures[name] = [
+                (f"{section}.{key}", figure)
+                for section in ("model", "parallel", "cluster", "train", "budget")
+                for key, figure in whole[section].items()
+                if isinstance(figure, int | float) and not isinstance(figure, bool)
+            ]
+        key, figure = dice.choice(self.figures[name])
+        changed = figure * dice.choice((2, 4, 3, 0.5, 0.25, 10, 100, 1.5))
+        return f"{key}={round(changed) if isinstance(figure, int) else changed}"
 
 
 def only_json(ended: Ended) -> str | None:
@@ -127,8 +138,9 @@ class Overrides:
         planning = dice.random() < PLANNING_SHARE
         verb = dice.choice(PLANNING) if planning else ("recipe", "show")
         name = dice.choice(CLUSTER_RECIPES if planning else self.names)
-        make = self.keys.plan if planning and dice.random() < 0.7 else self.keys.override
-        overrides = [make(dice) for _ in range(dice.choice((1, 1, 1, 2, 4)))]
+        near = planning and dice.random() < 0.7
+        count = dice.choice((1, 1, 1, 2, 4))
+        overrides = [self.keys.plan(name, dice) if near else self.keys.override(dice) for _ in range(count)]
         argv = [*verb, name, *overrides, "--json"]
         ended = run(argv, room)
         right: Right = same_again(room) if not planning and number % 3 == 0 else only_json
