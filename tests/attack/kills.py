@@ -95,8 +95,7 @@ class Kills:
 
     def _kill(self, kind: str, stage: str, whole: Whole, dice: random.Random) -> Kill:
         if kind == "mark" and stage not in ("report", "run"):
-            name = "[ct]*" if stage == "plan" else stage
-            return Kill(appears=f"out/{dice.choice(MARKS).replace('*', f'{name}*', 1)}")
+            return Kill(appears=f"out/{dice.choice(MARKS).replace('*', f'{stage}*', 1)}")
         if kind in ("operation", "replacing"):
             return Kill(operation=dice.randrange(max(whole.operations, 1)))
         return Kill(after_seconds=dice.uniform(0, whole.seconds), alone=kind == "alone")
