@@ -2,13 +2,14 @@
 
 Ours is chosen for an operation where it takes less processor time than torch's by a margin, and no more wall time, at
 every shape of the contest. Both take turns, and the least of several rounds counts: a busy neighbour makes a round
-slower, nothing makes it faster. What is slow here anyway (bf16 where it is emulated) is not timed twice.
+slower, nothing makes it faster. What is slow here anyway (bf16 where it is emulated) is found out by a tiny trial.
 """
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -18,70 +19,77 @@ from megalith.kernels.causal import causal_attention
 from megalith.kernels.choice import ALTERNATIVES, NAMES, TORCH, using
 from megalith.kernels.gelu import gelu_tanh
 from megalith.kernels.linear import add_weight_gradient, input_gradient, linear
-from megalith.processes import die_with
+from megalith.processes import die_with, keep_freed_memory
 
 MARGIN = 0.95  # of torch's processor time: less than this, or torch's own is taken
+HOPELESS = 1.2  # of torch's processor time after a first round: no more rounds
 ROUNDS = 4
-WORK_SECONDS = 1.5  # of the processor, for all; what has not been timed by then is torch's
-SLOW_SECONDS = 0.1  # an operation that takes this long at its smallest shape is emulated: it is torch's
-_BATCHES = (1, 4)  # sequences of attention, smallest first
-_TOKENS, _HEADS, _WIDTH = 256, 6, 64
+WORK_SECONDS = 1.5  # of the processor, for all; what has not been decided by then is torch's
+SLOW_SECONDS = 0.005  # of a trial: an operation that takes longer is emulated, and torch's
+TRIALS = 3
 
 Work = Callable[[], object]
 
 
 def contest(threads: int) -> dict[str, str]:
     """The implementation that each operation should have on this processor with this many threads."""
+    keep_freed_memory()  # as training does: else what takes more memory pays for its pages at each call
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     end = time.process_time() + WORK_SECONDS
     choice = dict.fromkeys(ALTERNATIVES, TORCH)
     for operation, ours in ALTERNATIVES.items():
-        shapes = _shapes(operation)
-        won = False
-        for work in shapes:
-            won = time.process_time() < end and _wins(work, operation, ours)
-            if not won:
-                break
-        if won:
+        trial, *shapes = _shapes(operation)
+        slow = min(_times(trial())[0] for _ in range(TRIALS)) > SLOW_SECONDS
+        if not slow and all(_wins(shape(), operation, ours, end) for shape in shapes):
             choice[operation] = ours
     return choice
 
 
-def _wins(work: Work, operation: str, ours: str) -> bool:
-    """Whether ours is the quicker of the two at one shape."""
-    least = {TORCH: (float("inf"), float("inf")), ours: (float("inf"), float("inf"))}
+def _wins(work: Work, operation: str, ours: str, end: float) -> bool:
+    """Whether ours is the quicker of the two at one shape; False at `end`."""
+    least = {TORCH: (math.inf, math.inf), ours: (math.inf, math.inf)}
     for number in range(ROUNDS + 1):
-        for implementation in least:
+        if time.process_time() > end:
+            return False
+        for implementation, before in least.items():
             with using({operation: implementation}):
-                processor, wall = time.process_time(), time.perf_counter()
-                work()
-                taken = time.process_time() - processor, time.perf_counter() - wall
-            if number == 0 and taken[0] > SLOW_SECONDS * torch.get_num_threads():
-                return False
+                taken = _times(work)
             if number > 0:  # the first round fills caches and makes oneDNN's kernels
-                before = least[implementation]
                 least[implementation] = min(before[0], taken[0]), min(before[1], taken[1])
-        if number > 0 and least[ours][0] > least[TORCH][0]:
+        if number > 0 and least[ours][0] > HOPELESS * least[TORCH][0]:
             return False
     return least[ours][0] < MARGIN * least[TORCH][0] and least[ours][1] <= least[TORCH][1]
 
 
-def _shapes(operation: str) -> Iterator[Work]:
-    """The operation at each shape of the contest, smallest first."""
+def _times(work: Work) -> tuple[float, float]:
+    """Seconds of the processor and of the clock that one call takes."""
+    processor, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - processor, time.perf_counter() - wall
+
+
+def _shapes(operation: str) -> list[Callable[[], Work]]:
+    """What makes the work of the operation: a trial too small to count, then the shapes of the contest."""
     precision, kind, *product = operation.split(" ", 2)
     dtype = next(each for each, name in NAMES.items() if name == precision)
     if kind == "attention":
-        for batch in _BATCHES:
-            q, k, v = (_random(batch, _TOKENS, _HEADS, _WIDTH, dtype=dtype).transpose(1, 2) for _ in range(3))
-            yield partial(_back_and_forth, causal_attention, q, k, v)
-    elif kind == "gelu":
-        for rows in (64, 1024):
-            yield partial(_back_and_forth, gelu_tanh, _random(rows, 1536, dtype=dtype))
-    else:
-        sizes = [(1024, 256, 256), (1024, 384, 1536)] if kind == "linear" else [(256, 384, 8192)]
-        for size in sizes:
-            yield _product(product[0], *size)
+        sizes: list[tuple[int, ...]] = [(1, 64, 1), (4, 256, 6), (1, 1024, 6)]  # sequences, tokens, heads
+        return [partial(_attention, dtype, *size) for size in sizes]
+    if kind == "gelu":
+        return [partial(_gelu, dtype, rows) for rows in (16, 512, 2048)]
+    sizes = [(64, 64, 64)]  # tokens, inputs, outputs
+    sizes += [(1024, 256, 256), (1024, 384, 1536)] if kind == "linear" else [(256, 384, 8192)]
+    return [partial(_product, product[0], *size) for size in sizes]
+
+
+def _attention(dtype: torch.dtype, sequences: int, tokens: int, heads: int) -> Work:
+    q, k, v = (_random(sequences, tokens, heads, 64, dtype=dtype).transpose(1, 2) for _ in range(3))
+    return partial(_back_and_forth, causal_attention, q, k, v)
+
+
+def _gelu(dtype: torch.dtype, rows: int) -> Work:
+    return partial(_back_and_forth, gelu_tanh, _random(rows, 1536, dtype=dtype))
 
 
 def _product(product: str, tokens: int, inputs: int, outputs: int) -> Work:

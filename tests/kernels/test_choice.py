@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,8 +140,8 @@ def test_the_contest_takes_what_costs_less_at_every_shape(monkeypatch: pytest.Mo
     clock = [0.0]
     cost = {"fp32 gelu": (0.8, 0.8), "fp32 attention": (0.8, 1.1), "bf16 gelu": (0.97, 0.97), "bf16 attention": (2, 2)}
 
-    def shapes(operation: str) -> list[contest.Work]:
-        return [work(operation, ratio) for ratio in cost.get(operation, (1.0,))]
+    def shapes(operation: str) -> list[Callable[[], contest.Work]]:
+        return [partial(work, operation, ratio) for ratio in (0.0, *cost.get(operation, (1.0,)))]
 
     def work(operation: str, ratio: float) -> contest.Work:
         def spend() -> None:
@@ -160,19 +162,32 @@ def test_the_contest_leaves_what_is_slow_here_after_one_call(monkeypatch: pytest
 
     def work() -> None:
         calls[0] += 1
-        clock[0] += 1.0
+        clock[0] += 0.01
 
-    monkeypatch.setattr(contest, "_shapes", lambda operation: [work])
+    monkeypatch.setattr(contest, "_shapes", lambda operation: [lambda: work, pytest.fail])
     monkeypatch.setattr(contest.time, "process_time", lambda: clock[0])
     assert contest.contest(torch.get_num_threads()) == ALL_TORCH
-    assert calls[0] <= 2
+    assert calls[0] == contest.TRIALS * len(choice.ALTERNATIVES)
 
 
-def test_every_operation_of_the_contest_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_contest_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = [0.0], [0]
+
+    def work() -> None:
+        calls[0] += 1
+        clock[0] += 0.0 if calls[0] <= contest.TRIALS else 1.0 - 0.5 * any(map(choice.is_ours, choice.ALTERNATIVES))
+
+    monkeypatch.setattr(contest, "_shapes", lambda operation: [lambda: work] * 2)
+    monkeypatch.setattr(contest.time, "process_time", lambda: clock[0])
+    assert contest.contest(torch.get_num_threads()) == ALL_TORCH
+    assert clock[0] < contest.WORK_SECONDS + 2 + contest.TRIALS * len(choice.ALTERNATIVES)
+
+
+def test_every_operation_of_the_contest_runs() -> None:
     for operation in choice.ALTERNATIVES:
-        first = next(iter(contest._shapes(operation)))
         with kernels.using(choice.ALTERNATIVES):
-            first()
+            for work in contest._shapes(operation):
+                work()()
 
 
 def test_products_of_the_contest_are_large_enough_to_be_convolved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +202,8 @@ def test_products_of_the_contest_are_large_enough_to_be_convolved(monkeypatch: p
     monkeypatch.setattr(whole, "_kind", noted)
     for operation in choice.ALTERNATIVES:
         if "linear" in operation or "vocabulary" in operation:
-            for work in contest._shapes(operation):
-                work()
+            for work in contest._shapes(operation)[1:]:
+                work()()
                 assert kinds.pop() == operation.rsplit(" ", 1 if operation.endswith("forward") else 2)[0]
 
 
