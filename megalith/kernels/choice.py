@@ -18,11 +18,9 @@ NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 PRODUCTS = ("forward", "input gradient", "weight gradient")
 ALTERNATIVES: Mapping[str, str] = {
     **{f"fp32 {kind} {product}": "convolution" for kind in ("linear", "vocabulary") for product in PRODUCTS},
-    **{
-        f"{name} {kind}": ours
-        for name in NAMES.values()
-        for kind, ours in (("gelu", "sigmoid"), ("attention", "blocks"))
-    },
+    **{f"{name} gelu": "sigmoid" for name in NAMES.values()},
+    "bf16 attention": "blocks",
+    "bf16 long attention": "blocks",
 }
 """By operation, the implementation that stands beside torch's. `vocabulary` is a linear layer to many more outputs than
 inputs, a few tokens at a time: the logits."""

@@ -73,9 +73,9 @@ def _shapes(operation: str) -> list[Callable[[], Work]]:
     """What makes the work of the operation: a trial too small to count, then the shapes of the contest."""
     precision, kind, *product = operation.split(" ", 2)
     dtype = next(each for each, name in NAMES.items() if name == precision)
-    if kind == "attention":
-        sizes: list[tuple[int, ...]] = [(1, 64, 1), (4, 256, 6), (1, 1024, 6)]  # sequences, tokens, heads
-        return [partial(_attention, dtype, *size) for size in sizes]
+    if "attention" in operation:
+        sizes = [(1, 64, 1), *([(1, 1024, 6), (1, 2048, 2)] if kind == "long" else [(4, 256, 6), (16, 128, 2)])]
+        return [partial(_attention, dtype, *size) for size in sizes]  # sequences, tokens, heads
     if kind == "gelu":
         return [partial(_gelu, dtype, rows) for rows in (16, 512, 2048)]
     sizes = [(64, 64, 64)]  # tokens, inputs, outputs

@@ -34,7 +34,7 @@ def linear_cross_entropy(
     """
     total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         features.flatten(0, -2),
-        weight[:vocab_size],
+        weight if len(weight) == vocab_size else weight[:vocab_size],  # a slice's gradient costs a copy
         bias if bias is None else bias[:vocab_size],
         targets.flatten(),
         torch.is_grad_enabled(),
@@ -55,6 +55,11 @@ def biased_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def wide_zeros_like(bias: Tensor | None) -> Tensor | None:
     """Where the gradient of a bias is summed: in fp32 and above, as the weight's."""
     return None if bias is None else torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))
+
+
+def all_count(counts: Tensor) -> bool:
+    """Whether every token counts, as far as that can be known without waiting for a GPU."""
+    return counts.device.type == "cpu" and bool(counts.all())
 
 
 def scaled(gradient: Tensor | None, scale: Tensor) -> Tensor | None:
@@ -87,7 +92,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if feature_gradient is not None and weight_gradient is not None:
                 p = log_p.exp_()
                 p.scatter_add_(1, chosen, p.new_full((1, 1), -1.0).expand_as(chosen))
-                logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V): softmax − one-hot
+                if not all_count(counts):
+                    p.mul_(counts.unsqueeze(1))
+                logit_gradient = p.to(x.dtype)  # (R, V): softmax − one-hot
                 feature_gradient[rows] = input_gradient(logit_gradient, x, narrow_weight)
                 add_weight_gradient(weight_gradient, logit_gradient, x, narrow_weight)
                 if bias_gradient is not None:

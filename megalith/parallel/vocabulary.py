@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
 from torch.nn import functional as F
 
 from megalith.kernels import add_weight_gradient, input_gradient
-from megalith.model.loss import IGNORE, biased_product, rows_at_a_time, scaled, wide_zeros_like
+from megalith.model.loss import IGNORE, all_count, biased_product, rows_at_a_time, scaled, wide_zeros_like
 
 
 def vocabulary_parallel_embedding(tokens: Tensor, weight: Tensor, stream: Placement) -> Tensor:
@@ -110,7 +110,9 @@ class _VocabularyParallel(torch.autograd.Function):
                 p = exponentials.div_(shared[0].unsqueeze(1))
                 if len(own):
                     p.scatter_add_(1, chosen, -here.to(p.dtype).unsqueeze(1))
-                logit_gradient = p.mul_(counts.unsqueeze(1)).to(x.dtype)  # (R, V'): softmax − one-hot
+                if not all_count(counts):
+                    p.mul_(counts.unsqueeze(1))
+                logit_gradient = p.to(x.dtype)  # (R, V'): softmax − one-hot
                 feature_gradient[rows] = input_gradient(logit_gradient, x, narrow)
                 add_weight_gradient(weight_gradient[:rows_that_count], logit_gradient, x, narrow)
                 if bias_gradient is not None:

@@ -47,7 +47,7 @@ def test_gelu_has_no_holes_at_the_ends() -> None:
     assert gelu_tanh(torch.tensor([torch.nan])).isnan().all()
 
 
-@pytest.mark.parametrize("length", [1, 100, 128, 300])
+@pytest.mark.parametrize("length", [1, 100, 128, 300, 600])
 def test_causal_attention_is_torchs_with_its_gradients_and_the_same_bits_twice(length: int) -> None:
     random = torch.Generator().manual_seed(1)
     shape = (2, length, 3, 32)
