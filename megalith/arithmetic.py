@@ -41,7 +41,7 @@ class ParameterCount:
 
     @property
     def non_embedding(self) -> int:
-        """What is left without the tables of vocabulary and positions (Kaplan et al., 2001.08361 §2.1)."""
+        """Parameters without the tables of vocabulary and positions (Kaplan et al., 2001.08361 §2.1)."""
         return self.layers + self.final_norm + self.heads
 
 

@@ -74,7 +74,7 @@ def micro_batch_multiple(schedule: str, pipeline: int) -> int:
 
 
 def batch_unit(recipe: Recipe) -> int:
-    """What data × micro-batch must divide: the batch, and every batch on the way of a ramp."""
+    """The number that data × micro-batch must divide: the batch, and every batch on the way of a ramp."""
     ramp = recipe.train.batch_ramp
     batch = recipe.train.global_batch_size
     return math.gcd(batch, ramp.start, ramp.increment) if ramp else batch

@@ -66,7 +66,7 @@ class Job:
 
     @property
     def micro_batches(self) -> int:
-        """Of one pipeline in one step."""
+        """Micro-batches of one pipeline in one step."""
         return micro_batches(self.global_batch_size, self.layout.data, self.micro_batch_size)
 
     @property

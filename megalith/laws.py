@@ -59,7 +59,7 @@ class Law:
     source: str
     formula: LossFormula | PowerLaw
     exponent_interval: tuple[float, float] | None
-    """Of a in N ∝ C^a. None: the paper gives none."""
+    """Interval of a in N ∝ C^a. None: the paper gives none."""
     surest_flops: float
     """The budget at which the optimum is known best."""
     smallest_parameters: float
@@ -72,14 +72,14 @@ class Law:
 
 @dataclass(frozen=True)
 class Optimum:
-    """What a law would train with a budget."""
+    """The model and tokens that a law would train with a budget."""
 
     parameters: float
     tokens: float
     loss: float | None
     """Nats per token on the law's own text and tokenizer."""
     interval: tuple[float, float] | None
-    """Of the parameters, from the interval of the exponent."""
+    """Interval of the parameters, from that of the exponent."""
 
 
 def _through(exponent: float, *optima: tuple[float, float]) -> PowerLaw:
@@ -144,7 +144,7 @@ def law_named(name: str) -> Law:
 
 
 def compute_optimal(flops: float, law: str) -> Optimum:
-    """What `law` would train with `flops`: parameters, tokens = C/6N, loss where it has a formula, and the interval.
+    """The optimum of `law` for `flops`: parameters, tokens = C/6N, loss where it has a formula, and the interval.
 
     The interval is that of the exponent, turned about the budget at which the law is surest, and never narrower than
     there. For the refit at Chinchilla's budget this gives 48B to 108B, where 4,000 bootstraps give 52B to 112B.

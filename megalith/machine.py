@@ -1,4 +1,4 @@
-"""What this machine is, as the system tells it: its processor, its cores and its memory. Without torch."""
+"""This machine as the system describes it: its processor, its cores and its memory. Without torch."""
 
 import contextlib
 import os

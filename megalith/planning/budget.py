@@ -46,7 +46,7 @@ class Reached:
     mfu_interval: tuple[float, float]
     shape: dict[str, int]
     figures: dict[str, Any]
-    """Of the layout, for the table."""
+    """The layout, for the table."""
 
 
 Reach = Callable[[ModelConfig, int], Reached]
@@ -70,7 +70,7 @@ def budget(flops: float, vocab_size: int = LAWS_VOCABULARY) -> dict[str, Any]:
 
 
 def budget_of(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe's budget buys by each law; the keys are those of `--json`.
+    """Parameters and tokens that the recipe's budget buys by each law; the keys are those of `--json`.
 
     Raises RecipeError for a recipe without a budget, and for hours in which nothing can be trained.
     """
@@ -149,10 +149,11 @@ def credible_loss(loss: float | None, vocab_size: int) -> float | None:
 def budget_on_cluster(
     hours: float, cluster: str, nodes: int | None = None, *, reach: Callable[[Cluster], Reach] | None = None
 ) -> dict[str, Any]:
-    """What `hours` of one accelerator of `cluster` buy, at the MFU that each law's model is predicted to reach there.
+    """Parameters and tokens that `hours` of one accelerator of `cluster` buy, by each law.
 
-    Without `nodes`, as many are taken as end in about a month. `reach` predicts the MFU; the layout search, unless
-    another is given. Raises RecipeError for a cluster that is not described, and for hours that buy nothing.
+    FLOPs follow from the MFU that the law's model is predicted to reach on `nodes` nodes (default: as many as end in
+    about a month), by the layout search or by `reach`. Raises RecipeError for an unknown cluster, and for hours that
+    buy nothing.
     """
     if not 0 < hours < float("inf"):
         raise RecipeError(f"{hours:g} GPU-hours buy nothing.", where="--gpu-hours", mend="Use a positive number.")
@@ -312,14 +313,14 @@ def _machines(recipe: Recipe) -> AbstractContextManager[Machines]:
 
 def _searched(cluster: Cluster) -> Reach:
     """By the layout search; each model at each batch once."""
-    from megalith.planning.search import Question, Scales, best_layout, choices
+    from megalith.planning.search import Evaluator, Question, best_layout, choices
 
     known: dict[tuple[int | None, int], Reached] = {}
 
     def reach(model: ModelConfig, batch: int) -> Reached:
         key = (model.num_layers, batch)
         if key not in known:
-            found = best_layout(Question(model, cluster, batch), Scales())
+            found = best_layout(Question(model, cluster, batch), Evaluator())
             if found is None:
                 raise RecipeError(
                     f"no layout of a model of {parameters(model).total:.3g} parameters fits on {cluster.nodes} nodes "

@@ -1,4 +1,4 @@
-"""What curating a corpus takes, before it is done: CPU-hours by step, bytes on disk, memory of a worker and the driver.
+"""Cost of curating a corpus, before it is done: CPU-hours by step, bytes on disk, memory of a worker and the driver.
 
 Straight lines in units, bytes of JSON lines and of HTML, n log n for sorting duplicates, and a few limits of the code,
 on constants that `calibration.fit_curation` made of runs at four sizes (`benchmarks/curate_scale.py`). Small inputs on
@@ -20,15 +20,15 @@ from megalith.planning.calibration.fit_curation import features, n_log_n, units_
 
 BUCKET_BYTES = 32e6
 MOST_BUCKETS = 4096
-"""What the driver merges at a time: `curation.merge`."""
+"""Merged by the driver at a time: `curation.merge`."""
 BUCKET_COPIES = 3.0
 """Assumed, not measured: a bucket as it was read, sorted, and in the row group that is written."""
 OPEN_RUN_BYTES = 33.0
-"""What the driver holds of an open run for each bucket in it: 134 kB of one with 4096 (measured on 300 of them)."""
+"""Held by the driver of an open run for each bucket in it: 134 kB of one with 4096 (measured on 300 of them)."""
 MOST_OPEN = 500  # `curation.merge` opens no more runs at once
 DEVIATIONS = 2.0
 SERIAL = ("driver ", "start and rest")
-"""What the names of steps begin with that the driver takes on one core, however many there are."""
+"""First words of the steps that the driver takes on one core, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class CurationCost:
-    """What a run takes."""
+    """Cost of a run."""
 
     documents: float
     units: float
@@ -51,13 +51,13 @@ class CurationCost:
     """CPU seconds of each."""
     cpu_hours: Estimate
     serial_hours: float
-    """Of these, the driver's, which more cores do not shorten."""
+    """The driver's part, which more cores do not shorten."""
     disk: Mapping[str, float]
     """Bytes of texts and signals, MinHash keys and signatures, what is kept, and the runs that are merged into it."""
     disk_bytes: Estimate
     """All of these at once, as they are just before the end."""
     shuffled_bytes: Estimate
-    """Of the runs: written by workers, read by the driver, then removed."""
+    """Bytes of the runs: written by workers, read by the driver, then removed."""
     worker_memory_bytes: Estimate
     driver_memory_bytes: Estimate
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What `megalith plan ranks` prints: which node holds which ranks, and what each of them sends over which links.
+"""`megalith plan ranks`: which node holds which ranks, and what each of them sends over which links.
 
 Seconds are those of each message alone on its links at their datasheet rate, nothing hidden behind computing: a floor
 for the links, not a step time.
@@ -137,7 +137,7 @@ def _groups(row: Traffic, pipeline_rank: int, job: Job) -> Iterator[tuple[int, .
 
 
 def _tier_row(tier: Tier, cluster: Cluster, traffic: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the busiest stage's ranks send over the links of `tier`."""
+    """Messages of the busiest stage's ranks over the links of `tier`."""
     here = [row for row in traffic if row["tier"] == tier.name]
     stages = {row["pipeline"] for row in here}
     sent = {stage: sum(row["wire_bytes"] for row in here if row["pipeline"] == stage) for stage in stages}
@@ -156,7 +156,7 @@ def _tier_row(tier: Tier, cluster: Cluster, traffic: list[dict[str, Any]]) -> di
 
 
 def _counted_notes(train: TrainConfig) -> list[str]:
-    """What the traffic does not hold for."""
+    """Notes on settings that are left open."""
     notes = []
     if train.micro_batch_size is None:
         notes.append("train.micro_batch_size is left open: traffic is counted for 1.")

@@ -1,4 +1,4 @@
-"""What a pipeline rank does: one operation of one stage on one micro-batch.
+"""Actions of a pipeline rank: one operation of one stage on one micro-batch each.
 
 A schedule is one list of actions a rank; sends, receives and the idle time between are no part of it: they follow from
 the lists. Rank r holds the stages r, r + pipeline, r + 2·pipeline, …. An action is written as in the CSV notation of

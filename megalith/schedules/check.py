@@ -68,7 +68,7 @@ def in_order(lists: Sequence[Sequence[Action]], *, where: str = RECIPE_KEY) -> I
 
 
 def wants(action: Action, last_stage: int) -> Iterator[Action]:
-    """What must be done before `action`. A backward counts as its input gradient, as `gives` says."""
+    """Actions that must be done before `action`. A backward counts as its input gradient, as `gives` says."""
     stage, op, micro_batch = action
     if op is Op.FORWARD:
         if stage > 0:
@@ -134,7 +134,7 @@ def _want_losses_in_order(lists: Sequence[Sequence[Action]], last_stage: int, wh
 def _deadlock(
     lists: Sequence[Sequence[Action]], reached: Sequence[int], last_stage: int, done: set[Action], where: str
 ) -> RecipeError:
-    """What a rank waits for, and what that waits for in turn."""
+    """The chain of actions that a rank waits for."""
     rank = next(rank for rank, number in enumerate(reached) if number < len(lists[rank]))
     seen: set[int] = set()
     while True:  # from rank to rank, up to one whose own list is wrong or to one of a circle

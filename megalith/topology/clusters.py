@@ -23,17 +23,17 @@ class Tier:
     nodes: int | None
     """How many neighbouring nodes it spans: 1 is the inside of a node, None the whole cluster."""
     bytes_per_second: float | None
-    """Of one accelerator, in one direction; None where nobody has measured it."""
+    """Rate of one accelerator, in one direction; None where nobody has measured it."""
     latency_seconds: float | None
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a group of ranks has between its members: the farthest tier that they need, and the share of it they get."""
+    """The links between the members of a group: the farthest tier that they need, and the share of it they get."""
 
     tier: Tier
     bytes_per_second: float | None
-    """What each member of a ring through the group can send."""
+    """Rate at which each member of a ring through the group can send."""
 
     def seconds(self, wire_bytes: float, hops: int) -> float | None:
         """To send `wire_bytes` in `hops` steps of a ring, alone on the link; None where its rate is not known."""
@@ -51,9 +51,9 @@ class Cluster:
     accelerators_per_node: int
     accelerator: str
     memory_bytes: float
-    """Of one accelerator, as a program finds it."""
+    """Memory of one accelerator, as a program finds it."""
     peak_flops_per_second: float | None
-    """Of one accelerator: dense bf16 products, or fp16 where it has no bf16; None where nobody has measured it."""
+    """Peak of one accelerator: dense bf16 products, or fp16 where it has no bf16; None where nobody has measured it."""
     tiers: tuple[Tier, ...]
     """From near to far; the last one spans everything."""
     most_nodes: int | None = None
@@ -61,7 +61,7 @@ class Cluster:
 
     @property
     def facts(self) -> Accelerator | None:
-        """What the accelerator's datasheet says; None for this machine."""
+        """The accelerator's datasheet; None for this machine."""
         return accelerator(self.accelerator)
 
     @property
@@ -92,7 +92,7 @@ class Cluster:
         return next(near, self.tiers[-1])
 
     def link(self, ranks: Iterable[int]) -> Link:
-        """What a ring through `ranks` has at each member.
+        """The link that each member of a ring through `ranks` has.
 
         A ring crosses from node to node once for all its members on a node, so they lend each other their links to the
         outside; between them it is never faster than a nearer tier.

@@ -62,7 +62,7 @@ class Cells:
 
     @property
     def not_stated(self) -> str:
-        """What the notes say of columns that were filled in by whoever made the table: "mbs not stated; assumed 1"."""
+        """Columns that the maker of the table filled in, by the notes: "mbs not stated; assumed 1"."""
         found = re.search(r"((?:vpp|mbs)[^;]*) not stated", self.text("notes").lower())
         return found.group(1) if found else ""
 

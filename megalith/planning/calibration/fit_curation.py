@@ -19,13 +19,13 @@ UNIT_BYTES = (1e6, 64e6)
 UNITS = 64
 """Sources are cut into so many units at least, of this many bytes: `curation.units`."""
 SMALL = 0.02
-"""Of a step's longest time: what is shorter need not be told so exactly."""
+"""Share of a step's longest time; shorter times need not be fitted so exactly."""
 DISK = ("text", "keys", "kept", "runs")
 Points = Sequence[tuple[float, float]]
 Row = Mapping[str, Any]
 Features = tuple[float, ...]
 Line = tuple[float, float]
-"""What is there at no bytes at all, and what each byte adds."""
+"""Value at no bytes at all, and what each byte adds."""
 
 
 def fit_line(points: Points) -> Line:
@@ -97,17 +97,17 @@ def units_of(size: float) -> float:
 
 
 def n_log_n(documents: float) -> float:
-    """What sorting so many documents grows with."""
+    """n log n, with which sorting so many documents grows."""
     return documents * math.log2(max(2.0, documents))
 
 
 def features(text_bytes: float, warc_bytes: float) -> tuple[float, float, float, float]:
-    """What steps and files grow with: the start, units, bytes of JSON lines, bytes of HTML."""
+    """Features with which steps and files grow: the start, units, bytes of JSON lines, bytes of HTML."""
     return 1.0, units_of(text_bytes + warc_bytes), text_bytes, warc_bytes
 
 
 def fit_rates(inputs: Sequence[Features], values: Sequence[float]) -> list[float]:
-    """What each feature adds: least squares of relative errors with none below zero (Lawson and Hanson 1974)."""
+    """Coefficient of each feature: least squares of relative errors, none below zero (Lawson and Hanson 1974)."""
     x, y = np.array(inputs), np.array(values)
     if not y.any():
         return [0.0] * x.shape[1]

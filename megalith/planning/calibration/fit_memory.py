@@ -19,7 +19,7 @@ from megalith.planning.performance.memory.constants import (
     Meter,
     shown_meter,
 )
-from megalith.planning.performance.memory.estimate import counted_bytes, footprint
+from megalith.planning.performance.memory.estimate import counted_bytes, estimate_memory
 
 _EXPECTED: Mapping[Meter, tuple[float, float]] = {
     "allocated": (1.0, 0.0),
@@ -81,7 +81,7 @@ def held_out(rows: Sequence[MemoryRow], folds: int = 2) -> list[Judged]:
 
 def judge(rows: Sequence[MemoryRow], constants: MemoryConstants | None = None) -> list[Judged]:
     """Predictions by these constants, or by the shipped ones."""
-    return [Judged(row, footprint(row.job, constants=constants).worst.by(row.meter)) for row in rows]
+    return [Judged(row, estimate_memory(row.job, constants=constants).worst.by(row.meter)) for row in rows]
 
 
 def mean_error(judged: Sequence[Judged]) -> float:

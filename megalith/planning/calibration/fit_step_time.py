@@ -44,7 +44,7 @@ class Fit:
     stacks: Mapping[str, float]
     samples: int
     slopes: Mapping[int, Floats] = field(default_factory=dict, repr=False)
-    """Of each sample's log error, by identity: along the logarithms of the constants and of its stack's multiplier."""
+    """Derivatives of each sample's log error along the logarithms of the constants and of its stack's multiplier."""
 
     def of(self, stack: str) -> Constants:
         """For one stack; one that was not seen gets 1."""
@@ -92,7 +92,7 @@ def _slopes_again(problem: "_Problem", start: Fit) -> Floats | None:
 
 
 class _Problem:
-    """What is minimised: weighted log errors of the samples, and how far the constants are from their priors."""
+    """Residuals to minimise: weighted log errors of the samples, and distances of the constants from their priors."""
 
     names = tuple(PRIOR_SPREADS)
 

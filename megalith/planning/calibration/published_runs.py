@@ -28,7 +28,7 @@ from megalith.schedules import counts_embedding_and_logits
 from megalith.topology import Cluster, Layout, describe
 
 COLUMNS = ("dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "seq", "tp", "pp", "dp", "gbs")
-"""What a table must have; the other columns of the schema may be missing or empty."""
+"""Columns that a table must have; the other columns of the schema may be missing or empty."""
 
 STACK_WORDS = (
     ("megatron-deepspeed", ("megatron-deepspeed", "megatron-turing", "mt-nlg", "bigscience", "gpt-neox")),
@@ -61,7 +61,7 @@ GIB = 2**30  # what nvidia-smi and torch call a GB
 OTHER_FORM = ("pcie", "nvl", "gh200", "gb200", "pci-e")  # not the boards that are described
 
 Convention = Literal["hardware", "layers", "model", "parameters"]
-"""What FLOPs are counted: with what is computed again (Megatron-LM's 96·B·s·l·h²·(1 + s/6h + V/16lh)); the same
+"""How FLOPs are counted: with what is computed again (Megatron-LM's 96·B·s·l·h²·(1 + s/6h + V/16lh)); the same
 without attention and logits (96·B·s·l·h²); without what is computed again; 6 for each parameter and attention's
 12·l·h·s (the 3·(2N + 4Lhs) of llm-foundry, whose N counts a learned position for each token)."""
 _RECOMPUTE: Mapping[str, tuple[Recompute, int]] = {
@@ -89,13 +89,13 @@ class Row:
     row_id: str
     job: Job
     measured_seconds: float | None
-    """Of a step; None for a run that did not fit into memory."""
+    """Seconds of a step; None for a run that did not fit into memory."""
     measured_from: str
     """The column that it comes from."""
     tflops: float | None
     """As published, of one GPU."""
     convention: Convention
-    """What `tflops` counts."""
+    """How `tflops` is counted."""
     memory_bytes: float | None
     out_of_memory: bool
     stated: bool
@@ -104,7 +104,7 @@ class Row:
 
     @property
     def generation(self) -> str:
-        """Of the accelerators it ran on."""
+        """Accelerators that it ran on."""
         return generation_of(self.job.cluster)
 
 

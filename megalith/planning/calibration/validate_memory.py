@@ -6,7 +6,7 @@ from typing import Any
 
 from megalith.errors import MegalithError
 from megalith.planning.calibration.published_runs import Row
-from megalith.planning.performance.memory import fits, footprint, shown_bytes
+from megalith.planning.performance.memory import estimate_memory, fits, shown_bytes
 
 
 def memory_figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def memory_figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
         errors, foreseen, failed, alarms, ran = [], 0, 0, 0, 0
         for row in own:
             try:
-                held = footprint(row.job)
+                held = estimate_memory(row.job)
                 over = not fits(row.job, held)
             except MegalithError:  # a job that the model does not know
                 continue

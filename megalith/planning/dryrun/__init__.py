@@ -1,4 +1,4 @@
-"""What `megalith plan dryrun` prints: the real training step of any rank of any job, on tensors without memory.
+"""`megalith plan dryrun`: the real training step of any rank of any job, on tensors without memory.
 
 The code is training's own (`parallel.spread`, the pipeline's lists, the gradients' reduction, AdamW); the tensors are
 fake, and so are the other ranks. Memory is what torch allocates at the step's peak, to the byte of a block; the
@@ -178,7 +178,7 @@ def _lengths(run: _Run, rank: int) -> tuple[int, int]:
 
 
 def _whole_step(shorter: Sent, few: int, longer: Sent, enough: int, count: int) -> Sent:
-    """What a step of `count` micro-batches sends, from one of `few` and one of `enough`."""
+    """Messages of a step of `count` micro-batches, from one of `few` and one of `enough`."""
     if enough == count:
         return dict(longer)
     none = Amount()
@@ -222,7 +222,7 @@ def _per_layer(sent: Sent, training: Training, micro_batches: int) -> dict[str, 
 
 
 def _parameters_of_stages(config: ModelConfig, count: int) -> int:
-    """Of all stages together, as they are cut from the model; stages that are alike are built once."""
+    """Parameters of all stages together, as they are cut from the model; stages that are alike are built once."""
     built: dict[tuple[int, bool, bool], int] = {}
     total = 0
     for stage, layers in enumerate(layers_of_stages(config, count)):

@@ -20,7 +20,7 @@ Pass = Literal["forward", "backward", "recomputation", "step"]
 """step: after the last backward pass, or before the first forward pass."""
 
 Phase = Literal["scalars", "passes", "reduction"]
-"""Of a step: what the loop adds up for itself; forward and backward; the gradients."""
+"""Part of a step: scalars that the loop adds up; forward and backward; the reduction of the gradients."""
 
 _COLLECTIVES = {
     "allreduce_": "all_reduce",
@@ -52,14 +52,14 @@ class Message(NamedTuple):
 
 @dataclass
 class Amount:
-    """Of all messages of one kind together."""
+    """All messages of one kind together."""
 
     count: int = 0
     payload_bytes: int = 0
 
 
 class Collectives:
-    """What has been sent since `clear`."""
+    """Messages sent since `clear`."""
 
     def __init__(self, ranks: Ranks, made_backward: Callable[[Tensor], bool]) -> None:
         """`made_backward` tells whether a tensor comes from a backward pass."""

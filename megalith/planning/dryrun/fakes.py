@@ -22,7 +22,7 @@ _aten = torch.ops.aten
 
 
 class FakeTensors(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """What is made within it has a shape and no memory.
+    """Tensors made within it have a shape and no memory.
 
     Tensors that were real before stay so, and so do those on torch's own device `meta`, on which a model is built. A
     number that the program asks of a fake tensor is 1, which is finite. Of a bert's tokens the usual share is masked.

@@ -1,4 +1,4 @@
-"""What a GPU's kernels keep for the backward pass, where a CPU's keep something else.
+"""Kernels that keep for the backward pass what a GPU's do, where a CPU's keep something else.
 
 The fake tensors say that they are on a CPU: torch without CUDA cannot differentiate others. Where the two devices
 differ in what they keep, the GPU's way is taken here: dropout keeps a mask of bools, attention with dropout never has
@@ -60,7 +60,7 @@ def _rms_norm(x: Tensor, shape: Any, weight: Tensor, eps: float | None = None) -
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Of the shapes and placements alone."""
+    """By the shapes and placements alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Training:
     watch: Watch
 
     def state(self) -> dict[Kind, list[Tensor]]:
-        """What the rank holds from step to step; a master that is the weight itself is a weight."""
+        """Tensors that the rank holds from step to step; a master that is the weight itself is a weight."""
         masters = self.model.masters
         weights = [local(master.parameter.detach()) for master in masters]
         own = {each.untyped_storage()._cdata for each in weights}

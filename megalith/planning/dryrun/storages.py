@@ -60,7 +60,7 @@ class Storages:
                 known[1].kind = kind
 
     def kind(self, tensor: Tensor) -> Kind | None:
-        """What the tensor's storage is for."""
+        """The kind of the tensor's storage."""
         known = self._alive.get(tensor.untyped_storage()._cdata)
         return known[1].kind if known else None
 

@@ -1,4 +1,4 @@
-"""What happens in a step, operation by operation: the messages that it sends and the storages that it makes."""
+"""A step watched operation by operation: the messages that it sends and the storages that it makes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a step takes: from the job, the datasheets and a few calibrated constants, without running anything."""
+"""A step reckoned on paper: its time, memory and messages, from the job, datasheets and a few calibrated constants."""
 
 from megalith.planning.performance.constants import Constants, constants_for
 from megalith.planning.performance.step_time import StepTime, predict_step

@@ -1,4 +1,4 @@
-"""What a program reaches of a datasheet: the calibrated constants, their priors, and the files that hold them.
+"""Constants that say how near a program comes to a datasheet, their priors, and the files that hold them.
 
 A constants file has one set for a generation of accelerators and a multiplier for each software stack; `calibrate`
 writes it and says in it what was fitted and what was held out. Where nothing was calibrated, the priors stand.
@@ -29,23 +29,23 @@ class Constants:
     """Fractions of the datasheet, and times, of one generation of accelerators under one software stack."""
 
     gemm: float = 0.76
-    """Of the peak, that a large product reaches."""
+    """Share of the peak that a large product reaches."""
     gemm_half_depth: float = 146.0
     """The inner dimension at which a product reaches half of that."""
     quantisation: float = 0.575
     """Exponent on the share of tiles and waves that do useful work: below 1, libraries split what is left."""
     fused_attention: float = 0.45
-    """Of the peak, that the forward of a fused attention reaches."""
+    """Share of the peak that the forward of a fused attention reaches."""
     memory: float = 0.8
-    """Of the memory's bandwidth, that norms, activations, residuals and softmax reach."""
+    """Share of the memory's bandwidth that norms, activations, residuals and softmax reach."""
     node_link: float = 0.72
-    """Of the rate inside a node, that collectives reach."""
+    """Share of the rate inside a node that collectives reach."""
     network: float = 0.7
-    """Of the rate between nodes, that collectives and sends reach."""
+    """Share of the rate between nodes that collectives and sends reach."""
     gradient_network: float = 0.4
-    """Of the network's rate, that the one reduction of all gradients at the end of a step reaches."""
+    """Share of the network's rate that the one reduction of all gradients at the end of a step reaches."""
     straggling: float = 0.008
-    """What waiting for the slowest adds, for each doubling of the nodes."""
+    """Share of a step that waiting for the slowest adds, for each doubling of the nodes."""
     launch_seconds: float = 70e-6
     """Host time of a layer's forward, once for the forward and twice for the backward."""
     stack: float = 1.0
@@ -53,7 +53,7 @@ class Constants:
     spread: float = PRIOR_SPREAD
     """Standard deviation of log(measured / predicted) for rows held out."""
     coverage: float = COVERAGE
-    """What share of measurements the interval holds."""
+    """Share of measurements within the interval."""
     most_accelerators: int = 0
     """The largest job among what was fitted; 0 where nothing was."""
 

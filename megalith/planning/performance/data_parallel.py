@@ -77,7 +77,7 @@ def after_backward(
     dealt: Deal,
     micro_batch_seconds: float,
 ) -> After:
-    """What follows the last backward on the rank with the most parameters."""
+    """Seconds after the last backward on the rank with the most parameters."""
     layout = job.layout
     weights = weights_of(job.model)
     layers = rank_layers(dealt, layout.pipeline).most
@@ -124,12 +124,12 @@ def _overlaps(job: Job, stack: Stack) -> bool:
 
 
 def gradient_bytes(job: Job, stack: Stack) -> int:
-    """Of one gradient as the data axis sends it."""
+    """Bytes of one gradient as the data axis sends it."""
     return stack.gradient_bytes_fp16 if job.precision == "fp16" else stack.gradient_bytes
 
 
 def _seen(sending: float, computing: float, exposed: float) -> float:
-    """What communication beside computation adds to it."""
+    """Seconds that communication beside computation adds to it."""
     return max(0.0, sending - computing) + exposed * min(sending, computing)
 
 

@@ -1,8 +1,8 @@
 """One layer, the embedding and the logits on one micro-batch: forward, both gradients, recomputation, communication.
 
-What is to be done (`layer_work`, `ends_work`) does not depend on the constants; how long it takes (`layer_seconds`,
-`ends_seconds`) does. Tensor parallelism and its two all-reduces each way: Megatron-LM §3; sequence parallelism and
-selective recomputation: 2205.05198 §4–5; fused attention: 2205.14135.
+What is to be done (`layer_work`) does not depend on the constants; how long it takes (`layer_seconds`,
+`embedding_and_loss_seconds`) does. Tensor parallelism and its two all-reduces each way: Megatron-LM §3; sequence
+parallelism and selective recomputation: 2205.05198 §4–5; fused attention: 2205.14135.
 """
 
 import functools
@@ -36,9 +36,9 @@ class LayerWork(NamedTuple):
     element_bytes: float
     """Forward, of norms, activations, biases and residuals."""
     residual_bytes: float
-    """Of the residual stream of the micro-batch, as one all-reduce of the tensor axis takes it."""
+    """The residual stream of the micro-batch, as one all-reduce of the tensor axis takes it."""
     context_bytes: float
-    """Of keys and values, as the context axis passes them round."""
+    """Keys and values, as the context axis passes them round."""
 
 
 @functools.lru_cache(maxsize=8192)
@@ -51,7 +51,7 @@ def layer_work(
     fused: bool,
     device: Accelerator,
 ) -> LayerWork:
-    """Of `sequences` whole sequences, of which each of `context` ranks has its part of the tokens."""
+    """The work on `sequences` whole sequences, of which each of `context` ranks has its part of the tokens."""
     hidden, length, gated = model.hidden, model.sequence_length, model.activation == "swiglu"
     tokens = max(1, sequences * length // context)
     head_dim = hidden // model.heads
@@ -154,7 +154,7 @@ def context_seconds(work: LayerWork, context: Group, constants: Constants) -> fl
     return (context.size - 1) * (work.context_bytes / rate(context, constants) + context.far_latency)
 
 
-class EndsSeconds(NamedTuple):
+class EmbeddingAndLossSeconds(NamedTuple):
     """Seconds of the embedding and of the logits with their loss, on one micro-batch."""
 
     embedding: float
@@ -163,14 +163,14 @@ class EndsSeconds(NamedTuple):
     head_input_gradient: float
     head_weight_gradient: float
     tensor: float
-    """Of the embedding's and of the loss's communication, forward; the backward's is as much."""
+    """Communication of the embedding and of the loss, forward; the backward's is as much."""
 
 
 @functools.lru_cache(maxsize=8192)
-def ends_seconds(
+def embedding_and_loss_seconds(
     model: ModelConfig, tokens: int, tensor: Group, peak: float, device: Accelerator, constants: Constants
-) -> EndsSeconds:
-    """Of `tokens` tokens on one rank, with the vocabulary split over the tensor axis."""
+) -> EmbeddingAndLossSeconds:
+    """Seconds for `tokens` tokens on one rank, with the vocabulary split over the tensor axis."""
     columns = -(-model.padded_vocab_size // tensor.size)
     bandwidth = device.hbm_bytes_per_second * constants.memory
     multiple, launch = constants.stack, constants.launch_seconds
@@ -180,7 +180,7 @@ def ends_seconds(
     back = products_seconds((product(tokens, model.hidden, columns, device),), peak, bandwidth, constants)
     weights = products_seconds((product(model.hidden, columns, tokens, device),), peak, bandwidth, constants)
     reduction = all_reduce_seconds(stream, tensor, constants) + 3 * all_reduce_seconds(4.0 * tokens, tensor, constants)
-    return EndsSeconds(
+    return EmbeddingAndLossSeconds(
         embedding=multiple * (4 * stream / bandwidth + launch),
         embedding_gradient=multiple * (4 * stream / bandwidth + launch),
         head=multiple * (one + logits + launch),

@@ -15,7 +15,7 @@ ELEMENT_BYTES = 2
 
 
 class Product(NamedTuple):
-    """What a product costs, apart from the constants."""
+    """The work of a matrix product, apart from the constants."""
 
     flops: float
     useful: float
@@ -23,7 +23,7 @@ class Product(NamedTuple):
     depth: int
     """The inner dimension K."""
     wire_bytes: float
-    """Of both inputs and the output, each once through memory."""
+    """Both inputs and the output, each once through memory."""
 
 
 @functools.lru_cache(maxsize=65536)

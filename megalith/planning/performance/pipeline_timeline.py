@@ -1,4 +1,4 @@
-"""What a pipeline schedule costs: the very lists that training runs, played with given seconds for each stage.
+"""The time of a pipeline schedule: the very lists that training runs, played with given seconds for each stage.
 
 A rank takes its actions in the order of its list, each as soon as the rank is free and what the action needs is there;
 a message to another rank arrives `send_seconds` after its action has ended, and keeps no rank busy. Links are never
@@ -38,7 +38,7 @@ class Timeline:
 
     @cached_property
     def busy_seconds(self) -> tuple[float, ...]:
-        """What each rank computes."""
+        """Seconds that each rank computes."""
         return tuple(sum(span.end_seconds - span.start_seconds for span in spans) for spans in self.ranks)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What the whole run takes: days, accelerator-hours, energy and money, with its batch ramp and without its stops.
+"""Cost of the whole run: days, accelerator-hours, energy and money, with its batch ramp and without its stops.
 
 At each batch of the ramp the step is predicted anew: the layout stays, and a batch that is too small for it is filled
 up with samples that do not count (`training.data`). Checkpoints, validation, restarts and lost nodes are not in it.
@@ -27,14 +27,14 @@ StepSeconds = Callable[[Job], float]
 
 @dataclass(frozen=True)
 class Totals:
-    """Of a whole run; intervals are those of the step time, the energy's of the power as well."""
+    """A whole run; intervals come from the step time's, the energy's from the power's as well."""
 
     steps: int
     tokens: int
     seconds: float
     seconds_interval: Interval
     ramp_seconds: float
-    """Of `seconds`, what passes before the full batch is reached."""
+    """The part of `seconds` before the full batch is reached."""
     accelerator_hours: float
     accelerator_hours_interval: Interval
     energy_kwh: float | None
@@ -93,7 +93,7 @@ def run_totals(
 
 
 def assumptions() -> list[str]:
-    """What the figures rest on, in words."""
+    """Assumptions behind the figures, in words."""
     return [
         f"energy is TDP × {NODE_SHARE:.2f} (nodes of H100 in training, measured in 2506.14551) × PUE {PUE} "
         "(Jean Zay, 2211.02001)",

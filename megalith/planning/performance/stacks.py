@@ -1,4 +1,4 @@
-"""What each software stack does, as its documentation or source has it: facts of behaviour, not of speed.
+"""Behaviour of each software stack, by its documentation or source; its speed is among the constants.
 
 How fast a stack is beside another (kernels, host code) is one multiplier among the constants.
 """
@@ -13,7 +13,7 @@ class Stack:
 
     name: str
     gradient_bytes: int = 4
-    """Of a gradient as the data axis sends it."""
+    """Bytes of a gradient as the data axis sends it."""
     gradient_bytes_fp16: int = 4
     """The same in a run in fp16."""
     blocking_sends: bool = True

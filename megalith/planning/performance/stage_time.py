@@ -1,4 +1,4 @@
-"""What each pipeline stage takes on one micro-batch, its part of the embedding, the logits and uneven layers included.
+"""Seconds of each pipeline stage on one micro-batch, its part of the embedding, the logits and uneven layers included.
 
 Megalith deals layers so that the logits count (`schedules.layers_of_stages`); other software deals them evenly,
 the rest to the first stages, and where layers and two fill the stages evenly, embedding and logits stand for one each.
@@ -7,7 +7,7 @@ the rest to the first stages, and where layers and two fill the stages evenly, e
 import functools
 from typing import NamedTuple
 
-from megalith.planning.performance.layer_time import EndsSeconds, LayerSeconds
+from megalith.planning.performance.layer_time import EmbeddingAndLossSeconds, LayerSeconds
 from megalith.recipe import ModelConfig
 from megalith.schedules import deal_evenly, layers_of_stages
 
@@ -20,11 +20,11 @@ class StageSeconds(NamedTuple):
     """With what is recomputed for it."""
     weight_gradient: float
     recompute: float
-    """Of the input gradient."""
+    """The part of `input_gradient` that computes the layers again."""
     tensor: float
     """Communication of the tensor and context axes, of all three."""
     gathers: float = 0.0
-    """Of sharded weights and gradients, beyond what computing hides, of all three."""
+    """Communication of sharded weights and gradients beyond what computing hides, in all three."""
 
     @property
     def total(self) -> float:
@@ -61,7 +61,7 @@ def rank_layers(dealt: Deal, pipeline: int) -> RankLayers:
 
 
 def stage_seconds(
-    count: int, layer: LayerSeconds, ends: EndsSeconds, *, first: bool, last: bool, recomputed: float
+    count: int, layer: LayerSeconds, ends: EmbeddingAndLossSeconds, *, first: bool, last: bool, recomputed: float
 ) -> StageSeconds:
     """A stage of `count` layers, of which the share `recomputed` is computed again in the backward."""
     recompute = count * recomputed * layer.recompute

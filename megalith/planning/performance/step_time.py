@@ -15,7 +15,7 @@ from megalith.job import Job
 from megalith.planning.performance import data_parallel
 from megalith.planning.performance.collectives import group, half_seconds, send_seconds
 from megalith.planning.performance.constants import Constants, constants_for, normal_quantile
-from megalith.planning.performance.layer_time import ends_seconds, layer_seconds, layer_work
+from megalith.planning.performance.layer_time import embedding_and_loss_seconds, layer_seconds, layer_work
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.planning.performance.stacks import Stack, stack_of
 from megalith.planning.performance.stage_time import Deal, StageSeconds, deal_of, rank_layers, stage_seconds
@@ -34,17 +34,17 @@ class StepTime:
     seconds: float
     interval: tuple[float, float]
     coverage: float
-    """What share of measured steps lies in intervals like this one."""
+    """Share of measured steps that lie in intervals like this one."""
     bubble_fraction: float
-    """Of the pipeline's time, how long its busiest rank waits."""
+    """Share of the pipeline's time in which its busiest rank waits."""
     tflops_per_gpu: float
     """Model FLOPs (no recomputation) in 10^12 a second."""
     mfu: float
-    """Of the accelerator's peak in the job's precision."""
+    """Share of the accelerator's peak in the job's precision."""
     parts: dict[str, float]
     """Seconds by what the busiest rank does; they add up to `seconds`."""
     durations: tuple[dict[Op, float], ...]
-    """Of each stage on one micro-batch, as `simulation.simulate` takes them; empty for a prediction in closed form."""
+    """Seconds of each stage on one micro-batch, as `simulate` takes them; empty for a prediction in closed form."""
     send_seconds: tuple[float, ...]
     """Over each boundary between stages, where it does not keep the sender busy; empty in closed form."""
 
@@ -56,9 +56,9 @@ class _Pieces(NamedTuple):
     plain: StageSeconds
     """A layer."""
     first: StageSeconds
-    """What the embedding adds."""
+    """The embedding's part."""
     last: StageSeconds
-    """What the logits add."""
+    """The logits' part."""
     busy_send: float
     """Seconds that a send keeps the sender; 0 where it does not wait."""
     hop: float
@@ -147,7 +147,7 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
         work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early
     )
     tokens = job.micro_batch_size * job.model.sequence_length // job.context
-    ends = ends_seconds(job.model, tokens, tensor, peak, device, known)
+    ends = embedding_and_loss_seconds(job.model, tokens, tensor, peak, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0
     plain = stage_seconds(1, layer, ends, first=False, last=False, recomputed=share)
     if job.zero == 3 and layout.data > 1:

@@ -1,4 +1,4 @@
-"""What a rank sends in one training step: collectives, bytes and how often, by exact formulas for each axis.
+"""Messages of a rank in one training step: collectives, bytes and how often, by exact formulas for each axis.
 
 Tensor: two all-reduces forward and two backward a layer (Megatron-LM §3), with sequence parallelism a reduce-scatter
 and an all-gather in place of each (2205.05198 §4.2.2), and what the split vocabulary takes. Pipeline: the residual
@@ -37,14 +37,14 @@ class Traffic:
     count: int
     """Times a step."""
     payload_bytes: int
-    """Of all `count` together: of the whole tensor, as an all-reduce takes it, a reduce-scatter takes it and an
+    """Bytes of all `count` together: of the whole tensor, as an all-reduce takes it, a reduce-scatter takes it and an
     all-gather gives it."""
     tier: str = ""
     """Links that the group needs; a layout alone does not say (`ranks` does)."""
 
     @property
     def wire_bytes(self) -> float:
-        """What this rank sends for it: by a ring, the least that any algorithm without in-network sums can do."""
+        """Bytes that this rank sends in a ring: the least that any algorithm without in-network sums can do."""
         return self.payload_bytes * ring_share(self.collective, self.group_size)
 
     @property
@@ -55,7 +55,7 @@ class Traffic:
 
 
 def ring_share(collective: Collective, group_size: int) -> float:
-    """What each rank of a ring sends, as a multiple of the payload (Patarasu and Yuan 2009)."""
+    """Bytes that each rank of a ring sends, as a multiple of the payload (Patarasu and Yuan 2009)."""
     if collective == "send":
         return 1.0
     return (2 if collective == "all_reduce" else 1) * (group_size - 1) / group_size
@@ -100,11 +100,11 @@ class _Part:
         return range(self.pipeline_rank, self.job.stages, self.pipeline)
 
     @property
-    def begins(self) -> bool:
+    def is_first_stage(self) -> bool:
         return 0 in self.stages
 
     @property
-    def ends(self) -> bool:
+    def is_last_stage(self) -> bool:
         return self.job.stages - 1 in self.stages
 
     @cached_property
@@ -150,12 +150,12 @@ def _tensor(part: _Part) -> list[Traffic]:
         rows += [of_stream("layers", "reduce_scatter", down), of_stream("layers", "all_gather", up), *_whole(part)]
     else:
         rows += [of_stream("layers", "all_reduce", down)]
-    if part.begins and split:
+    if part.is_first_stage and split:
         rows += [of_stream("embedding", collective, micro_batches, FP32_BYTES)
                  for collective in ("reduce_scatter", "all_gather")]  # fmt: skip
-    elif part.begins:
+    elif part.is_first_stage:
         rows += [of_stream("embedding", "all_reduce", micro_batches, FP32_BYTES)]
-    if part.ends:
+    if part.is_last_stage:
         rows += _logits(part, of_stream, split=split)
     return rows
 
@@ -180,12 +180,12 @@ def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *
 
 
 def _whole(part: _Part) -> list[Traffic]:
-    """What every rank holds whole, under sequence parallelism: each has seen its own tokens alone, and they add up."""
+    """Gradients of the weights that every rank holds whole: under sequence parallelism each saw only its own tokens."""
     model, width = part.model, norm_parameters(part.model)
-    tables = parameters(model).position_embedding if part.begins else 0
+    tables = parameters(model).position_embedding if part.is_first_stage else 0
     norms = 2 * len(part.layers) * width + (parameters(model).final_norm if _has_norm(part) else 0)
     element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else FP32_BYTES
-    table_tensors = ((model.positions == "learned") + (model.family == "bert")) * part.begins
+    table_tensors = ((model.positions == "learned") + (model.family == "bert")) * part.is_first_stage
     count = (norms // model.hidden + table_tensors) * part.reductions if part.sharded else 1
     payload = (norms * element + tables * FP32_BYTES) * part.reductions
     return [Traffic("tensor", "norms and positions", "all_reduce", part.tensor, count, payload)]
@@ -218,7 +218,7 @@ def _data(part: _Part) -> list[Traffic]:
     reductions = part.reductions
     gathers = 2 * part.micro_batches if part.job.zero == 3 else 1
     units = len(part.layers) + _roots(part)
-    units += part.ends * ((part.model.layer_norm == "pre") + (part.model.family == "bert"))
+    units += part.is_last_stage * ((part.model.layer_norm == "pre") + (part.model.family == "bert"))
     rows = []
     if part.job.shard_ranks > 1:
         payload = narrow * part.compute_bytes + wide * FP32_BYTES
@@ -236,15 +236,17 @@ def _data(part: _Part) -> list[Traffic]:
 
 def _ends(part: _Part) -> list[Traffic]:
     """Both ends of the pipeline hold a tied embedding, and sum its gradients (Megatron-LM's embedding group)."""
-    if part.pipeline == 1 or not part.model.tie_embeddings or not (part.begins or part.ends):
+    if part.pipeline == 1 or not part.model.tie_embeddings or not (part.is_first_stage or part.is_last_stage):
         return []
     table = parameters(part.model).token_embedding // part.tensor
     return [Traffic("ends", "embedding", "all_reduce", 2, 1, -(-table // part.job.shard_ranks) * FP32_BYTES)]
 
 
 def _rank_parameters(part: _Part) -> tuple[int, int]:
-    """What a rank holds before ZeRO shards it: parameters that compute in the layers' type, and in fp32."""
-    own = held(part.model, part.tensor, len(part.layers), begins=part.begins, ends=part.ends)
+    """Parameters of a rank before ZeRO shards them: those that compute in the layers' type, and in fp32."""
+    own = held(
+        part.model, part.tensor, len(part.layers), is_first_stage=part.is_first_stage, is_last_stage=part.is_last_stage
+    )
     return round(own.layers), round(own.embeddings)
 
 
@@ -255,4 +257,4 @@ def _roots(part: _Part) -> int:
 
 def _has_norm(part: _Part) -> bool:
     """Whether this rank has the norm that no layer has: the last one, or a post-norm bert's after the embedding."""
-    return part.ends if part.model.layer_norm == "pre" else part.begins
+    return part.is_last_stage if part.model.layer_norm == "pre" else part.is_first_stage

@@ -20,8 +20,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from megalith.job import Job
-from megalith.planning.search.candidate import Scales, Weighed
-from megalith.planning.search.space import Order, Place, Saving, Sharding, Space
+from megalith.planning.search.candidate import Candidate, Evaluator
+from megalith.planning.search.space import Order, Place, Recomputation, Sharding, Space
 from megalith.topology import Layout
 
 KEPT = 8
@@ -30,58 +30,60 @@ _ALIKE = 1.01  # memory: of what holds no more than this times the least, the fa
 
 
 @dataclass
-class Walked:
-    """What the walk found, and how much it looked at."""
+class SearchResult:
+    """The best candidates, and how many were looked at."""
 
-    best: list[Weighed] = field(default_factory=list)
+    best: list[Candidate] = field(default_factory=list)
     """The best of each layout of the three axes, the fastest first."""
     considered: int = 0
     too_large: int = 0
     """Candidates ruled out by memory, whole branches among them."""
 
 
-def fastest(space: Space, scales: Scales, most_seconds: float = math.inf, kept: int = KEPT) -> Walked:
+def fastest(space: Space, evaluator: Evaluator, most_seconds: float = math.inf, kept: int = KEPT) -> SearchResult:
     """The fastest candidates that fit and take at most `most_seconds` a step, one for each layout of the axes."""
-    walked = Walked()
-    found: dict[Layout, Weighed] = {}
+    searched = SearchResult()
+    found: dict[Layout, Candidate] = {}
     bound = most_seconds
-    for floor, place in sorted(_floors(space, scales, walked), key=lambda pair: pair[0]):
+    for floor, place in sorted(_floors(space, evaluator, searched), key=lambda pair: pair[0]):
         if floor > bound:
             break  # the others take longer still
         own = found.get(place.layout)
-        candidate = _best_at(space, scales, place, own.seconds if own else bound)
+        candidate = _best_at(space, evaluator, place, own.seconds if own else bound)
         if candidate is not None:
             found[place.layout] = candidate
-            times = sorted(weighed.seconds for weighed in found.values())
+            times = sorted(candidate.seconds for candidate in found.values())
             bound = min(most_seconds, times[kept - 1] if len(times) >= kept else math.inf)
-    walked.best = sorted(found.values(), key=lambda weighed: weighed.seconds)[:kept]
-    return walked
+    searched.best = sorted(found.values(), key=lambda candidate: candidate.seconds)[:kept]
+    return searched
 
 
-def leanest(space: Space, scales: Scales, most_seconds: float = math.inf, kept: int = KEPT) -> Walked:
+def least_memory(space: Space, evaluator: Evaluator, most_seconds: float = math.inf, kept: int = KEPT) -> SearchResult:
     """The candidates that hold least, one for each layout of the axes, at their smallest micro-batch."""
-    walked = Walked(considered=sum(space.size(place) for place in space.places()))
+    searched = SearchResult(considered=sum(space.size(place) for place in space.places()))
     found = []
     for place in space.smallest_places():
-        held = sorted(((scales.memory(job).worst.device_bytes, job) for job in _all(space, place)), key=itemgetter(0))
+        held = sorted(
+            ((evaluator.memory(job).worst.device_bytes, job) for job in _all(space, place)), key=itemgetter(0)
+        )
         fitting = [pair for pair in held if pair[0] <= space.question.cluster.memory_bytes]
-        walked.too_large += len(held) - len(fitting)
-        best: Weighed | None = None
+        searched.too_large += len(held) - len(fitting)
+        best: Candidate | None = None
         most = math.inf
         for size, job in fitting:
             if size > most:
                 break
-            weighed = scales.weigh(job)
-            if weighed.seconds <= most_seconds and (best is None or weighed.seconds < best.seconds):
+            candidate = evaluator.weigh(job)
+            if candidate.seconds <= most_seconds and (best is None or candidate.seconds < best.seconds):
                 most = most if best else size * _ALIKE
-                best = weighed
+                best = candidate
         if best is not None:
             found.append(best)
-    walked.best = sorted(found, key=lambda weighed: weighed.memory_bytes)[:kept]
-    return walked
+    searched.best = sorted(found, key=lambda candidate: candidate.memory_bytes)[:kept]
+    return searched
 
 
-def thriftiest(space: Space, place: Place) -> Iterator[Job]:
+def least_memory_candidates(space: Space, place: Place) -> Iterator[Job]:
     """The jobs at a place of which one holds least, the likeliest first.
 
     To compute whole layers again saves most, but where a stage has few of them: then the one in work is all there is.
@@ -96,33 +98,33 @@ def thriftiest(space: Space, place: Place) -> Iterator[Job]:
                     yield space.job(place, order, saving, split, sharding)
 
 
-def _floors(space: Space, scales: Scales, walked: Walked) -> Iterator[tuple[float, Place]]:
+def _floors(space: Space, evaluator: Evaluator, searched: SearchResult) -> Iterator[tuple[float, Place]]:
     """Every place where something fits, with a time that nothing there goes below."""
     for _, group in groupby(space.places(), key=lambda place: place.layout):
         full = False
         for place in group:
             size = space.size(place)
-            walked.considered += size
-            full = full or not any(scales.fits(job) for job in thriftiest(space, place))
+            searched.considered += size
+            full = full or not any(evaluator.fits(job) for job in least_memory_candidates(space, place))
             if full:
-                walked.too_large += size
+                searched.too_large += size
             elif size:
-                yield _floor(space, scales, place), place
+                yield _floor(space, evaluator, place), place
 
 
-def _floor(space: Space, scales: Scales, place: Place) -> float:
+def _floor(space: Space, evaluator: Evaluator, place: Place) -> float:
     """The least computing, tensor-parallel traffic and bubble of any schedule there, each by itself."""
     sharding, saving = space.shardings(place.layout)[0], space.savings[0]
     work = bubble = math.inf
     for order in space.orders(place):
         for split in space.splits(place.layout):
-            parts = scales.step(space.job(place, order, saving, split, sharding)).parts
+            parts = evaluator.step(space.job(place, order, saving, split, sharding)).parts
             work = min(work, parts["computing"] + parts["tensor communication"])
             bubble = min(bubble, parts["pipeline bubble"])
     return work + bubble
 
 
-def _best_at(space: Space, scales: Scales, place: Place, bound: float) -> Weighed | None:
+def _best_at(space: Space, evaluator: Evaluator, place: Place, bound: float) -> Candidate | None:
     """The fastest that fits at a place and takes less than `bound`: the likeliest branches first, while they may."""
     fixed = "schedule" in space.question.fixed
     branches = [
@@ -132,12 +134,12 @@ def _best_at(space: Space, scales: Scales, place: Place, bound: float) -> Weighe
         for split in space.splits(place.layout)
         for chain in _chains(space.shardings(place.layout))
     ]
-    timed = [(scales.step(branch.job(space, place, space.savings[0], 0)).seconds, branch) for branch in branches]
-    best: Weighed | None = None
+    timed = [(evaluator.step(branch.job(space, place, space.savings[0], 0)).seconds, branch) for branch in branches]
+    best: Candidate | None = None
     for least, branch in sorted(timed, key=lambda pair: pair[0]):
         if least >= bound:
             break
-        found = _best_of(space, scales, place, branch, bound)
+        found = _best_of(space, evaluator, place, branch, bound)
         if found is not None:
             best, bound = found, found.seconds
     return best
@@ -150,42 +152,42 @@ class _Branch(NamedTuple):
     split: bool
     chain: list[Sharding]
 
-    def job(self, space: Space, place: Place, saving: Saving, number: int) -> Job:
+    def job(self, space: Space, place: Place, saving: Recomputation, number: int) -> Job:
         return space.job(place, self.order, saving, self.split, self.chain[number])
 
 
-def _best_of(space: Space, scales: Scales, place: Place, branch: _Branch, bound: float) -> Weighed | None:
+def _best_of(space: Space, evaluator: Evaluator, place: Place, branch: _Branch, bound: float) -> Candidate | None:
     """The fastest of a branch that fits and takes less than `bound`.
 
     For each way to save, the first sharding of the chain that fits is the fastest; a way that costs more is of use only
     where it fits with less sharding.
     """
-    best: Weighed | None = None
+    best: Candidate | None = None
     whole = len(branch.chain)
     for kind, savings in groupby(space.savings, key=lambda saving: saving.recompute):
         reach = whole
         for saving in savings:
-            if reach == 0 or scales.step(branch.job(space, place, saving, 0)).seconds >= bound:
+            if reach == 0 or evaluator.step(branch.job(space, place, saving, 0)).seconds >= bound:
                 break
-            number = _first_that_fits(scales, [branch.job(space, place, saving, n) for n in range(reach)])
+            number = _first_that_fits(evaluator, [branch.job(space, place, saving, n) for n in range(reach)])
             if number is None:
                 continue
             reach = number
             job = branch.job(space, place, saving, number)
-            step = scales.step(job)
+            step = evaluator.step(job)
             if step.seconds < bound:
                 bound = step.seconds
-                best = Weighed(job, step, scales.memory(job))
+                best = Candidate(job, step, evaluator.memory(job))
         if kind == "none":
             whole = reach
     return best
 
 
-def _first_that_fits(scales: Scales, jobs: list[Job]) -> int | None:
+def _first_that_fits(evaluator: Evaluator, jobs: list[Job]) -> int | None:
     """The number of the first job that fits, of jobs that each hold less than the one before."""
-    if not scales.fits(jobs[-1]):
+    if not evaluator.fits(jobs[-1]):
         return None
-    return next((number for number, job in enumerate(jobs[:-1]) if scales.fits(job)), len(jobs) - 1)
+    return next((number for number, job in enumerate(jobs[:-1]) if evaluator.fits(job)), len(jobs) - 1)
 
 
 def _chains(shardings: list[Sharding]) -> list[list[Sharding]]:

@@ -1,20 +1,20 @@
-"""One candidate weighed: its step time by the cost model, its memory by the memory model, and whether that fits."""
+"""One candidate layout: its step time by the cost model, its memory by the memory model, and whether that fits."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from megalith.job import Job
 from megalith.planning.performance import Constants, StepTime, predict_step
-from megalith.planning.performance.memory import Footprint, footprint
+from megalith.planning.performance.memory import MemoryEstimate, estimate_memory
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Candidate:
     """A job with its predicted step and memory."""
 
     job: Job
     step: StepTime
-    footprint: Footprint
+    estimate_memory: MemoryEstimate
 
     @property
     def seconds(self) -> float:
@@ -22,8 +22,8 @@ class Weighed:
 
     @cached_property
     def memory_bytes(self) -> float:
-        """What the fullest accelerator holds, as its driver counts it."""
-        return self.footprint.worst.device_bytes
+        """Bytes on the fullest accelerator, as its driver counts them."""
+        return self.estimate_memory.worst.device_bytes
 
     @property
     def spare_bytes(self) -> float:
@@ -36,16 +36,16 @@ class Weighed:
 
     @cached_property
     def most_bytes(self) -> float:
-        """What it may turn out to hold: the upper end of the interval."""
-        return self.footprint.interval[1]
+        """Upper end of the interval of `memory_bytes`."""
+        return self.estimate_memory.interval[1]
 
     @property
     def is_sure_to_fit(self) -> bool:
         return self.most_bytes <= self.job.cluster.memory_bytes
 
 
-class Scales:
-    """Weighs candidates, and counts those that it timed."""
+class Evaluator:
+    """Predicts time and memory of candidates, and counts those that it timed."""
 
     def __init__(self, *, sure: bool = False, constants: Constants | None = None) -> None:
         """`sure`: to fit is to fit at the upper end of the interval. Without `constants`, by the shipped ones."""
@@ -57,12 +57,12 @@ class Scales:
         self.timed += 1
         return predict_step(job, self.constants, exact=exact)
 
-    def memory(self, job: Job) -> Footprint:
-        return footprint(job)
+    def memory(self, job: Job) -> MemoryEstimate:
+        return estimate_memory(job)
 
     def fits(self, job: Job) -> bool:
         found = self.memory(job)
         return (found.interval[1] if self.sure else found.worst.device_bytes) <= job.cluster.memory_bytes
 
-    def weigh(self, job: Job, *, exact: bool = False) -> Weighed:
-        return Weighed(job, self.step(job, exact=exact), self.memory(job))
+    def weigh(self, job: Job, *, exact: bool = False) -> Candidate:
+        return Candidate(job, self.step(job, exact=exact), self.memory(job))

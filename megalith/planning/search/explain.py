@@ -5,13 +5,13 @@ Percentages are of the winner's step.
 
 from megalith.console import human_bytes
 from megalith.job import Job
-from megalith.planning.search.candidate import Weighed
+from megalith.planning.search.candidate import Candidate
 
 _TOLD = 0.005  # parts of the difference below this share of the step are not told
 _MOST_PARTS = 3
 
 
-def why(other: Weighed, best: Weighed) -> str:
+def why(other: Candidate, best: Candidate) -> str:
     """In a line: memory first, then time by its parts, the largest first."""
     behind = other.seconds / best.seconds - 1
     if not other.fits:
@@ -34,14 +34,14 @@ def pace(behind: float) -> str:
     return f"{abs(behind):.1%} {'slower' if behind > 0 else 'faster'}"
 
 
-def _fullest(weighed: Weighed) -> str:
+def _fullest(candidate: Candidate) -> str:
     """The largest parts of what its fullest accelerator holds."""
-    parts = sorted(weighed.footprint.worst.parts.items(), key=lambda part: -part[1])[:2]
+    parts = sorted(candidate.estimate_memory.worst.parts.items(), key=lambda part: -part[1])[:2]
     return ", ".join(f"{name} {human_bytes(size)}" for name, size in parts)
 
 
-def _differences(other: Weighed, best: Weighed) -> list[str]:
-    """What takes longer, the largest first; then the largest gain, if there is one."""
+def _differences(other: Candidate, best: Candidate) -> list[str]:
+    """The parts that take longer, the largest first; then the largest gain, if there is one."""
     names = dict.fromkeys([*best.step.parts, *other.step.parts])
     shares = {name: (other.step.parts.get(name, 0.0) - best.step.parts.get(name, 0.0)) / best.seconds for name in names}
     ranked = sorted(shares, key=lambda name: -shares[name])
@@ -51,7 +51,7 @@ def _differences(other: Weighed, best: Weighed) -> list[str]:
 
 
 def _cause(part: str, job: Job, best: Job) -> str:
-    """What of the layout makes the part longer, where that can be said."""
+    """The setting of the layout that makes the part longer, where one can be named."""
     node = job.cluster.accelerators_per_node
     if "tensor" in part and job.layout.tensor > node >= best.layout.tensor:
         return f" (groups of {job.layout.tensor} cross nodes of {node})"

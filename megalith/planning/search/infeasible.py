@@ -11,8 +11,8 @@ from megalith.arithmetic import state_bytes
 from megalith.console import human_bytes
 from megalith.errors import MegalithError, RecipeError, ResourceError
 from megalith.job import Job
-from megalith.planning.search.branch_and_bound import thriftiest
-from megalith.planning.search.candidate import Scales
+from megalith.planning.search.branch_and_bound import least_memory_candidates
+from megalith.planning.search.candidate import Evaluator
 from megalith.planning.search.space import SECTIONS, Question, Space, choice
 from megalith.topology import Cluster
 
@@ -23,17 +23,17 @@ Resize = Callable[[int], Cluster]
 """The cluster with another number of nodes."""
 
 
-def impossible(question: Question, scales: Scales, resize: Resize) -> MegalithError:
+def impossible(question: Question, evaluator: Evaluator, resize: Resize) -> MegalithError:
     """Why nothing fits `question`, and what would."""
     space = Space(question)
-    job = _leanest(space, scales)
-    mends = [*_openings(question, scales), *_other_nodes(question, scales, resize, below=job is None)]
+    job = _leanest(space, evaluator)
+    mends = [*_openings(question, evaluator), *_other_nodes(question, evaluator, resize, below=job is None)]
     other = "a smaller model or a shorter model.sequence_length" if job else "give another number of nodes"
     mend = f"{'; or '.join(mends) or other}."
     mend = mend[0].upper() + mend[1:]
     if job is None:
         return RecipeError(_no_sizes(question), where="cluster.nodes", mend=mend)
-    worst = scales.memory(job).worst
+    worst = evaluator.memory(job).worst
     over = worst.device_bytes - question.cluster.memory_bytes
     parts = sorted(worst.parts.items(), key=lambda part: -part[1])[:3]
     layout = job.layout
@@ -48,26 +48,26 @@ def impossible(question: Question, scales: Scales, resize: Resize) -> MegalithEr
     )
 
 
-def fits_somewhere(space: Space, scales: Scales) -> Job | None:
+def fits_somewhere(space: Space, evaluator: Evaluator) -> Job | None:
     """A job of the space that fits, if there is one."""
-    return next((job for job in _thrifty(space) if scales.fits(job)), None)
+    return next((job for job in _thrifty(space) if evaluator.fits(job)), None)
 
 
 def _thrifty(space: Space) -> Iterator[Job]:
     """For each layout the jobs that hold least."""
     for place in space.smallest_places():
-        yield from thriftiest(space, place)
+        yield from least_memory_candidates(space, place)
 
 
-def _leanest(space: Space, scales: Scales) -> Job | None:
-    return min(_thrifty(space), key=lambda job: scales.memory(job).worst.device_bytes, default=None)
+def _leanest(space: Space, evaluator: Evaluator) -> Job | None:
+    return min(_thrifty(space), key=lambda job: evaluator.memory(job).worst.device_bytes, default=None)
 
 
-def _openings(question: Question, scales: Scales) -> Iterator[str]:
+def _openings(question: Question, evaluator: Evaluator) -> Iterator[str]:
     """Which fixed setting, left open alone, would make something fit."""
     for knob, value in question.fixed.items():
         rest = {name: other for name, other in question.fixed.items() if name != knob}
-        job = fits_somewhere(Space(replace(question, fixed=rest)), scales)
+        job = fits_somewhere(Space(replace(question, fixed=rest)), evaluator)
         if job is not None:
             now = choice(job, knob)
             if now is None:
@@ -76,14 +76,14 @@ def _openings(question: Question, scales: Scales) -> Iterator[str]:
                 yield f"give {SECTIONS[knob]}.{knob}={now} in place of {value}"
 
 
-def _other_nodes(question: Question, scales: Scales, resize: Resize, *, below: bool) -> Iterator[str]:
+def _other_nodes(question: Question, evaluator: Evaluator, resize: Resize, *, below: bool) -> Iterator[str]:
     """The fewest nodes beyond those given at which something fits, and the most below them."""
     cluster = question.cluster
     most = cluster.most_nodes or MOST_NODES
     least = math.ceil(state_bytes(question.model) / cluster.memory_bytes / cluster.accelerators_per_node)
     above = range(max(cluster.nodes + 1, least), most + 1)
     for nodes in above[:_TRIED]:
-        job = fits_somewhere(Space(replace(question, cluster=resize(nodes))), scales)
+        job = fits_somewhere(Space(replace(question, cluster=resize(nodes))), evaluator)
         if job is not None:
             layout = job.layout
             yield (
@@ -93,7 +93,7 @@ def _other_nodes(question: Question, scales: Scales, resize: Resize, *, below: b
             break
     lower = range(max(1, least, cluster.nodes - _TRIED), cluster.nodes) if below else range(0)
     for nodes in reversed(lower):
-        if fits_somewhere(Space(replace(question, cluster=resize(nodes))), scales) is not None:
+        if fits_somewhere(Space(replace(question, cluster=resize(nodes))), evaluator) is not None:
             yield f"give cluster.nodes={nodes}, the most below {cluster.nodes}"
             break
 

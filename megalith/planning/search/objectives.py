@@ -1,4 +1,4 @@
-"""The search by what is wanted: the shortest step, the least memory, or the fewest accelerators within a deadline.
+"""The search by objective: the shortest step, the least memory, or the fewest accelerators within a deadline.
 
 The walk goes by the closed form of each schedule's bubble. The best few are then played action by action, and the
 winner is the fastest of those.
@@ -15,8 +15,8 @@ from megalith.console import progress
 from megalith.errors import MegalithError, ResourceError
 from megalith.job import Job
 from megalith.planning.performance.run_cost import Totals, run_totals
-from megalith.planning.search.branch_and_bound import Walked, fastest, leanest
-from megalith.planning.search.candidate import Scales, Weighed
+from megalith.planning.search.branch_and_bound import SearchResult, fastest, least_memory
+from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.infeasible import MOST_NODES, impossible
 from megalith.planning.search.request import resized
 from megalith.planning.search.space import Question, Space
@@ -25,15 +25,15 @@ from megalith.recipe import Recipe
 Objective = Literal["time", "memory", "gpus"]
 FINALISTS = 3
 TIGHTENED = 5
-"""Limits of the full step that are tried, before the fastest layout is taken for the leanest in time."""
+"""Limits of the full step that are tried, before the fastest layout is taken for the least_memory in time."""
 CLOSED_ERROR = 0.02
 """How far the closed form of a step lies from the action lists' as a rule: what is slower than the best that was played
 by more is not played. (In 89 % of 756 layouts of five models; layers that do not divide, interleaved, are 18 % off.)"""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the run is and what is wanted of it."""
+class Request:
+    """A run and what is wanted of it."""
 
     recipe: Recipe
     tokens: int
@@ -41,135 +41,135 @@ class Wanted:
     deadline_days: float
     """Infinite where there is none."""
     price: float | None
-    """Of one accelerator for an hour."""
+    """Price of one accelerator for an hour."""
 
     @property
     def most_seconds(self) -> float:
-        """Of a full step, if the run is to be over in time: a ramp only adds to it."""
+        """Longest full step with which the run is over in time: a ramp only adds to it."""
         return self.deadline_days * 86400 / math.ceil(self.tokens / tokens_per_step(self.recipe))
 
 
 @dataclass(frozen=True)
-class Found:
+class Answer:
     """The winner, played exactly, and the runners-up by the closed form."""
 
-    best: Weighed
-    closed: Weighed
+    best: Candidate
+    closed: Candidate
     """The winner by the closed form: what the others are compared with."""
     played: Mapping[Job, float]
     """Seconds of all that were played."""
-    walked: Walked
+    searched: SearchResult
     space: Space
-    scales: Scales
+    evaluator: Evaluator
 
 
-def best_for(wanted: Wanted, question: Question, scales: Scales) -> tuple[Found, Totals] | None:
+def best_for(request: Request, question: Question, evaluator: Evaluator) -> tuple[Answer, Totals] | None:
     """The best layout and the run in it; None where there is none."""
-    if wanted.objective == "gpus":
-        return _fewest(wanted, question, scales)
-    if wanted.objective == "memory":
-        return _leanest_in_time(wanted, Space(question), scales)
-    return _in_time(wanted, best_layout(question, scales, wanted.most_seconds))
+    if request.objective == "gpus":
+        return _fewest(request, question, evaluator)
+    if request.objective == "memory":
+        return _least_memory_in_time(request, Space(question), evaluator)
+    return _in_time(request, best_layout(question, evaluator, request.most_seconds))
 
 
-def why_none(wanted: Wanted, question: Question, scales: Scales) -> MegalithError:
+def why_none(request: Request, question: Question, evaluator: Evaluator) -> MegalithError:
     """Why `best_for` found nothing, and the nearest that can be."""
-    if wanted.objective == "gpus":
-        return _never(wanted, question)
-    found = None if math.isinf(wanted.deadline_days) else best_layout(question, scales)
+    if request.objective == "gpus":
+        return _never(request, question)
+    found = None if math.isinf(request.deadline_days) else best_layout(question, evaluator)
     if found is None:
-        return impossible(question, scales, lambda nodes: resized(wanted.recipe, nodes))
-    days = _totals(wanted, found).days
-    enough = _fewest(wanted, question, scales)
+        return impossible(question, evaluator, lambda nodes: resized(request.recipe, nodes))
+    days = _totals(request, found).days
+    enough = _fewest(request, question, evaluator)
     if enough is None:
-        mend = f"Give --deadline {math.ceil(days)}; {_never(wanted, question).what}"
+        mend = f"Give --deadline {math.ceil(days)}; {_never(request, question).what}"
     else:
         mend = f"Give cluster.nodes={enough[0].best.job.cluster.nodes}, the fewest that do."
     return ResourceError(
         f"the fastest layout on {question.cluster.nodes} nodes takes {days:.1f} days, and "
-        f"{wanted.deadline_days:g} are given.",
+        f"{request.deadline_days:g} are given.",
         where="--deadline",
         mend=mend,
     )
 
 
-def best_layout(question: Question, scales: Scales, most_seconds: float = math.inf) -> Found | None:
+def best_layout(question: Question, evaluator: Evaluator, most_seconds: float = math.inf) -> Answer | None:
     """The fastest layout that fits and takes at most `most_seconds` a step; None where there is none."""
     space = Space(question)
-    return _settle(space, scales, fastest(space, scales, most_seconds), FINALISTS)
+    return _settle(space, evaluator, fastest(space, evaluator, most_seconds), FINALISTS)
 
 
-def _settle(space: Space, scales: Scales, walked: Walked, finalists: int) -> Found | None:
+def _settle(space: Space, evaluator: Evaluator, searched: SearchResult, finalists: int) -> Answer | None:
     """The fastest of the first few, played; those that are not near the best so far are not."""
-    found: Found | None = None
+    found: Answer | None = None
     played: dict[Job, float] = {}
-    for closed in walked.best[:finalists]:
+    for closed in searched.best[:finalists]:
         if found is not None and closed.seconds > found.best.seconds * (1 + CLOSED_ERROR):
             break
-        exact = replace(closed, step=scales.step(closed.job, exact=True))
+        exact = replace(closed, step=evaluator.step(closed.job, exact=True))
         played[closed.job] = exact.seconds
         if found is None or exact.seconds < found.best.seconds:
-            found = Found(exact, closed, played, walked, space, scales)
+            found = Answer(exact, closed, played, searched, space, evaluator)
     return found
 
 
-def _leanest_in_time(wanted: Wanted, space: Space, scales: Scales) -> tuple[Found, Totals] | None:
+def _least_memory_in_time(request: Request, space: Space, evaluator: Evaluator) -> tuple[Answer, Totals] | None:
     """The layout that holds least and is over in time: what its ramp adds makes the full step's limit the tighter."""
-    limit = wanted.most_seconds
+    limit = request.most_seconds
     for _ in range(TIGHTENED):
-        found = _settle(space, scales, leanest(space, scales, limit), finalists=1)
+        found = _settle(space, evaluator, least_memory(space, evaluator, limit), finalists=1)
         if found is None:
             break
-        totals = _totals(wanted, found)
-        if totals.days <= wanted.deadline_days:
+        totals = _totals(request, found)
+        if totals.days <= request.deadline_days:
             return found, totals
-        limit = found.closed.seconds * min(0.999, wanted.deadline_days / totals.days)
-    return _in_time(wanted, best_layout(space.question, scales, wanted.most_seconds))
+        limit = found.closed.seconds * min(0.999, request.deadline_days / totals.days)
+    return _in_time(request, best_layout(space.question, evaluator, request.most_seconds))
 
 
-def _in_time(wanted: Wanted, found: Found | None) -> tuple[Found, Totals] | None:
-    """What was found with its run, if that is over in time, its ramp included."""
+def _in_time(request: Request, found: Answer | None) -> tuple[Answer, Totals] | None:
+    """The answer with its run, if that is over in time, its ramp included."""
     if found is None:
         return None
-    totals = _totals(wanted, found)
-    return (found, totals) if totals.days <= wanted.deadline_days else None
+    totals = _totals(request, found)
+    return (found, totals) if totals.days <= request.deadline_days else None
 
 
-def _fewest(wanted: Wanted, question: Question, scales: Scales) -> tuple[Found, Totals] | None:
+def _fewest(request: Request, question: Question, evaluator: Evaluator) -> tuple[Answer, Totals] | None:
     """The layout on the fewest nodes that has the run over in time, from those that could at their peak."""
     cluster = question.cluster
     peak = (cluster.peak_flops_per_second or math.inf) * cluster.accelerators_per_node
-    least = math.ceil(flops_per_token(wanted.recipe.model) * wanted.tokens / peak / (wanted.deadline_days * 86400))
+    least = math.ceil(flops_per_token(request.recipe.model) * request.tokens / peak / (request.deadline_days * 86400))
     most = cluster.most_nodes or MOST_NODES
     with progress() as bar:
         task = bar.add_task("Trying numbers of nodes", total=most, completed=max(1, least) - 1)
         for nodes in range(max(1, least), most + 1):
-            asked = replace(question, cluster=resized(wanted.recipe, nodes))
-            ended = _in_time(wanted, best_layout(asked, scales, wanted.most_seconds))
+            asked = replace(question, cluster=resized(request.recipe, nodes))
+            ended = _in_time(request, best_layout(asked, evaluator, request.most_seconds))
             if ended is not None:
                 return ended
             bar.advance(task)
     return None
 
 
-def _never(wanted: Wanted, question: Question) -> ResourceError:
+def _never(request: Request, question: Question) -> ResourceError:
     return ResourceError(
-        f"no number of {question.cluster.name}'s nodes ends this run within {wanted.deadline_days:g} days.",
+        f"no number of {question.cluster.name}'s nodes ends this run within {request.deadline_days:g} days.",
         where="--deadline",
         mend="Give more days, fewer train.tokens, or a larger train.global_batch_size, which more accelerators can "
         "share.",
     )
 
 
-def _totals(wanted: Wanted, found: Found) -> Totals:
+def _totals(request: Request, found: Answer) -> Totals:
     """The run, at the closed form's step for each batch, brought to the exact one at the full batch."""
     best = found.best
     share = best.seconds / found.closed.seconds
     return run_totals(
-        wanted.recipe,
+        request.recipe,
         best.job,
-        wanted.tokens,
-        lambda job: share * found.scales.step(job).seconds,
+        request.tokens,
+        lambda job: share * found.evaluator.step(job).seconds,
         (best.step.interval[0] / best.seconds, best.step.interval[1] / best.seconds),
-        price=wanted.price,
+        price=request.price,
     )

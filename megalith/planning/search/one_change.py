@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from megalith.job import ZERO_STAGES, Job
-from megalith.planning.search.candidate import Scales, Weighed
-from megalith.planning.search.space import Order, Place, Saving, Sharding, Space
+from megalith.planning.search.candidate import Candidate, Evaluator
+from megalith.planning.search.space import Order, Place, Recomputation, Sharding, Space
 
 
-def one_change(space: Space, scales: Scales, best: Job) -> list[Weighed]:
+def one_change(space: Space, evaluator: Evaluator, best: Job) -> list[Candidate]:
     """The best of each other schedule, way to recompute, micro-batch beside, split and ZeRO stage; fitting or not."""
     return [
-        min((scales.weigh(job) for job in jobs), key=lambda weighed: (not weighed.fits, weighed.seconds))
+        min((evaluator.weigh(job) for job in jobs), key=lambda candidate: (not candidate.fits, candidate.seconds))
         for jobs in _groups(space, best)
         if jobs
     ]
@@ -23,7 +23,7 @@ def place_of(job: Job) -> Place:
 
 def _groups(space: Space, best: Job) -> Iterator[list[Job]]:
     place = place_of(best)
-    order, saving = Order(best.schedule, best.virtual_stages), Saving(best.recompute, best.recompute_every)
+    order, saving = Order(best.schedule, best.virtual_stages), Recomputation(best.recompute, best.recompute_every)
     sharding, split = Sharding(best.zero, best.zero_shard), best.sequence_parallel
     orders = [other for other in space.orders(place) if other != order]
     for name in dict.fromkeys(other.schedule for other in orders):

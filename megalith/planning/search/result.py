@@ -1,4 +1,4 @@
-"""What `megalith plan layout` prints for a cluster: the best layout, the whole run in it, and why the others lost."""
+"""The result of `megalith plan layout` for a cluster: the best layout, the whole run in it, and why the others lost."""
 
 import math
 import time
@@ -13,9 +13,9 @@ from megalith.planning.budget import sized
 from megalith.planning.performance import Constants
 from megalith.planning.performance.constants import generation_of, of_generation, read_constants
 from megalith.planning.performance.run_cost import Totals
-from megalith.planning.search.candidate import Scales, Weighed
+from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.explain import pace, why
-from megalith.planning.search.objectives import Found, Objective, Wanted, best_for, why_none
+from megalith.planning.search.objectives import Answer, Objective, Request, best_for, why_none
 from megalith.planning.search.one_change import one_change
 from megalith.planning.search.request import question_of, tokens_of
 from megalith.planning.search.space import KNOBS, Question, choice
@@ -51,12 +51,12 @@ def cluster_layout(
         )
     recipe = sized(recipe)
     deadline = math.inf if deadline_days is None else deadline_days
-    wanted = Wanted(recipe, tokens_of(recipe), objective, deadline, price)
+    request = Request(recipe, tokens_of(recipe), objective, deadline, price)
     cluster = describe(recipe.cluster)
     known = None if constants is None else _calibrated(constants, cluster)
-    found, totals = _best(wanted, question_of(recipe, cluster, keep), known)
+    found, totals = _best(request, question_of(recipe, cluster, keep), known)
     others = _others(recipe, found)
-    figures = _figures(wanted, found, totals, others, time.perf_counter() - start)
+    figures = _figures(request, found, totals, others, time.perf_counter() - start)
     if constants is not None:
         figures["notes"].append(f"predicted by the constants of {constants}")
     return figures
@@ -74,17 +74,19 @@ def _calibrated(path: Path, cluster: Cluster) -> Constants:
     return of_generation(generation, Job.stack, sets)
 
 
-def _best(wanted: Wanted, question: Question, constants: Constants | None) -> tuple[Found, Totals]:
+def _best(request: Request, question: Question, constants: Constants | None) -> tuple[Answer, Totals]:
     """The best that is sure to fit; where none is, the best that is more likely to fit than not."""
-    likely = Scales(constants=constants)
-    found = best_for(wanted, question, Scales(sure=True, constants=constants)) or best_for(wanted, question, likely)
+    likely = Evaluator(constants=constants)
+    found = best_for(request, question, Evaluator(sure=True, constants=constants)) or best_for(
+        request, question, likely
+    )
     if found is None:
-        raise why_none(wanted, question, likely)
+        raise why_none(request, question, likely)
     return found
 
 
 def _figures(
-    wanted: Wanted, found: Found, totals: Totals, others: list[tuple[str, Weighed]], seconds: float
+    request: Request, found: Answer, totals: Totals, others: list[tuple[str, Candidate]], seconds: float
 ) -> dict[str, Any]:
     best, step = found.best, found.best.step
     job = best.job
@@ -93,7 +95,7 @@ def _figures(
         "accelerator": job.cluster.accelerator,
         "accelerators": job.accelerators,
         "nodes": job.cluster.nodes,
-        "objective": wanted.objective,
+        "objective": request.objective,
         "best": choices(job),
         "step_seconds": step.seconds,
         "closed_step_seconds": found.closed.seconds,
@@ -104,16 +106,16 @@ def _figures(
         "bubble_fraction": step.bubble_fraction,
         "parts": dict(step.parts),
         "memory_bytes": best.memory_bytes,
-        "memory_interval": list(best.footprint.interval),
+        "memory_interval": list(best.estimate_memory.interval),
         "memory": _held(best),
         "memory_of_accelerator_bytes": job.cluster.memory_bytes,
         "run": totals.figures(),
-        "runners_up": [_row(kind, other, found, wanted.objective) for kind, other in others],
-        "candidates_considered": found.walked.considered,
-        "candidates_too_large": found.walked.too_large,
-        "candidates_timed": found.scales.timed,
+        "runners_up": [_row(kind, other, found, request.objective) for kind, other in others],
+        "candidates_considered": found.searched.considered,
+        "candidates_too_large": found.searched.too_large,
+        "candidates_timed": found.evaluator.timed,
         "search_seconds": seconds,
-        "notes": [*_checked(job, wanted.recipe), *_close(best, wanted), *_unmeasured(job)],
+        "notes": [*_checked(job, request.recipe), *_close(best, request), *_unmeasured(job)],
     }
 
 
@@ -123,18 +125,18 @@ def _checked(job: Job, recipe: Recipe) -> list[str]:
     return check_layout(job.cluster, job.layout, job.model, job.parallel, train)
 
 
-def _held(best: Weighed) -> dict[str, float]:
-    """What the fullest accelerator holds, by parts."""
-    parts = dict(best.footprint.worst.parts)
+def _held(best: Candidate) -> dict[str, float]:
+    """Bytes of the fullest accelerator, by parts."""
+    parts = dict(best.estimate_memory.worst.parts)
     return parts | {"reserved, not in use": max(0.0, best.memory_bytes - sum(parts.values()))}
 
 
-def _close(best: Weighed, wanted: Wanted) -> list[str]:
+def _close(best: Candidate, request: Request) -> list[str]:
     """A word of warning where the memory may turn out to be more than there is."""
     if best.is_sure_to_fit:
         return []
     most, there = human_bytes(best.most_bytes), human_bytes(best.job.cluster.memory_bytes)
-    others = "no layout is sure to fit" + ("" if math.isinf(wanted.deadline_days) else " and to end in time")
+    others = "no layout is sure to fit" + ("" if math.isinf(request.deadline_days) else " and to end in time")
     return [f"it may turn out to hold up to {most}, and there are {there}; {others}."]
 
 
@@ -150,11 +152,11 @@ def _unmeasured(job: Job) -> list[str]:
 
 
 def choices(job: Job) -> dict[str, Any]:
-    """What identifies a layout, by the recipe's names."""
+    """The settings that identify a layout, by the recipe's names."""
     return {knob: choice(job, knob) for knob in KNOBS}
 
 
-def _row(kind: str, other: Weighed, found: Found, objective: Objective) -> dict[str, Any]:
+def _row(kind: str, other: Candidate, found: Answer, objective: Objective) -> dict[str, Any]:
     said = why(other, found.closed)
     more = other.memory_bytes - found.closed.memory_bytes
     if objective == "memory" and other.fits and more > MORE * found.closed.memory_bytes:
@@ -174,16 +176,16 @@ def _row(kind: str, other: Weighed, found: Found, objective: Objective) -> dict[
     }
 
 
-def _others(recipe: Recipe, found: Found) -> list[tuple[str, Weighed]]:
+def _others(recipe: Recipe, found: Answer) -> list[tuple[str, Candidate]]:
     """The recipe's own layout, the best of each other layout of the axes, and the winner with one thing changed."""
     own = _own(recipe, found)
     rows = [("recipe", own)] if own else []
-    rows += [("layout", other) for other in found.walked.best if other.job.layout != found.best.job.layout]
-    rows += [("change", other) for other in one_change(found.space, found.scales, found.best.job)]
+    rows += [("layout", other) for other in found.searched.best if other.job.layout != found.best.job.layout]
+    rows += [("change", other) for other in one_change(found.space, found.evaluator, found.best.job)]
     return rows
 
 
-def _own(recipe: Recipe, found: Found) -> Weighed | None:
+def _own(recipe: Recipe, found: Answer) -> Candidate | None:
     """The layout that the recipe has, its data axis made to fill the cluster; None if it has none or it cannot be."""
     parallel, best = recipe.parallel, found.best.job
     if parallel.tensor is None or parallel.pipeline is None or parallel.schedule_file is not None:
@@ -201,4 +203,4 @@ def _own(recipe: Recipe, found: Found) -> Weighed | None:
         _checked(job, recipe)
     except RecipeError:
         return None
-    return found.scales.weigh(job)
+    return found.evaluator.weigh(job)

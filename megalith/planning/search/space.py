@@ -1,4 +1,4 @@
-"""What a layout may be: every size, schedule and setting that a model allows on a cluster.
+"""The space of layouts: every size, schedule and setting that a model allows on a cluster.
 
 The limits are those of `topology.check_layout` and of training, so that what is found here can be run: all accelerators
 are used, heads and the MLP's columns are split evenly, no pipeline stage is empty, the batch is whole micro-batches on
@@ -21,7 +21,7 @@ KNOBS = (
     "tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute", "recompute_every",
     "sequence_parallel", "zero", "zero_shard",
 )  # fmt: skip
-"""What may be fixed, by the recipe's names."""
+"""Settings that may be fixed, by the recipe's names."""
 SECTIONS = {knob: "train" if knob == "micro_batch_size" else "parallel" for knob in KNOBS}
 """Where a recipe has each knob."""
 WIDEST_TENSOR = 64  # a group of more spans eight nodes and more; the time is long past its best
@@ -50,15 +50,15 @@ class Order(NamedTuple):
     virtual_stages: int
 
 
-class Saving(NamedTuple):
-    """What is computed again rather than kept."""
+class Recomputation(NamedTuple):
+    """Activations that are computed again rather than kept."""
 
     recompute: Recompute
     every: int = 1
 
 
 class Sharding(NamedTuple):
-    """What ZeRO shards over how many ranks; None is all of the data axis."""
+    """A ZeRO stage and the ranks that it shards over; None is all of the data axis."""
 
     zero: Zero
     shard: int | None = None
@@ -137,12 +137,16 @@ class Space:
         return list(fewest.values())
 
     @cached_property
-    def savings(self) -> list[Saving]:
+    def savings(self) -> list[Recomputation]:
         """From the cheapest in time to the cheapest in memory."""
         fixed = self.question.fixed
         own = fixed.get("recompute_every")
         every = [own] if own else [n for n in EVERY if n <= self.question.model.layers]
-        choices = [Saving("none", own or 1), Saving("selective", own or 1), *(Saving("full", n) for n in every)]
+        choices = [
+            Recomputation("none", own or 1),
+            Recomputation("selective", own or 1),
+            *(Recomputation("full", n) for n in every),
+        ]
         return [choice for choice in choices if fixed.get("recompute", choice.recompute) == choice.recompute]
 
     def splits(self, layout: Layout) -> list[bool]:
@@ -165,7 +169,7 @@ class Space:
         stages = self._allowed("zero", list(ZERO_STAGES))[: None if layout.data > 1 else 1]
         return [Sharding(zero, shard) for zero in stages for shard in (shards if zero else shards[:1])]
 
-    def job(self, place: Place, order: Order, saving: Saving, split: bool, sharding: Sharding) -> Job:
+    def job(self, place: Place, order: Order, saving: Recomputation, split: bool, sharding: Sharding) -> Job:
         """The job of these choices."""
         asked = self.question
         return Job(
@@ -205,11 +209,11 @@ class Space:
 
 
 def choice(job: Job, knob: str) -> Any:
-    """What a job has for a knob."""
+    """A job's value of a knob."""
     return getattr(job.layout if knob in AXES else job, knob)
 
 
 def divisors(number: int) -> list[int]:
-    """Of a positive number, from 1."""
+    """Divisors of a positive number, from 1."""
     small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
     return small + [number // size for size in reversed(small) if size * size != number]

@@ -1,4 +1,4 @@
-"""What `megalith plan timeline` prints of the steps that it draws."""
+"""The figures of `megalith plan timeline`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def figures(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def title(recipe: Recipe) -> str:
-    """What stands over the picture."""
+    """Title of the picture."""
     parallel, train = recipe.parallel, recipe.train
     return (
         f"{recipe.name}: one step of {train.global_batch_size} sequences, tensor {parallel.tensor} × pipeline "

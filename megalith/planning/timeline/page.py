@@ -37,7 +37,7 @@ def page(title: str, steps: Sequence[Step]) -> str:
 
 
 def _facts(step: Step) -> dict[str, Any]:
-    """What the script draws; times in microseconds, or in thousandths of a forward."""
+    """Data for the page's script; times in microseconds, or in thousandths of a forward."""
     scale = 1e6 if step.timing.clock == "seconds" else 1e3
     return {
         "schedule": step.schedule,

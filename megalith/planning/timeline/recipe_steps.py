@@ -13,7 +13,7 @@ from megalith.errors import RecipeError
 from megalith.job import Job
 from megalith.planning.budget import sized
 from megalith.planning.performance import predict_step
-from megalith.planning.performance.memory import StageMemory, footprint
+from megalith.planning.performance.memory import StageMemory, estimate_memory
 from megalith.planning.timeline.step import Clock, Held, Step, Timing
 from megalith.recipe import ParallelConfig, Recipe
 from megalith.schedules import Action, Op, action_lists
@@ -50,7 +50,7 @@ MOST_BLOCKS = 100_000
 
 
 def given_durations(text: str) -> Given:
-    """What `--durations` says. Raises RecipeError where it says nothing that can be."""
+    """The durations that `--durations` names. Raises RecipeError where they cannot be."""
     if text == UNIT:
         return Given(1.0, 1.0, 1.0, clock="forwards")
     try:
@@ -76,7 +76,7 @@ def steps_of(recipe: Recipe, wanted: Sequence[str] = (), given: Given | None = N
 
 
 def job_of(recipe: Recipe, schedule: str) -> Job:
-    """What the cost and the memory model are asked: the recipe's layout with this schedule, a name or a CSV file.
+    """The job of the recipe's layout with this schedule, a name or a CSV file.
 
     A micro-batch size that is left open is taken for 1. Raises RecipeError as `steps_of` does.
     """
@@ -136,7 +136,7 @@ def _held(job: Job) -> Held:
     """
     pipeline = job.layout.pipeline
     lists = schedules.build(job.schedule, pipeline, job.virtual_stages, job.micro_batches)
-    ranks = footprint(job).stages
+    ranks = estimate_memory(job).stages
     counts = zip(ranks, schedules.in_flight(lists), map(_backwards_at_once, lists), strict=True)
     each, beside = zip(
         *((rank.parts["activations"] / flying, _beside(rank) / open_ones) for rank, flying, open_ones in counts),

@@ -53,7 +53,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn, in order."""
+    """Shapes to draw, in order."""
 
     width: float
     height: float
@@ -119,14 +119,14 @@ def told_time(time: float, clock: Clock) -> str:
 
 
 def told_amount(step: Step, amount: float) -> str:
-    """What a rank holds, with its unit."""
+    """A rank's memory, with its unit."""
     if step.held is not None:
         return human_bytes(amount)
     return f"{amount:.3g} micro-batch{'es' if amount != 1 else ''}"
 
 
 def axis_of(seconds: float, clock: Clock) -> tuple[float, str]:
-    """What a unit of the time axis is, in seconds, and its name."""
+    """A unit of the time axis in seconds, and its name."""
     if clock == "forwards":
         return 1.0, "forwards of one micro-batch"
     return next(((unit, word) for unit, word in ((1.0, "s"), (1e-3, "ms")) if seconds >= 2 * unit), (1e-6, "µs"))

@@ -19,7 +19,7 @@ Clock = Literal["seconds", "forwards"]
 
 
 class Kind(StrEnum):
-    """What a block of time goes into. What is in no block of a rank's work is the bubble."""
+    """The use of a block of time. Time in no block of a rank's work is the bubble."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -52,28 +52,28 @@ class Timing:
     """How long everything takes."""
 
     durations: Sequence[Durations]
-    """Of each stage, as `simulate` takes them."""
+    """Seconds of each stage, as `simulate` takes them."""
     send_seconds: Sequence[float]
     """Between stages s and s + 1, there or back."""
     reduction_seconds: float = 0.0
     optimizer_seconds: float = 0.0
     clock: Clock = "seconds"
-    """What all of these are counted in: forwards, where a rank's forward of one micro-batch is the unit."""
+    """Unit of all of these: seconds, or forwards, where a rank's forward of one micro-batch is the unit."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What each rank holds."""
+    """Memory of each rank."""
 
     resident_bytes: Sequence[float]
-    """Of each rank, whatever it does: weights, gradients, optimizer."""
+    """Bytes that each rank always holds: weights, gradients, optimizer."""
     micro_batch_bytes: Sequence[float]
-    """Of each stage, the activations of one micro-batch, from its forward to its weight gradient or full backward."""
+    """Activations of one micro-batch in each stage, from its forward to its weight gradient or full backward."""
     backward_bytes: Sequence[float] = ()
-    """Of each stage, what a backward of one micro-batch needs beside: from its begin to its end, or where it is cut, to
-    the end of its weight gradient. None where empty."""
+    """Bytes that a backward of one micro-batch needs beside, in each stage: from its begin to its end, or where it is
+    cut, to the end of its weight gradient. None where empty."""
     capacity_bytes: float | None = None
-    """Of the accelerator."""
+    """The accelerator's memory."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Step:
 
     @cached_property
     def work(self) -> tuple[tuple[Block, ...], ...]:
-        """What each rank does, one after another."""
+        """Blocks of each rank's work, one after another."""
         ended = [spans[-1].end_seconds if spans else 0.0 for spans in self.pipeline.ranks]
         reduced = [end + self.timing.reduction_seconds for end in ended]
         norm = max(reduced)
@@ -108,7 +108,7 @@ class Step:
 
     @cached_property
     def sends(self) -> tuple[tuple[Block, ...], ...]:
-        """What each rank sends to its neighbours, beside its work."""
+        """Blocks of each rank's sends to its neighbours, beside its work."""
         return tuple(tuple(self._sends_of(rank)) for rank in range(len(self.lists)))
 
     @cached_property
@@ -132,7 +132,7 @@ class Step:
 
     @property
     def bubble_fraction(self) -> float:
-        """Of all ranks together."""
+        """Share of the time of all ranks together."""
         return sum(self.bubble_fractions) / len(self.lists)
 
     @cached_property

@@ -17,7 +17,7 @@ from megalith.planning.calibration.fit_memory import (
     memory_row,
 )
 from megalith.planning.calibration.published_runs import Row, read_table
-from megalith.planning.performance.memory import counted_bytes, fits, footprint
+from megalith.planning.performance.memory import counted_bytes, estimate_memory, fits
 from megalith.planning.performance.memory.constants import shipped
 from megalith.recipe import ClusterConfig
 from megalith.topology import Layout, describe
@@ -99,7 +99,7 @@ def test_runs_that_failed_are_foreseen_and_runs_that_ran_are_allowed(table: Sequ
     failed = [row for row in table if row.out_of_memory]
     ran = [row for row in table if not row.out_of_memory]
     assert failed
-    assert all(not fits(row.job, footprint(row.job)) for row in failed)
-    alarms = [row for row in ran if not fits(row.job, footprint(row.job))]
+    assert all(not fits(row.job, estimate_memory(row.job)) for row in failed)
+    alarms = [row for row in ran if not fits(row.job, estimate_memory(row.job))]
     assert len(alarms) <= 0.02 * len(ran)
     assert not [row.row_id for row in alarms if row.stated]

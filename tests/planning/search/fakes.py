@@ -1,4 +1,4 @@
-"""Scales that are told what everything weighs, by formulas in the spirit of the real ones; they count their calls."""
+"""Evaluators that are told all times and bytes, by formulas in the spirit of the real ones; they count their calls."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -7,8 +7,8 @@ from typing import cast
 from megalith.arithmetic import parameters
 from megalith.job import Job
 from megalith.planning.performance import StepTime
-from megalith.planning.performance.memory import Footprint
-from megalith.planning.search.candidate import Scales, Weighed
+from megalith.planning.performance.memory import MemoryEstimate
+from megalith.planning.search.candidate import Candidate, Evaluator
 
 
 def parts_of(job: Job) -> dict[str, float]:
@@ -53,19 +53,19 @@ def held_by(job: Job) -> dict[str, float]:
     }
 
 
-class Told(Scales):
+class Told(Evaluator):
     """Every candidate by the formulas above; a step played exactly is as long as its closed form."""
 
     def step(self, job: Job, *, exact: bool = False) -> StepTime:
         self.timed += 1
         return step_of(parts_of(job), job)
 
-    def memory(self, job: Job) -> Footprint:
+    def memory(self, job: Job) -> MemoryEstimate:
         return footprint_of(held_by(job))
 
 
-def weighed(job: Job, parts: Mapping[str, float], held: Mapping[str, float]) -> Weighed:
-    return Weighed(job, step_of(parts, job), footprint_of(held))
+def candidate(job: Job, parts: Mapping[str, float], held: Mapping[str, float]) -> Candidate:
+    return Candidate(job, step_of(parts, job), footprint_of(held))
 
 
 def step_of(parts: Mapping[str, float], job: Job) -> StepTime:
@@ -83,6 +83,6 @@ def step_of(parts: Mapping[str, float], job: Job) -> StepTime:
     )
 
 
-def footprint_of(held: Mapping[str, float]) -> Footprint:
+def footprint_of(held: Mapping[str, float]) -> MemoryEstimate:
     worst = SimpleNamespace(parts=dict(held), device_bytes=sum(held.values()))
-    return cast(Footprint, SimpleNamespace(worst=worst, interval=(0.0, 2 * sum(held.values()))))
+    return cast(MemoryEstimate, SimpleNamespace(worst=worst, interval=(0.0, 2 * sum(held.values()))))

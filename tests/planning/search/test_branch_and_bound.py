@@ -5,8 +5,8 @@ import math
 import pytest
 
 from megalith.job import Job
-from megalith.planning.search.branch_and_bound import fastest, leanest
-from megalith.planning.search.candidate import Scales
+from megalith.planning.search.branch_and_bound import fastest, least_memory
+from megalith.planning.search.candidate import Evaluator
 from megalith.planning.search.space import Question, Space
 from megalith.recipe import load_recipe
 from megalith.topology import Layout, describe
@@ -32,38 +32,38 @@ def every(space: Space) -> list[Job]:
     ]
 
 
-def by_layout(space: Space, scales: Scales) -> dict[Layout, float]:
+def by_layout(space: Space, evaluator: Evaluator) -> dict[Layout, float]:
     """The shortest step of each layout of the axes, by trying all."""
     best: dict[Layout, float] = {}
     for job in every(space):
-        if scales.fits(job):
-            best[job.layout] = min(scales.step(job).seconds, best.get(job.layout, math.inf))
+        if evaluator.fits(job):
+            best[job.layout] = min(evaluator.step(job).seconds, best.get(job.layout, math.inf))
     return best
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 def test_the_cuts_lose_nothing(case: tuple[str, str, int, int]) -> None:
-    space, scales = space_of(*case), Told()
-    walked = fastest(space, scales, kept=5)
+    space, evaluator = space_of(*case), Told()
+    searched = fastest(space, evaluator, kept=5)
     expected = sorted(by_layout(space, Told()).values())[:5]
-    assert [weighed.seconds for weighed in walked.best] == pytest.approx(expected)
-    assert all(weighed.fits for weighed in walked.best)
+    assert [candidate.seconds for candidate in searched.best] == pytest.approx(expected)
+    assert all(candidate.fits for candidate in searched.best)
     jobs = every(space)
-    assert walked.considered == len(jobs)
-    assert scales.timed < len(jobs) / 2  # or they would cut nothing
-    assert walked.too_large <= sum(not Told().fits(job) for job in jobs)
+    assert searched.considered == len(jobs)
+    assert evaluator.timed < len(jobs) / 2  # or they would cut nothing
+    assert searched.too_large <= sum(not Told().fits(job) for job in jobs)
 
 
 def test_with_a_deadline_nothing_slower_is_kept() -> None:
     space = space_of(*CASES[0])
-    seconds = [weighed.seconds for weighed in fastest(space, Told()).best]
+    seconds = [candidate.seconds for candidate in fastest(space, Told()).best]
     assert [one.seconds for one in fastest(space, Told(), most_seconds=seconds[2]).best] == seconds[:2]
     assert fastest(space, Told(), most_seconds=seconds[0] / 2).best == []
 
 
 def test_the_leanest_is_the_leanest_of_all() -> None:
     space = space_of("gpt2-8.3b", "dgx-a100", 2, 48)
-    found = leanest(space, Told()).best[0]
+    found = least_memory(space, Told()).best[0]
     least = min(Told().memory(job).worst.device_bytes for job in every(space))
     assert found.memory_bytes == pytest.approx(least, rel=0.01)
     # of what holds as little, the fastest
@@ -75,16 +75,16 @@ def test_the_leanest_is_the_leanest_of_all() -> None:
 def test_a_micro_batch_that_few_layouts_take_leaves_out_the_others() -> None:
     space = space_of("gpt2-8.3b", "dgx-a100", 2, 48, micro_batch_size=16)
     assert {layout.data for layout in space.layouts()} == {1, 2, 4, 8, 16}
-    found = leanest(space, Told(), kept=100).best
+    found = least_memory(space, Told(), kept=100).best
     assert {one.job.layout.data for one in found} == {1}  # 24, 12, 6 and 3 sequences are no sixteens
     assert {one.job.micro_batch_size for one in found} == {16}
 
 
 def test_a_deadline_is_met_with_as_little_more_memory_as_it_takes() -> None:
     space = space_of("gpt2-8.3b", "dgx-a100", 2, 48)
-    free, quickest = leanest(space, Told()).best[0], fastest(space, Told()).best[0]
+    free, quickest = least_memory(space, Told()).best[0], fastest(space, Told()).best[0]
     most = (free.seconds * quickest.seconds) ** 0.5
-    found = leanest(space, Told(), most_seconds=most).best[0]
+    found = least_memory(space, Told(), most_seconds=most).best[0]
     at_their_smallest = [space.micro_batch_sizes(layout)[0] for layout in space.layouts()]
     assert set(at_their_smallest) == {1}
     in_time = [job for job in every(space) if job.micro_batch_size == 1 and Told().step(job).seconds <= most]

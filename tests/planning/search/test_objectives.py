@@ -36,15 +36,15 @@ def question() -> Question:
 def test_a_layout_that_its_closed_form_flatters_loses_to_the_next(question: Question) -> None:
     first, second = fastest(Space(question), Told()).best[:2]
     assert second.seconds > first.seconds * (1 + CLOSED_ERROR)  # too far behind, by the closed form
-    scales = Played(first.job.layout, times=1.5 * second.seconds / first.seconds)
-    found = best_layout(question, scales)
+    evaluator = Played(first.job.layout, times=1.5 * second.seconds / first.seconds)
+    found = best_layout(question, evaluator)
     assert found is not None
     assert found.best.job == second.job
     assert found.best.seconds == pytest.approx(second.seconds)
 
 
 def test_what_is_far_behind_what_was_played_is_not_played(question: Question) -> None:
-    scales = Played(Layout(1, 1, 1), times=1.0)
-    found = best_layout(question, scales)
+    evaluator = Played(Layout(1, 1, 1), times=1.0)
+    found = best_layout(question, evaluator)
     assert found is not None
-    assert scales.played == [found.best.job.layout]
+    assert evaluator.played == [found.best.job.layout]

@@ -6,7 +6,7 @@ import pytest
 
 from megalith.errors import InputError, RecipeError
 from megalith.planning.performance import predict_step
-from megalith.planning.performance.memory import footprint
+from megalith.planning.performance.memory import estimate_memory
 from megalith.planning.timeline import Given, given_durations, steps_of, title
 from megalith.planning.timeline.recipe_steps import job_of
 from megalith.recipe import Recipe, load_recipe
@@ -88,4 +88,4 @@ def test_predicted_it_takes_the_cost_models_seconds_and_the_memory_models_bytes(
     (made,) = steps_of(loaded, [name])
     job = job_of(loaded, name)
     assert made.step_seconds == pytest.approx(predict_step(job).seconds, rel=0.01)
-    assert made.peaks == pytest.approx([rank.allocated_bytes for rank in footprint(job).stages])
+    assert made.peaks == pytest.approx([rank.allocated_bytes for rank in estimate_memory(job).stages])

@@ -1,7 +1,7 @@
 """Bytes that a job holds on each of its accelerators, before it runs: the formulas behind "it fits".
 
-`footprint(job)` gives the pipeline rank that holds the most, and the others when asked for; `fits` compares it with the
-accelerator's memory; `shown_bytes` is the figure that a published table of the job's stack would show.
+`estimate_memory(job)` gives the pipeline rank that holds the most, and the others when asked for; `fits` compares it
+with the accelerator's memory; `shown_bytes` is the figure that a published table of the job's stack would show.
 
 For `stack="megalith"` the result is the dry run's peak, operation by operation (`stage_passes`); for other stacks it
 follows the papers' formulas (`other_stacks`). Bytes are bytes: published tables write GB for GiB, and logs divide by
@@ -10,16 +10,16 @@ follows the papers' formulas (`other_stacks`). Bytes are bytes: published tables
 """
 
 from megalith.planning.performance.memory.constants import MemoryConstants
-from megalith.planning.performance.memory.estimate import counted_bytes, fits, footprint, shown_bytes
-from megalith.planning.performance.memory.result import PARTS, Footprint, StageMemory
+from megalith.planning.performance.memory.estimate import counted_bytes, estimate_memory, fits, shown_bytes
+from megalith.planning.performance.memory.result import PARTS, MemoryEstimate, StageMemory
 
 __all__ = [
     "PARTS",
-    "Footprint",
     "MemoryConstants",
+    "MemoryEstimate",
     "StageMemory",
     "counted_bytes",
+    "estimate_memory",
     "fits",
-    "footprint",
     "shown_bytes",
 ]

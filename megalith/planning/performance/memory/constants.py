@@ -16,7 +16,7 @@ Meter = Literal["allocated", "reserved", "device"]
 METERS: tuple[Meter, ...] = ("allocated", "reserved", "device")
 
 CONTEXT_BYTES = 2.5e9
-"""Of CUDA (1.6 GB on an A100) and NCCL, where nobody has measured it."""
+"""CUDA's context (1.6 GB on an A100) and NCCL's buffers, where nobody has measured them."""
 KEPT_FRAGMENTS = 0.25
 """Share of the fragments that the allocator cannot give back when the device is full."""
 COVERAGE = 0.9
@@ -28,7 +28,7 @@ class Line(NamedTuple):
     share: float
     bytes: float
     deviation: float
-    """Of 90 % of the measurements, relative: within ± this."""
+    """Relative error that 90 % of the measurements stay within."""
 
 
 PRIORS: Mapping[Meter, Line] = {
@@ -41,14 +41,14 @@ OURS: Mapping[Meter, Line] = {
     "reserved": Line(1.05, 0.0, 0.06),
     "device": Line(1.05, CONTEXT_BYTES, 0.08),
 }
-"""Of our own training the formulas are exact; what its allocator and driver add on a GPU has not been measured."""
+"""The formulas are exact for our own training; what its allocator and driver add on a GPU has not been measured."""
 
 ON_CPU: Mapping[Meter, Line] = {
     "allocated": Line(1.0, 0.0, 0.06),
     "reserved": Line(1.24, 0.0, 0.1),
     "device": Line(1.24, 0.0, 0.1),
 }
-"""Of our own training on a CPU, where the C library holds on to freed blocks: the growth of a process over its first
+"""Our own training on a CPU, where the C library holds on to freed blocks: the growth of a process over its first
 step is 1.19 to 1.28 times what torch allocates (three small models, by VmHWM)."""
 
 SHOWN: Mapping[str, Meter] = {
@@ -58,7 +58,7 @@ SHOWN: Mapping[str, Meter] = {
     "torchtitan": "reserved",
     "torchtitan-eager": "reserved",
 }
-"""What the logs and tables of a stack show; of others, what torch has allocated."""
+"""The meter that the logs and tables of a stack show; for other stacks it is torch's allocated bytes."""
 
 
 def shown_meter(stack: str) -> Meter:

@@ -1,4 +1,4 @@
-"""What stands before the first layer and after the last one, on the tape: the embedding, the last norm and the loss.
+"""Before the first layer and after the last one, on the tape: the embedding, the last norm and the loss.
 
 Embeddings compute in fp32. The loss takes some rows of logits at a time (`megalith.model.loss`), finds the gradients
 along with it, and keeps them for the backward pass.
@@ -146,5 +146,5 @@ def loss_backward(s: Sizes, *, holds: bool) -> Segment:
 
 
 def _own_gradient(s: Sizes) -> float:
-    """Of the output weights, as the loss finds it; the padded rows are left out where the vocabulary is not split."""
+    """The output weights' gradient as the loss finds it; padded rows are left out where the vocabulary is not split."""
     return s.table if s.reduces else s.vocabulary * s.hidden * FP32_BYTES

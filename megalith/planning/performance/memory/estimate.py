@@ -1,4 +1,4 @@
-"""The footprint of a job: its ranks' parts by the formulas of its stack, and what the meters make of them."""
+"""The memory of a job: its ranks' parts by the formulas of its stack, and what the meters make of them."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,10 @@ from megalith.planning.performance.memory.constants import (
 from megalith.planning.performance.memory.other_stacks import published_parts, stage_layers
 from megalith.planning.performance.memory.parameters_per_rank import layer_counts
 from megalith.planning.performance.memory.rank_bytes import on_cpu, our_parts
-from megalith.planning.performance.memory.result import Footprint, StageMemory
+from megalith.planning.performance.memory.result import MemoryEstimate, StageMemory
 
 
-def footprint(job: Job, constants: MemoryConstants | None = None) -> Footprint:
+def estimate_memory(job: Job, constants: MemoryConstants | None = None) -> MemoryEstimate:
     """The memory of a job's ranks, by these constants or by the shipped ones."""
     lines = (constants or shipped()).of(job.stack)
     if job.stack == "megalith" and on_cpu(job.cluster):
@@ -28,7 +28,7 @@ def footprint(job: Job, constants: MemoryConstants | None = None) -> Footprint:
     heaviest = (_stage(job, rank, lines, capacity) for rank in _heaviest(job))
     worst = max(heaviest, key=lambda stage: stage.device_bytes)
     deviation = lines["device"].deviation
-    return Footprint(
+    return MemoryEstimate(
         worst,
         COVERAGE,
         (1 - deviation, 1 + deviation),
@@ -37,18 +37,18 @@ def footprint(job: Job, constants: MemoryConstants | None = None) -> Footprint:
 
 
 def counted_bytes(job: Job) -> float:
-    """What the formulas count on the fullest rank, before any constant."""
+    """Bytes on the fullest rank by the formulas, before any constant."""
     return max(sum(_parts(job, rank).values()) for rank in _heaviest(job))
 
 
-def shown_bytes(job: Job, footprint: Footprint) -> float:
-    """What a published table of this stack's runs would have, of its worst rank."""
-    return footprint.worst.by(shown_meter(job.stack))
+def shown_bytes(job: Job, estimate_memory: MemoryEstimate) -> float:
+    """The worst rank's bytes as a published table of this stack's runs would show them."""
+    return estimate_memory.worst.by(shown_meter(job.stack))
 
 
-def fits(job: Job, footprint: Footprint) -> bool:
+def fits(job: Job, estimate_memory: MemoryEstimate) -> bool:
     """Whether the worst rank's accelerator holds it."""
-    return footprint.worst.device_bytes <= job.cluster.memory_bytes
+    return estimate_memory.worst.device_bytes <= job.cluster.memory_bytes
 
 
 def _parts(job: Job, rank: int) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """One layer of our own model on the tape, forward and backward, operation by operation as `megalith.model` has them.
 
 What the backward pass will want stays; all else goes when the function that made it returns. The order matters: the
-peak is between two operations. A gradient of the layer's output is there when the backward pass begins, and that of
-its input when it ends, so the two cancel.
+peak is between two operations. A gradient of the layer's output is there when the backward pass begins, and that of its
+input when it ends, so the two cancel.
 """
 
 from functools import lru_cache

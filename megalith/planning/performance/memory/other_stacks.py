@@ -34,14 +34,14 @@ class Holdings(NamedTuple):
     step: float = 0.0
     """More while the optimizer takes its step, in memory that the passes cannot use again; ZeRO shards it."""
     gradients_sent: float = 0.0
-    """Of one number in a bucket on its way to the other replicas."""
+    """Bytes of one number in a bucket on its way to the other replicas."""
     shards_all: bool = False
     """Whether weights and gradients are fp32 shards too, as ZeRO-3's."""
 
 
 @lru_cache(maxsize=256)
 def holdings(stack: str, precision: str, zero: int) -> Holdings:
-    """Of a stack.
+    """Bytes that a stack holds for each parameter.
 
     Megatron-LM: 18 bytes (2205.05198 Figure 1 counts so): two of weights, four of gradients, twelve of the optimizer.
     DeepSpeed in fp16: gradients in fp16, which its step widens and lays end to end (4 + 4 bytes), with ZeRO those of
@@ -86,7 +86,7 @@ def _until_passed(model: ModelConfig, pipeline: int) -> tuple[int, ...]:
 
 
 def layer_bytes(job: Job) -> tuple[float, float, float]:
-    """Of one layer and one micro-batch: kept without recomputation, with selective, and with full recomputation."""
+    """Bytes of one layer and micro-batch: kept without, with selective, and with full recomputation."""
     model, t = job.model, job.layout.tensor
     wide = compute_bytes(job.precision)
     tokens = job.micro_batch_size * model.sequence_length / job.context
@@ -108,9 +108,9 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     """Bytes by kind on this pipeline rank, without fragments and context."""
     model, layout = job.model, job.layout
     pipeline, data = layout.pipeline, layout.data * job.context
-    begins, ends = rank == 0, rank == pipeline - 1
+    is_first_stage, is_last_stage = rank == 0, rank == pipeline - 1
     layers = stage_layers(model, pipeline, job.stack)[rank]
-    count = held(model, layout.tensor, layers, begins=begins, ends=ends).total
+    count = held(model, layout.tensor, layers, is_first_stage=is_first_stage, is_last_stage=is_last_stage).total
     own = holdings(job.stack, job.precision, job.zero)
     shard = (job.zero_shard or data) if job.zero else 1
     weights, gradients, optimizer = own.weights * count, own.gradients * count, own.optimizer * count / shard
@@ -131,7 +131,7 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     working = none - kept_layer if job.recompute != "none" else 0.0
     working = max(working, 0.0) + 2 * stream
     logit = FUSED_LOGIT_BYTES if job.stack.startswith("fsdp") else LOGIT_BYTES  # llm-foundry's default
-    logits = logit * tokens * model.padded_vocab_size / layout.tensor if ends else 0.0
+    logits = logit * tokens * model.padded_vocab_size / layout.tensor if is_last_stage else 0.0
     if logits > working:
         working = 0.0
     else:

@@ -11,7 +11,7 @@ from megalith.recipe import ModelConfig
 from megalith.schedules import layers_of_stages
 
 
-class Held(NamedTuple):
+class RankParameters(NamedTuple):
     """Parameters of one stage on one tensor-parallel rank."""
 
     layers: float
@@ -37,20 +37,20 @@ def first_layers(model: ModelConfig, stages: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=16384)
-def held(model: ModelConfig, tensor: int, layers: int, *, begins: bool, ends: bool) -> Held:
-    """What a stage of so many layers holds; tied embeddings have a copy on a last stage that is not the first."""
+def held(model: ModelConfig, tensor: int, layers: int, *, is_first_stage: bool, is_last_stage: bool) -> RankParameters:
+    """Parameters of a stage of so many layers; a last stage that is not the first has a copy of tied embeddings."""
     count = parameters(model)
     table = -(-model.padded_vocab_size // tensor) * model.hidden
     narrow, wide = layers * layer_parameters(model, tensor), 0.0
-    if ends if model.layer_norm == "pre" else begins:
+    if is_last_stage if model.layer_norm == "pre" else is_first_stage:
         narrow += count.final_norm
-    if begins:
+    if is_first_stage:
         wide += table + count.position_embedding
-    if ends:
+    if is_last_stage:
         split = model.padded_vocab_size if model.family == "bert" and model.bias else 0  # the logits' bias
         narrow += count.heads - split + split / tensor
-        wide += 0 if begins and model.tie_embeddings else table
-    return Held(narrow, wide)
+        wide += 0 if is_first_stage and model.tie_embeddings else table
+    return RankParameters(narrow, wide)
 
 
 class StateBytes(NamedTuple):
@@ -61,7 +61,7 @@ class StateBytes(NamedTuple):
     optimizer: float
 
 
-def state_bytes(held: Held, compute_bytes: int, shard: int) -> StateBytes:
+def state_bytes(held: RankParameters, compute_bytes: int, shard: int) -> StateBytes:
     """Without ZeRO: masters in fp32 beside narrow weights, one fp32 gradient, Adam's two moments.
 
     ZeRO holds a shard of the fp32 weights and of the moments; its gradients and whole weights come and go.

@@ -4,16 +4,22 @@ from functools import cache, lru_cache
 
 from megalith.job import Job
 from megalith.machine import cpu_name
-from megalith.planning.performance.memory.parameters_per_rank import Held, first_layers, held, layer_counts, state_bytes
+from megalith.planning.performance.memory.parameters_per_rank import (
+    RankParameters,
+    first_layers,
+    held,
+    layer_counts,
+    state_bytes,
+)
 from megalith.planning.performance.memory.result import PARTS
 from megalith.planning.performance.memory.stage_passes import (
+    PeakState,
     RankPeak,
     StagePasses,
-    Turn,
     batch_bytes,
+    pipeline_peak_state,
     rank_peak,
     stage_passes,
-    turn_of,
 )
 from megalith.planning.performance.memory.tensor_bytes import StageSettings, sizes
 from megalith.planning.performance.memory.zero import standing
@@ -26,7 +32,7 @@ KINDS = PARTS[:-1]  # but for the context, which no formula counts
 def our_parts(job: Job, rank: int) -> dict[str, float]:
     """By kind, without fragments and context."""
     pipeline, virtual, micro_batches = job.layout.pipeline, job.virtual_stages, job.micro_batches
-    turn = turn_of(job.schedule, rank, pipeline, virtual, micro_batches)
+    turn = pipeline_peak_state(job.schedule, rank, pipeline, virtual, micro_batches)
     many = micro_batches if micro_batches <= turn.most else turn.most + 1  # more of them take no more
     found, batch = _rank_bytes(job.model, stage_settings(job), turn, rank, pipeline, virtual, many)
     parts = dict(zip(KINDS, found, strict=True))
@@ -38,7 +44,7 @@ def our_parts(job: Job, rank: int) -> dict[str, float]:
 def _rank_bytes(
     model: ModelConfig,
     settings: StageSettings,
-    turn: Turn,
+    turn: PeakState,
     rank: int,
     pipeline: int,
     virtual_stages: int,
@@ -68,7 +74,7 @@ def _rank_bytes(
 
 
 def stage_settings(job: Job) -> StageSettings:
-    """What the passes of the job's stages depend on."""
+    """The settings of `job` on which the passes of its stages depend."""
     return StageSettings(
         job.micro_batch_size,
         job.layout.tensor,
@@ -96,10 +102,10 @@ def _processor() -> str:
 
 def _with_zero(
     settings: StageSettings,
-    held_by: Held,
+    held_by: RankParameters,
     passes: tuple[StagePasses, ...],
     stream: float,
-    turn: Turn,
+    turn: PeakState,
     micro_batches: int,
     *,
     pipelined: bool,
@@ -121,27 +127,27 @@ def _with_zero(
     return max(found, later, key=lambda each: each[0].total + sum(each[1]))
 
 
-def _holds(model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_stages: int) -> Held:
+def _holds(model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_stages: int) -> RankParameters:
     stages = pipeline * virtual_stages
     counts = layer_counts(model, stages)
     own = [
-        held(model, tensor, counts[stage], begins=stage == 0, ends=stage == stages - 1)
+        held(model, tensor, counts[stage], is_first_stage=stage == 0, is_last_stage=stage == stages - 1)
         for stage in range(rank, stages, pipeline)
     ]
-    return Held(sum(each.layers for each in own), sum(each.embeddings for each in own))
+    return RankParameters(sum(each.layers for each in own), sum(each.embeddings for each in own))
 
 
 @lru_cache(maxsize=65536)
 def _passes(
     model: ModelConfig, settings: StageSettings, rank: int, pipeline: int, virtual_stages: int
 ) -> tuple[tuple[StagePasses, ...], float, float]:
-    """Of the rank's stages; the bytes between stages, and of one batch of tokens and targets."""
+    """Passes of the rank's stages; bytes between stages; bytes of one batch of tokens and targets."""
     stages = pipeline * virtual_stages
     counts, firsts = layer_counts(model, stages), first_layers(model, stages)
     passes = tuple(
         stage_passes(
             model, settings, firsts[stage] % settings.recompute_every, counts[stage],
-            begins=stage == 0, ends=stage == stages - 1,
+            is_first_stage=stage == 0, is_last_stage=stage == stages - 1,
         )
         for stage in range(rank, stages, pipeline)
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a footprint is."""
+"""Bytes by part on each pipeline rank, and the worst of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class StageMemory:
     parts: dict[str, float]
     """By kind, as in PARTS."""
     reserved_bytes: float
-    """What the allocator holds to give out `allocated_bytes`."""
+    """Held by the allocator to give out `allocated_bytes`."""
 
     @property
     def allocated_bytes(self) -> float:
@@ -26,7 +26,7 @@ class StageMemory:
 
     @property
     def device_bytes(self) -> float:
-        """What nvidia-smi shows."""
+        """As nvidia-smi shows them."""
         return self.reserved_bytes + self.parts["context"]
 
     def by(self, meter: str) -> float:
@@ -35,15 +35,15 @@ class StageMemory:
 
 
 @dataclass(frozen=True)
-class Footprint:
-    """Of one job."""
+class MemoryEstimate:
+    """The memory of one job."""
 
     worst: StageMemory
     """The rank that takes the most of its device."""
     coverage: float
     """Share of measurements that `interval` is to hold."""
     spread: tuple[float, float]
-    """What the interval's ends are of the prediction."""
+    """Lower and upper end of the interval, relative to the prediction."""
     _all: Callable[[], tuple[StageMemory, ...]] = field(repr=False)
 
     @cached_property
@@ -53,5 +53,5 @@ class Footprint:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the worst rank's bytes on the device."""
+        """Interval of the worst rank's bytes on the device."""
         return self.worst.device_bytes * self.spread[0], self.worst.device_bytes * self.spread[1]

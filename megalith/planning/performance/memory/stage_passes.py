@@ -28,7 +28,7 @@ from megalith.recipe import ModelConfig
 
 
 class StagePasses(NamedTuple):
-    """Of one micro-batch through one stage."""
+    """One micro-batch through one stage."""
 
     forward: Segment
     """Leaves what is kept until the backward pass, the stage's input and output among it."""
@@ -41,27 +41,33 @@ class StagePasses(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def stage_passes(
-    model: ModelConfig, settings: StageSettings, first_layer: int, layers: int, *, begins: bool, ends: bool
+    model: ModelConfig,
+    settings: StageSettings,
+    first_layer: int,
+    layers: int,
+    *,
+    is_first_stage: bool,
+    is_last_stage: bool,
 ) -> StagePasses:
     """The passes of a stage of so many layers."""
     s = sizes(model, settings)
-    pipelined = not (begins and ends)
+    pipelined = not (is_first_stage and is_last_stage)
     tied = model.tie_embeddings and not pipelined
     waits = embeddings_wait(settings, pipelined=pipelined)
     runs = _runs(settings, first_layer, layers)
-    forward = embedding_forward(s) if begins else Segment(s.stream, s.stream)
+    forward = embedding_forward(s) if is_first_stage else Segment(s.stream, s.stream)
     for what, count in runs:
         forward = forward.then(gathered_forward(s, layer_forward(s, what), settings.zero).times(count))
     loss = 0.0
-    if ends:
+    if is_last_stage:
         kept, forward = forward.net, forward.then(loss_forward(s))
         loss = max(0.0, forward.peak - kept)
         backward = loss_backward(s, holds=tied or waits)
         inputs = Segment(2 * s.stream, backward.peak)
     else:
         backward = inputs = Segment(s.stream, s.stream)
-    table = s.table if ends and not tied else 0.0
-    root = (s.table + s.positions_table if begins else 0.0) + table
+    table = s.table if is_last_stage and not tied else 0.0
+    root = (s.table + s.positions_table if is_first_stage else 0.0) + table
     place = 0
     for what, count in reversed(runs):
         inputs = inputs.then(layer_input_gradient(s, what).times(count))
@@ -77,14 +83,14 @@ def stage_passes(
             )
             backward = backward.then(one.times(number))
         place += count
-    if begins:
+    if is_first_stage:
         backward = backward.then(embedding_backward(s, s.table if tied else 0.0, waits=waits))
     backward = reduced_embeddings(s, backward, settings.zero, pipelined=pipelined, wide=root if waits else 0.0)
     return StagePasses(forward, backward, inputs, loss)
 
 
 def _runs(settings: StageSettings, first_layer: int, layers: int) -> list[tuple[str, int]]:
-    """What is recomputed of the layers in turn, those that are alike together."""
+    """Yield (what is recomputed, number of layers) in the order of the layers, alike ones together."""
     if settings.recompute == "none" or settings.recompute_every == 1:
         return [(settings.recompute, layers)]
     numbers = range(first_layer, first_layer + layers)
@@ -119,8 +125,8 @@ class RankPeak(NamedTuple):
         return self.activations + self.logits + self.working + self.buffers
 
 
-class Turn(NamedTuple):
-    """What a pipeline rank has in hand when it is at its peak."""
+class PeakState(NamedTuple):
+    """The micro-batches in flight on a pipeline rank when it is at its peak."""
 
     most: int
     """(stage, micro-batch) pairs in flight."""
@@ -129,13 +135,13 @@ class Turn(NamedTuple):
     last: int
     """The stage of that forward pass, and the one whose backward pass follows it."""
     late: int
-    """Of those in flight, how many wait for the gradients of their weights alone."""
+    """Those in flight that wait for the gradients of their weights alone."""
     receives: bool
     """Whether the next input arrives during the backward pass."""
 
 
 @lru_cache(maxsize=65536)
-def turn_of(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_batches: int) -> Turn:
+def pipeline_peak_state(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_batches: int) -> PeakState:
     """By the closed forms of the schedules."""
     most = most_in_flight(schedule, rank, pipeline, virtual_stages, micro_batches)
     late = min({"zb-h1": rank, "zb-h2": 2 * rank}.get(schedule, 0), max(0, micro_batches - 1))
@@ -144,10 +150,10 @@ def turn_of(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_
         held[number // pipeline % virtual_stages] += 1
     last = (most - 1) // pipeline % virtual_stages
     more = most < micro_batches * virtual_stages
-    return Turn(most, tuple(held), last, late, more and (rank > 0 or virtual_stages > 1) and pipeline > 1)
+    return PeakState(most, tuple(held), last, late, more and (rank > 0 or virtual_stages > 1) and pipeline > 1)
 
 
-def rank_peak(passes: Sequence[StagePasses], stream: float, turn: Turn) -> RankPeak:
+def rank_peak(passes: Sequence[StagePasses], stream: float, turn: PeakState) -> RankPeak:
     """`passes` of the rank's stages in their order; `stream` is what goes from stage to stage."""
     kept = sum(count * each.forward.net for count, each in zip(turn.held, passes, strict=True))
     now = passes[turn.last]

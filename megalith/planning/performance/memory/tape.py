@@ -46,5 +46,5 @@ class Tape:
         self.drop(*old)
 
     def done(self) -> Segment:
-        """What has been written."""
+        """The segment written so far."""
         return Segment(self.now, self.peak)

@@ -9,7 +9,7 @@ from megalith.recipe import ModelConfig
 
 
 class StageSettings(NamedTuple):
-    """What the bytes of a stage's micro-batch depend on, besides the model."""
+    """The settings of a job on which the bytes of a stage's micro-batch depend, to cache by."""
 
     micro_batch_size: int
     tensor: int
@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
     """How many, of a micro-batch (a count, no bytes)."""
     stream: float
     whole: float
-    """Of all tokens of the sequence, as the products take them."""
+    """All tokens of the sequence, as the products take them."""
     wide_stream: float
     wide_whole: float
     query: float
@@ -42,11 +42,11 @@ class Sizes(NamedTuple):
     ffn: float
     """One activation of the MLP's width."""
     norm: float
-    """What a norm keeps beside its input."""
+    """Kept by a norm beside its input."""
     lse: float
     """The attention's log-sum-exp."""
     mask: float
-    """Of one dropout."""
+    """The mask of one dropout."""
     rotation: float
     """Cosines and sines."""
     positions: float
@@ -138,11 +138,11 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
 
 @lru_cache(maxsize=4096)
 def layer_parameters(model: ModelConfig, tensor: int) -> float:
-    """Of one layer on a tensor-parallel rank; norms, and the biases after a sum, are whole on each."""
+    """Parameters of one layer on a tensor-parallel rank; norms, and biases after a sum, are whole on each."""
     whole = 2 * norm_parameters(model) + (2 * model.hidden if model.bias else 0)
     return (parameters(model).layers / model.layers - whole) / tensor + whole
 
 
 def norm_parameters(model: ModelConfig) -> int:
-    """Of one norm."""
+    """Parameters of one norm."""
     return model.hidden * (2 if model.norm == "layernorm" and model.bias else 1)

@@ -1,4 +1,4 @@
-"""What ZeRO adds to the passes of a stage, as FSDP2 does it: gathered weights, whole gradients, the messages' buffers.
+"""ZeRO's part of a stage's passes, as FSDP2 does it: gathered weights, whole gradients, the messages' buffers.
 
 A group is a layer, or the stage's embeddings. In a pipeline torch reduces nothing before the last backward pass, and
 once a layer has been gathered for a backward pass it stays so until a forward pass gives it back.
@@ -57,7 +57,7 @@ def embeddings_wait(settings: StageSettings, *, pipelined: bool) -> bool:
 
 
 def weight_gradients(s: Sizes) -> float:
-    """Of a layer's matrices, in the layer's type."""
+    """Bytes of a layer's matrices, in the layer's type."""
     return 2 * (s.query_weight + s.key_weight) + (3 if s.gated else 2) * s.ffn_weight
 
 

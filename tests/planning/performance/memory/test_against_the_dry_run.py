@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from megalith.planning.performance.memory import footprint
+from megalith.planning.performance.memory import estimate_memory
 from megalith.recipe import load_recipe
 from tests.planning.performance.memory.jobs import DROPOUT, LLAMA, job_of, peaks, small
 
@@ -54,7 +54,7 @@ MORE: list[Cell] = [
 def check(cell: Cell) -> None:
     recipe = small(*cell)
     job = job_of(recipe)
-    stages = footprint(job).stages
+    stages = estimate_memory(job).stages
     for place, peak in peaks(recipe, stages=job.layout.pipeline > 1).items():
         assert stages[place].allocated_bytes == pytest.approx(peak, rel=0.02), place
 
@@ -88,6 +88,6 @@ def test_more_stages_take_what_the_dry_run_allocates(cell: Cell) -> None:
 def test_large_models_take_what_the_dry_run_allocates(name: str, overrides: list[str]) -> None:
     """First, middle and last stage; blocks are nothing here."""
     recipe, _ = load_recipe(name, overrides)
-    stages = footprint(job_of(recipe)).stages
+    stages = estimate_memory(job_of(recipe)).stages
     for place, peak in peaks(recipe, stages=True).items():
         assert stages[place].allocated_bytes == pytest.approx(peak, rel=1e-3), place

@@ -12,7 +12,7 @@ import torch
 from megalith.parallel import Ranks, arrange, clip_factor, spread
 from megalith.topology import this_machine
 from megalith.planning.dryrun.step import blank_batch
-from megalith.planning.performance.memory import footprint
+from megalith.planning.performance.memory import estimate_memory
 from megalith.job import Job
 from megalith.recipe import Recipe
 from megalith.topology import Layout
@@ -48,7 +48,7 @@ with open("/proc/self/clear_refs", "w") as file:
     file.write("5")
 steps(recipe(16, **more), 2)
 job = Job(recipe(16, **more).model, this_machine(), Layout(), 16, 16, precision="fp32")
-print(json.dumps({"grown": status("VmHWM") - before, "foretold": footprint(job).worst.device_bytes}))
+print(json.dumps({"grown": status("VmHWM") - before, "foretold": estimate_memory(job).worst.device_bytes}))
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 from megalith import schedules
 from megalith.arithmetic import parameters
 from megalith.job import Job
-from megalith.planning.performance.memory import PARTS, fits, footprint, shown_bytes
+from megalith.planning.performance.memory import PARTS, estimate_memory, fits, shown_bytes
 from megalith.planning.performance.memory.constants import from_json, shipped
 from megalith.planning.performance.memory.other_stacks import holdings, layer_bytes, published_parts, stage_layers
 from megalith.planning.performance.memory.parameters_per_rank import held
@@ -104,7 +104,7 @@ def test_uneven_layers_lie_where_each_software_puts_them() -> None:
 @pytest.mark.parametrize("stack", ["megalith", "megatron", "megatron-deepspeed", "torchtitan"])
 def test_the_parts_are_what_is_allocated_and_the_meters_are_in_order(stack: str) -> None:
     job = megatron(Layout(8, 4, 2), 1, 64, stack=stack, recompute="full")
-    found = footprint(job)
+    found = estimate_memory(job)
     for stage in found.stages:
         assert set(stage.parts) == set(PARTS)
         assert sum(stage.parts.values()) - stage.parts["context"] == pytest.approx(stage.allocated_bytes)
@@ -121,29 +121,31 @@ def test_the_worst_rank_is_found_without_looking_at_all(stack: str, schedule: st
     for layers, vocab_size, recompute in ((32, 250_000, "none"), (30, 250_000, "none"), (37, 1000, "full")):
         model = gpt(num_layers=layers, vocab_size=vocab_size)
         job = megatron(Layout(1, 8, 2), 2, 64, stack=stack, schedule=schedule, model=model, recompute=recompute)
-        found = footprint(job)
+        found = estimate_memory(job)
         assert found.worst.device_bytes == max(stage.device_bytes for stage in found.stages)
 
 
 def test_fragments_go_back_before_a_device_overflows() -> None:
     """A rank that would be over by its fragments alone fills the device, and fits."""
     job = megatron(Layout(8, 4, 2), 1, 64, recompute="full")
-    free = footprint(job).worst
+    free = estimate_memory(job).worst
     tight = replace(job, cluster=replace(job.cluster, memory_bytes=free.device_bytes - 1e8))
-    assert footprint(tight).worst.device_bytes == pytest.approx(free.device_bytes - 1e8)
-    assert fits(tight, footprint(tight))
+    assert estimate_memory(tight).worst.device_bytes == pytest.approx(free.device_bytes - 1e8)
+    assert fits(tight, estimate_memory(tight))
     small = replace(job, cluster=replace(job.cluster, memory_bytes=free.allocated_bytes))
-    assert not fits(small, footprint(small))
+    assert not fits(small, estimate_memory(small))
 
 
 @pytest.mark.parametrize("name", ["gpt3-175b", "llama-8b", "chinchilla-70b", "gopher-280b", "bert-3.9b"])
 def test_the_stages_hold_all_parameters_and_a_tied_embedding_twice(name: str) -> None:
     model = load_recipe(name)[0].model
     whole = parameters(model)
-    assert held(model, 1, model.layers, begins=True, ends=True).total == whole.total
-    first, last = (held(model, 1, model.layers // 2, begins=begins, ends=not begins) for begins in (True, False))
+    assert held(model, 1, model.layers, is_first_stage=True, is_last_stage=True).total == whole.total
+    at_first, at_last = (
+        held(model, 1, model.layers // 2, is_first_stage=first, is_last_stage=not first) for first in (True, False)
+    )
     copy = whole.token_embedding if model.tie_embeddings else 0
-    assert first.total + last.total == whole.total + copy
+    assert at_first.total + at_last.total == whole.total + copy
 
 
 def test_the_shipped_constants_can_be_written_and_read() -> None:
