@@ -1,4 +1,4 @@
-"""The audit stage: which shortcuts the model takes (HANS), and what it associates with occupations."""
+"""The audit stage: shallow heuristics (HANS), and associations of occupations with gender."""
 
 from megalith.audit.audit import audit
 

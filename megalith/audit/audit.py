@@ -1,4 +1,4 @@
-"""The audit stage: HANS and associations, each a file of per-item results and a section of the facts."""
+"""The audit stage: HANS and associations, each with a file of per-item results and a section of the facts."""
 
 import json
 import time
@@ -17,9 +17,9 @@ VERSION = 2
 
 
 def audit(recipe: Recipe, path: Path, model: Path) -> Artifact:
-    """Audit the model in the directory `model`; the findings are the artifact's facts.
+    """Audit the model in the directory `model`; the results are the artifact's facts.
 
-    Raises InputError for a model that cannot be read, RecipeError for more HANS examples than the templates give.
+    Raises InputError for a model that cannot be read, RecipeError for more HANS examples than the templates yield.
     """
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
@@ -51,7 +51,7 @@ def audit(recipe: Recipe, path: Path, model: Path) -> Artifact:
 
 
 def _results(workspace: Workspace, name: str, judge: Callable[[Advance], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The per-item results that an earlier attempt left, or new ones."""
+    """Return the per-item results of an earlier attempt, or new ones."""
     standing = workspace.path / "items" / f"{name}.jsonl"
     if not standing.is_file():
         with progress() as bar:

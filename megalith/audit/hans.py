@@ -1,7 +1,7 @@
 """HANS: does the model reason, or answer "true" wherever the hypothesis looks like the premise?
 
-Asked as GPT-3 and MT-NLG ask it; the answer is the likelier of " True" and " False". The margin log P(True) − log
-P(False) says more than the answer where a small model always answers alike.
+The prompt is that of GPT-3 and MT-NLG; the answer is the more likely of " True" and " False". The margin log P(True) −
+log P(False) is more informative than the answer of a small model, which is always the same.
 """
 
 import re
@@ -16,12 +16,12 @@ from megalith.statistics import mean_and_standard_error, wilson_interval
 
 CHANCE = 0.5
 _ANSWERS = (" True", " False")
-_TRIES = 200  # draws for one example that no other is equal to
+_TRIES = 200  # draws for one example that differs from all others
 
 
 @dataclass(frozen=True)
 class Example:
-    """A premise, a hypothesis, and whether the one follows from the other."""
+    """A premise and a hypothesis, and whether the hypothesis follows."""
 
     id: str
     heuristic: str
@@ -40,9 +40,9 @@ class Example:
 
 
 def examples(count: int, seed: int) -> list[Example]:
-    """`count` different examples of each heuristic and label, its five templates in turn.
+    """Return `count` different examples of each heuristic and label, from its five templates in turn.
 
-    Raises RecipeError where the templates do not give so many.
+    Raises RecipeError if the templates do not yield as many.
     """
     return [
         example
@@ -55,7 +55,7 @@ def examples(count: int, seed: int) -> list[Example]:
 def judge(
     lm: LanguageModel, asked: Sequence[Example], shots: int, seed: int, batch_tokens: int, advance: Advance
 ) -> list[dict[str, Any]]:
-    """The margin of each example, in nats, and how far the answer is right: 1, 0, or ½ for no margin at all."""
+    """Score each example: its margin in nats, and whether the answer is right: 1, 0, or ½ for a margin of 0."""
     shown = [_shots(asked, place, shots, seed) for place in range(len(asked))]
     requests = [
         Request("".join(f"{shot.question}{shot.answer}\n\n" for shot in before) + example.question, _ANSWERS)
@@ -84,7 +84,7 @@ def judge(
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracy over all examples and by heuristic × label, with 95 % Wilson intervals."""
+    """Return the accuracy over all examples and by heuristic × label, with 95 % Wilson intervals."""
     correct = [result["correct"] for result in results]
     accuracy, error = mean_and_standard_error(correct)
     interval = wilson_interval(sum(correct), len(correct))
@@ -149,7 +149,7 @@ def _fill(template: Template, name: str, key: str, seed: int) -> Example:
 
 
 def _shots(asked: Sequence[Example], place: int, count: int, seed: int) -> list[Example]:
-    """Solved examples for the prompt: as many of either label as may be, in an order of their own."""
+    """Draw solved examples for a prompt, balanced over both labels, in a random order."""
     chosen: list[Example] = []
     for label, share in zip(LABELS, (count - count // 2, count // 2), strict=True):
         others = [at for at, other in enumerate(asked) if at != place and other.label == label]

@@ -59,7 +59,7 @@ WORDS: dict[str, tuple[str, ...] | tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True)
 class Template:
-    """A sentence pair with slots; capitals and full stops are put in later."""
+    """A sentence pair with slots; capitals and full stops are added later."""
 
     heuristic: str
     label: str

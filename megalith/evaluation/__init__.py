@@ -1,4 +1,4 @@
-"""The evaluate stage: perplexity, and tasks with zero or more solved examples in the prompt, all with intervals."""
+"""The evaluate stage: perplexity, and tasks with solved examples in the prompt, all with intervals."""
 
 from megalith.evaluation.evaluate import evaluate
 

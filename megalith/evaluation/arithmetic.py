@@ -1,4 +1,4 @@
-"""Questions of arithmetic, generated: GPT-3 §3.9.1 and MT-NLG's "inferring an operator", with no file behind them.
+"""Generated questions of arithmetic, as in GPT-3 §3.9.1 and MT-NLG's "inferring an operator".
 
 Five kinds in turn: sums and differences of one and of two digits, products of one digit. Differences are not negative.
 """
@@ -20,7 +20,7 @@ _PAIRS = {
 
 
 def arithmetic_items(seed: int) -> list[Item]:
-    """The pool: fifty different questions of each kind, the kinds in turn."""
+    """Return fifty different questions of each kind, the kinds in turn."""
     drawn = {
         kind: [pairs[place] for place in draw(seed, kind, range(len(pairs)), 50)] for kind, pairs in _PAIRS.items()
     }

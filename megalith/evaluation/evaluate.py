@@ -1,6 +1,6 @@
 """The evaluate stage: every task of the recipe at every number of shots, one file of per-item results each.
 
-A task × shots whose file stands whole in the workspace is not scored again; the table is always made from the files.
+A task × shots whose file is in the workspace is not scored again; the table is always made from the files.
 """
 
 import json
@@ -43,12 +43,12 @@ def evaluate(
     texts: Path | None = None,
     task_files: Sequence[Path] = (),
 ) -> Artifact:
-    """Judge the model in the directory `model` and leave the table in the artifact's facts.
+    """Evaluate the model in the directory `model`; the table is in the artifact's facts.
 
-    The items of last_word and continuation are the corpus's; perplexity reads its held-out documents (else those of
-    `tokens`), or `texts` of the user's own: a text file, a directory of them, or JSON lines with `text`. Each of
-    `task_files` is a task of the user's own (see `items.py`), named after its file. A task without items, or with too
-    few for its shots, has rows with 0 documents and no score. `samples.json` holds text that the model wrote.
+    The items of last_word and continuation come from the corpus; perplexity reads its held-out documents (else those of
+    `tokens`), or the user's `texts`: a text file, a directory of them, or JSON lines with `text`. Each of `task_files`
+    is a task of the user (see `items.py`), named after its file. A task without items, or with too few for its shots,
+    has rows with 0 documents and no score. `samples.json` holds generated text.
 
     Raises InputError for a model, a task file or texts that cannot be read.
     """
@@ -141,7 +141,7 @@ def _runs(
     task: Callable[[LanguageModel, Sequence[Item], Sequence[Sequence[Item]], int, Advance], list[tasks.Result]],
     table: Callable[[str, int, Sequence[tasks.Result]], list[rows.Row]],
 ) -> Iterator[_Run]:
-    """A run for each number of shots. Examples come from the whole pool, so they do not depend on what is judged."""
+    """Yield a run for each number of shots. Shots come from the whole pool, whichever items are scored."""
     items = select(pool, recipe.evaluate.items, recipe.seed)
     for shots in dict.fromkeys(recipe.evaluate.shots):
         shown = tasks.show(items, pool, shots, recipe.seed)
@@ -159,7 +159,7 @@ def _corpus_items(corpus: Artifact | None, name: str) -> list[Item]:
 
 
 def _results(run: _Run, workspace: Workspace) -> list[tasks.Result]:
-    """The per-item results that an earlier attempt left, or new ones."""
+    """Return the per-item results of an earlier attempt, or new ones."""
     standing = workspace.path / run.file
     if not standing.is_file():
         with progress() as bar:
@@ -171,7 +171,7 @@ def _results(run: _Run, workspace: Workspace) -> list[tasks.Result]:
 
 
 def _tell(run: _Run, results: Sequence[tasks.Result]) -> dict[str, Any]:
-    """What the table does not say of a run."""
+    """Return details of a run that are not in the table."""
     places = Counter(result["predicted"] for result in results if "predicted" in result)
     return {
         "name": run.name,

@@ -1,4 +1,4 @@
-"""What an evaluation is made from: the files a user named, and the digests by which a finished one is known again."""
+"""The inputs of an evaluation: the user's task files, and the digests by which a finished one is recognised."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from megalith.recipe.judging import Task
 
 
 def named_files(task_files: Sequence[Path]) -> dict[str, Path]:
-    """The user's task files by name. Raises InputError where one is missing or two have one name."""
+    """Return the user's task files by name. Raises InputError if one is missing or two have the same name."""
     named: dict[str, Path] = {}
     for file in task_files:
         if not file.is_file():
-            raise InputError("there is no such task file.", where=str(file))
+            raise InputError("this task file is missing.", where=str(file))
         if file.stem in named or file.stem in get_args(Task):
-            raise InputError(f"a task is already called {file.stem}.", where=str(file), mend="Rename the file.")
+            raise InputError(f"another task is already called {file.stem}.", where=str(file), mend="Rename the file.")
         named[file.stem] = file
     return named
 
@@ -25,7 +25,7 @@ def named_files(task_files: Sequence[Path]) -> dict[str, Path]:
 def standing_inputs(
     model: Path, tokens: Artifact | None, corpus: Artifact | None, texts: Path | None, task_files: Mapping[str, Path]
 ) -> dict[str, str]:
-    """The digest of each input that the result depends on, by name."""
+    """Return the digest of each input that the result depends on, by name."""
     digests = {f"model/{name}": digest for name, digest in model_digests(model).items()}
     if corpus is not None:
         digests["corpus"] = corpus.digest
@@ -33,7 +33,7 @@ def standing_inputs(
         digests["tokens"] = tokens.digest
     if texts is not None:
         if not texts.exists():
-            raise InputError("there is no such file or directory.", where=str(texts))
+            raise InputError("this file or directory is missing.", where=str(texts))
         files = [file for file in texts.rglob("*") if file.is_file()] if texts.is_dir() else [texts]
         digests |= {f"texts/{file.relative_to(texts.parent).as_posix()}": file_digest(file) for file in sorted(files)}
     return digests | {f"task/{name}": file_digest(file) for name, file in task_files.items()}

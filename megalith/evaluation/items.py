@@ -1,8 +1,8 @@
 """Items: the questions of a task, from JSON lines.
 
-Two shapes: {"context", "target"} (the continuation is to be found word for word) and {"context", "choices", "answer"}
-(the best of several continuations is to be chosen; `answer` counts from 0). A continuation begins with its own space.
-`id` and `document` are optional.
+An item is {"context", "target"} (the model must predict the target word for word) or {"context", "choices", "answer"}
+(the model must prefer the right one of several continuations; `answer` counts from 0). A continuation begins with its
+own space. `id` and `document` are optional.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,12 +21,12 @@ class Item:
 
     id: str
     source: str
-    """What the item was made from (a document). Solved examples in its prompt come from other sources."""
+    """The document behind the item. Solved examples in its prompt come from other sources."""
     kind: str
-    """Solved examples are of the item's own kind."""
+    """Solved examples are of the same kind as the item."""
     context: str
     choices: tuple[str, ...]
-    """The continuations to choose from; of a task without choices, the target alone."""
+    """The continuations to choose from; only the target if the task has no choices."""
     answer: int
 
     @property
@@ -35,9 +35,9 @@ class Item:
 
 
 def read_items(path: Path) -> list[Item]:
-    """The items of a JSON lines file; none where there is no file.
+    """Read the items of a JSON lines file; a missing file has none.
 
-    Raises InputError at the first line that is not an item, and where items of both shapes are mixed.
+    Raises InputError at the first line that is not an item, and for a mixture of both kinds.
     """
     if not path.is_file():
         return []
@@ -48,21 +48,21 @@ def read_items(path: Path) -> list[Item]:
             raise InputError("items with choices and items with a target are mixed.", where=where)
         items.append(item)
     if len({item.id for item in items}) != len(items):
-        raise InputError("two items have one id.", where=str(path))
+        raise InputError("two items have the same id.", where=str(path))
     return items
 
 
 def select(items: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """At most `count` items, drawn by a hash of each one's id, in their own order."""
+    """Draw at most `count` items by a hash of their ids; their order is kept."""
     drawn = sorted(items, key=lambda item: (keyed_hash(seed, item.id), item.id))[:count]
     chosen = {item.id for item in drawn}
     return [item for item in items if item.id in chosen]
 
 
 def shots_of(item: Item, pool: Sequence[Item], count: int, seed: int) -> list[Item] | None:
-    """The solved examples of an item's prompt, out of the whole pool; None if there are too few.
+    """Draw the solved examples of an item's prompt from the whole pool; None if there are too few.
 
-    They are never the item itself, nor of the same source (which may give the answer away).
+    They are never the item itself nor of the same source, which might give the answer away.
     """
     candidates = [
         place
@@ -83,7 +83,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 where = f"{path}, line {number}"
                 line = parse_json(text, where=where)
                 if not isinstance(line, dict):
-                    raise InputError("an item is an object in braces.", where=where)
+                    raise InputError("an item must be a JSON object.", where=where)
                 yield where, {"id": str(number), **line}
     except UnicodeDecodeError as error:
         raise InputError("this is not UTF-8 text.", where=str(path)) from error
@@ -95,22 +95,21 @@ def _item(line: dict[str, Any], where: str) -> Item:
     choices = _continuations(line["choices"] if chooses else [line.get("target")])
     if not isinstance(context, str) or len(choices) < 1 + chooses:
         raise InputError(
-            "an item wants a context and a target, or a context, two or more choices and an answer, and no target or "
-            "choice may be empty.",
+            "an item needs a context and a target, or a context, two or more choices and an answer; none may be empty.",
             where=where,
         )
     answer = line.get("answer") if chooses else 0
-    if not isinstance(answer, int) or not 0 <= answer < len(choices):
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
         raise InputError(
             f"the answer {answer!r} is not the place of one of the {len(choices)} choices.",
             where=where,
-            mend="Places count from 0.",
+            mend="Use a place from 0.",
         )
     name = str(line["id"])
     return Item(name, str(line.get("document", name)), "", context, choices, answer)
 
 
 def _continuations(given: Any) -> tuple[str, ...]:
-    """The texts in a list; none if anything in it is not a text, or an empty one."""
+    """Return the texts of a list, or none if any element is not a text or is empty."""
     texts = [text for text in given if isinstance(text, str) and text] if isinstance(given, list) else []
     return tuple(texts) if texts and len(texts) == len(given) else ()

@@ -9,11 +9,11 @@ from megalith.statistics import Z_95, mean_and_standard_error, ratio_and_standar
 Row = dict[str, Any]
 Results = Sequence[Mapping[str, Any]]
 
-_LARGEST_EXPONENT = 300.0  # beyond, exp leaves what a double holds
+_LARGEST_EXPONENT = 300.0  # beyond it, exp overflows a double
 
 
 def perplexity_rows(name: str, shots: int, results: Results) -> list[Row]:
-    """Per token and per byte. Documents are the independent units (delta method)."""
+    """Return perplexities per token and per byte. Documents are the independent units (delta method)."""
     nats = [result["nats"] for result in results]
     tokens = [result["tokens"] for result in results]
     text_bytes = [result["bytes"] for result in results]
@@ -27,7 +27,7 @@ def perplexity_rows(name: str, shots: int, results: Results) -> list[Row]:
 
 
 def last_word_rows(name: str, shots: int, results: Results) -> list[Row]:
-    """The share of targets that are the model's first choice throughout, and the perplexity of a target."""
+    """Return the share of targets whose every token is the model's first choice, and the perplexity of a target."""
     nats = [-result["log_probability"] for result in results]
     return [
         _proportion(name, shots, "accuracy", [float(result["greedy"]) for result in results], None),
@@ -36,7 +36,7 @@ def last_word_rows(name: str, shots: int, results: Results) -> list[Row]:
 
 
 def choice_rows(name: str, shots: int, results: Results) -> list[Row]:
-    """Accuracy by total log-likelihood, and by log-likelihood per byte."""
+    """Return the accuracy by total log-likelihood and by log-likelihood per byte."""
     chance = sum(1 / len(result["log_probabilities"]) for result in results) / len(results) if results else None
     return [
         _proportion(name, shots, metric, [result[metric] for result in results], chance)
@@ -45,7 +45,7 @@ def choice_rows(name: str, shots: int, results: Results) -> list[Row]:
 
 
 def exact_rows(name: str, shots: int, results: Results) -> list[Row]:
-    """The share of answers that are exactly right."""
+    """Return the share of exactly right answers."""
     return [_proportion(name, shots, "exact_match", [float(result["correct"]) for result in results], None)]
 
 

@@ -1,12 +1,12 @@
-"""The four tasks: each turns items into per-item results under a model, as plain JSON.
+"""The four tasks: each scores items under a model and returns per-item results as plain JSON.
 
 - last_word (LAMBADA, strict: every token of the last word must be the model's first choice);
 - continuation (multiple choice by log-likelihood, as HellaSwag);
-- arithmetic (greedy text up to the end of the line must be the answer);
+- arithmetic (greedy text up to the end of the line must equal the answer);
 - perplexity (whole documents).
 
-Solved examples stand before the question in the question's own form, a blank line after each. Results keep, of each
-item, which examples its prompt had and their answers.
+Solved examples precede the question in the same form, with a blank line after each. The result of an item lists the
+examples of its prompt and their answers.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from megalith.inference import Advance, LanguageModel, Request, generate, rollin
 
 Result = dict[str, Any]
 
-TIE_NATS = 1e-5  # what fp32 leaves uncertain in a log-likelihood
+TIE_NATS = 1e-5  # the uncertainty of a log-likelihood in fp32
 _DIGITS = 6  # decimals of stored nats
 
 
 def perplexity(lm: LanguageModel, texts: Sequence[Text], batch_tokens: int, advance: Advance) -> list[Result]:
-    """The nats, tokens and bytes of each document, in windows that move by ¾ of the context."""
+    """Measure the nats, tokens and bytes of each document, in windows that move by ¾ of the context."""
     rolled = rolling(lm, [text.text for text in texts], batch_tokens, advance=advance)
     return [
         {"id": text.id, "nats": round(found.nats, _DIGITS), "tokens": found.tokens, "bytes": found.bytes}
@@ -34,7 +34,7 @@ def perplexity(lm: LanguageModel, texts: Sequence[Text], batch_tokens: int, adva
 def last_word(
     lm: LanguageModel, items: Sequence[Item], shown: Sequence[Sequence[Item]], batch_tokens: int, advance: Advance
 ) -> list[Result]:
-    """Whether each target is the model's first choice, and its log-probability."""
+    """Score whether each target is the model's first choice, and its log-probability."""
     requests = [Request(prompt(item, shots), (item.target,)) for item, shots in zip(items, shown, strict=True)]
     return [
         {
@@ -53,7 +53,7 @@ def last_word(
 def continuation(
     lm: LanguageModel, items: Sequence[Item], shown: Sequence[Sequence[Item]], batch_tokens: int, advance: Advance
 ) -> list[Result]:
-    """How each item's choices compare, by total log-likelihood and by log-likelihood per byte."""
+    """Compare each item's choices by total log-likelihood and by log-likelihood per byte."""
     requests = [Request(prompt(item, shots), item.choices) for item, shots in zip(items, shown, strict=True)]
     results = []
     for item, shots, found in zip(items, shown, score(lm, requests, batch_tokens, advance), strict=True):
@@ -78,7 +78,7 @@ def continuation(
 def arithmetic(
     lm: LanguageModel, items: Sequence[Item], shown: Sequence[Sequence[Item]], batch_tokens: int, advance: Advance
 ) -> list[Result]:
-    """Whether the greedy text up to the end of the line is the answer."""
+    """Score whether the greedy text up to the end of the line equals the answer."""
     prompts = [prompt(item, shots) for item, shots in zip(items, shown, strict=True)]
     longest = 1 + max(len(item.target) for item in items)  # a token is a byte at least, and one ends the line
     texts = generate(lm, prompts, max_new_tokens=longest, stop="\n", batch_tokens=batch_tokens)
@@ -98,20 +98,20 @@ def arithmetic(
 
 
 def show(items: Sequence[Item], pool: Sequence[Item], shots: int, seed: int) -> list[list[Item]] | None:
-    """The solved examples of each item's prompt; None where an item has too few to choose from."""
+    """Draw the solved examples of each item's prompt; None if an item has too few candidates."""
     shown = [shots_of(item, pool, shots, seed) for item in items]
     return [examples for examples in shown if examples is not None] if None not in shown else None
 
 
 def prompt(item: Item, shots: Sequence[Item]) -> str:
-    """The solved examples and the question."""
+    """Join the solved examples and the question."""
     return "".join(f"{shot.context}{shot.target}\n\n" for shot in shots) + item.context
 
 
 def credit(scores: Sequence[float], answer: int) -> float:
-    """1 if the answer scores best, 1/m if it shares the first place with m − 1 others, 0 if not.
+    """Return 1 if the answer scores best, 1/m if it shares the first place with m − 1 others, else 0.
 
-    An untrained model that finds all choices alike gets what chance gives, not what the order of the choices does.
+    A model to which all choices are equally likely thus scores at chance, whatever their order.
     """
     best = max(scores)
     first = [place for place, value in enumerate(scores) if value >= best - TIE_NATS]

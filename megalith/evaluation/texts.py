@@ -1,4 +1,4 @@
-"""Held-out documents for perplexity: of a curated corpus, of token shards, or of a user's own files."""
+"""Held-out documents for perplexity, from a curated corpus, token shards, or the user's files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Text:
 def held_out(
     lm: LanguageModel, own: Path | None, corpus: Artifact | None, tokens: Artifact | None, count: int, seed: int
 ) -> list[Text]:
-    """At most `count` documents, drawn by a hash of each one's id: the user's own, else the validation split's.
+    """Draw at most `count` documents by a hash of their ids, from the user's texts or the validation split.
 
-    Where there is no corpus, the validation shards are decoded. Empty documents are left out.
+    Without a corpus the validation shards are decoded. Empty documents are skipped.
     """
     if own is not None:
         found = _own(own)
@@ -41,7 +41,7 @@ def held_out(
     for text in found:
         if text.text:
             ranked.append((keyed_hash(seed, text.id), text))
-            if len(ranked) > 4 * count:  # a large split is never held whole
+            if len(ranked) > 4 * count:  # a large split is never held in memory
                 ranked = _first(ranked, count)
     return [text for _, text in _first(ranked, count)]
 
@@ -51,9 +51,9 @@ def _first(ranked: list[tuple[int, Text]], count: int) -> list[tuple[int, Text]]
 
 
 def _own(path: Path) -> Iterator[Text]:
-    """A file of JSON lines with `text`, a text file, or a directory of text files; each file is a document."""
+    """Read JSON lines with `text`, a text file, or a directory of text files; each text file is a document."""
     if not path.exists():
-        raise InputError("there is no such file or directory.", where=str(path))
+        raise InputError("this file or directory is missing.", where=str(path))
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for file in files:
         try:

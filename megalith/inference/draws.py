@@ -1,7 +1,7 @@
-"""Draws that are a pure function of the seed and a name, never of rank, batch or subset.
+"""Random draws that depend on the seed and a name alone, never on rank, batch or subset.
 
-So are the solved examples ("shots") of a prompt chosen: samplers that draw from one sequential generator give the same
-item other shots at another world size, order or subset (lm-evaluation-harness #1719, #1751); a keyed hash cannot.
+Solved examples ("shots") are drawn this way: a sampler with one sequential generator gives an item other shots at
+another world size, order or subset (lm-evaluation-harness #1719, #1751); a keyed hash does not.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 
 def draw(seed: int, name: str, candidates: Sequence[int], count: int) -> list[int]:
-    """`count` different members of `candidates`, in random order.
+    """Return `count` different members of `candidates` in random order.
 
     Raises ValueError if there are too few.
     """
@@ -20,6 +20,6 @@ def draw(seed: int, name: str, candidates: Sequence[int], count: int) -> list[in
 
 
 def keyed_hash(seed: int, name: str) -> int:
-    """A 63-bit number that is random to the eye and the same on every machine."""
+    """Return a pseudo-random 63-bit number, the same on every machine."""
     digest = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -1,4 +1,4 @@
-"""A language model from disk: weights, shape and tokenizer, of safe formats only (nothing is ever unpickled)."""
+"""A language model from disk: weights, shape and tokenizer, in safe formats only (nothing is unpickled)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,14 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A causal language model, ready to be asked."""
+    """A causal language model in evaluation mode, with its tokenizer."""
 
     model: GPT
     """In evaluation mode."""
     config: ModelConfig
     tokenizer: Tokenizer
     token_bytes: tuple[int, ...]
-    """How many bytes of text each token stands for."""
+    """Bytes of text of each token."""
 
 
 def load_model(directory: Path) -> LanguageModel:
@@ -54,7 +54,7 @@ def load_model(directory: Path) -> LanguageModel:
 
 
 def token_bytes(path: Path) -> tuple[int, ...]:
-    """How many bytes each token of a byte-level BPE stands for: one for each character of its spelling in the file."""
+    """Return the bytes of each token of a byte-level BPE: one for each character of its spelling in the file."""
     vocabulary: dict[str, int] = read_json(path)["model"]["vocab"]
     lengths = [0] * (max(vocabulary.values()) + 1)
     for spelling, number in vocabulary.items():
@@ -63,7 +63,7 @@ def token_bytes(path: Path) -> tuple[int, ...]:
 
 
 def not_finite() -> InputError:
-    """The error for a model that answers with logits that are not finite."""
+    """Return the error for a model whose logits are not finite."""
     return InputError(
         "the logits of this model are not finite: its training diverged.",
         where=WEIGHTS,
@@ -72,7 +72,7 @@ def not_finite() -> InputError:
 
 
 def model_digests(directory: Path) -> dict[str, str]:
-    """The SHA-256 of each of the model's files, by name. Raises InputError where one is missing."""
+    """Return the SHA-256 of each of the model's files, by name. Raises InputError if one is missing."""
     return {name: file_digest(path) for name, path in _model_files(directory).items()}
 
 
@@ -82,9 +82,9 @@ def _model_files(directory: Path) -> dict[str, Path]:
     missing = [name for name, path in files.items() if not path.is_file()]
     if missing:
         raise InputError(
-            f"there is no model here: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
+            f"this is not a model: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
             where=str(directory),
-            mend=f"Name a train artifact, or a directory with {WEIGHTS}, {CONFIG} and {TOKENIZER}.",
+            mend=f"Pass a train artifact, or a directory with {WEIGHTS}, {CONFIG} and {TOKENIZER}.",
         )
     check_part(home)
     return files
@@ -100,7 +100,7 @@ def _read_config(path: Path) -> ModelConfig:
             mend="Export or train the model again.",
         ) from error
     if not config.is_sized or config.family != "gpt":
-        raise InputError("only a gpt with num_layers, hidden_size and num_heads can be asked.", where=str(path))
+        raise InputError("only a GPT model of a known shape can generate text and be scored.", where=str(path))
     return config
 
 

@@ -1,11 +1,10 @@
 """Log-likelihoods under a language model: of continuations given their contexts, and of whole documents.
 
-A text is tokenised once, context and continuation together, as in training. If a token spans the join, the score backs
-up to the token's beginning and covers the span from there; all continuations of a request are scored from the same
-boundary, so that they can be compared. Every text begins with the end-of-text token, as a document does in training.
-Log-softmax is in fp32 over the vocabulary without its padding. Texts of like length are batched for speed; rows are
-padded on the right, where a causal model does not look, so a score does not depend on what it was batched with (to
-fp32's last bits).
+Context and continuation are tokenised together, as in training. If a token spans the join, the scored span begins with
+that token; all continuations of a request are scored from the same boundary, so that they can be compared. Every text
+begins with the end-of-text token, as a document does in training. Log-softmax is in fp32 over the vocabulary without
+its padding. Texts of similar length are batched; rows are padded on the right, which a causal model does not see, so a
+score does not depend on its batch (except in fp32's last bits).
 """
 
 import math
@@ -20,9 +19,9 @@ from megalith.inference.load import LanguageModel, not_finite
 from megalith.tokens.tokenizer import utf8_bytes, whole_characters
 
 Advance = Callable[[int, int], object]
-"""Told, after each batch, how many windows are done, and of how many."""
+"""Called after each batch with the finished windows and their total."""
 
-_ROWS = 256  # tokens whose logits are held at a time: they stay in a CPU's caches
+_ROWS = 256  # logits are computed for this many tokens at a time, to fit a CPU's caches
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Request:
 
     def __post_init__(self) -> None:
         if not self.continuations or not all(self.continuations):
-            raise ValueError("a request wants continuations, and none of them empty")
+            raise ValueError("a request needs continuations, and none may be empty")
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one continuation was judged. The counts are of the scored span."""
+    """The score of one continuation. Counts refer to the scored span."""
 
     log_probability: float
     """Nats: the natural logarithm of P(span | what precedes it)."""
@@ -47,12 +46,12 @@ class Score:
     """Whether each token of the span is the model's first choice."""
     tokens: int
     bytes: int
-    """Of UTF-8."""
+    """Bytes of UTF-8."""
     characters: int
     straddled: bool
-    """A token spanned the join, and the span begins within the context."""
+    """Whether a token spans the join, so that the scored span begins within the context."""
     truncated: bool
-    """The context was cut from the left to fit the model's sequence_length."""
+    """Whether the context was cut from the left to fit the model's sequence_length."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Rolled:
 def score(
     lm: LanguageModel, requests: Sequence[Request], batch_tokens: int, advance: Advance = lambda done, total: None
 ) -> list[tuple[Score, ...]]:
-    """The score of every continuation, in the order of the requests."""
+    """Score every continuation, in the order of the requests."""
     limit = lm.config.sequence_length
     spans = [span for request in requests for span in _spans(lm, request)]
     windows = [
@@ -99,7 +98,7 @@ def rolling(
     stride: int | None = None,
     advance: Advance = lambda done, total: None,
 ) -> list[Rolled]:
-    """The nats, tokens and bytes of each text, its first token included and its end-of-text token not.
+    """Measure the nats, tokens and bytes of each text, with its first token and without its end-of-text token.
 
     A text longer than the context is read in windows that move by `stride` tokens (default: ¾ of sequence_length),
     so that each token after the first window has at least sequence_length − stride tokens before it.
@@ -161,7 +160,7 @@ def _spans(lm: LanguageModel, request: Request) -> list[_Span]:
 
 
 def _token_at(lm: LanguageModel, ids: Sequence[int], byte: int) -> int:
-    """The index of the token that holds the byte."""
+    """Return the index of the token that contains a byte."""
     ends = accumulate(lm.token_bytes[number] for number in ids)
     return next(index for index, end in enumerate(ends) if end > byte)
 
@@ -171,8 +170,8 @@ def _stride(limit: int) -> int:
 
 
 def _windows(owner: int, length: int, first: int, limit: int, stride: int) -> list[_Window]:
-    """Windows of at most `limit` tokens that score the tokens first … length − 1 once each."""
-    if first < length <= first + limit:  # what is scored fits in one window: the context gives way
+    """Return windows of at most `limit` tokens that score each of the tokens first … length − 1 once."""
+    if first < length <= first + limit:  # the scored span fits in one window: the context is cut
         whole = _Window(owner, max(0, length - 1 - limit), first, length)
         return [whole]
     windows = []
@@ -186,7 +185,7 @@ def _windows(owner: int, length: int, first: int, limit: int, stride: int) -> li
 def _judge(
     lm: LanguageModel, ids: Sequence[list[int]], windows: list[_Window], batch_tokens: int, advance: Advance
 ) -> tuple[list[float], list[bool]]:
-    """The nats of each owner's scored tokens, and whether all of them are first choices."""
+    """Return the nats of each owner's scored tokens, and whether all of them are first choices."""
     nats = [0.0] * len(ids)
     greedy = [True] * len(ids)
     done = 0
@@ -202,7 +201,7 @@ def _judge(
 
 
 def _batches(windows: list[_Window], batch_tokens: int) -> list[list[_Window]]:
-    """Windows of like length together, the longest first; a batch is at least one window."""
+    """Batch windows of similar length, the longest first; a batch has at least one window."""
     batches: list[list[_Window]] = []
     for window in sorted(windows, key=lambda window: -window.length):
         if batches and (len(batches[-1]) + 1) * batches[-1][0].length <= batch_tokens:
@@ -234,7 +233,7 @@ def _forward(lm: LanguageModel, ids: Sequence[list[int]], batch: list[_Window]) 
 
 
 def _costs(features: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """−log P of each target (N), and whether it is the first choice; features (N, E), weight (V, E)."""
+    """Return −log P of each target (N), and whether it is the first choice; features (N, E), weight (V, E)."""
     costs, hits = [], []
     for x, wanted in zip(torch.split(features, _ROWS), torch.split(targets, _ROWS), strict=True):
         logits = torch.mm(x, weight.T).float()  # (R, V)

@@ -1,4 +1,4 @@
-"""The marks that the figures share: a dot with its interval, labelled rows, an axis in percent, an axis in tokens."""
+"""Marks shared by the figures: a dot with its interval, labelled rows, an axis in percent, an axis in tokens."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,17 +14,17 @@ SMALL = 11.5  # CSS pixels
 
 
 def title(axes: Axes, text: str) -> None:
-    """What the axes show, above their left end."""
+    """Write a title above the left end of the axes."""
     axes.set_title(text, loc="left", size=12, color=MUTED, pad=8)
 
 
 def beside(axes: Axes, text: str, place: tuple[float, float], across: Any = "data") -> None:
-    """A figure to the right of a place; `across` is the coordinates' meaning (matplotlib's xycoords)."""
+    """Write a figure to the right of a point; `across` names its coordinates (matplotlib's xycoords)."""
     axes.annotate(text, place, (8, 0), xycoords=across, textcoords="offset points", va="center", size=SMALL)
 
 
 def dot(axes: Axes, row: Mapping[str, Any], key: str, place: float, *, hollow: bool = False) -> None:
-    """A value and its 95 % interval."""
+    """Draw a value and its 95 % interval."""
     if bounds := pair(row.get("interval")):
         axes.hlines(place, *bounds, color=ACCENT, linewidth=2)
     fill = PAPER if hollow else ACCENT
@@ -34,13 +34,13 @@ def dot(axes: Axes, row: Mapping[str, Any], key: str, place: float, *, hollow: b
 
 
 def shortened(label: str, width: float) -> str:
-    """A label that leaves more than half of a figure's width to the plot."""
+    """Shorten a label so that more than half of the figure's width is left to the plot."""
     most = int(0.45 * width / 6.6)
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 def rows(axes: Axes, labels: Sequence[str], reach: float) -> None:
-    """A list read from the top, its labels in ink."""
+    """Turn the vertical axis into a list that is read from the top."""
     axes.set_yticks(range(len(labels)), labels, color=INK)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(0, reach)
@@ -50,14 +50,14 @@ def rows(axes: Axes, labels: Sequence[str], reach: float) -> None:
 
 
 def in_percent(axes: Axes, ticks: int) -> None:
-    """A horizontal axis in percent."""
+    """Label the horizontal axis in percent."""
     axes.grid(True, axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
 
 
 def over_tokens(axes: Axes, tokens: Sequence[float]) -> None:
-    """A horizontal axis of training tokens."""
+    """Label the horizontal axis in training tokens."""
     axes.set_xlim(0, max([*tokens, 1]))
     axes.grid(True, axis="y")
     axes.spines["left"].set_visible(False)
@@ -67,7 +67,7 @@ def over_tokens(axes: Axes, tokens: Sequence[float]) -> None:
 
 
 def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], at: float, height: float) -> None:
-    """Name each curve (last value, name, colour) beside its last point, moved apart where the names would touch."""
+    """Name each curve (last value, name, colour) beside its last point, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     previous = None
     for value, name, colour in sorted(ends):

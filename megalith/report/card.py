@@ -1,8 +1,8 @@
-"""The dataset card of a `curate` artifact: `card.md`, `card.json` and `card.html` from what the stage left on disk.
+"""The dataset card of a `curate` artifact: `card.md`, `card.json` and `card.html` from the files of the stage.
 
-What datasheets ask (Gebru et al. 2018) and a corpus's figures can answer: where the text came from and under what
-licence, what was dropped and why, with samples to read, and what was done against leaks of the benchmarks. The artifact
-is not touched; the card stands beside it and is a pure function of it and of the licences given.
+It answers the questions of datasheets (Gebru et al. 2018) that a corpus's figures can answer: the sources and licences
+of the text, what was dropped and why, with samples to read, and how benchmarks were kept out. The artifact is not
+changed; the card is a pure function of it and of the licences.
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ def write_card(directory: Path, licences: Mapping[str, str] | None = None, outpu
     artifact = open_artifact(named, "curate")
     if folder.resolve().is_relative_to(directory.resolve()):
         raise InputError(
-            "this lies in the artifact, which stays as it is.",
+            "this folder lies in the artifact, which is never changed.",
             where=str(folder),
-            mend="Name a folder outside of it with --output.",
+            mend="Pass a folder outside of it with --output.",
         )
     card = make_card(artifact, licences or {})
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def write_card(directory: Path, licences: Mapping[str, str] | None = None, outpu
 
 
 def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
-    """Everything that the card tells, as `card.json` holds it."""
+    """Return the content of `card.json`."""
     manifest, facts = artifact.manifest, artifact.facts
     details = read_facts(artifact.path / "details.json", shapes.DETAILS, mend=MEND)
     samples = read_facts(artifact.path / "samples.json", shapes.SAMPLES, mend=MEND)
@@ -58,9 +58,9 @@ def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
     for name in licences:
         if name not in datasets:
             raise InputError(
-                f"a licence is given for {name!r}, and this corpus has no such data set.",
+                f"this corpus has no data set named {name!r}.",
                 where="--licence",
-                mend=f"Name one of {', '.join(datasets)}." if datasets else "Leave it out.",
+                mend=f"Use one of {', '.join(datasets)}." if datasets else "Remove the option.",
             )
     told = ("documents_in", "documents_out", "bytes_in", "bytes_out", "html_bytes_in", "read", "quality", "task_items")
     copied = ("languages", "domains", "different_domains", "histograms", "decontamination", "private")
@@ -90,7 +90,7 @@ def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
 
 
 def render_card(card: Card) -> str:
-    """The page as text: a pure function of the card."""
+    """Render the page: a pure function of the card."""
     limits = card_views.limits(card["settings"].get("curate") or {})
     histograms = [(name, histogram(held, limits.get(name, ()))) for name, held in (card["histograms"] or {}).items()]
     groups = card_views.grouped(histograms)
@@ -103,11 +103,11 @@ def render_card(card: Card) -> str:
 
 
 def _by_priority(datasets: Mapping[str, Card], settings: Mapping[str, Any]) -> dict[str, Card]:
-    """Data sets in the order in which a duplicate's copy is kept: that of the settings."""
+    """Order data sets by priority, as in the settings: of duplicates, the first one's copy is kept."""
     order = [one[0] for one in settings.get("datasets") or ()]
     return {name: datasets[name] for name in [*order, *datasets] if name in datasets}
 
 
 def _name(path: Path) -> str:
-    """The expedition's name where the artifact stands in its usual place."""
+    """Return the expedition's name if the artifact is in its usual place, else the directory's."""
     return path.parent.name if path.name == "curate" else path.name

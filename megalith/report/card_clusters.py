@@ -1,7 +1,7 @@
-"""Clusters of duplicates with their texts: what was kept and some of what was dropped, where they part.
+"""Clusters of duplicates with excerpts of the kept and of some dropped texts, from their first difference.
 
-The texts of what was dropped lie in the `documents` artifact beside the curated one. Where that has been thrown away,
-clusters are told by id and address alone.
+Dropped texts are read from the `documents` artifact beside the curated one. If that has been removed, clusters are
+listed by id and address alone.
 """
 
 import difflib
@@ -18,12 +18,12 @@ from megalith.artifacts import Artifact, check_part
 Facts = Mapping[str, Any]
 
 SHOWN = 3
-"""Dropped documents of a cluster whose texts are told."""
+"""Dropped documents of a cluster whose texts are shown."""
 WORDS, WORDS_BEFORE, LOOKED_AT = 70, 12, 40_000  # words of an excerpt, of these before the first difference; characters
 
 
 def clusters_to_look_at(artifact: Artifact, clusters: Sequence[Facts]) -> list[dict[str, Any]]:
-    """The clusters with `text` of the copy kept and `pieces` (text, whether it differs) of some that were dropped."""
+    """Add `kept_pieces` and `pieces`, lists of (text, differs), to some dropped documents of each cluster."""
     wanted = {one["kept"]["id"] for one in clusters}
     wanted |= {dropped["id"] for one in clusters for dropped in one["dropped"][:SHOWN]}
     texts = _texts(artifact.path.with_name(str(artifact.facts.get("documents") or "")), wanted)
@@ -40,7 +40,7 @@ def clusters_to_look_at(artifact: Artifact, clusters: Sequence[Facts]) -> list[d
 
 
 def _parting(kept: str, dropped: str) -> dict[str, Any]:
-    """An excerpt of each around the first word in which they differ: `kept` and `pieces`, as (text, differs)."""
+    """Excerpt both texts around their first differing word, as lists of (text, differs)."""
     ours, theirs = kept[:LOOKED_AT].split(), dropped[:LOOKED_AT].split()
     same = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
     first = 0 if ours == theirs else max(0, same - WORDS_BEFORE)
@@ -58,7 +58,7 @@ def _parting(kept: str, dropped: str) -> dict[str, Any]:
 
 
 def _texts(documents: Path, wanted: set[str]) -> dict[str, str]:
-    """The texts of documents by id. Only ids are read of row groups that hold none of them."""
+    """Read the texts of documents by id; row groups without any of them are read for their ids alone."""
     found: dict[str, str] = {}
     if not documents.name or not wanted or not (documents / "text").is_dir():
         return found

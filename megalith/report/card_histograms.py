@@ -1,6 +1,6 @@
-"""A histogram of the card: a small SVG of bars, drawn by hand since a page has forty of them.
+"""Histograms of the card: small SVGs of bars, drawn without matplotlib since a page has forty of them.
 
-Heights go with the logarithm of the counts, so that the tail, where the rules cut, is seen beside the bulk.
+Heights are logarithms of the counts, so that the tail, where the rules cut, is visible beside the bulk.
 """
 
 import math
@@ -18,7 +18,7 @@ _FEWEST_BARS = 5
 
 @dataclass(frozen=True)
 class Histogram:
-    """A drawing, and what is written under it."""
+    """A drawing and its caption."""
 
     drawing: Markup
     low: str
@@ -27,11 +27,11 @@ class Histogram:
 
 
 def histogram(held: Mapping[str, Any], limits: Sequence[float] = ()) -> Histogram:
-    """Draw counts between edges, from the first bar that holds something to the last, with the limits of the rules."""
+    """Draw the counts between edges, from the first to the last bar that is not empty, with the limits of the rules."""
     edges, counts = held["edges"], held["counts"]
     filled = [place for place, many in enumerate(counts) if many]
     if not filled:
-        return Histogram(Markup(""), "", "", "nothing was measured")
+        return Histogram(Markup(""), "", "", "not measured")
     first, last = filled[0], filled[-1] + 1
     for limit in limits:  # shown even where no document comes near
         below, upto = sum(edge < limit for edge in edges), sum(edge <= limit for edge in edges)
@@ -68,7 +68,7 @@ def _median(edges: Sequence[float], counts: Sequence[int]) -> str:
 
 
 def _across(limit: float, edges: Sequence[float], first: int, bar: float) -> float:
-    """Where a limit stands among bars of one width."""
+    """Return a limit's horizontal position among bars of equal width."""
     place = max(0, min(sum(edge <= limit for edge in edges) - 1, len(edges) - 2))
     inside = (limit - edges[place]) / (edges[place + 1] - edges[place])
     return (place - first + min(1.0, inside)) * bar

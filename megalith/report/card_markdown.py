@@ -1,4 +1,4 @@
-"""The card as Markdown: what a repository or a hub shows. Tables and figures; texts to read are on the page."""
+"""The card as Markdown, for repositories and hubs: tables and figures; texts to read are on the page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ DOMAINS, SAMPLE_CHARACTERS = 20, 160
 
 
 def markdown(card: Facts) -> str:
-    """`card.md`."""
+    """Return the content of `card.md`."""
     parts = [f"# {_cell(card['name'])}", _summary(card), *_datasets(card), *_funnel(card), *_reasons(card)]
     parts += [
         *_decontamination(card),
@@ -128,6 +128,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 
 
 def _cell(text: Any) -> str:
-    """Text that cannot break out of a table's cell or become markup."""
+    """Escape a text so that it cannot break out of a table's cell or become markup."""
     told = " ".join(str(visible(str(text))).split()).replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{sign}" if sign in "\\|*_[]#`" else sign for sign in told)

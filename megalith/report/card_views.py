@@ -1,4 +1,4 @@
-"""What the card says that is not a figure as it stands: limits of the rules, samples by reason, groups of figures."""
+"""Values derived for the card: limits of the rules, samples by reason, groups of figures."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _EFFECTS_NOTHING = (0, 1.0, 10**9, 10**7)  # a rule's limit that no document pas
 
 
 def headlines(card: Facts) -> list[Headline]:
-    """The figures under the title."""
+    """Return the figures under the title."""
     splits = card["splits"]
     took = [step for step in card["steps"] if lost(step) and step["name"] != "read"]  # there, requests and the like
     strictest = max(took, key=lost, default=None)
@@ -31,12 +31,12 @@ def headlines(card: Facts) -> list[Headline]:
 
 
 def lost(step: Facts) -> int:
-    """Documents that a step dropped, for whatever reason."""
+    """Count the documents that a step dropped, for any reason."""
     return sum((step.get("dropped") or {}).values())
 
 
 def reasons(card: Facts) -> list[tuple[str, list[tuple[str, int, int | None]]]]:
-    """Each step that dropped something: reason, documents and bytes, the most frequent first."""
+    """List each step that dropped documents with (reason, documents, bytes), the most frequent first."""
     told = []
     for step in card["steps"]:
         sizes = step.get("dropped_bytes") or {}
@@ -47,7 +47,7 @@ def reasons(card: Facts) -> list[tuple[str, list[tuple[str, int, int | None]]]]:
 
 
 def samples_by_reason(card: Facts) -> list[tuple[str, str, list[Facts]]]:
-    """Step, reason and samples of what was dropped; in the order of the steps, then of the reasons' documents."""
+    """List (step, reason, samples) of dropped documents, in the order of steps, then of the reasons' documents."""
     told = []
     for step, rows in reasons(card):
         held = card["samples"].get(step) or []
@@ -59,7 +59,7 @@ def samples_by_reason(card: Facts) -> list[tuple[str, str, list[Facts]]]:
 
 
 def limits(config: Facts) -> dict[str, tuple[float, ...]]:
-    """By histogram, where the rules of the settings cut: `signals.words` → (50,)."""
+    """Map each histogram to the limits of the rules in the settings: `signals.words` → (50,)."""
     found: dict[str, list[float]] = {}
     for key, value in (config.get("heuristics") or {}).items():
         bound, _, signal = key.partition("_")
@@ -81,7 +81,7 @@ def limits(config: Facts) -> dict[str, tuple[float, ...]]:
 
 
 def grouped(histograms: Sequence[tuple[str, Any]]) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """Histograms under headings: sizes and scores first, then the signals."""
+    """Group histograms under headings: sizes and scores first, then the signals."""
     first = [(name.replace(".", ", "), drawn) for name, drawn in histograms if not name.startswith("signals.")]
     signals = [(name.removeprefix("signals."), drawn) for name, drawn in histograms if name.startswith("signals.")]
     signals.sort(key=lambda pair: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pair[0])])
@@ -89,7 +89,7 @@ def grouped(histograms: Sequence[tuple[str, Any]]) -> list[tuple[str, list[tuple
 
 
 def quality(card: Facts) -> list[tuple[str, str]]:
-    """The plain figures of the quality classifier, those on held-out documents among them."""
+    """List the figures of the quality classifier, including those on held-out documents."""
     held = card["quality"] or {}
     told = []
     tested = {f"{name}, held out": value for name, value in (held.get("held_out") or {}).items()}
@@ -102,13 +102,13 @@ def quality(card: Facts) -> list[tuple[str, str]]:
 
 
 def calibration(card: Facts) -> list[Facts]:
-    """Tenths of the scores that held-out documents fell in."""
+    """Return the tenths of the score that contain held-out documents."""
     bins = ((card["quality"] or {}).get("held_out") or {}).get("bins") or []
     return [one for one in bins if one.get("documents")]
 
 
 def languages(card: Facts) -> list[tuple[str, list[tuple[str, int, float]]]]:
-    """By data set, its languages with documents and shares, the most frequent first."""
+    """List for each data set its (language, documents, share), the most frequent first."""
     told = []
     for name, counts in (card["languages"] or {}).items():
         total = sum(counts.values()) or 1
@@ -118,11 +118,11 @@ def languages(card: Facts) -> list[tuple[str, list[tuple[str, int, float]]]]:
 
 
 def tasks(card: Facts) -> list[tuple[str, Facts]]:
-    """What decontamination found, by task."""
+    """List the results of decontamination by task."""
     return list(((card["decontamination"] or {}).get("tasks") or {}).items())
 
 
 def per_million(many: Any, documents: Any) -> str:
-    """Documents in a million."""
+    """Format a count as documents in a million."""
     top, bottom = number(many), number(documents)
     return fixed(1e6 * top / bottom, 0) if top is not None and bottom else "—"

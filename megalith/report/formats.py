@@ -1,4 +1,4 @@
-"""Figures as text, with their units. What is absent or not finite reads as a dash, so a page can be made of any run."""
+"""Figures as text, with their units. A missing or non-finite value becomes a dash, so any run has a page."""
 
 import math
 from collections.abc import Callable
@@ -43,19 +43,19 @@ def whole(value: float) -> str:
 
 @_of_a_number
 def count(value: float) -> str:
-    """A count as people say it: 842, 1.73M."""
+    """A rounded count: 842, 1.73M."""
     return f"{value:,.0f}" if abs(value) < 10_000 and value == int(value) else human_count(value)
 
 
 @_of_a_number
 def fixed(value: float, digits: int = 3) -> str:
-    """So many digits after the point, with a true minus sign."""
+    """`digits` digits after the point, with a true minus sign."""
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
 @_of_a_number
 def significant(value: float, digits: int = 3) -> str:
-    """So many significant digits, never in exponents that a reader must count."""
+    """`digits` significant digits; very large and small numbers as powers of ten."""
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         places = digits if value == 0 else digits - 1 - math.floor(math.log10(abs(value)))
         return fixed(value, max(0, places))
@@ -119,14 +119,14 @@ def span(value: Any, form: Callable[..., str], *rest: Any) -> str:
 
 
 def words(name: Any) -> str:
-    """A name from the code as words, fit to be drawn too: minimum_words → minimum words."""
+    """A name from the code as words, made visible: minimum_words → minimum words."""
     return str(visible(str(name))).replace("_", " ").strip() if name else DASH
 
 
 def visible(value: Any) -> Any:
-    """A string fit to be read: control characters as their pictures, what would reorder or break the page as �.
+    """A string whose control characters are replaced by their pictures, and characters that reorder text by �.
 
-    Everything that is printed on the page passes through here, then through HTML escaping.
+    Everything printed on a page passes through here, then through HTML escaping.
     """
     return value.translate(_VISIBLE) if type(value) is str else value
 

@@ -1,4 +1,4 @@
-"""What every page shares: templates that escape, figures as text by filters, the style sheet."""
+"""Shared by all pages: templates that escape, filters that format figures, the style sheet."""
 
 from importlib import resources
 
@@ -9,7 +9,7 @@ from megalith.report import formats
 
 
 def environment() -> Environment:
-    """Templates in which everything printed is made visible, then escaped."""
+    """Return the templates; everything that they print is made visible, then escaped."""
     made = Environment(
         loader=PackageLoader("megalith.report", ""),
         autoescape=True,
@@ -31,5 +31,5 @@ def environment() -> Environment:
 
 
 def style() -> Markup:
-    """The style sheet, to stand within the page."""
+    """Return the style sheet, for use inside a page."""
     return Markup((resources.files("megalith.report") / "report.css").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The page's figures, from facts as they stand in `expedition.json`; None where there is nothing to draw."""
+"""The page's figures, from the facts in `expedition.json`; None if there is nothing to draw."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -18,7 +18,7 @@ _ROW = 26.0  # CSS pixels
 
 
 def funnel(curation: Facts) -> Markup | None:
-    """Documents and bytes of text left after each curation step, and what the step dropped."""
+    """Draw documents and bytes of text after each curation step, and how much the step dropped."""
     steps = [step for step in curation.get("steps") or [] if number(step.get("documents_in")) is not None]
     if not steps:
         return None
@@ -54,7 +54,7 @@ def funnel(curation: Facts) -> Markup | None:
 
 
 def loss(history: Facts, train: Facts) -> Markup | None:
-    """Training and validation loss over tokens, against the entropy of the token frequencies."""
+    """Draw training and validation loss over tokens, with the entropy of the token frequencies."""
     steps, validation = _curve(history, "steps", "loss"), _curve(history, "validation", "loss")
     if not steps[0] and not validation[0]:
         return None
@@ -99,7 +99,7 @@ def loss(history: Facts, train: Facts) -> Markup | None:
 
 
 def multiples(history: Facts) -> list[Markup]:
-    """Small figures beside the loss: learning rate and gradient norm."""
+    """Draw small figures of learning rate and gradient norm."""
     made = []
     for key in ("learning_rate", "gradient_norm"):
         curve = _curve(history, "steps", key)
@@ -112,7 +112,7 @@ def multiples(history: Facts) -> list[Markup]:
 
 
 def tasks(evaluation: Facts) -> Markup | None:
-    """Accuracies with their 95 % intervals; an upright bar marks chance."""
+    """Draw accuracies with their 95 % intervals; an upright bar marks chance."""
     scored = [task for task in evaluation.get("tasks") or [] if is_share(task.get("metric")) and _has(task, "score")]
     if not scored:
         return None
@@ -142,7 +142,7 @@ def tasks(evaluation: Facts) -> Markup | None:
 
 
 def hans(facts: Facts) -> Markup | None:
-    """Accuracy by heuristic: full dots where the hypothesis follows, hollow ones where it does not."""
+    """Draw accuracy by heuristic: full dots where the hypothesis follows, hollow ones where it does not."""
     cells = [cell for cell in facts.get("cells") or [] if _has(cell, "accuracy")]
     if not cells:
         return None
@@ -167,7 +167,7 @@ def hans(facts: Facts) -> Markup | None:
 
 
 def association(facts: Facts) -> Markup | None:
-    """The log odds ratio of every occupation, in order, with the mean and its interval."""
+    """Draw the log odds ratio of every occupation in order, with the mean and its interval."""
     known = [row for row in facts.get("rows") or [] if _has(row, "log_odds_ratio")]
     if not known:
         return None
@@ -223,7 +223,7 @@ def _curve(history: Facts, part: str, key: str) -> Curve:
 
 
 def _variant(task: Facts) -> str:
-    """What tells two accuracies of one task apart."""
+    """Name the kind of an accuracy, where a task has several."""
     metric = str(task.get("metric"))
     return f", {words(metric.removeprefix('accuracy_'))}" if metric.startswith("accuracy_") else ""
 

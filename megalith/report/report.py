@@ -1,8 +1,7 @@
-"""The expedition log: `report.html` from what the stages left on disk.
+"""The expedition log: `report.html` from the files of the stages.
 
 One file that opens from disk: style and figures inline, no script, and a content security policy under which a browser
-fetches nothing. Texts of the corpus are shown as text, whatever they hold. A stage that left nothing
-has a line saying so.
+fetches nothing. Texts of the corpus are shown as text, whatever they contain. A missing stage has a line that says so.
 """
 
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ def write_report(directory: Path) -> Path:
 
 
 def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history: Mapping[str, Any]) -> str:
-    """The page as text: a pure function of its arguments."""
+    """Render the page: a pure function of its arguments."""
     parts = {key: expedition.get(key) or {} for key in ("curation", "tokens", "plan", "train", "evaluate", "audit")}
     audit = parts["audit"]
     figures = {
@@ -72,7 +71,7 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
 
 
 def _read(path: Path, shape: TypeAdapter[Any]) -> Mapping[str, Any]:
-    """The object at `path`; empty where the file is missing."""
+    """Read the object at `path`; a missing file is an empty object."""
     if not path.is_file():
         return {}
     check_part(path)

@@ -1,7 +1,7 @@
-"""The shape of the files that the pages read, checked before a page is made: which parts are objects, lists and text.
+"""The shape of the files that the pages read: which parts are objects, lists and text. Checked before a page is made.
 
-Figures are not checked here: `formats` shows a dash for what is not a number. Keys that are not named are kept as they
-are, so that files of earlier and later versions are read as far as they agree.
+Figures are not checked: `formats` shows a dash for anything that is not a number. Other keys are kept as they are, so
+files of earlier and later versions are read as far as they agree.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from megalith.errors import InputError
 from megalith.input_files import read_json
 
 DEEPEST = 40
-"""Levels of nesting; no file of Megalith's has a quarter of them."""
+"""Most levels of nesting; Megalith's own files have fewer than ten."""
 
 Object = dict[str, Any]
 Objects = list[Object] | None
@@ -181,7 +181,7 @@ SAMPLES: TypeAdapter[Any] = TypeAdapter(dict[str, list[_Document] | None])
 
 
 def read_facts(path: Path, shape: TypeAdapter[Any], *, mend: str) -> Mapping[str, Any]:
-    """The object in a JSON file of that shape. Raises InputError that names the first part of another form."""
+    """Read a JSON file of the given shape. Raises InputError with the name of the first part of another form."""
     found = read_json(path, mend=mend)
     if _depth(found) > DEEPEST:
         raise InputError(f"this file is nested more than {DEEPEST} levels deep.", where=str(path), mend=mend)

@@ -1,4 +1,4 @@
-"""The table that ends a run: one row a stage."""
+"""The table at the end of a run: one row a stage."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +13,9 @@ Facts = Mapping[str, Any]
 
 
 def summary_table(expedition: Facts) -> Table:
-    """What each stage made, the figure to remember, its time, and whether it was built or reused.
+    """Return a table with the result of each stage, its main figure, its time, and whether it was built or reused.
 
-    `expedition` is what `expedition.json` holds.
+    `expedition` is the content of `expedition.json`.
     """
     rows = []
     for artifact in expedition.get("artifacts") or []:

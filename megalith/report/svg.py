@@ -51,16 +51,16 @@ _STYLE: dict[Any, Any] = {
 }
 
 Draw = Callable[[float], Figure]
-"""Draws at a width in CSS pixels."""
+"""A function that draws a figure of a width in CSS pixels."""
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure of so many CSS pixels."""
+    """Return an empty figure of a size in CSS pixels."""
     return Figure(figsize=(width / 72, height / 72), dpi=72)
 
 
 def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place given in CSS pixels from the figure's upper left corner."""
+    """Add axes at a position in CSS pixels from the figure's upper left corner."""
     whole_width, whole_height = figure.get_size_inches() * 72
     return figure.add_axes(
         (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
@@ -68,7 +68,7 @@ def panel(figure: Figure, left: float, top: float, width: float, height: float) 
 
 
 def responsive(name: str, description: str, draw: Draw) -> Markup:
-    """The drawing at both widths; a style sheet shows one of them."""
+    """Return the drawing at both widths; the style sheet shows one of them."""
     return Markup("").join(
         inline(f"{name}-{form}", description, partial(draw, width), form)
         for form, width in (("wide", WIDE), ("narrow", NARROW))
@@ -76,7 +76,7 @@ def responsive(name: str, description: str, draw: Draw) -> Markup:
 
 
 def inline(name: str, description: str, draw: Callable[[], Figure], form: str = "") -> Markup:
-    """One SVG element, labelled for those who cannot see it. `name` is unique on the page."""
+    """Return one SVG element, labelled for screen readers. `name` is unique on the page."""
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
         figure = draw()
@@ -97,7 +97,7 @@ def inline(name: str, description: str, draw: Callable[[], Figure], form: str = 
 
 
 def _settle(body: str, name: str) -> str:
-    """Give the SVG the page's colours and font, and identifiers of its own."""
+    """Replace colours and font by the page's, and make identifiers unique."""
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():
         body = body.replace(colour, f"var(--{variable})")

@@ -1,4 +1,4 @@
-"""What the page says that is not a fact as it stands: figures put side by side, and judged against each other."""
+"""Values derived for the page: headlines, comparisons of plan and measurement, scores against chance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity as the plan had it and as it came out."""
+    """One quantity, planned and measured."""
 
     quantity: str
     predicted: str
@@ -30,13 +30,13 @@ class Comparison:
     difference: float | None
     """measured / predicted − 1"""
     inside: bool | None
-    """Whether the measurement lies in the predicted interval; None where there is no interval."""
+    """Whether the measurement lies in the predicted interval; None without an interval."""
     aside: str = ""
-    """Why there is no difference to tell."""
+    """The reason why no difference is given."""
 
 
 def headlines(expedition: Facts) -> list[Headline]:
-    """The five figures that sum up a run."""
+    """Return the five figures that summarise a run."""
     curation, tokens, plan, train = (_part(expedition, key) for key in ("curation", "tokens", "plan", "train"))
     share = percent(kept_share(curation), 0)
     beside_loss = f"nats per token; unigram entropy {fixed(train.get('unigram_entropy'), 2)}"
@@ -54,7 +54,7 @@ def headlines(expedition: Facts) -> list[Headline]:
 
 
 def comparisons(expedition: Facts) -> list[Comparison]:
-    """The plan against what happened."""
+    """Compare the plan with the measurements."""
     plan, train = _part(expedition, "plan"), _part(expedition, "train")
 
     def row(quantity: str, planned: str, measured: str, form: Callable[[Any], str], interval: Any = None) -> Comparison:
@@ -79,14 +79,14 @@ def comparisons(expedition: Facts) -> list[Comparison]:
 
 
 def kept_share(curation: Facts) -> float | None:
-    """Share of the documents that no step dropped. Pieces that decontamination cut one into count once."""
+    """Return the share of documents that no step dropped; the pieces of one that decontamination cut count once."""
     into_pieces = sum(number(step.get("split_off")) or 0 for step in curation.get("steps") or ())
     kept = number(curation.get("documents_out"))
     return None if kept is None else ratio(kept - into_pieces, curation.get("documents_in"))
 
 
 def asked(recipe: Facts, sources: Sequence[str]) -> list[tuple[str, str]]:
-    """The recipe in a few lines."""
+    """Summarise the recipe in a few lines."""
     budget, train, evaluate = (_part(recipe, key) for key in ("budget", "train", "evaluate"))
     tasks = evaluate.get("tasks") or []
     batch = f"{whole(train.get('global_batch_size'))} sequences a step"
@@ -111,7 +111,7 @@ def _budget(budget: Facts) -> str:
 
 
 def standing(task: Facts) -> str:
-    """Where a score lies against chance, by its interval."""
+    """Compare a score with chance by its interval: better, worse or level."""
     chance, bounds = number(task.get("chance")), pair(task.get("interval"))
     if chance is None or bounds is None:
         return DASH
@@ -121,30 +121,30 @@ def standing(task: Facts) -> str:
 
 
 def split_candidates(plan: Facts, shown: int = 8) -> tuple[list[Facts], list[Facts]]:
-    """The layouts that came nearest, and the rest."""
+    """Split the candidate layouts into the best ones and the rest."""
     candidates = list(plan.get("candidates") or [])
     return candidates[:shown], candidates[shown:]
 
 
 def is_chosen(candidate: Facts, layout: Facts) -> bool:
-    """Whether a candidate is the layout that the plan took."""
+    """Whether a candidate is the chosen layout."""
     shared = [key for key in layout if key in candidate]
     return bool(shared) and all(candidate[key] == layout[key] for key in shared)
 
 
 def dropped(step: Facts) -> float:
-    """Documents that a step dropped, for whatever reason."""
+    """Count the documents that a step dropped, for any reason."""
     return sum(number(many) or 0 for many in (step.get("dropped") or {}).values())
 
 
 def ratio(above: Any, below: Any) -> float | None:
-    """One figure over another, where there are both."""
+    """Divide two figures, if both are numbers."""
     top, bottom = number(above), number(below)
     return top / bottom if top is not None and bottom else None
 
 
 def reasons(curation: Facts) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Each step that dropped something, with its reasons and their documents, the most frequent first."""
+    """List each step that dropped documents with its (reason, documents), the most frequent first."""
     rows = []
     for step in curation.get("steps") or []:
         dropped = [(str(reason), int(number(many) or 0)) for reason, many in (step.get("dropped") or {}).items()]
@@ -160,7 +160,7 @@ def _part(facts: Facts, key: str) -> Facts:
 
 
 def _said(value: Any) -> str:
-    """A value of the recipe as it was written."""
+    """Return a value of the recipe as text, or a dash."""
     return DASH if value is None else str(value)
 
 

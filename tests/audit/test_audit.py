@@ -48,6 +48,6 @@ def test_the_same_audit_is_the_same_bytes_and_another_model_is_audited_anew(
 
 
 def test_a_directory_without_a_model_is_refused_and_nothing_is_left(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no model here"):
+    with pytest.raises(InputError, match="this is not a model"):
         audit(recipe, tmp_path / "audit", tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []

@@ -167,12 +167,12 @@ def test_texts_and_tasks_of_the_user_s_own_are_judged(recipe: Recipe, tmp_path: 
 def test_a_missing_task_file_and_a_taken_name_are_refused(
     recipe: Recipe, tmp_path: Path, model_directory: Path
 ) -> None:
-    with pytest.raises(InputError, match="no such task file"):
+    with pytest.raises(InputError, match="this task file is missing"):
         evaluate(recipe, tmp_path / "evaluate", model_directory, None, None, task_files=[tmp_path / "none.jsonl"])
     taken = tmp_path / "last_word.jsonl"
     taken.write_text("")
     with pytest.raises(InputError, match="already called last_word"):
         evaluate(recipe, tmp_path / "evaluate", model_directory, None, None, task_files=[taken])
-    with pytest.raises(InputError, match="no such file or directory"):
+    with pytest.raises(InputError, match="this file or directory is missing"):
         evaluate(recipe, tmp_path / "evaluate", model_directory, None, None, texts=tmp_path / "none.txt")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_word.jsonl"]

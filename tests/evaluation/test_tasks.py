@@ -160,7 +160,7 @@ def test_both_shapes_of_item_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([{"context": "It"}], "line 1: an item wants"),
+        ([{"context": "It"}], "line 1: an item needs"),
         ([{"context": "It", "target": ""}], "may be empty"),
         ([{"context": "It", "choices": [" a"], "answer": 0}], "two or more choices"),
         ([{"context": "It", "choices": [" a", ""], "answer": 0}], "may be empty"),
@@ -170,7 +170,7 @@ def test_both_shapes_of_item_are_read(tmp_path: Path) -> None:
             [{"context": "It", "target": " a"}, {"context": "It", "choices": [" a", " b"], "answer": 0}],
             "line 2: .*mixed",
         ),
-        ([{"id": 1, "context": "It", "target": " a"}, {"id": 1, "context": "It", "target": " b"}], "one id"),
+        ([{"id": 1, "context": "It", "target": " a"}, {"id": 1, "context": "It", "target": " b"}], "the same id"),
         (["text"], "object"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_card_within_the_artifact_is_refused(curated: Path, inside: str) -> No
     before = {path: path.stat().st_mtime_ns for path in curated.rglob("*")}
     done = CliRunner().invoke(app, ["card", str(curated), "-o", str(curated / inside)])
     assert done.exit_code == 2
-    assert "this lies in the artifact" in " ".join(done.stderr.split())
+    assert "this folder lies in the artifact" in " ".join(done.stderr.split())
     assert {path: path.stat().st_mtime_ns for path in curated.rglob("*")} == before
 
 
@@ -199,7 +199,7 @@ def test_a_rules_limit_stands_among_the_bars_where_it_cuts() -> None:
 
 
 def test_a_histogram_of_nothing_says_so() -> None:
-    assert histogram({"edges": [0, 1, 2], "counts": [0, 0]}).told == "nothing was measured"
+    assert histogram({"edges": [0, 1, 2], "counts": [0, 0]}).told == "not measured"
 
 
 def test_the_verb_writes_the_card_and_prints_it(curated: Path) -> None:
