@@ -12,13 +12,18 @@ from megalith.console import note, show, table
 from megalith.errors import InputError, UnsupportedError
 
 TableFile = Annotated[
-    Path, typer.Argument(metavar="TABLE.csv", help="Measured runs, one a line: see docs/verbs/validate.md.")
+    Path | None,
+    typer.Argument(
+        metavar="[TABLE.csv]",
+        show_default=False,
+        help="Measured runs, one a line: see docs/verbs/validate.md. Default: published runs of MT-NLG 530B.",
+    ),
 ]
 
 
 @verb
 def plan_validate(
-    runs: TableFile,
+    runs: TableFile = None,
     constants: Annotated[
         Path | None, typer.Option("--constants", help="A file of `plan calibrate`. Default: the shipped constants.")
     ] = None,
@@ -122,9 +127,15 @@ def plan_calibrate(
     hold_out: Annotated[
         list[str] | None, typer.Option("--hold-out", help="A dataset that is not to be fitted; may be repeated.")
     ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Fit the memory model's constants, to the rows of TABLE.csv with mem_gb.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit the cost model's constants to measured runs (`plan validate --constants`), or measure this machine."""
+    if memory:
+        _calibrate_memory(runs, output or Path("memory.json"), others=measure or bool(hold_out), as_json=as_json)
+        return
     if measure or (runs is not None and runs.is_dir()):
         _refuse_tables(runs, hold_out, measure=measure)
         output = output or Path("here.json")
@@ -159,6 +170,33 @@ def plan_calibrate(
         note(f"{one['generation']}: error of rows held out {_percent(one['residuals']['mape'])}; fitted: {fitted}")
         if left:
             note(f"{one['generation']}: not fitted: {left}")
+    note(f"written to {output}")
+
+
+def _calibrate_memory(runs: Path | None, output: Path, *, others: bool, as_json: bool) -> None:
+    if runs is None or runs.is_dir() or others:
+        raise InputError(
+            "--memory takes a table of runs with mem_gb, and neither --measure nor --hold-out.",
+            where="--memory",
+            mend="Use `plan calibrate TABLE.csv --memory`.",
+        )
+    from megalith.planning.calibration.fit_memory import calibrate_memory
+
+    check_file(output)
+    found = calibrate_memory(runs, output)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (stack, meter, f"{line['share']:.3f}", f"{line['bytes'] / 1e9:+.2f} GB", f"± {_percent(line['deviation'])}")
+        for stack, lines in found["constants"].items()
+        for meter, line in lines.items()
+    ]
+    show(table("Memory: figure = share × counted + bytes", ("stack", "meter", "share", "bytes", "90 % within"), rows))
+    note(
+        f"{counted(found['rows'], 'row')}; error {_percent(found['mape'])}, of rows held out "
+        f"{_percent(found['held_out_mape'])}"
+    )
     note(f"written to {output}")
 
 

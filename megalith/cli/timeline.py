@@ -4,6 +4,7 @@ from megalith.cli.timeline import plan_timeline
 app.command("timeline")(plan_timeline)
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +54,24 @@ def plan_timeline(
         return
     headings = ("schedule", "step", "pipeline", "bubble", "bubble by rank", "held", "peak memory")
     show(table(f"A step of {loaded.name}", headings, [_row(row, found["clock"]) for row in found["schedules"]]))
+    for row in found["schedules"]:
+        if _exceeds(row):
+            note(
+                f"{row['schedule']} does not fit: its fullest rank holds {human_bytes(max(row['peak_bytes']))}, and an "
+                f"accelerator has {human_bytes(row['capacity_bytes'])}"
+            )
     note(f"drawn in {', '.join(map(str, files))}")
+
+
+def _exceeds(row: dict[str, Any]) -> bool:
+    return bool(row["peak_bytes"]) and max(row["peak_bytes"]) > (row["capacity_bytes"] or math.inf)
+
+
+def _peak(row: dict[str, Any]) -> str:
+    if not row["peak_bytes"]:
+        return "–"
+    peak = human_bytes(max(row["peak_bytes"]))
+    return f"{peak} > {human_bytes(row['capacity_bytes'])}" if _exceeds(row) else peak
 
 
 def _row(row: dict[str, Any], clock: str) -> list[str]:
@@ -69,5 +87,5 @@ def _row(row: dict[str, Any], clock: str) -> list[str]:
         f"{100 * row['bubble_fraction']:.1f} %",
         f"{100 * low:.1f} – {100 * high:.1f} %",
         f"{held} × 1/{row['virtual_stages']}" if row["virtual_stages"] > 1 else str(held),
-        human_bytes(max(row["peak_bytes"])) if row["peak_bytes"] else "–",
+        _peak(row),
     ]

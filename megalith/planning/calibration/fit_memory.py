@@ -4,13 +4,19 @@ Least squares of relative errors, with what is expected as further observations;
 Nothing is drawn at random, so that the same rows give the same constants.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from megalith.artifacts import whole
+from megalith.errors import InputError
 from megalith.job import Job
+from megalith.planning.calibration.published_runs import read_table
 from megalith.planning.performance.memory.constants import (
     CONTEXT_BYTES,
     COVERAGE,
@@ -21,6 +27,7 @@ from megalith.planning.performance.memory.constants import (
 )
 from megalith.planning.performance.memory.estimate import counted_bytes, estimate_memory
 
+LEAST_ROWS = 4
 _EXPECTED: Mapping[Meter, tuple[float, float]] = {
     "allocated": (1.0, 0.0),
     "reserved": (1.1, 0.5e9),
@@ -52,6 +59,32 @@ class Judged:
     def error(self) -> float:
         """Relative to what was measured."""
         return self.predicted_bytes / self.row.measured_bytes - 1
+
+
+def calibrate_memory(table: Path, output: Path) -> dict[str, Any]:
+    """Fit the constants to the rows of `table` whose memory was measured, and write them to `output`.
+
+    The file has the form of the shipped `constants/memory.json`. Raises InputError where the table cannot be read, or
+    has fewer than LEAST_ROWS such rows.
+    """
+    rows = [memory_row(row.job, row.memory_bytes, row.row_id) for row in read_table(table)[0] if row.memory_bytes]
+    if len(rows) < LEAST_ROWS:
+        raise InputError(
+            f"fewer than {LEAST_ROWS} rows state the memory that they took.",
+            where=f"{table}: mem_gb",
+            mend="Add rows with mem_gb; until then, use the shipped constants.",
+        )
+    constants = fit_memory(rows)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with whole(output) as temporary:
+        temporary.write_text(constants.to_json() + "\n")
+    return {
+        "table": str(table),
+        "rows": len(rows),
+        "constants": json.loads(constants.to_json()),
+        "mape": mean_error(judge(rows, constants)),
+        "held_out_mape": mean_error(held_out(rows)),
+    }
 
 
 def memory_row(job: Job, measured_bytes: float, name: str = "") -> MemoryRow:

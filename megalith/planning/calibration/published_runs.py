@@ -13,6 +13,7 @@ GPU, with the network that `notes` state ("1600 Gbps node-node").
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -115,6 +116,12 @@ class Skipped:
     dataset: str
     row_id: str
     why: str
+
+
+def read_published() -> tuple[list[Row], list[Skipped]]:
+    """The published runs that are shipped, each with its source; no constant was fitted to them."""
+    with resources.as_file(resources.files("megalith.planning") / "constants" / "published_runs.csv") as path:
+        return read_table(path)
 
 
 def read_table(path: Path) -> tuple[list[Row], list[Skipped]]:

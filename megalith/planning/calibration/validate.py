@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from megalith.arithmetic import step_flops
 from megalith.planning.calibration.calibrate import HELD_OUT, LEAST_ROWS, may_be_fitted, sample_of
 from megalith.planning.calibration.fit_step_time import Fit, Sample, fit
-from megalith.planning.calibration.published_runs import Row, read_table
+from megalith.planning.calibration.published_runs import Row, read_published, read_table
 from megalith.planning.calibration.validate_memory import memory_figures
 from megalith.planning.performance import Constants, constants_for, predict_step
 from megalith.planning.performance.constants import PRIORS, STACK_PRIOR, read_constants, shipped
@@ -51,15 +51,15 @@ class Prediction(NamedTuple):
         return self.interval[0] <= self.measured <= self.interval[1]
 
 
-def validate(table: Path, constants: Path | None = None, hold_out: bool = True) -> dict[str, Any]:
-    """Figures of every dataset of `table`; the keys are those of `--json`.
+def validate(table: Path | None = None, constants: Path | None = None, hold_out: bool = True) -> dict[str, Any]:
+    """Figures of every dataset of `table`, or of the published runs that are shipped; the keys are those of `--json`.
 
     `constants` is a file that `calibrate` wrote, in place of the shipped ones. Without `hold_out`, nothing is refitted.
     Datasets that the constants were told to hold out are in no refit either.
 
     Raises InputError where the table or the constants cannot be read.
     """
-    rows, skipped = read_table(table)
+    rows, skipped = read_published() if table is None else read_table(table)
     sets = shipped() if constants is None else read_constants(constants)
     measured = [row for row in rows if row.measured_seconds is not None]
     samples = {id(row): sample_of(row, constants_for(row.job, sets)) for row in measured}
@@ -68,7 +68,7 @@ def validate(table: Path, constants: Path | None = None, hold_out: bool = True) 
     refits = _Refits(measured, samples, kept_out, sets) if hold_out else None
     names = list(dict.fromkeys(row.dataset for row in measured))
     return {
-        "table": str(table),
+        "table": "shipped" if table is None else str(table),
         "constants": {
             "from": "shipped" if constants is None else str(constants),
             "fitted": {name: dict(one["fitted"]) for name, one in sets.items()},

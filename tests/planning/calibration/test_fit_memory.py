@@ -1,11 +1,15 @@
 """The fit of the constants: found again where they are known, held out on published tables, the same every time."""
 
+import csv
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from megalith.cli import app
 from megalith.job import Job
 from megalith.planning.calibration.fit_memory import (
     Judged,
@@ -18,9 +22,10 @@ from megalith.planning.calibration.fit_memory import (
 )
 from megalith.planning.calibration.published_runs import Row, read_table
 from megalith.planning.performance.memory import counted_bytes, estimate_memory, fits
-from megalith.planning.performance.memory.constants import shipped
+from megalith.planning.performance.memory.constants import from_json, shipped
 from megalith.recipe import ClusterConfig
 from megalith.topology import Layout, describe
+from tests.planning.calibration.measured import write_table
 from tests.planning.performance.memory.jobs import gpt
 
 
@@ -103,3 +108,31 @@ def test_runs_that_failed_are_foreseen_and_runs_that_ran_are_allowed(table: Sequ
     alarms = [row for row in ran if not fits(row.job, estimate_memory(row.job))]
     assert len(alarms) <= 0.02 * len(ran)
     assert not [row.row_id for row in alarms if row.stated]
+
+
+def test_the_command_writes_constants_that_the_memory_model_reads(tmp_path: Path) -> None:
+    """Measured memory is the model's own, which the fit finds again."""
+    source, made = write_table(tmp_path / "runs.csv"), tmp_path / "memory.json"
+    own, _ = read_table(source)
+    with source.open(newline="") as file:
+        table_rows = list(csv.DictReader(file))
+    with source.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*table_rows[0], "mem_gb"])
+        writer.writeheader()
+        for row, cells in zip(own, table_rows, strict=True):
+            writer.writerow(cells | {"mem_gb": counted_bytes(row.job) / 2**30})
+    done = CliRunner().invoke(app, ["plan", "calibrate", str(source), "--memory", "--output", str(made), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["mape"] < 0.03
+    lines = from_json(made.read_text()).lines
+    assert lines["megatron"]["allocated"].share == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("words", [["--memory"], ["TABLE", "--memory"], ["TABLE", "--memory", "--hold-out", "x"]])
+def test_a_fit_of_memory_without_measured_memory_ends_with_one_sentence(words: list[str], tmp_path: Path) -> None:
+    source = write_table(tmp_path / "runs.csv")
+    words = [str(source) if word == "TABLE" else word for word in words]
+    done = CliRunner().invoke(app, ["plan", "calibrate", *words, "--output", str(tmp_path / "memory.json")])
+    assert done.exit_code == 2
+    assert "mem_gb" in done.output
+    assert not (tmp_path / "memory.json").exists()

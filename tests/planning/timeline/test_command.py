@@ -58,3 +58,11 @@ def test_it_draws_where_it_is_told_and_else_beside_the_expedition(
 )
 def test_what_cannot_be_drawn_ends_with_code_2(words: list[str]) -> None:
     assert run(*words)[0] == 2
+
+
+def test_a_schedule_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    """GPT-3 on 32 ranks a replica: 18 bytes a parameter are 98 GB."""
+    code, out, err = run("-o", str(tmp_path / "step.svg"))
+    assert code == 0
+    assert "> 85.0 GB" in " ".join(out.split())
+    assert "1f1b does not fit" in " ".join(err.split())
