@@ -4,14 +4,16 @@ The model computes in its own type; the masters are what the optimizer sees, wha
 is set to after each step. Where the two types are the same, they are the same memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
+from megalith.errors import UnsupportedError
 from megalith.parallel.ranks import Ranks
 
 
@@ -49,26 +51,51 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def region(tensor: Tensor) -> tuple[slice, ...]:
-    """Which part of the whole tensor this rank holds.
+    """The part of the whole tensor that this rank holds. Raises UnsupportedError where that is not one block."""
+    if not isinstance(tensor, DTensor):
+        return tuple(slice(0, size) for size in tensor.shape)
+    mesh, coordinate = tensor.device_mesh, tensor.device_mesh.get_coordinate()
+    found = block(tensor.shape, mesh.shape, coordinate, tensor.placements) if coordinate else None
+    if found is None:
+        raise UnsupportedError(f"a tensor that is placed as {tensor.placements} is not one block on a rank.")
+    return tuple(slice(start, start + size) for start, size in zip(*found, strict=True))
 
-    The last mesh axis cuts first: tensor parallelism, then ZeRO within what is left.
+
+def block(
+    shape: Sequence[int], mesh: Sequence[int], coordinate: Sequence[int], placements: Sequence[Placement]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Offsets and sizes of the block that lies at a mesh coordinate; None where it is not one block.
+
+    Mesh axes cut in their order, but a strided one (FSDP over tensor parallelism) cuts what the later ones have left.
     """
-    places = [slice(0, size) for size in tensor.shape]
-    if isinstance(tensor, DTensor):
-        mesh = tensor.device_mesh
-        for axis in reversed(range(mesh.ndim)):
-            placement = tensor.placements[axis]
-            if isinstance(placement, (Shard, _StridedShard)):
-                cut = places[placement.dim]
-                places[placement.dim] = _chunk(cut, mesh.size(axis), mesh.get_local_rank(axis))
-    return tuple(places)
+    offsets, sizes = [0] * len(shape), list(shape)
+    plain = [axis for axis, each in enumerate(placements) if each.is_shard() and not _stride(each)]
+    strided = [axis for axis, each in enumerate(placements) if _stride(each)]
+    if len(plain) + len(strided) + sum(each.is_replicate() for each in placements) < len(placements):
+        return None
+    for axis in strided:
+        cut_later = [
+            mesh[i] for i in range(axis + 1, len(mesh)) if _dimension(placements[i]) == _dimension(placements[axis])
+        ]
+        if _stride(placements[axis]) != prod(cut_later):
+            return None
+    for axis in plain + strided[::-1]:
+        dimension = _dimension(placements[axis])
+        width = -(-sizes[dimension] // mesh[axis])  # as torch.chunk cuts
+        start = min(coordinate[axis] * width, sizes[dimension])
+        offsets[dimension] += start
+        sizes[dimension] = min(width, sizes[dimension] - start)
+    return tuple(offsets), tuple(sizes)
 
 
-def _chunk(cut: slice, parts: int, part: int) -> slice:
-    """As torch.chunk cuts: all parts as long as the first, but for the last ones."""
-    length = -(-(cut.stop - cut.start) // parts)
-    first = min(cut.start + part * length, cut.stop)
-    return slice(first, min(first + length, cut.stop))
+def _stride(placement: Placement) -> int:
+    """The split factor of a strided shard, whose class torch does not export; 0 of any other placement."""
+    return int(getattr(placement, "split_factor", 0))
+
+
+def _dimension(placement: Placement) -> int:
+    """The dimension that a placement cuts; −1 where it cuts none."""
+    return int(getattr(placement, "dim", -1))
 
 
 def is_counted(parameter: nn.Parameter, ranks: Ranks, *, is_copy: bool) -> bool:

@@ -24,8 +24,8 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from megalith.errors import InputError, ResourceError
+from megalith.parallel.masters import block
 from megalith.training.checkpoint import Progress, Saver, State, consolidate, load, newest
-from megalith.training.checkpoint.pieces import block
 
 RANKS = 4
 TENSOR_CUTS = {"embedding": 0, "query": 1, "bias": 0, "rows": 0}

@@ -1,12 +1,12 @@
 """The part of a logical tensor that a rank holds, and DCP's plans over such parts.
 
 DCP's own planners ask DTensor for the offsets. For a dimension that both tensor parallelism and FSDP cut, its answer is
-wrong where the cuts do not come out even (50,257 rows over tensor 2 × data 4, say), so the offsets are reckoned here,
-and a part that would not be one block is refused.
+wrong where the cuts do not come out even (50,257 rows over tensor 2 × data 4, say), so the offsets are those of
+`parallel.masters.block`, and a part that would not be one block is refused.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -31,9 +31,10 @@ from torch.distributed.checkpoint.planner import (
     WriteItemType,
 )
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
-from torch.distributed.tensor import DTensor, Placement
+from torch.distributed.tensor import DTensor
 
 from megalith.errors import UnsupportedError
+from megalith.parallel.masters import block
 
 
 @dataclass(frozen=True)
@@ -73,43 +74,6 @@ def piece(name: str, tensor: Tensor) -> Piece:
     if found is None or found[1] != tuple(local.shape):
         raise UnsupportedError(f"a tensor that is placed as {tensor.placements} cannot be saved.", where=name)
     return Piece(local, found[0], shape)
-
-
-def block(
-    shape: Sequence[int], mesh: Sequence[int], coordinate: Sequence[int], placements: Sequence[Placement]
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Offsets and sizes of the block that lies at a mesh coordinate; None where it is not one block.
-
-    Mesh axes cut in their order, but a strided one (FSDP over tensor parallelism) cuts what the later ones have left.
-    """
-    offsets, sizes = [0] * len(shape), list(shape)
-    plain = [axis for axis, each in enumerate(placements) if each.is_shard() and not _stride(each)]
-    strided = [axis for axis, each in enumerate(placements) if _stride(each)]
-    if len(plain) + len(strided) + sum(each.is_replicate() for each in placements) < len(placements):
-        return None
-    for axis in strided:
-        cut_later = [
-            mesh[i] for i in range(axis + 1, len(mesh)) if _dimension(placements[i]) == _dimension(placements[axis])
-        ]
-        if _stride(placements[axis]) != prod(cut_later):
-            return None
-    for axis in plain + strided[::-1]:
-        dimension = _dimension(placements[axis])
-        width = -(-sizes[dimension] // mesh[axis])  # as torch.chunk cuts
-        start = min(coordinate[axis] * width, sizes[dimension])
-        offsets[dimension] += start
-        sizes[dimension] = min(width, sizes[dimension] - start)
-    return tuple(offsets), tuple(sizes)
-
-
-def _stride(placement: Placement) -> int:
-    """The split factor of a strided shard, whose class torch does not export; 0 of any other placement."""
-    return int(getattr(placement, "split_factor", 0))
-
-
-def _dimension(placement: Placement) -> int:
-    """The dimension that a placement cuts; −1 where it cuts none."""
-    return int(getattr(placement, "dim", -1))
 
 
 class SavePlanner(DefaultSavePlanner):
