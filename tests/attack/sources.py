@@ -24,6 +24,8 @@ from tests.attack.texts import CHARSETS, page, slow
 PART = "sources"
 GOOD = 24
 CPU_SECONDS = 120
+NEVER_REFUSED = ("slow texts", "pages in WARC", "other wrapping", "text and HTML")
+"""Where good documents stand beside what cannot be used, which must be passed over and counted."""
 SECRET = "hunter2hunter2"
 HEAVY_CHARACTERS = (10_000, 100_000, 1_000_000)
 
@@ -60,6 +62,8 @@ class Sources:
             return counts_agree(ended) or (self._same_texts(room) if kind == "other wrapping" else None)
 
         verdict, detail = judge(ended, right)
+        if verdict == "refused" and kind in NEVER_REFUSED:
+            verdict, detail = "wrong", f"good documents are refused for the sake of others: {detail}"
         if SECRET in ended.said or any(SECRET in path.read_text(errors="replace") for path in _told(room)):
             verdict, detail = "wrong", f"a secret of an address is told: {detail}"
         return Found(PART, kind, number, verdict, detail[:1500], tuple(map(ascii, argv)))
