@@ -105,17 +105,20 @@ def failures(found: Iterable[Found]) -> list[Found]:
 
 
 def write_result(path: Path, found: Sequence[Found], seed: int, about: dict[str, object]) -> None:
-    """Write the figures of a run, with each failure and the command that repeats it."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for one in found:
-        counts[f"{one.part}: {one.kind}"][one.verdict] += 1
-    value = {
-        **about,
-        "seed": seed,
-        "kinds": {kind: {name: counts[kind][name] for name in VERDICTS} for kind in sorted(counts)},
-        "attempts": len(found),
-        "killed": sum(one.killed for one in found),
-        "failures": [{**asdict(one), "again": one.again(seed)} for one in failures(found)],
-    }
+    """Write the figures of each part that was run beside those of the other parts that stand in the file."""
+    whole = json.loads(path.read_text()) if path.is_file() else {}
+    for part in dict.fromkeys(one.part for one in found):
+        own = [one for one in found if one.part == part]
+        kinds: dict[str, Counter[str]] = defaultdict(Counter)
+        for one in own:
+            kinds[one.kind][one.verdict] += 1
+        whole[part] = {
+            **about,
+            "seed": seed,
+            "attempts": len(own),
+            "killed": sum(one.killed for one in own),
+            "kinds": {kind: {name: kinds[kind][name] for name in VERDICTS} for kind in sorted(kinds)},
+            "failures": [{**asdict(one), "again": one.again(seed)} for one in failures(own)],
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1) + "\n")
+    path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
