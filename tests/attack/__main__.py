@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[Callable[[Materials], Try], int | None]] = {
     "tables": (Tables, 480),
     "sources": (Sources, 160),
     "surroundings": (Surroundings, None),
-    "kills": (Kills, 90),
+    "kills": (Kills, 72),
     "damage": (Damage, None),
 }
 """Each part with its number of cases; None where the part has so many as it has."""
@@ -74,7 +74,7 @@ def main() -> int:
     killed = sum(one.killed for one in found)
     _say(f"{len(found)} attempts, {killed} processes killed, {len(bad)} failures, {time.monotonic() - start:.0f} s")
     if options.case is None:
-        about = {
+        about: dict[str, object] = {
             "processor": _processor(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
@@ -99,7 +99,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", help="directory that is kept, with the finished expeditions")
     parser.add_argument("--keep", action="store_true", help="keep each case's directory")
-    parser.add_argument("--result", help=f"file of the figures; default {RESULT} of a whole run")
+    parser.add_argument(
+        "--result", help=f"file whose figures of these parts are replaced; default {RESULT} for a whole run"
+    )
     options = parser.parse_args()
     if options.case is not None and options.only is None:
         parser.error("--case wants --only")
