@@ -45,6 +45,8 @@ def find_files(source: Path) -> list[Path]:
         return _inside(source)
     if not source.exists():
         raise InputError("there is no such file or directory.", where=str(source))
+    if not source.is_file():
+        raise InputError("this is a pipe or a device, not a regular file.", where=str(source), mend="Name a file.")
     if reader_of(source.name) is None:
         raise InputError("this is not a kind of file that is read.", where=str(source), mend=f"Give {KINDS}.")
     return [source]

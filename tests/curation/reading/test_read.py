@@ -250,6 +250,12 @@ def test_sources_that_cannot_be_read_say_the_mend(tmp_path: Path) -> None:
         find_files(Path("ftp://example.org/a.warc.gz"))
 
 
+def test_a_device_is_refused_before_it_is_read_without_end(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").symlink_to("/dev/null")
+    with pytest.raises(InputError, match="not a regular file"):
+        find_files(tmp_path / "x.txt")
+
+
 @pytest.mark.data
 def test_no_sample_of_real_archives_stops_the_reader() -> None:
     folder = DATA / "corpora/warc_samples"
