@@ -39,3 +39,26 @@ def test_a_page_has_one_title_and_links_that_lead_to_a_file(page: Path) -> None:
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), target
+
+
+LOOKED_FOR = {
+    "learning-rate schedule": "def learning_rate",
+    "gradient clipping": "def clip_factor",
+    "collective timeout": "def set_timeout",
+    "data sharding over ranks": "def rank_samples",
+    "memory estimate": "memory of a job",
+    "tensor-parallel plan": "def split_tensors",
+    "FSDP and ZeRO": "fully_shard",
+    "training loop": "def ",
+    "MinHash deduplication": "MinHash",
+    "masking of private data (PII)": "def mask",
+}
+
+
+def test_the_ten_things_that_one_looks_for_are_where_readme_says() -> None:
+    rows = re.findall(
+        r"^\| ([^|`]+) \| `([\w/.]+)` \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert [name for name, _ in rows] == list(LOOKED_FOR)
+    for name, file in rows:
+        assert LOOKED_FOR[name] in (ROOT / "megalith" / file).read_text(encoding="utf-8"), (name, file)

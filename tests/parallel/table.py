@@ -60,29 +60,30 @@ def page(found: dict[Cell, Difference | str]) -> str:
     lines += [row(cell, each) for cell, each in found.items()]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     python, version = f"{sys.version_info.major}.{sys.version_info.minor}", torch.__version__.split("+")[0]
-    return f"""# Every layout gives what one process gives
+    return f"""# Every layout gives the results of one process
 
-`make parity` makes this page (here with Python {python}, torch {version}, gloo, one thread a rank).
+`make parity` writes this page (here with Python {python}, torch {version}, gloo, one thread a rank).
 
 {summary(found)}
 
 A cell trains a tiny model for {STEPS} steps (AdamW, weight decay, clipping) on as many processes as its layout has
 ranks, with counts of targets that differ from sample to sample, a vocabulary and a number of layers that no axis
-divides. The oracle is one process that runs the whole model on whole batches with torch's own cross entropy, clipping
-and AdamW. The figures are the largest relative differences: of the losses of all steps, of the first step's gradients
-(each parameter's norm of the difference over its norm; in fp32 and bf16 each layer's), of the gradient norms of all
-steps, and of the parameters after the last step. Copies of a parameter on several ranks are equal to the bit.
+divides. The reference is one process that runs the whole model on whole batches with torch's own cross entropy,
+clipping and AdamW. The figures are the largest relative differences: of the losses of all steps, of the first
+step's gradients (each parameter's norm of the difference over its norm; in fp32 and bf16 each layer's), of the
+gradient norms of all steps, and of the parameters after the last step. Copies of a parameter on several ranks are
+equal to the bit.
 
-The bound in fp64 is {FP64_BOUND:g} for every number. In fp32 and bf16 it is on the first step: the gradient of layer l
-of L, all its parameters together, may differ by k·C^(L+1−l)·ε with C = {C:g}, ε the type's machine epsilon, and k =
-{K["bf16"]} ([2506.09280](https://arxiv.org/abs/2506.09280), theorem 5.3; the constants are those of Megatron-LM's
-tests), in fp32 {K["fp32"]}; what follows the last layer by k·ε; losses and norms by the bound of the embedding, l = 0.
-What follows a step of Adam, which divides gradients that are nearly 0 by their own size, is shown there and not
-bounded. bf16 is held against one process of our own in bf16.
+The bound in fp64 is {FP64_BOUND:g} for every number. In fp32 and bf16 it is on the first step: the gradient of
+layer l of L, all its parameters together, may differ by k·C^(L+1−l)·ε with C = {C:g}, ε the type's machine epsilon,
+and k = {K["bf16"]} ([2506.09280](https://arxiv.org/abs/2506.09280), theorem 5.3; the constants are those of
+Megatron-LM's tests), in fp32 {K["fp32"]}; parameters after the last layer by k·ε; losses and norms by the bound of
+the embedding, l = 0. Values after a step of Adam, which divides gradients near 0 by their own size, are shown there
+but not bounded. bf16 is compared with one process of Megalith in bf16.
 
-Which cells: the tied gpt in all 121 layouts of tensor 1, 2, 4 × pipeline 1, 2, 4 × data 1, 2 × ZeRO 0 to 3 × schedule ×
-sequence parallelism that fit into 8 ranks; every other model in a selection in which any two choices that can go
-together do so; then recomputation, ZeRO over a part of the data axis, and narrow types, in a few layouts.
+The cells: the tied GPT model in all 121 layouts of tensor 1, 2, 4 × pipeline 1, 2, 4 × data 1, 2 × ZeRO 0 to 3 ×
+schedule × sequence parallelism that fit into 8 ranks; every other model in a selection that contains every possible
+pair of choices; then recomputation, ZeRO over a part of the data axis, and narrow types, in a few layouts.
 
 {body}
 """
