@@ -15,7 +15,8 @@ from megalith.curation.draw import draws
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.near import near_duplicates
-from megalith.curation.partition import NO_TEXT, SIGNAL
+from megalith.curation.partition import SIGNAL
+from megalith.curation.prepare import REASONS
 from megalith.curation.units import Dataset
 from megalith.recipe import CurateConfig, MinHashConfig
 
@@ -42,7 +43,7 @@ def load(
         read_bytes = table["read_bytes"].to_numpy().astype(np.int64)
         is_html = table["is_html"].to_numpy()
         refused = table["refused"]
-        by_url = pc.fill_null(pc.not_equal(refused, NO_TEXT), False)
+        by_url = pc.and_(pc.is_valid(refused), pc.invert(pc.is_in(refused, pa.array(REASONS, refused.type))))
         sums["read_bytes"] += int(read_bytes.sum())
         sums["html_bytes"] += int(read_bytes[is_html].sum())
         sums["refused_bytes"] += int(read_bytes[by_url.to_numpy()].sum())

@@ -5,6 +5,7 @@ N-grams that are frequent in training are common language and are not used. A ma
 to the next sentence end; of what is left, the longer pieces are kept. Places are those of the original text.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,10 @@ def cut(text: str, spans: Iterable[Span], config: DecontaminateConfig) -> list[s
     Where no sentence ends on the way out, the cut is at the margin, between two words.
     """
     margin = config.margin_characters
+    signs = np.array([found.start() for found in _SENTENCE_END.finditer(text)], np.int64)
     removed = _merge(
-        (_sentence_end_before(text, start - margin), _sentence_end_after(text, end + margin)) for start, end in spans
+        (_sentence_end_before(text, signs, start - margin), _sentence_end_after(text, signs, end + margin))
+        for start, end in spans
     )
     edges = [0, *(edge for span in removed for edge in span), len(text)]
     pieces = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
@@ -95,11 +98,14 @@ def cut(text: str, spans: Iterable[Span], config: DecontaminateConfig) -> list[s
 
 def characters(text: str, spans: Iterable[Span]) -> list[Span]:
     """Spans in bytes of the UTF-8 text as spans in characters."""
-    data = text.encode()
-    return [(len(data[:start].decode()), len(data[:end].decode())) for start, end in spans]
+    data = np.frombuffer(text.encode(), np.uint8)
+    before = np.concatenate([[0], np.cumsum((data & 0xC0) != 0x80)])  # characters that begin before each byte
+    return [(int(before[start]), int(before[end])) for start, end in spans]
 
 
-_SENTENCE_ENDS = ".!?"
+LONGEST_WORD_CHARACTERS = 1000
+"""A cut goes no further to find a gap between words."""
+_SENTENCE_END = re.compile("[.!?]")
 _SIEVE = np.uint64(2**20 - 1)
 
 
@@ -157,23 +163,25 @@ def _merge(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def _sentence_end_before(text: str, place: int) -> int:
-    """After the last sentence end before `place`; failing that, the last gap between words; failing that, the start."""
+def _sentence_end_before(text: str, signs: Array, place: int) -> int:
+    """After the last sentence end before `place`; failing that, a gap between words."""
     place = max(place, 0)
-    end = max(text.rfind(sign, 0, place) for sign in _SENTENCE_ENDS)
-    if end >= 0:
-        return end + 1
-    while place > 0 and not text[place - 1].isspace():
+    before = int(np.searchsorted(signs, place))
+    if before:
+        return int(signs[before - 1]) + 1
+    least = max(0, place - LONGEST_WORD_CHARACTERS)
+    while place > least and not text[place - 1].isspace():
         place -= 1
     return place
 
 
-def _sentence_end_after(text: str, place: int) -> int:
-    """After the first sentence end from `place` on; failing that, the next gap between words; failing that, the end."""
+def _sentence_end_after(text: str, signs: Array, place: int) -> int:
+    """After the first sentence end from `place` on; failing that, a gap between words."""
     place = min(place, len(text))
-    ends = [end for sign in _SENTENCE_ENDS if (end := text.find(sign, place)) >= 0]
-    if ends:
-        return min(ends) + 1
-    while place < len(text) and not text[place].isspace():
+    before = int(np.searchsorted(signs, place))
+    if before < len(signs):
+        return int(signs[before]) + 1
+    most = min(len(text), place + LONGEST_WORD_CHARACTERS)
+    while place < most and not text[place].isspace():
         place += 1
     return place

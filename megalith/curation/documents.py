@@ -22,7 +22,7 @@ from megalith.curation.units import CUT_BETWEEN_LINES, Dataset, model_file, unit
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
 
-VERSION = 1
+VERSION = 2
 
 
 def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig, told: Told) -> Artifact:
@@ -31,7 +31,7 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
     Raises InputError when a file is damaged beyond use, the language model is none, or there is no document at all.
     """
     model = model_file(config.language_model, "curate.language_model")
-    settings = MapSettings(config.extractor, config.minhash, config.urls, model)
+    settings = MapSettings(config.extractor, config.minhash, config.urls, config.seconds_per_document, model)
     said = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
     return produce(
         path,
@@ -40,6 +40,7 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
             "extractor": settings.extractor,
             "minhash": said,
             "urls": settings.urls.model_dump(mode="json"),
+            "seconds_per_document": settings.seconds_per_document,
             "version": VERSION,
         },
         inputs={

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from megalith.curation.columns import Array, Columns
+from megalith.curation.reading import UNKNOWN_CHARSET
 from megalith.errors import InputError
 
 SAMPLES = 10
 """Of each reason, and of what is kept."""
 SAMPLE_CHARACTERS = 400
+NOT_DROPPED = {"records", UNKNOWN_CHARSET}
+"""What reading counts beside the records that it passes over."""
 
 
 class Funnel:
@@ -43,7 +46,7 @@ class Funnel:
                 "documents_out": int((self.columns.dataset >= 0).sum()),
                 "bytes_in": read_bytes,
                 "bytes_out": read_bytes,
-                "dropped": {reason: count for reason, count in counts.items() if reason != "records" and count},
+                "dropped": {reason: count for reason, count in counts.items() if count and reason not in NOT_DROPPED},
                 "dropped_bytes": {},
                 "split_off": 0,
                 "seconds": round(seconds, 3),

@@ -5,6 +5,7 @@
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -128,8 +129,8 @@ def _last_words(document: str, text: str, spans: Iterable[_Span], config: TaskIt
         openings = [start, *(found.end() for found in _SENTENCE_START.finditer(text, start, end))]
         used = start
         for last in _LAST_WORD.finditer(text, start, end):
-            for opening in reversed([place for place in openings if used <= place < last.start()]):
-                context = text[opening : last.start() - 1]
+            for place in range(bisect_left(openings, last.start()) - 1, bisect_left(openings, used) - 1, -1):
+                context = text[openings[place] : last.start() - 1]
                 length = len(context.split()) + 1
                 if length > most:
                     break

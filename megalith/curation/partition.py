@@ -19,17 +19,15 @@ import pyarrow.parquet as pq
 
 from megalith.artifacts import whole
 from megalith.curation import exact, heuristics, language, minhash, urls
-from megalith.curation.clean import clean
 from megalith.curation.engine import Task
-from megalith.curation.extract import Extractor, extract
+from megalith.curation.extract import Extractor
+from megalith.curation.prepare import Preparer, Raw
 from megalith.curation.reading import Document, read_documents
 from megalith.curation.units import Unit
 from megalith.recipe import MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
 """Of what was read: so much is held and worked on at a time, and is one row group."""
-NO_TEXT = "no text"
-"""Why a document has no text where its URL is not why."""
 SIGNAL = "signal."
 """What the names of the columns of signals begin with."""
 FIXED = pa.schema(
@@ -57,6 +55,7 @@ class MapSettings:
     extractor: Extractor
     minhash: MinHashConfig
     urls: UrlConfig
+    seconds_per_document: float
     language_model: Path | None = None
 
 
@@ -143,7 +142,7 @@ def _batches(
             url = None if document.url is None else _valid(document.url)
             size = len(document.html) if document.html is not None else len((text or "").encode())
             held.append((document._replace(text=text, url=url), size))
-            held_bytes += size
+            held_bytes += size + len(url or "")
             of_file[piece.path] += 1
             if held_bytes >= BATCH_BYTES:
                 clock("read")
@@ -160,11 +159,11 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
     rules = _rules(settings.urls)
     refused: list[str | None] = urls.reasons(addresses, rules).to_pylist() if rules else [None] * len(batch)
     clock("urls")
-    texts: list[str] = []
-    for place, (document, _) in enumerate(batch):
-        text = "" if refused[place] else _text(document, settings.extractor)
-        refused[place] = refused[place] or (None if text else NO_TEXT)
-        texts.append(text)
+    wanted = [place for place, reason in enumerate(refused) if reason is None]
+    prepare = _preparer(settings.extractor, settings.seconds_per_document)
+    texts = [""] * len(batch)
+    for place, made in zip(wanted, prepare([_raw(batch[place][0]) for place in wanted]), strict=True):
+        texts[place], refused[place] = made
     clock("extract")
     data = [text.encode() for text in texts]
     column = pa.array(texts, pa.large_string())
@@ -199,12 +198,11 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
 
 _identifier = functools.lru_cache(maxsize=1)(language.identifier)
 _rules = functools.lru_cache(maxsize=1)(urls.read_rules)
+_preparer = functools.lru_cache(maxsize=1)(Preparer)
 
 
-def _text(document: Document, extractor: Extractor) -> str:
-    if document.html is not None:
-        return clean(extract(document.html, extractor, document.charset))
-    return clean(document.text or "")
+def _raw(document: Document) -> Raw:
+    return Raw(document.text or "" if document.html is None else document.html, document.charset)
 
 
 def _copy(url: str | None) -> int:

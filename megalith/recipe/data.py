@@ -102,6 +102,9 @@ class CurateConfig(Section):
     theirs is dropped."""
     extractor: Literal["resiliparse", "trafilatura", "justext"] = "resiliparse"
     """resiliparse is nine times faster; trafilatura leaves less boilerplate; justext is MT-NLG's."""
+    seconds_per_document: PositiveFloat = 60.0
+    """Processor time that reading the text out of one document may take; one that takes longer is dropped, and
+    counted."""
     languages: tuple[str, ...] = ("en",)
     """ISO 639-1 codes that are kept; none keeps all."""
     minimum_language_share: float = Field(default=0.5, ge=0.0, le=1.0)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megalith.console import note
-from megalith.tokens.tokenizer import BERT_TOKENS, END_OF_TEXT, Tokenizer, whole_characters
+from megalith.tokens.tokenizer import BERT_TOKENS, END_OF_TEXT, Tokenizer, cut_runs, whole_characters
 
 Encoded = tuple[NDArray[Any], NDArray[np.int64]]
 """The ids of several texts end to end, each followed by `<|endoftext|>`, and how many there are of each."""
@@ -80,7 +80,10 @@ def _gigatoken(tokenizer: Tokenizer) -> Encode:
     model = gigatoken.Tokenizer.from_json(plain)
 
     def ids_of(texts: Sequence[str]) -> Encoded:
-        rows = model.encode_batch([whole_characters(text) for text in texts], parallel=False)
-        return np.asarray(awkward.flatten(rows)), np.asarray(awkward.num(rows)).astype(np.int64)
+        pieces = [list(cut_runs(whole_characters(text))) for text in texts]
+        rows = model.encode_batch([piece for text in pieces for piece in text], parallel=False)
+        lengths = np.asarray(awkward.num(rows)).astype(np.int64)
+        firsts = np.cumsum([0, *map(len, pieces[:-1])])
+        return np.asarray(awkward.flatten(rows)), np.add.reduceat(lengths, firsts) if len(texts) else lengths
 
     return ids_of

@@ -29,6 +29,11 @@ END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 0
 BERT_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 PIECE_CHARACTERS = 1 << 16
+RUN_CHARACTERS = 1 << 20
+"""A run without a gap, or of white space alone, is cut every so many characters: a library holds a hundred bytes for
+each character of what it encodes at once."""
+TRAINED_CHARACTERS = 512
+"""The same for one word as the trainer sees it: its time grows with the square of a word's length."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, special_tokens: Seque
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
     )
-    model.train_from_iterator((piece for text in texts for piece in split_long(text)), trainer)
+    pieces = (part for text in texts for piece in split_long(text) for part in _cut_words(piece))
+    model.train_from_iterator(pieces, trainer)
     return Tokenizer(model)
 
 
@@ -165,17 +171,50 @@ def split_long(text: str, characters: int = PIECE_CHARACTERS) -> Iterator[str]:
     """Cut `text` into pieces of about `characters`, only where the encoding of the whole has a boundary anyway.
 
     No match of GPT-2's splitting pattern runs from a character that is not a space into a space, nor does one that ends
-    there look further. A text without such a place is not cut.
+    there look further. A text without such a place is not cut, but for what `cut_runs` cuts.
     """
+    for run in cut_runs(text):
+        start = 0
+        while len(run) - start > characters:
+            cut = _BEFORE_SPACE.search(run, start + characters - 1)
+            if cut is None:
+                break
+            yield run[start : cut.end()]
+            start = cut.end()
+        yield run[start:]
+
+
+def cut_runs(text: str) -> Iterator[str]:
+    """Cut each run of more than RUN_CHARACTERS without white space, or of white space alone, into pieces of so many.
+
+    No language has such a run; its ids are those of its pieces.
+    """
+    return _cut(text, _LONG_RUN, RUN_CHARACTERS) if len(text) > RUN_CHARACTERS else iter([text])
+
+
+def _cut_words(text: str) -> Iterator[str]:
+    """Cut what the splitting pattern would give the trainer as one word of more than TRAINED_CHARACTERS."""
+    if max(map(len, text.split()), default=0) <= TRAINED_CHARACTERS and not _LONG_GAP.search(text):
+        return iter([text])
+    return _cut(text, _LONG_WORD, TRAINED_CHARACTERS)
+
+
+def _cut(text: str, runs: re.Pattern[str], length: int) -> Iterator[str]:
     start = 0
-    while len(text) - start > characters:
-        cut = _BEFORE_SPACE.search(text, start + characters - 1)
-        if cut is None:
-            break
-        yield text[start : cut.end()]
-        start = cut.end()
+    for run in runs.finditer(text):
+        for place in range(run.start() + length, run.end(), length):
+            yield text[start:place]
+            start = place
     yield text[start:]
+
+
+def _runs(length: int, *kinds: str) -> re.Pattern[str]:
+    """Runs of more than `length` characters of one kind; each is looked at once, from its start."""
+    return re.compile("|".join(f"(?<!{kind}){kind}{{{length + 1},}}+" for kind in kinds))
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BEFORE_SPACE = re.compile(r"\S(?=[ \n])")
+_LONG_RUN = _runs(RUN_CHARACTERS, r"\S", r"\s")
+_LONG_GAP = re.compile(rf"\s{{{TRAINED_CHARACTERS + 1}}}")
+_LONG_WORD = _runs(TRAINED_CHARACTERS, r"[^\W\d_]", r"\d", r"[^\w\s]", r"_", r"\s")

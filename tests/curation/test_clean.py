@@ -1,5 +1,6 @@
 import random
 import re
+import time
 import unicodedata
 
 import ftfy
@@ -42,3 +43,22 @@ def test_what_is_spared_ftfy_would_have_left_as_it_is() -> None:
     for line in lines:
         mended = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", ftfy.fix_text(line, config))
         assert clean(line) == mended.replace("\xa0", " ").strip(), line
+
+
+@pytest.mark.parametrize("sign", [" ", "\t", "\xa0", " \t", "\u0301\u0323", "\u0327\u0301\u0323"])
+def test_a_run_of_two_million_signs_is_cleaned_at_once(sign: str) -> None:
+    """Each of them took time that grows with the square of the run: hours. The bound is of processor time."""
+    start = time.process_time()
+    clean(f"before{sign * (2_000_000 // len(sign))}after")
+    assert time.process_time() - start < 20
+
+
+def test_spaces_before_a_line_end_go_and_others_stay() -> None:
+    assert clean("a \t \n  b \xa0\nc  d") == "a\n  b\nc  d"
+
+
+def test_marks_beyond_thirty_are_parted_and_none_is_lost() -> None:
+    text = clean("e" + "\u0323\u0301" * 40)
+    assert text.count("\u0323") + text.count("\u1eb9") == text.count("\u0301") == 40
+    assert max(map(len, text.split("\u034f"))) <= 31
+    assert clean("e\u0301\u0323" * 3) == clean("\u1eb9\u0301" * 3)

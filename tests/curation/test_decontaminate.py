@@ -1,5 +1,6 @@
 import random
 import re
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -143,3 +144,20 @@ def test_spans_at_the_very_ends_do_no_harm() -> None:
     assert len(cut(text, [(len(text) - 50, len(text))], CONFIG)) == 1
     assert cut(text, [(0, len(text))], CONFIG) == []
     assert cut(text, [], CONFIG) == [text]
+
+
+def test_a_document_of_matches_alone_is_cut_in_time_that_grows_with_its_length() -> None:
+    """Places were counted from the start of the text for each match. The bound is of processor time."""
+    passage = " ".join(VOCABULARY[: CONFIG.ngram_words])
+    text = f"{passage} {'+' * 300} " * 4000
+    start = time.process_time()
+    spans = characters(text, match_spans(pa.array([text]), task_ngrams([passage], CONFIG))[0])
+    assert len(spans) == 4000
+    assert not cut(text, spans, CONFIG)
+    assert time.process_time() - start < 5
+
+
+def test_places_in_characters_are_those_of_the_letters() -> None:
+    text = "añ石😀b"
+    ends = [len(text[:end].encode()) for end in range(len(text) + 1)]
+    assert characters(text, [(ends[1], ends[3]), (0, ends[5])]) == [(1, 3), (0, 5)]

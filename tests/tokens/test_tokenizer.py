@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from megalith.errors import InputError
 from megalith.tokens import BERT_TOKENS, END_OF_TEXT, SpecialTokens, Tokenizer, load_tokenizer, train_tokenizer
-from megalith.tokens.tokenizer import split_long, utf8_bytes
+from megalith.tokens.tokenizer import RUN_CHARACTERS, cut_runs, split_long, utf8_bytes
 from tests.tokens.conftest import PROSE, VOCAB_SIZE
 
 any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
@@ -187,3 +188,16 @@ def test_other_libraries_find_a_berts_tokens_in_the_file(tmp_path: Path) -> None
 
 def test_a_gpts_tokenizer_has_no_token_of_a_bert(tokenizer: Tokenizer) -> None:
     assert tokenizer.special is None
+
+
+def test_a_run_that_no_language_has_is_cut_for_encoding_and_training() -> None:
+    """The trainer takes time that grows with the square of a word, the encoder a hundred bytes for each character."""
+    long = "a" * (2 * RUN_CHARACTERS + 5)
+    assert [len(piece) for piece in cut_runs(f"b {long}")] == [2 + RUN_CHARACTERS, RUN_CHARACTERS, 5]
+    assert "".join(split_long(f"x{' ' * 3_000_000}{long}")) == f"x{' ' * 3_000_000}{long}"
+    text = "words of a language " * 60_000
+    assert list(cut_runs(text)) == [text]
+    start = time.process_time()
+    for sign in ("a", " ", "1", "-", "ab", "石", "a1"):
+        train_tokenizer([sign * (1_000_000 // len(sign))], 300)
+    assert time.process_time() - start < 20  # of processor time: one of them took half an hour

@@ -7,9 +7,10 @@ from megalith.curation.reading.opening import open_bytes, open_file
 from megalith.curation.reading.read import find_files, no_usable_line, read_documents
 from megalith.curation.reading.remote import address_of
 from megalith.curation.reading.remote_sources import Remote, find_remote, title_of
-from megalith.curation.reading.warc import Document
+from megalith.curation.reading.warc import UNKNOWN_CHARSET, Document
 
 __all__ = [
+    "UNKNOWN_CHARSET",
     "Document",
     "Remote",
     "address_of",

@@ -14,16 +14,16 @@ from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
-from megalith.curation.reading.opening import STEP_BYTES
+from megalith.curation.reading.opening import STEP_BYTES, WINDOW_BYTES
 from megalith.curation.reading.remote import RemoteFile, address_of
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 DICTIONARY_MAGIC = b"\x5d\x2a\x4d\x18"
 """A skippable zstd frame with the dictionary of the frames behind it, as the Internet Archive writes them."""
-RECORD_START = re.compile(rb"WARC/[01]\.\d+\r?\n")
+RECORD_START = re.compile(rb"WARC/[01]\.\d+\r?\n(?=[\w-]+:)")
 BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-CONTENT_LENGTH = re.compile(rb"^Content-Length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
+CONTENT_LENGTH = re.compile(rb"^Content-Length:[ \t]*(\d{1,18})(?!\d)", re.IGNORECASE | re.MULTILINE)
 PROBE_BYTES = 1 << 16
 GZIP_PROBE_BYTES = 1 << 10
 """Enough for a first line, however it is packed: deflate gives what it has, where zstd waits for its block's end."""
@@ -140,7 +140,10 @@ def _beginning(data: Data, start: int) -> bytes:
         if first.startswith(GZIP_MAGIC):
             return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data[start : start + GZIP_PROBE_BYTES], 64)
         if first.startswith(ZSTD_MAGIC):
-            return _zstd(data).stream_reader(data[start : start + PROBE_BYTES]).read(64)
+            for size in (GZIP_PROBE_BYTES, PROBE_BYTES):  # what is no frame says so at once
+                if found := _zstd(data).stream_reader(data[start : start + size]).read(64):
+                    return found
+            return b""
     except (zlib.error, zstandard.ZstdError):
         return b""
     return first
@@ -165,4 +168,4 @@ def _zstd(data: Data) -> zstandard.ZstdDecompressor:
     if raw.startswith(ZSTD_MAGIC):
         raw = zstandard.ZstdDecompressor().stream_reader(raw).read(1 << 24)
     dictionary = zstandard.ZstdCompressionDict(raw) if raw else None
-    return zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=2**31)
+    return zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=WINDOW_BYTES)

@@ -8,9 +8,13 @@ from typing import Any, BinaryIO, cast
 import zstandard
 
 from megalith.curation.reading.remote import RemoteFile, address_of, name_of
+from megalith.errors import InputError
 
 STEP_BYTES = 1 << 10
 """Of a .zst file, decompressed at once: so many can hold 32 MB."""
+
+WINDOW_BYTES = 1 << 27
+"""What unpacking zstd may hold at once, as `zstd -d` has it where nothing else is said (--long=27)."""
 
 Source = Path | str
 """A file of this machine, or an address."""
@@ -22,7 +26,7 @@ def open_file(source: Source) -> BinaryIO:
     if name.endswith(".gz"):
         return cast(BinaryIO, _Gzip(open_bytes(source)))
     if name.endswith(".zst"):
-        return io.BufferedReader(_Zstandard(open_bytes(source)))
+        return io.BufferedReader(_Zstandard(open_bytes(source), str(source)))
     return open_bytes(source)
 
 
@@ -47,8 +51,9 @@ class _Gzip(gzip.GzipFile):
 class _Zstandard(io.RawIOBase):
     """The content of a .zst file. zstandard's own reader ends without a word in a frame cut off; this one raises."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
+        self._name = name
         self._frame: Any = None
         self._unread = b""
         self._content = memoryview(b"")
@@ -68,7 +73,8 @@ class _Zstandard(io.RawIOBase):
                     raise EOFError("the last frame is cut off")
                 return 0
             if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()  # as zstd --long=31
+                self._check_window(piece)
+                self._frame = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompressobj()
             self._content = memoryview(self._frame.decompress(piece))
             self._unread = self._frame.unused_data if self._frame.eof else b""
             if self._frame.eof:
@@ -76,3 +82,15 @@ class _Zstandard(io.RawIOBase):
         count = min(len(buffer), len(self._content))
         buffer[:count], self._content = self._content[:count], self._content[count:]
         return count
+
+    def _check_window(self, frame: bytes) -> None:
+        try:
+            window = zstandard.get_frame_parameters(frame).window_size
+        except zstandard.ZstdError:  # unpacking it says what is wrong
+            return
+        if window > WINDOW_BYTES:
+            raise InputError(
+                f"unpacking this file takes {window >> 20:,} MiB of memory, and {WINDOW_BYTES >> 20} are allowed.",
+                where=self._name,
+                mend="Pack it anew: zstd -dc --long=31 FILE | zstd -o NEW.zst",
+            )

@@ -5,13 +5,14 @@ another kind) is counted by its reason and passed over; only a file of which not
 """
 
 import gzip
+import hashlib
 import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,12 @@ from megalith.errors import InputError, UnsupportedError
 
 KINDS = "WARC, WET, ARC, JSON lines (.jsonl), Parquet, .txt, .md and .html, also .gz and .zst"
 TEXT_FIELDS = ("text", "content")
-PARQUET_ROWS = 256
+PARQUET_ROWS, PARQUET_BYTES = 256, 16_000_000
+"""Unpacked at once, at most, as the file says how long its rows are on average."""
+DICTIONARY_BYTES, PAGE_BYTES = 1 << 28, 1 << 29
+"""At most, if each row were the longest in the dictionary; of one page, which is unpacked whole."""
+LONG_BYTES = 1_000_000
+"""Equal texts so long are counted together: one value may not stand for more than MAXIMUM_BYTES of a row group."""
 
 Reader = Callable[[Source, Counter[str], Part], Iterator[Document]]
 
@@ -161,11 +167,12 @@ def _url(fields: dict[str, Any]) -> str | None:
 def _read_parquet(path: Source, counts: Counter[str], part: Part) -> Iterator[Document]:
     with open_bytes(path) as opened:
         try:
-            file = pq.ParquetFile(opened)
+            about = pq.read_metadata(opened)
+            schema = about.schema.to_arrow_schema()
         except pa.ArrowException as error:
             said = str(error).splitlines()[0]
             raise InputError(f"this is not a whole Parquet file: {said}", where=str(path)) from error
-        columns = file.schema_arrow.names
+        columns = schema.names
         text = next((name for name in TEXT_FIELDS if name in columns), None)
         if text is None:
             raise InputError(
@@ -173,28 +180,107 @@ def _read_parquet(path: Source, counts: Counter[str], part: Part) -> Iterator[Do
                 where=str(path),
                 mend="Name the column with the documents `text` (or `content`).",
             )
-        url = next((name for name in ("url", "id") if name in columns), None)
-        for group in range(*part) if part else range(file.num_row_groups):
+        url = next((name for name in ("url", "id") if name in columns and _is_plain(schema.field(name).type)), None)
+        groups = range(*part) if part else range(about.num_row_groups)
+        if not _is_text(schema.field(text).type):
+            rows = sum(about.row_group(group).num_rows for group in groups)
+            counts.update(records=rows, no_text=rows)
+            return
+        columns = [name for name in (text, url) if name]
+        for group in groups:
             try:
-                for batch in file.iter_batches(PARQUET_ROWS, [group], [name for name in (text, url) if name]):
-                    addresses = _values(batch[url]) if url else [None] * len(batch)
-                    for value, address in zip(_values(batch[text]), addresses, strict=True):
-                        counts["records"] += 1
-                        if isinstance(value, str):
-                            yield Document(url=None if address is None else str(address), text=value)
-                        else:
-                            counts["no_text"] += 1
+                rows = _rows_at_once(opened, about.row_group(group), columns)
+                if not rows:
+                    counts.update(records=about.row_group(group).num_rows, too_long=about.row_group(group).num_rows)
+                    continue
+                yield from _rows(pq.ParquetFile(opened, metadata=about).iter_batches(rows, [group], columns), counts)
             except (pa.ArrowException, OSError):  # the other row groups may be whole
                 counts["damaged"] += 1
 
 
-def _values(column: pa.Array) -> list[Any]:
-    """The values of a column; what is not UTF-8 in them is replaced."""
-    try:
-        return cast(list[Any], column.to_pylist())
-    except UnicodeDecodeError:
-        raw = column.cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", errors="replace") for value in raw]
+def _rows(batches: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Document]:
+    """The documents of a row group: the first column is the text, the second, if there is one, the URL."""
+    told: Counter[bytes] = Counter()
+    for batch in batches:
+        urls = _values(batch.column(1)) if batch.num_columns > 1 else [None] * len(batch)
+        for text, url in zip(_values(batch.column(0)), urls, strict=True):
+            counts["records"] += 1
+            size = 0 if text is None else len(text)
+            if size >= LONG_BYTES and text is not None:
+                digest = hashlib.blake2b(text, digest_size=16).digest()
+                told[digest] += size
+                size = max(size, told[digest])
+            if text is None:
+                counts["no_text"] += 1
+            elif size > MAXIMUM_BYTES:
+                counts["too_long" if len(text) > MAXIMUM_BYTES else "repeated"] += 1
+            else:
+                yield Document(url=None if url is None else _text(url), text=_text(text))
+
+
+def _rows_at_once(file: BinaryIO, group: pq.RowGroupMetaData, columns: Sequence[str]) -> int:
+    """How many rows of a group may be unpacked at once; 0 where one of its pages is too large to be unpacked at all.
+
+    A few bytes of a dictionary page can stand for gigabytes: each row may be the longest of its values.
+    """
+    rows = PARQUET_ROWS
+    for place in range(group.num_columns):
+        column = group.column(place)
+        if column.path_in_schema not in columns:
+            continue
+        rows = min(rows, max(1, PARQUET_BYTES * group.num_rows // max(1, column.total_uncompressed_size)))
+        if column.has_dictionary_page:
+            size = _page_bytes(file, column.dictionary_page_offset)
+            rows = min(rows, max(1, DICTIONARY_BYTES // max(1, size)))
+        if _page_bytes(file, column.data_page_offset) > PAGE_BYTES:
+            return 0
+    return rows
+
+
+def _page_bytes(file: BinaryIO, start: int) -> int:
+    """How long the page that begins at `start` is when unpacked, as its header says.
+
+    A page's header is in Thrift's compact protocol, and begins with its kind and this size.
+    """
+    file.seek(start)
+    header = file.read(16)
+    numbers: list[int] = []
+    place = 0
+    while len(numbers) < 2 and header[place : place + 1] == b"\x15":  # the next field, a 32-bit number
+        value = shift = 0
+        more = True
+        while more and place + 1 < len(header):
+            place += 1
+            value |= (header[place] & 0x7F) << shift
+            shift += 7
+            more = header[place] >= 0x80
+        numbers.append(value >> 1)  # zigzag; no size is negative
+        place += 1
+    return numbers[1] if len(numbers) > 1 else 0
+
+
+def _values(column: pa.Array) -> Iterator[memoryview | None]:
+    """Each value of a column as the bytes that the column holds; numbers as they are spelled."""
+    repeated = isinstance(column, pa.DictionaryArray)
+    values = column.dictionary if repeated else column
+    if pa.types.is_integer(values.type):
+        values = values.cast(pa.string())
+    for place in column.indices.to_pylist() if repeated else range(len(column)):
+        buffer = None if place is None else values[place].as_buffer()
+        yield None if buffer is None else memoryview(buffer)
+
+
+def _text(value: memoryview) -> str:
+    return str(value, "utf-8", errors="replace")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_integer(kind))
 
 
 def _read_text(path: Source, counts: Counter[str], _: Part) -> Iterator[Document]:

@@ -18,6 +18,7 @@ from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as ArcIterator
 from warcio.exceptions import ArchiveLoadFailed
 
+from megalith.curation.charsets import web_charset
 from megalith.curation.reading.archive import (
     GZIP_MAGIC,
     After,
@@ -35,8 +36,12 @@ MAXIMUM_BYTES = 64_000_000
 Part = tuple[int, int] | None
 """Of a WARC or plain JSON lines what begins in this range of bytes, of Parquet this range of row groups; None: all."""
 
-HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+HTML_START = re.compile(  # what was matched before the tag is never tried in another way
+    rb"(?>\s++|<!--.*?-->)*+<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 PROBE_BYTES = 1 << 16
+UNKNOWN_CHARSET = "unknown_charset"
+"""Counted beside reasons why records are left out: such a page is read, as if the server had said nothing."""
 HTTP_RECORD = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -47,7 +52,7 @@ class Document(NamedTuple):
     html: bytes | None = None
     text: str | None = None
     charset: str | None = None
-    """Of the HTML, as the server said it."""
+    """Python's name for the encoding that the server said the HTML is in."""
 
 
 def read_warc(source: Path | str, counts: Counter[str], part: Part = None) -> Iterator[Document]:
@@ -179,5 +184,8 @@ def _page(
     if reason is not None:
         counts[reason] += 1
         return None
-    charset = re.search(r"charset=[\"']?([\w.:-]+)", parameters, re.IGNORECASE)
-    return Document(url, html=body, charset=charset[1].lower() if charset else None)
+    said = re.search(r"charset=[\"']?([\w.:-]+)", parameters, re.IGNORECASE)
+    charset = web_charset(said[1]) if said else None
+    if said and charset is None:
+        counts[UNKNOWN_CHARSET] += 1
+    return Document(url, html=body, charset=charset)

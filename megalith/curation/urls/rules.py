@@ -5,6 +5,7 @@ opinions of their own. A domain blocks what is under it label by label (`example
 `badexample.com`); an address blocks what is below it in its path. Nothing is fetched, and pages are not looked at.
 """
 
+import contextlib
 import gzip
 import re
 import zlib
@@ -129,6 +130,8 @@ def normalise(url: str) -> tuple[str, str]:
     return host, host.removeprefix("www.") + path.rstrip("/")
 
 
+MOST_HOST_CHARACTERS = 1000
+"""A name has 253; IDNA takes time that grows with the square of some."""
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+|\[[0-9a-f:.]+\]")
 _PLAIN_DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _FIXED = {kernels.HARD_WORD: "hard word in url", kernels.SOFT_WORDS: "soft words in url", kernels.IP_HOST: "ip host"}
@@ -228,7 +231,7 @@ def _in_ascii(url: str) -> str:
 def _host_in_ascii(host: str) -> str:
     if host.isascii() and "%" not in host:
         return host
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        return host.encode("ascii", "ignore").decode().replace("%", "")
+    if len(host) <= MOST_HOST_CHARACTERS:
+        with contextlib.suppress(UnicodeError):
+            return host.encode("idna").decode()
+    return host.encode("ascii", "ignore").decode().replace("%", "")

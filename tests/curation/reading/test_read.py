@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import resource
 from collections import Counter
 from pathlib import Path
 
@@ -279,3 +280,84 @@ def test_a_name_that_is_not_utf_8_is_refused_with_the_file(tmp_path: Path) -> No
     (tmp_path / os.fsdecode(b"a\xff.jsonl")).write_text('{"text": "a"}')
     with pytest.raises(InputError, match="not UTF-8"):
         find_files(tmp_path)
+
+
+def test_a_value_that_stands_for_gigabytes_is_read_as_a_document_of_its_length(tmp_path: Path) -> None:
+    """60 MB, dictionary-coded, in 256 rows: six kilobytes. Read as lists of strings they took 15 GB."""
+    path, counts = tmp_path / "bomb.parquet", Counter[str]()
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 256, pa.int32()), pa.array(["x" * 60_000_000]))
+    pq.write_table(pa.table({"text": repeated}), path, compression="zstd")
+    assert [len(document.text or "") for document in read_documents(path, counts)] == [60_000_000]
+    assert counts == {"records": 256, "repeated": 255}
+    plain = tmp_path / "plain.parquet"  # the same without Arrow's own schema, which says that it is a dictionary
+    pq.write_table(pa.table({"text": repeated.cast(pa.string())[:3]}), plain, compression="zstd", store_schema=False)
+    before = _peak()
+    assert len(list(read_documents(plain, Counter()))) == 1
+    assert _peak() - before < 1e9
+
+
+def test_a_page_that_expands_ten_thousand_times_is_not_unpacked(tmp_path: Path) -> None:
+    path, counts = tmp_path / "bomb.parquet", Counter[str]()
+    rows = pa.array(["x" * 60_000_000] * 10, pa.large_string())
+    pq.write_table(pa.table({"text": rows}), path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 100_000
+    before = _peak()
+    assert not list(read_documents(path, counts))
+    assert counts == {"records": 10, "too_long": 10}
+    assert _peak() - before < 1e8
+
+
+def test_a_column_of_lists_is_no_text_and_is_not_read(tmp_path: Path) -> None:
+    path, counts = tmp_path / "lists.parquet", Counter[str]()
+    pq.write_table(pa.table({"text": [["x"] * 1000] * 100}), path)
+    assert not list(read_documents(path, counts))
+    assert counts == {"records": 100, "no_text": 100}
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_how_long_a_page_is_stands_in_its_header(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "docs.parquet"
+    pq.write_table(
+        pa.table({"text": ["a" * 5000, "b" * 300]}), path, data_page_version=version, use_dictionary=version == "2.0"
+    )
+    column = pq.read_metadata(path).row_group(0).column(0)
+    with path.open("rb") as file:
+        first = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+        assert 5308 <= read_module._page_bytes(file, first) <= 5320
+
+
+def test_a_window_of_two_gigabytes_is_refused_with_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "docs.jsonl.zst"
+    for log, refused in ((27, False), (28, True), (31, True)):
+        parameters = zstandard.ZstdCompressionParameters(window_log=log, enable_ldm=True)
+        frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of a size not known before
+        path.write_bytes(frame.compress(b'{"text": "a"}\n') + frame.flush())
+        if refused:
+            with pytest.raises(InputError, match=f"takes {1 << (log - 20):,} MiB of memory.*zstd -dc --long=31"):
+                list(read_documents(path, Counter()))
+        else:
+            assert len(list(read_documents(path, Counter()))) == 1
+
+
+def test_a_page_of_comments_is_told_from_others_at_once(tmp_path: Path) -> None:
+    """Where no kind is said, the look of the page says it; the pattern tried every way through the comments."""
+    comments = b"<!-- x -->" * 6000
+    for body, pages in ((comments, 0), (comments + b"<html>the harbour", 1), (b"<!-- " * 10_000 + b"<html>", 0)):
+        path = tmp_path / "crawl.warc"
+        path.write_bytes(members([body], compressed=False, **{"Content-Type": ""})[0])
+        assert len(list(read_documents(path, Counter()))) == pages
+
+
+def test_a_charset_that_the_web_does_not_know_is_counted_and_costs_no_page(tmp_path: Path) -> None:
+    path, counts = tmp_path / "crawl.warc", Counter[str]()
+    body = b"<html><p>caf\xe9</p></html>"
+    for kind in ("undefined", "idna", "latin1"):
+        with path.open("ab") as file:
+            file.write(members([body], compressed=False, **{"Content-Type": f"text/html; charset={kind}"})[0])
+    assert [document.charset for document in read_documents(path, counts)] == [None, None, "cp1252"]
+    assert counts == {"records": 3, "unknown_charset": 2}
+
+
+def _peak() -> float:
+    """Bytes that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
