@@ -65,7 +65,7 @@ def test_nothing_is_measured_for_a_place_a_table_or_a_folder_that_will_not_do(
 
 
 def raising(error: OSError, *words: str) -> Any:
-    """What a verb with --output ends with that meets this error."""
+    """Return the result of a verb with --output that meets this error."""
     own = typer.Typer()
 
     @own.command()

@@ -1,4 +1,4 @@
-"""What pyproject.toml asks an installer for is what the package uses."""
+"""The dependencies in pyproject.toml are those that the package uses."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""What processes have in common, seen from the kernel's side."""
+"""Properties shared by all processes, as the kernel sees them."""
 
 import subprocess
 import sys

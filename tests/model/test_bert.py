@@ -20,7 +20,7 @@ LENGTHS = [7, 4, 5]  # of 7: the second and third sequence end in padding
 
 
 def oracle_features(config: ModelConfig, w: Weights, tokens: list[int], segments: list[int], length: int) -> Tensor:
-    """What the heads take (T, E): every place looks at all that are no padding."""
+    """The input of the heads (T, E): every position attends to all that are not padding."""
     types = [w["token_type_embedding.weight"][segment] for segment in segments]
     x = loops.embeddings(config, w, tokens) + torch.stack(types)
     if config.layer_norm == "post":

@@ -85,7 +85,7 @@ class Cell:
 
     @property
     def layout(self) -> tuple[str, ...]:
-        """What a row of the table says."""
+        """One row of the table."""
         zero = f"{self.zero} over {self.zero_shard}" if self.zero_shard else str(self.zero)
         return (
             self.family,
@@ -143,7 +143,7 @@ def whole_table() -> list[Cell]:
 
 
 def short_table() -> list[Cell]:
-    """What the test suite has time for."""
+    """The cells that the test suite has time for."""
     return [
         Cell(),
         Cell("post-norm bert"),

@@ -1,4 +1,4 @@
-"""What the cells are held against: the steps of one process, written as one would without parallelism.
+"""The reference of the cells: the steps of one process, written without any parallelism.
 
 The whole model, whole batches, torch's cross entropy over full logits, torch's clipping and AdamW.
 """
@@ -18,12 +18,12 @@ STEPS, SEED, RATE, CLIP, DECAY = 5, 11, 0.01, 0.5, 0.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What five steps gave."""
+    """The results of five steps."""
 
     losses: list[list[float]]
     norms: list[float]
     gradients: dict[str, Tensor]
-    """Of the first step, before clipping."""
+    """Gradients of the first step, before clipping."""
     parameters: dict[str, Tensor]
 
 

@@ -122,7 +122,7 @@ def difference(found: Outcome, oracle: Outcome, precision: str) -> Difference:
 
 
 def _each(found: dict[str, Tensor], oracle: dict[str, Tensor]) -> dict[str, float]:
-    """Of every tensor, the norm of the difference over the norm."""
+    """Return for every tensor the norm of the difference over the norm."""
     assert found.keys() == oracle.keys(), found.keys() ^ oracle.keys()
     largest = max(float(value.norm()) for value in oracle.values())
 

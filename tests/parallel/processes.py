@@ -47,7 +47,7 @@ def wait(context: mp.ProcessContext, progress: Callable[[], int] = lambda: 0) ->
 
 
 def on_ranks(world: int, function: Callable[..., dict[str, Tensor]], *arguments: Any) -> list[dict[str, Tensor]]:
-    """What `function(rank, *arguments)` gives on each of `world` ranks: tensors by name."""
+    """Return the results of `function(rank, *arguments)` on each of `world` ranks: tensors by name."""
     with tempfile.TemporaryDirectory() as folder:
         wait(start(world, folder, _keep, function, folder, *arguments))
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(world)]

@@ -29,7 +29,7 @@ def without_tokens(batch: MicroBatch) -> dict[str, torch.Tensor]:
 
 
 def of_a_layer(cell: Cell) -> tuple[Counter[str], Counter[str]]:
-    """What one more layer adds, forward and backward."""
+    """Count the messages that one more layer adds, forward and backward."""
     (two, two_back), (three, three_back) = passes(cell, 2), passes(cell, 3)
     assert two <= three
     assert two_back <= three_back

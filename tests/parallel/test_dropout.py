@@ -1,4 +1,4 @@
-"""What is dropped depends on the run, the step, the sample and the layer, and on the layout where it must alone.
+"""Dropout depends on the run, the step, the sample and the layer, and on the layout only where it must.
 
 Hard points 5 and 24: residual and embedding dropout alike on tensor-parallel ranks, attention's own apart, both as in
 one process under pipelines, schedules and data parallelism; and drawn again alike where activations are recomputed.
@@ -40,7 +40,7 @@ def spread_with_dropout(cell: Cell, ranks: Ranks) -> SpreadModel:
 
 
 def gradients(model: SpreadModel, cell: Cell) -> dict[str, Tensor]:
-    """Of a step over all samples, whole, and the summed loss."""
+    """Return the whole gradients of a step over all samples, and the summed loss."""
     ranks = model.ranks
     firsts = range(ranks.data_index * MICRO_BATCH, SEQUENCES, MICRO_BATCH * ranks.data_size)
     model.gradients.zero()
@@ -52,7 +52,7 @@ def gradients(model: SpreadModel, cell: Cell) -> dict[str, Tensor]:
 
 
 class Masks:
-    """What each residual dropout of the model drops, and each attention's, in the order of the forward pass."""
+    """Return the mask of each residual and attention dropout, in the order of the forward pass."""
 
     def __init__(self, model: SpreadModel) -> None:
         self.residual: list[Tensor] = []

@@ -95,7 +95,7 @@ def _is_tied(name: str) -> bool:
 
 
 def _out_of_biases(cell: Cell, ranks: Ranks) -> Tensor:
-    """What the first layer gives for zeros, with all its weights 0 and the biases of its row-split products 1."""
+    """Return the first layer's output for zeros, with all weights 0 and the biases of its row-split products 1."""
     model = spread(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=3)
     with torch.no_grad():
         for master in model.masters:

@@ -138,7 +138,7 @@ def test_scoring_gives_the_losses_of_training(found: list[dict[str, Tensor]]) ->
 def test_a_pipeline_holds_no_more_receive_buffers_than_micro_batches_in_flight(
     found: list[dict[str, Tensor]], name: str
 ) -> None:
-    """What one rank has sent and not taken back, the next may have received: the fullest rank bounds all."""
+    """A tensor sent and not yet freed by one rank may be held by the next: the fullest rank bounds all."""
     schedule = "interleaved-1f1b" if name == "interleaved" else "gpipe" if name == "gpipe" else "1f1b"
     lists = schedules.build(schedule, 2, 2 if name == "interleaved" else 1, MICRO_BATCHES)
     if name == "own":

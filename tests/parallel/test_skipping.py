@@ -62,7 +62,7 @@ def run_of(ranks: Ranks, recipe: Recipe) -> Run:
 
 
 def rank_main(rank: int) -> dict[str, Tensor]:
-    """What happens on each of two ranks in the layouts when only the second one meets an infinity."""
+    """Return the outcome on each of two ranks if only the second one has an infinity."""
     found: dict[str, Tensor] = {}
     for name, layout in LAYOUTS.items():
         recipe = recipe_of(layout, precision="fp16", batch_ramp=None)
@@ -168,7 +168,7 @@ def test_an_infinite_loss_on_one_rank_makes_every_rank_skip(found: list[dict[str
 
 
 def ramped_losses(rank: int, layout: dict[str, Any]) -> dict[str, Tensor]:
-    """Of some steps that begin with fewer sequences than four ranks can share."""
+    """Return the losses of steps that begin with fewer sequences than ranks."""
     torch.set_default_dtype(torch.float64)
     run = run_of(Ranks(rank, math.prod(layout.values())), recipe_of(layout))
     plan = batches(run.train, LENGTH)

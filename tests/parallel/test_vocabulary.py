@@ -15,7 +15,7 @@ from tests.parallel.processes import on_ranks
 
 RANKS, HIDDEN, LENGTH, SEQUENCES = 4, 6, 8, 3
 PADDED_AND_REAL = [(16, 16), (15, 15), (10, 7), (9, 5), (5, 5), (5, 2), (16, 3)]
-"""Of 9 rows the last rank has none; of 16 of which 3 are tokens, three ranks have padding alone."""
+"""With 9 rows the last rank has none; with 16 rows, 3 of them tokens, three ranks have only padding."""
 
 
 def inputs(padded: int, real: int, sequences: int = SEQUENCES) -> tuple[Tensor, Tensor, Tensor, Tensor]:

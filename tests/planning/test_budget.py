@@ -1,4 +1,4 @@
-"""What a budget buys: each law by itself, and GPU-hours at an MFU that depends on the model."""
+"""Budgets: each law by itself, and GPU-hours at an MFU that depends on the model."""
 
 import pytest
 

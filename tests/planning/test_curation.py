@@ -114,7 +114,7 @@ def test_the_shipped_constants_tell_the_measured_runs_within_their_interval(row:
 
 
 def leaves(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """What is in lists in dictionaries, by its place."""
+    """Return the values nested in lists and dictionaries, by their place."""
     if not isinstance(value, dict | list):
         yield place, value
         return

@@ -1,4 +1,4 @@
-"""What a measurement makes of its workers' answers, which are given here."""
+"""A measurement from its workers' answers, which are given here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

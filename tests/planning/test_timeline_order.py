@@ -1,4 +1,4 @@
-"""What the planner plays is what training runs: the order in which real stages compute against the simulator's.
+"""The planner simulates what training runs: the order of real stages against the simulator's.
 
 Three processes run the real pipeline of a small model by each schedule, and write down each pass of a stage as it
 begins: what was computed, and not what any list says.

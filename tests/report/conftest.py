@@ -34,7 +34,7 @@ STEPS: tuple[tuple[str, int, int, int, int, dict[str, int]], ...] = (
 
 
 def make_expedition() -> dict[str, Any]:
-    """What `expedition.json` holds."""
+    """Return the content of `expedition.json`."""
     recipe, _ = load_recipe(
         "quickstart",
         ("model.num_layers=4", "model.hidden_size=160", "model.num_heads=5", "train.tokens=2244608", "parallel.data=2"),
@@ -216,7 +216,7 @@ def make_expedition() -> dict[str, Any]:
 
 
 def make_samples() -> dict[str, Any]:
-    """What `curate/samples.json` holds."""
+    """Return the content of `curate/samples.json`."""
     texts = (
         HOSTILE,
         "Help on module zipimport:\n\nNAME\n    zipimport",
@@ -239,7 +239,7 @@ def make_samples() -> dict[str, Any]:
 
 
 def make_history() -> dict[str, Any]:
-    """What `train/history.json` holds."""
+    """Return the content of `train/history.json`."""
     chance = random.Random(2)
     steps = []
     for step in range(1, 549):

@@ -1,4 +1,4 @@
-"""What is no schedule is refused, with rank, place and action; torch, asked the same, agrees."""
+"""Lists that are not a schedule are refused, with rank, place and action; torch, asked the same, agrees."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""What a blend comes to before a run, and that the run then reads just that."""
+"""The shares of a blend before a run, and that the run reads exactly these."""
 
 from collections import Counter
 from pathlib import Path

@@ -130,7 +130,7 @@ def on_each_rank(rank: int, directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What four processes left, having asserted what only they can see."""
+    """Return the files of four processes, after their own assertions."""
     directory = tmp_path_factory.mktemp("played")
     mp.spawn(on_each_rank, (directory,), nprocs=RANKS)
     return directory

@@ -1,4 +1,4 @@
-"""What a task trains and is validated on, by the family of its model."""
+"""The training and validation data of a task, by the family of its model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What goes wrong on one rank: a step that must not be taken, an error, a kill, a signal."""
+"""Faults on one rank: a step that must not be taken, an error, a kill, a signal."""
 
 import json
 import math

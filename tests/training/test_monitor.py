@@ -1,4 +1,4 @@
-"""What a run tells while it goes: numbers of each step, the time of its phases, traces."""
+"""The logs of a run: figures of each step, the time of its phases, traces."""
 
 import json
 from pathlib import Path

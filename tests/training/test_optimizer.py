@@ -1,4 +1,4 @@
-"""What is decayed, what the learning rate counts, and how fp16's loss scale moves."""
+"""Weight decay, the learning rate's tokens, and fp16's loss scale."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ RATE, DECAY = 0.1, 0.5
 
 
 def values_after_a_step(recipe: Recipe) -> dict[str, float]:
-    """Of parameters that are 1 and have a gradient of 1, which Adam's first step makes into the learning rate."""
+    """Parameters of 1 with gradients of 1: Adam's first step changes them by the learning rate."""
     model = spread(recipe.model, recipe.parallel, Ranks(), dtype=torch.float32, seed=recipe.seed)
     for master in model.masters:
         master.value.data.fill_(1.0)

@@ -60,7 +60,7 @@ def run_of(ranks: Ranks, recipe: Recipe) -> Run:
 
 
 def steps_of(ranks: Ranks, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], float]:
-    """What `take_step` gives: its records, the parameters after it, and a validation loss."""
+    """Return the results of `take_step`: its records, the parameters after it, and a validation loss."""
     run = run_of(ranks, recipe)
     records = [take_step(run, batch) for batch, _ in zip(batches(recipe.train, 16), range(STEPS), strict=False)]
     held_out = validation_loss(run.model, run.held_out, run.held_out_count, run.held_out_count, 2)

@@ -90,7 +90,7 @@ def test_what_is_held_out_has_no_say_in_its_own_prediction(exact_table: Path) ->
     prior = PRIORS["a100"]
 
     def predicted(slower: float) -> list[float]:
-        """Of runs-0, after all of its runs have taken so many times as long."""
+        """Return runs-0 with all of its runs slowed by a factor."""
         samples = [
             one._replace(seconds=one.seconds * slower) if one.dataset == "runs-0" else one
             for one in (sample_of(row, prior) for row in rows)

@@ -30,7 +30,7 @@ from tests.planning.performance.memory.jobs import gpt
 
 
 def jobs() -> list[Job]:
-    """Of DeepSpeed, of which tables show what nvidia-smi shows; on devices that nothing fills."""
+    """Return rows of DeepSpeed as nvidia-smi shows them, on devices that are not full."""
     cluster = replace(describe(ClusterConfig(name="selene", nodes=8)), memory_bytes=1e12)
     return [
         Job(gpt(), cluster, Layout(8, pipeline, 8 // pipeline), size, 64, zero=1, recompute=again, precision="fp16",
@@ -100,7 +100,7 @@ def test_the_shipped_constants_are_the_fit_to_the_whole_table(rows: list[MemoryR
 
 
 def test_runs_that_failed_are_foreseen_and_runs_that_ran_are_allowed(table: Sequence[Row]) -> None:
-    """Of the two false alarms the tables do not state the micro-batch."""
+    """The tables do not state the micro-batch of the two false alarms."""
     failed = [row for row in table if row.out_of_memory]
     ran = [row for row in table if not row.out_of_memory]
     assert failed

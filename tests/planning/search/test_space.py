@@ -1,4 +1,4 @@
-"""What may be tried: all that training could run, and nothing else."""
+"""The search space: all layouts that training can run, and no others."""
 
 import itertools
 from typing import Any

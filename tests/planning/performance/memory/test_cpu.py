@@ -55,7 +55,7 @@ print(json.dumps({"grown": status("VmHWM") - before, "foretold": estimate_memory
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"dropout": 0.1}], ids=["gpt", "dropout"])
 def test_a_process_grows_by_what_is_foretold(more: dict[str, float]) -> None:
-    """Of 1.1 GB and 1.8 GB; where a system has no /proc, there is nothing to see."""
+    """Models of 1.1 GB and 1.8 GB; skipped where /proc is missing."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the growth is read from /proc")
     done = subprocess.run([sys.executable, "-c", _STEPS, json.dumps(more)], capture_output=True, text=True, check=True)
