@@ -31,9 +31,9 @@ from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks
 from megalith.planning.dryrun.kernels import gpu_kernels
 from megalith.planning.dryrun.step import Training, begin
 from megalith.planning.dryrun.watch import Watch
-from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.recipe import ModelConfig, Recipe
 from megalith.schedules import layers_of_stages
+from megalith.schedules.in_flight import most_in_flight
 from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
 
 BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from megalith.job import Job
 from megalith.planning.performance.memory.parameters_per_rank import held, layer_counts
-from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.planning.performance.memory.tensor_bytes import layer_parameters
 from megalith.precision import compute_bytes
 from megalith.recipe import ModelConfig
 from megalith.schedules import deal_evenly
+from megalith.schedules.in_flight import most_in_flight
 
 DEEPSPEED = ("megatron-deepspeed", "deepspeed")
 BUCKET = 5e8  # numbers that DeepSpeed sends at once (its reduce_bucket_size)

@@ -15,7 +15,6 @@ from megalith.planning.performance.memory.embedding_and_loss import (
     loss_forward,
 )
 from megalith.planning.performance.memory.layers import layer_backward, layer_forward, layer_input_gradient
-from megalith.planning.performance.memory.pipeline_peak import most_in_flight
 from megalith.planning.performance.memory.tape import Segment
 from megalith.planning.performance.memory.tensor_bytes import Sizes, StageSettings, sizes
 from megalith.planning.performance.memory.zero import (
@@ -25,6 +24,7 @@ from megalith.planning.performance.memory.zero import (
     reduced_embeddings,
 )
 from megalith.recipe import ModelConfig
+from megalith.schedules.in_flight import most_in_flight
 
 
 class StagePasses(NamedTuple):

@@ -1,4 +1,4 @@
-"""How many forward passes a pipeline rank is ahead of its backward passes, at most.
+"""The most forward passes that a pipeline rank is ahead of its backward passes, in closed form.
 
 The closed forms are those of `schedules.build`; a test holds them against its lists. The schedules that only published
 runs have are counted as their papers say.
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=65536)
 def most_in_flight(schedule: str, rank: int, pipeline: int, virtual_stages: int, micro_batches: int) -> int:
-    """(stage, micro-batch) pairs whose activations the rank holds at once."""
+    """The most (stage, micro-batch) pairs whose activations the rank holds at once."""
     match schedule:
         case "gpipe":
             return micro_batches
