@@ -4,9 +4,13 @@ All train the same GPT (6 layers, hidden 384, 6 heads, 256 tokens, vocabulary 81
 step, AdamW, gradients clipped to norm 1, with as many threads as there are cores; each in processes of its own, in
 turn, for several rounds. A contestant's figure is the median over all its steps, and is given as tokens a second and as
 a share of the machine's matrix peak; the last lines say how much faster Megalith is than the best peer at the same
-precision, and than the best peer as it comes (what it does when one asks for nothing). Writes `results/train_cpu.json`.
+precision, and than the best peer as it comes (what it does when one asks for nothing). All of it is done twice: on the
+processor as it is, and held to AVX2 (oneDNN, MKL and torch by their environment variables), as on a processor without
+AVX-512. A precision for which a processor has no instructions is left out, and that is said. Writes
+`results/train_cpu.json`.
 
     python benchmarks/train_cpu.py [--rounds 3] [--steps 8] [--layers 6 --hidden 384 --heads 6 --vocab 8192]
+                                   [--held-to nothing AVX2]
 
 Peers that are not installed are left out, and that is said. They need no other torch than Megalith's:
 
@@ -24,6 +28,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +37,19 @@ import torch
 from peers import Task
 
 from megalith.arithmetic import flops_per_token, parameters
+from megalith.kernels import caps, multiplies_bf16
 from megalith.machine import cpu_name, usable_cores
 from megalith.rates import measure_peak_flops_per_second
 from megalith.recipe import ModelConfig
 
 LENGTH, SEQUENCES = 256, 16
 RESULTS = Path(__file__).parent / "results" / "train_cpu.json"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CAPS: Mapping[str, Mapping[str, str]] = {
+    "nothing": {},
+    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+}
+PEAK = "peak"  # no contestant: what the fastest product reaches
 
 
 @dataclass(frozen=True)
@@ -66,10 +77,13 @@ def main() -> None:
     said = parse()
     if said.worker:
         name, task = said.worker[0], Task(**json.loads(said.worker[1]))
+        if name == PEAK:
+            peak = measure_peak_flops_per_second(TYPES[task.precision], task.threads)
+            print(json.dumps({"flops_per_second": peak}))
+            return
         trained = importlib.import_module(CONTESTANTS[name].module).train(task)
         print("\n" + json.dumps(dataclasses.asdict(trained)))
         return
-    load = os.getloadavg()[0]
     config = ModelConfig(
         num_layers=said.layers,
         hidden_size=said.hidden,
@@ -77,17 +91,26 @@ def main() -> None:
         vocab_size=said.vocab,
         sequence_length=LENGTH,
     )
-    runs, missing, peaks = race(said, parameters(config).total)
-    figures = {
+    figures: dict[str, Any] = {
         "cpu": cpu_name(),
         "cores": usable_cores(),
-        "load_before": load,
         "model": {"layers": said.layers, "hidden": said.hidden, "heads": said.heads, "vocab": said.vocab},
         "tokens_per_step": SEQUENCES * LENGTH,
-        "peak_flops_per_second": peaks,
-        "missing": missing,
-        **summarise(runs, flops_per_token(config), peaks),
+        "held_to": {},
     }
+    for held_to in said.held_to:
+        print(f"{figures['cpu']}, held to {held_to}")
+        environment = {**os.environ, **CAPS[held_to]}
+        load = os.getloadavg()[0]
+        runs, missing, peaks = race(said, parameters(config).total, environment)
+        figures["held_to"][held_to] = {
+            "caps": caps(environment),
+            "bf16_instructions": multiplies_bf16(environment),
+            "load_before": load,
+            "peak_flops_per_second": peaks,
+            "missing": missing,
+            **summarise(runs, flops_per_token(config), peaks),
+        }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
 
@@ -96,6 +119,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("layers", 6), ("hidden", 384), ("heads", 6), ("vocab", 8192), ("steps", 8), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--held-to", nargs="+", choices=CAPS, default=list(CAPS))
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--worker", nargs=2, metavar=("WHO", "TASK"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -105,26 +129,35 @@ Runs = dict[tuple[str, str], dict[str, Any]]
 """By contestant and precision: parameters, losses of the last round, seconds of all rounds, versions."""
 
 
-def race(said: argparse.Namespace, size: int) -> tuple[Runs, dict[str, str], dict[str, float]]:
+def race(
+    said: argparse.Namespace, size: int, environment: Mapping[str, str]
+) -> tuple[Runs, dict[str, str], dict[str, float]]:
     """All contestants in turn; what ran, why others did not, and the machine's peak by precision."""
     runs: Runs = {}
     missing: dict[str, str] = {}
-    peaks = dict.fromkeys(PRECISIONS, 0.0)
+    precisions = ["fp32", "bf16"] if multiplies_bf16(environment) else ["fp32"]
+    if "bf16" not in precisions:
+        missing["bf16"] = "the processor has no bf16 instructions, or is held to older ones"
+        print(f"bf16 is left out: {missing['bf16']}")
+    peaks = dict.fromkeys(precisions, 0.0)
     for number in range(said.rounds):
-        for precision, dtype in PRECISIONS.items():
-            peaks[precision] = max(peaks[precision], measure_peak_flops_per_second(dtype, usable_cores()))
+        for precision in precisions:
+            task = Task(
+                layers=said.layers, hidden=said.hidden, heads=said.heads, vocab=said.vocab, length=LENGTH,
+                sequences=SEQUENCES, steps=said.steps, precision=precision, compiled=False, threads=usable_cores(),
+            )  # fmt: skip
+            peaks[precision] = max(peaks[precision], run(PEAK, task, environment)["flops_per_second"])
             for name in said.only:
                 if name in missing:
                     continue
-                task = Task(
-                    layers=said.layers, hidden=said.hidden, heads=said.heads, vocab=said.vocab, length=LENGTH,
-                    sequences=SEQUENCES, steps=said.steps, precision=precision,
-                    compiled=CONTESTANTS[name].compiled, threads=usable_cores(),
-                )  # fmt: skip
-                found = run(name, task)
-                if isinstance(found, str):
-                    missing[name] = found
-                    print(f"{name} is left out: {found}")
+                own = dataclasses.replace(task, compiled=CONTESTANTS[name].compiled)
+                try:
+                    found = run(name, own, environment)
+                except ChildError as error:
+                    if name == OURS:
+                        raise SystemExit(str(error)) from error
+                    missing[name] = error.last_line
+                    print(f"{name} is left out: {missing[name]}")
                     continue
                 check(name, found, size, LENGTH * said.hidden)
                 before = runs.get((name, precision), {"seconds": []})
@@ -134,17 +167,23 @@ def race(said: argparse.Namespace, size: int) -> tuple[Runs, dict[str, str], dic
     return runs, missing, peaks
 
 
-def run(name: str, task: Task) -> dict[str, Any] | str:
-    """What the contestant measured in a process of its own, or the last line of what went wrong."""
+class ChildError(Exception):
+    """A contestant's process has ended badly; the text is what it said."""
+
+    @property
+    def last_line(self) -> str:
+        return next((line for line in reversed(str(self).splitlines()) if line.strip()), "it said nothing")
+
+
+def run(name: str, task: Task, environment: Mapping[str, str]) -> dict[str, Any]:
+    """What the contestant measured in a process of its own. Raises ChildError."""
     command = [sys.executable, __file__, "--worker", name, json.dumps(dataclasses.asdict(task))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(task.threads)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode == 0:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
-    if name == OURS:
-        raise SystemExit(done.stderr)
-    return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+    own = {**environment, "OMP_NUM_THREADS": str(task.threads)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
+    if done.returncode:
+        raise ChildError(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def check(name: str, found: dict[str, Any], size: int, positions: int) -> None:
@@ -182,7 +221,7 @@ def summarise(runs: Runs, flops: float, peaks: dict[str, float]) -> dict[str, An
             f"loss {found['losses'][0]:.2f} to {found['losses'][-1]:.2f}"
         )
     ratios = {}
-    for precision in PRECISIONS:
+    for precision in peaks:
         others = {name: rate for (name, kind), rate in speed.items() if kind == precision and name != OURS}
         if others and (OURS, precision) in speed:
             ratios[precision] = ratio(f"{precision}, both", speed[OURS, precision], others)

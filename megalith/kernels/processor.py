@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
@@ -33,14 +34,14 @@ def processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines if name.strip() in _NAMES}
 
 
-def caps() -> dict[str, str]:
+def caps(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The caps that are set."""
-    return {name: value for name in CAPS if (value := os.environ.get(name))}
+    return {name: value for name in CAPS if (value := environment.get(name))}
 
 
-def multiplies_bf16() -> bool:
-    """Whether oneDNN has bf16 instructions to multiply with here; without them it takes several times fp32's time."""
+def multiplies_bf16(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether oneDNN has bf16 instructions to multiply with; without them it takes several times fp32's time."""
     known = processor()
     flags = set((known.get("flags") or known.get("Features") or "").lower().split())
-    cap = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    cap = (environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA") or "").upper()
     return bool(flags & _BF16) and cap not in _CAPPED_BELOW_BF16
