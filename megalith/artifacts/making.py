@@ -158,7 +158,7 @@ def _standing(path: Path, asked: Request, *, precious: bool) -> Artifact | None:
     except InputError as error:
         if may_set_aside():
             return None
-        mend = error.mend or f"Move it away, or pass --fresh: it is kept as {aside_of(path).name}."
+        mend = error.mend or f"Move it away, or pass --fresh, which keeps it as {aside_of(path).name}."
         raise InputError(error.what, where=error.where, mend=mend) from error
     made = request_of(manifest)
     changes = _changes(made, asked)
@@ -175,7 +175,7 @@ def _standing(path: Path, asked: Request, *, precious: bool) -> Artifact | None:
         note(f"{path.name}: made anew, since {fault}")
         return None
     if keeps and not may_set_aside():
-        raise _refusal(path, path, f"this {made.stage} artifact was made of something else", changes)
+        raise _refusal(path, path, f"this {made.stage} artifact was made", changes)
     note(f"{path.name}: made anew, since {listed(changes or recorded)}")
     return None
 
@@ -224,7 +224,7 @@ def _make_way(partial: Path, path: Path, changes: list[str], spent: float, *, pr
         note(f"{path.name}: what was half-made is begun anew, since {listed(changes)}")
         return
     if not may_set_aside():
-        raise _refusal(partial, path, f"a half-made {path.name} of something else stands here", changes)
+        raise _refusal(partial, path, f"this half-made {path.name} was begun", changes)
     aside = aside_of(path)
     partial.rename(aside)
     note(f"{path.name}: what was half-made is kept as {aside.name}, since {listed(changes)}")
@@ -232,10 +232,12 @@ def _make_way(partial: Path, path: Path, changes: list[str], spent: float, *, pr
 
 def _refusal(where: Path, path: Path, what: str, changes: list[str]) -> MegalithError:
     aside = aside_of(path).name
-    own = all(change.startswith(("inputs.", "the stage's version", UNTOLD)) for change in changes)
-    kind = InputError if own else RecipeError
-    back = "Pass" if own else "Set it back, or pass"
-    return kind(f"{what}: {listed(changes)}.", where=str(where), mend=f"{back} --fresh: it is kept as {aside}.")
+    fresh = f"ass --fresh, which keeps the old one as {aside}."
+    if all(change.startswith(("inputs.", "the stage's version", UNTOLD)) for change in changes):
+        return InputError(f"{what} from other inputs: {listed(changes)}.", where=str(where), mend=f"P{fresh}")
+    return RecipeError(
+        f"{what} with other settings: {listed(changes)}.", where=str(where), mend=f"Set it back, or p{fresh}"
+    )
 
 
 def _changes(made: Request, asked: Request) -> list[str]:
