@@ -84,7 +84,7 @@ def _steps_logged(task: TrainTask) -> int:
 
 
 def _is_saving(task: TrainTask, since: int) -> bool:
-    """Whether a checkpoint is being written that was begun after this time."""
+    """True while a checkpoint is being written that was begun after this time."""
     with contextlib.suppress(FileNotFoundError):
         return any(path.stat().st_mtime_ns > since for path in task.checkpoints.glob("*.unfinished"))
     return False
