@@ -1,9 +1,9 @@
 """The closed loop on this machine: predicted against measured step time of six layouts.
 
 Two things are done in turns for several rounds, so that a slow minute hits all alike. The machine is measured in blocks
-(`megalith.planning.blocks`, what `megalith plan calibrate --measure` does). And the training loop's own steps are taken
-in real processes over gloo, some seconds of each layout; of a step the slowest rank counts, of the steps the median of
-the faster half, as with blocks. What has waited for its turn first works for a second that does not count.
+(`planning.measuring.measure`, what `megalith plan calibrate --measure` does). And the training loop's own steps are
+taken in real processes over gloo, some seconds of each layout; of a step the slowest rank counts, of the steps the
+median of the faster half, as with blocks. What has waited for its turn first works for a second that does not count.
 Then each layout's step is composed of the blocks; nothing is fitted to the steps. Prints a table and writes
 `results/plan_cpu.json`; docs/how-this-machine-is-measured.md says how to read it.
 
@@ -26,10 +26,12 @@ from common import RESULTS, machine, recipe_of, write_results, write_tokens
 from megalith.console import human_seconds, note, show, table
 from megalith.job import Job, Zero
 from megalith.machine import usable_cores
-from megalith.planning.blocks import BlockStep, BlockTable, measuring, predict_here
 from megalith.planning.budget import sized
-from megalith.planning.candidates import undisturbed
-from megalith.planning.workers import Workers, start_workers
+from megalith.planning.measuring.compose import BlockStep, predict_here
+from megalith.planning.measuring.machine_file import BlockTable
+from megalith.planning.measuring.measure import measuring
+from megalith.planning.measuring.timings import undisturbed
+from megalith.planning.measuring.workers import Workers, start_workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout, this_machine
 

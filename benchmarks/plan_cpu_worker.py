@@ -15,7 +15,7 @@ import torch
 from common import begin
 
 from megalith.parallel import Ranks
-from megalith.planning.answering import Answer, serve
+from megalith.planning.measuring.worker import Answer, serve
 from megalith.recipe import Recipe
 from megalith.training.data import Batch, batches
 from megalith.training.run_state import Run

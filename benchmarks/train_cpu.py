@@ -39,7 +39,7 @@ from peers import Task
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.kernels import caps, multiplies_bf16
 from megalith.machine import cpu_name, usable_cores
-from megalith.rates import measure_peak_flops_per_second
+from megalith.planning.measuring.rates import measure_peak_flops_per_second
 from megalith.recipe import ModelConfig
 
 LENGTH, SEQUENCES = 256, 16

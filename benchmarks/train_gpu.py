@@ -28,7 +28,7 @@ from megalith.console import human_bytes, human_count, note, show, table
 from megalith.machine import total_memory_bytes
 from megalith.parallel import Ranks, compute_deterministically
 from megalith.parallel.ranks import own_device
-from megalith.rates import best_seconds
+from megalith.planning.measuring.rates import best_seconds
 from megalith.recipe import ModelConfig
 from megalith.training.data import batches
 from megalith.training.step import take_step

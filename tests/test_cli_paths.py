@@ -52,7 +52,7 @@ def test_nothing_is_measured_for_a_place_a_table_or_a_folder_that_will_not_do(
     def measured(*_: Any) -> None:
         raise AssertionError("this takes minutes")
 
-    monkeypatch.setattr("megalith.planning.blocks.calibrate_here", measured)
+    monkeypatch.setattr("megalith.planning.measuring.verbs.calibrate_here", measured)
     monkeypatch.chdir(tmp_path)
     write_table(tmp_path / "table.csv")
     measure = ("plan", "calibrate", "--measure")

@@ -11,8 +11,8 @@ from megalith.recipe import load_recipe
 
 def calibrate_this_machine(recipe: str | None, runs: Path | None, output: Path, *, as_json: bool) -> None:
     """Measure for the recipe's model where one is given, and correct the file by the runs below the folder `runs`."""
-    from megalith.planning.blocks import calibrate_here
-    from megalith.planning.runs import correct_file, read_runs
+    from megalith.planning.measuring.correction import correct_file, read_runs
+    from megalith.planning.measuring.verbs import calibrate_here
 
     if runs is not None:
         read_runs(runs)  # refused before a measurement, not after it

@@ -72,7 +72,7 @@ def plan_layout(
 
 
 def _from_file(loaded: Recipe, path: Path, *, as_json: bool, others: tuple[object, ...]) -> None:
-    from megalith.planning.blocks import layouts_here
+    from megalith.planning.measuring.verbs import layouts_here
 
     if any(others) or loaded.cluster.name != LOCAL:
         raise UnsupportedError(

@@ -301,7 +301,7 @@ def _family() -> list[ModelConfig]:
 def _machines(recipe: Recipe) -> AbstractContextManager[Machines]:
     """This machine, measured; or a cluster, at the MFU that a model's best layout is predicted to reach there."""
     if recipe.cluster.name == LOCAL:
-        from megalith.planning.layouts import measured_machine
+        from megalith.planning.measuring.local_layouts import measured_machine
 
         note("measuring this machine: the budget is in hours")
         return measured_machine(recipe)

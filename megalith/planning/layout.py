@@ -34,6 +34,8 @@ def layout(
             where="cluster.name",
             mend="Set cluster.name=selene or another known cluster.",
         )
-    from megalith.planning.figures import measured_layout  # imports torch, which a cluster's search does without
+    from megalith.planning.measuring.verbs import (
+        measured_layout,  # imports torch, which a cluster's search does without
+    )
 
     return measured_layout(recipe)

@@ -7,6 +7,7 @@ it to plan again.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,18 @@ from megalith.arithmetic import flops_per_token, step_flops
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.batches import steps_for
 from megalith.console import human_count, human_seconds, note, steps_shown
-from megalith.errors import RecipeError, ResourceError
+from megalith.errors import RecipeError, ResourceError, UnsupportedError
 from megalith.laws import law_named
 from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.budget import Machines, credible_loss, in_flops, laws_at, with_flops
-from megalith.planning.candidates import Candidate
-from megalith.planning.figures import candidate_rows, layout_figures, refuse_clusters
-from megalith.planning.layouts import check_layout, machine_of, search_layouts
-from megalith.planning.memory import refuse_what_cannot_fit
+from megalith.planning.measuring.layout_trials import Trial
+from megalith.planning.measuring.local_layouts import check_layout, machine_of, search_layouts
+from megalith.planning.measuring.rates import Rates, measure_rates
+from megalith.planning.measuring.training_memory import refuse_what_cannot_fit
+from megalith.planning.measuring.workers import start_workers
 from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of, spend
-from megalith.planning.workers import start_workers
-from megalith.rates import Rates, measure_rates
 from megalith.recipe import ModelConfig, Recipe
+from megalith.topology import LOCAL
 
 VERSION = 2
 LONGEST_UNASKED_SECONDS = 24 * 3600  # of training, that are begun without a word
@@ -77,6 +78,16 @@ def check(recipe: Recipe, *, yes: bool = False) -> None:
     if unclear and not yes and recipe.budget.hours is None and not torch.cuda.is_available():
         rate = max(measure_rates(usable_cores()).flops_per_second.values())
         refuse_unasked_length(recipe, flops / rate, bound="at least ")
+
+
+def refuse_clusters(recipe: Recipe) -> None:
+    """Raise UnsupportedError unless the recipe's machine is this one."""
+    if recipe.cluster.name != LOCAL:
+        raise UnsupportedError(
+            f"a run is planned on the machine that it runs on, and not on the cluster {recipe.cluster.name}.",
+            where="cluster.name",
+            mend="Set cluster.name=local; `megalith plan layout` answers for the cluster.",
+        )
 
 
 def refuse_unasked_length(recipe: Recipe, seconds: float, *, bound: str = "about ") -> None:
@@ -137,8 +148,8 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
         "law": recipe.budget.law,
         "laws": laws_at(spent.budget.flops or flops, vocabulary),
         "epochs": epochs,
-        "layout": layout_figures(best),
-        "candidates": candidate_rows(search),
+        "layout": asdict(best.layout),
+        "candidates": search.rows(),
         "candidates_considered": search.considered,
         "search_seconds": search.seconds,
         "shapes": [_shape_row(neighbour, neighbour is shape) for neighbour in neighbours],
@@ -169,7 +180,7 @@ def _shape(recipe: Recipe, here: Machines) -> tuple[Recipe, Shape, list[Shape]]:
 
 
 def _spend_hours(
-    recipe: Recipe, best: Candidate, shape: Shape, neighbours: list[Shape]
+    recipe: Recipe, best: Trial, shape: Shape, neighbours: list[Shape]
 ) -> tuple[Recipe, Shape, list[Shape]]:
     """The same, once the best layout's step is measured: the hours buy the FLOPs of so many such steps."""
     assert recipe.budget.hours is not None  # the caller's check
@@ -194,12 +205,12 @@ def _paid_for(recipe: Recipe, model: ModelConfig) -> Shape:
     return shape
 
 
-def _peak(rates: Rates, best: Candidate) -> float | None:
+def _peak(rates: Rates, best: Trial) -> float | None:
     """The yardstick of the MFU; None where a GPU will do the work, or where the precision was not measured."""
     return None if torch.cuda.is_available() else rates.flops_per_second.get(best.layout.precision)
 
 
-def _decided(recipe: Recipe, shape: Shape, best: Candidate) -> Recipe:
+def _decided(recipe: Recipe, shape: Shape, best: Trial) -> Recipe:
     """The recipe with nothing left open, its budget in FLOPs; checked anew."""
     layout = best.layout
     values = recipe.model_copy(update={"model": shape.model}).model_dump(mode="json")
@@ -217,7 +228,7 @@ def _run_seconds(recipe: Recipe, step_seconds: float, steps: int, available: Map
     return step_seconds * (steps + scored / train.global_batch_size / 3)
 
 
-def _warnings(recipe: Recipe, shape: Shape, best: Candidate, epochs: float | None) -> list[str]:
+def _warnings(recipe: Recipe, shape: Shape, best: Trial, epochs: float | None) -> list[str]:
     """Reasons to doubt the plan, in sentences."""
     law = law_named(recipe.budget.law)
     said = []

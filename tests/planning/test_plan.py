@@ -11,11 +11,10 @@ from megalith.arithmetic import flops_per_token, parameters
 from megalith.artifacts import Artifact
 from megalith.errors import RecipeError, ResourceError, UnsupportedError
 from megalith.planning.budget import budget
-from megalith.planning.figures import refuse_clusters
 from megalith.planning.layout import layout
-from megalith.planning.plan import check, plan, refuse_unasked_length
+from megalith.planning.plan import check, plan, refuse_clusters, refuse_unasked_length
 from megalith.recipe import Recipe, load_recipe
-from tests.planning.fakes import install
+from tests.planning.measuring.fakes import install
 
 SMALL = ("budget.flops=null", "model.num_layers=1", "model.hidden_size=32", "model.num_heads=2",
          "model.sequence_length=32", "model.vocab_size=512", "tokenize.vocab_size=512", "train.tokens=20480",

@@ -1,16 +1,16 @@
 """Workers that answer from a formula, so that a search can be told what it will find."""
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from megalith.planning import figures, layouts
-from megalith.planning.workers import SlowAnswerError
+from megalith.planning import plan
+from megalith.planning.measuring import layout_trials, local_layouts, verbs
+from megalith.planning.measuring.rates import Rates
+from megalith.planning.measuring.workers import SlowAnswerError
 from megalith.precision import Precision
-from megalith.rates import Rates
 
 RATES: dict[Precision, float] = {"fp32": 1e12, "bf16": 2e12}
 Cost = Callable[[Mapping[str, Any]], float]
@@ -32,7 +32,7 @@ class FakeWorkers:
         if self.slow(question):
             raise SlowAnswerError("not within the limit.")
         seconds = {str(depth): [self.cost({**question, "depth": depth})] * 4 for depth in question["depths"]}
-        return [{**seconds, "optimizer": 0.001, "all_reduce": 0.002 if ranks > 1 else 0.0}] * ranks
+        return [{**seconds, "update": 0.001, "all_reduce": 0.002 if ranks > 1 else 0.0}] * ranks
 
 
 def install(
@@ -49,12 +49,16 @@ def install(
     def start(_: int) -> Iterator[FakeWorkers]:
         yield workers
 
-    rates = Rates(RATES, {})
-    plan_module = importlib.import_module("megalith.planning.plan")  # as an attribute it is the function
-    for module in (layouts, plan_module, figures):
-        monkeypatch.setattr(module, "start_workers", start)
-    for module in (layouts, plan_module, figures):
-        monkeypatch.setattr(module, "measure_rates", lambda threads: rates)
-    monkeypatch.setattr(layouts, "usable_cores", lambda: cores)
-    monkeypatch.setattr(layouts, "total_memory_bytes", lambda: 16 * 10**9)
+    stand_in(monkeypatch, start, cores)
     return workers
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, start: Callable[[int], object], cores: int) -> None:
+    """Have `start` start the workers, and products be as fast as RATES, on a machine of `cores` cores and 16 GB."""
+    rates = Rates(RATES, {})
+    for module in (local_layouts, plan, verbs):
+        monkeypatch.setattr(module, "start_workers", start)
+        monkeypatch.setattr(module, "measure_rates", lambda threads: rates)
+    for module in (local_layouts, layout_trials):
+        monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    monkeypatch.setattr(layout_trials, "total_memory_bytes", lambda: 16 * 10**9)

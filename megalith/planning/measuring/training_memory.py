@@ -1,8 +1,8 @@
 """Bytes that training takes on this machine, by part, and the refusal where they cannot fit.
 
 Of one process: Python with torch after a first step (measured), fp32 weights and gradients and Adam's two moments, the
-layers' weights once more where they compute in half precision, what autograd keeps of a micro-batch (counted by the
-probe, see `probe.saved_bytes`), and a working set: what one layer's backward pass and one slice of the logits need
+layers' weights once more where they compute in half precision, what autograd keeps of a micro-batch (counted,
+see `step_times.saved_bytes`), and a working set: what one layer's backward pass and one slice of the logits need
 beside that.
 """
 
@@ -67,5 +67,5 @@ def refuse_what_cannot_fit(model: ModelConfig, memory_bytes: int) -> None:
         raise ResourceError(
             f"weights, gradients and Adam's moments of {count:,} parameters take "
             f"{human_bytes(needed)}, and this machine has {human_bytes(memory_bytes)}.",
-            mend=f"Give a model of {int(usable / needed * count / 1e6):,} million parameters or fewer.",
+            mend=f"Use a model of {int(usable / needed * count / 1e6):,} million parameters or fewer.",
         )

@@ -1,8 +1,8 @@
-"""A worker that times pieces of a training step: run as `python -m megalith.planning.probe RANK SIZE STORE PARENT`.
+"""Times of a training step, asked for layouts: of a micro-batch, of the update, of the reduction, of whole steps.
 
-The pieces are the real ones, put together as the training loop does: the model at the asked width as
-`megalith.parallel.spread` gives it, its loss forward and backward in the asked precision, the gradients' norm and
-clipping, AdamW, and the all-reduce over gloo; only the number of layers may be smaller.
+The pieces are the real ones: the model at the asked width as `megalith.parallel.spread` makes it, its loss forward and
+backward in the asked precision, and the optimizer step that trains (`parallel.take_step`, `parallel.update`); only the
+number of layers may be smaller.
 """
 
 import time
@@ -13,41 +13,37 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.utils.tensorboard  # training imports it too, and the memory of a worker stands for training's
 from torch import Tensor
 
-import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.arithmetic import parameters
-from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, clip_factor, spread
-from megalith.planning.answering import LONG_SECONDS, TYPES, Answer, serve
-from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.parallel import (
+    MicroBatch,
+    Optimizer,
+    Ranks,
+    SpreadModel,
+    arrange,
+    compute_dtype,
+    loss_weights,
+    spread,
+    take_step,
+    update,
+)
+from megalith.recipe import ModelConfig, ParallelConfig, TrainConfig
 
+LONG_SECONDS = 1.5  # what takes longer is not repeated
 REST_SECONDS = 0.1  # for the optimizer, and for the all-reduce
 MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
+LEARNING_RATE, CLIP_NORM = 1e-6, 1.0
 
 
-def prepare(ranks: Ranks) -> Answer:
-    """What answers `layouts` and `given`, once a step has been taken."""
-    groups = {data: dist.new_group(list(range(data))) for data in range(2, ranks.count + 1)}
-    _take_tiny_step()
+def time_micro_batch(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float] | float]:
+    """Seconds of one micro-batch at each asked depth (every repetition), of the update, and of the all-reduce.
 
-    def answer(question: dict[str, Any]) -> object:
-        if question["ask"] == "layout":
-            return time_layout(question, ranks)
-        if question["ask"] == "memory":
-            return saved_bytes(ModelConfig.model_validate(question["model"]), question["precision"])
-        return time_step(question, groups.get(question["data"]))
-
-    return answer
-
-
-def time_step(question: dict[str, Any], group: Any) -> dict[str, list[float] | float]:
-    """Seconds of one micro-batch at each asked depth (every repetition), of the optimizer, and of the all-reduce.
-
-    The last two are for the whole model: they are timed at the greatest asked depth and scaled by parameters.
+    The first `data` ranks do it side by side, as data-parallel processes would. The last two are for the whole model:
+    they are timed at the greatest asked depth and scaled by parameters.
     """
     config = ModelConfig.model_validate(question["model"])
-    torch.set_num_threads(question["threads"])
+    group = _group(question["data"]) if question["data"] > 1 else None
     batch = some_batch(config, question["micro_batch_size"])
     depths: list[int] = question["depths"]
     answer: dict[str, list[float] | float] = {}
@@ -55,28 +51,32 @@ def time_step(question: dict[str, Any], group: Any) -> dict[str, list[float] | f
         model = _training(config.model_copy(update={"num_layers": depth}), question["precision"]).model
         work = partial(_forward_backward, model, batch)
         answer[str(depth)] = _time(work, question["seconds"] / len(depths), group)
-    answer["optimizer"], answer["all_reduce"] = _time_rest(
+    answer["update"], answer["all_reduce"] = _time_rest(
         config, max(depths), question["precision"], question["threads"], group
     )
     return answer
 
 
-def time_layout(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]]:
+def time_steps(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]]:
     """Seconds of whole steps of the asked layout over all workers, at each asked number of micro-batches a rank."""
     config = ModelConfig.model_validate(question["model"])
     parallel = ParallelConfig.model_validate(question["parallel"])
-    torch.set_num_threads(question["threads"])
-    model = spread(config, parallel, arrange(ranks, parallel), dtype=TYPES[question["precision"]], seed=0)
-    optimizer = torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True)
+    dtype = compute_dtype(question["precision"])
+    model = spread(config, parallel, arrange(ranks, parallel), dtype=dtype, seed=0)
+    optimizer = Optimizer(model.masters, TrainConfig())
     batch = some_batch(config, question["micro_batch_size"])
 
     def step(micro_batches: int) -> None:
-        model.gradients.zero()
-        model.forward_backward([batch] * micro_batches, [1e-3] * len(model.losses), [0] * micro_batches)
-        model.reduce_gradients()
-        model.gradients.scale(clip_factor(model.gradient_norm(), 1.0))
-        optimizer.step()
-        model.publish()
+        counted = [1000.0] * len(model.losses)
+        take_step(
+            model,
+            optimizer,
+            [batch] * micro_batches,
+            counted,
+            [0] * micro_batches,
+            learning_rate=LEARNING_RATE,
+            clip_norm=CLIP_NORM,
+        )
 
     group = dist.group.WORLD if ranks.count > 1 else None
     return {str(count): _time(partial(step, count), question["seconds"], group) for count in question["micro_batches"]}
@@ -103,53 +103,69 @@ def saved_bytes(config: ModelConfig, precision: str) -> dict[str, float]:
     }
 
 
-def _take_tiny_step() -> None:
+def take_tiny_step() -> None:
     """Touch the pages of torch that any training touches: they are of the base, whatever the model."""
     config = ModelConfig(num_layers=1, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
     for precision in ("fp32", "bf16"):
         training = _training(config, precision)
         _forward_backward(training.model, some_batch(config, 1))
         training.model.reduce_gradients()
-        training.optimizer.step()
+        _update(training)
 
 
 @dataclass(frozen=True)
 class _Training:
     model: SpreadModel
-    optimizer: torch.optim.AdamW
+    optimizer: Optimizer
 
 
 @lru_cache(maxsize=2)  # both depths of a question; all that were ever asked for may not fit the memory together
 def _training(config: ModelConfig, precision: str) -> _Training:
     """A model with weights as training begins: larger ones make softmax meet denormals, which are slow."""
-    model = spread(config, ParallelConfig(), Ranks(), dtype=TYPES[precision], seed=0)
-    return _Training(model, torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True))
+    model = spread(config, ParallelConfig(), Ranks(), dtype=compute_dtype(precision), seed=0)
+    return _Training(model, Optimizer(model.masters, TrainConfig()))
+
+
+def _update(training: _Training) -> None:
+    update(training.model, training.optimizer, learning_rate=LEARNING_RATE, clip_norm=CLIP_NORM)
+
+
+@cache
+def _group(data: int) -> Any:
+    """The first `data` ranks; made when it is first asked for, since each connection has a thread of its own."""
+    return dist.new_group(list(range(data)), use_local_synchronization=True)
 
 
 @cache
 def _time_rest(config: ModelConfig, depth: int, precision: str, threads: int, group: Any) -> tuple[float, float]:
-    """Seconds of zeroing, norm, clipping and AdamW, and of the all-reduce, for the whole model."""
+    """Seconds of zeroing and updating, and of the all-reduce, for the whole model; `threads` is for the cache."""
     training = _training(config.model_copy(update={"num_layers": depth}), precision)
+    model = training.model
 
-    def update() -> None:
-        training.model.gradients.scale(clip_factor(training.model.gradient_norm(), 1.0))
-        training.optimizer.step()
-        training.model.publish()
-        training.model.gradients.zero()
+    def fill() -> None:  # else there would be nothing to clip
+        for master in model.masters:
+            assert master.value.grad is not None
+            master.value.grad.fill_(1e-3)
 
-    timed, whole = sum(m.value.numel() for m in training.model.masters), parameters(config).total
-    optimizer_seconds = min(_time(update, REST_SECONDS, group)) * whole / timed
+    def rest() -> None:
+        fill()
+        _update(training)
+        model.gradients.zero()
+
+    timed, whole = sum(m.value.numel() for m in model.masters), parameters(config).total
+    filling = min(_time(fill, REST_SECONDS / 4, group))
+    update_seconds = max(0.0, min(_time(rest, REST_SECONDS, group)) - filling) * whole / timed
     if group is None:
-        return optimizer_seconds, 0.0
+        return update_seconds, 0.0
     gradient = torch.zeros(min(whole, MOST_REDUCED_BYTES // 4))
     reduce = partial(dist.all_reduce, gradient, group=group)
-    return optimizer_seconds, min(_time(reduce, REST_SECONDS, group)) * whole / gradient.numel()
+    return update_seconds, min(_time(reduce, REST_SECONDS, group)) * whole / gradient.numel()
 
 
 def _time(work: Callable[[], object], seconds: float, group: Any) -> list[float]:
     """Seconds of each repetition after a first one: three, and more if they fit. A very long first one must do.
 
-    The ranks of a group keep step.
+    The ranks of a group take as many.
     """
     start = time.perf_counter()
     work()
@@ -166,7 +182,8 @@ def _time(work: Callable[[], object], seconds: float, group: Any) -> list[float]
 
 
 def _forward_backward(model: SpreadModel, batch: MicroBatch) -> None:
-    model.forward_backward([batch], [1 / batch["targets"].numel()] * len(model.losses), [0])
+    counted = [float(batch["targets"].numel())] * len(model.losses)
+    model.forward_backward([batch], loss_weights(counted), [0])
 
 
 def some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
@@ -186,7 +203,7 @@ def some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
 
 def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
     """Bytes of the storages that autograd keeps after a forward pass, weights left out."""
-    model = spread(config, ParallelConfig(), Ranks(), dtype=TYPES[precision], seed=0)
+    model = spread(config, ParallelConfig(), Ranks(), dtype=compute_dtype(precision), seed=0)
     (stage,) = model.stages.values()
     own = {parameter.untyped_storage().data_ptr() for parameter in stage.parameters()}
     storages: dict[int, int] = {}
@@ -202,7 +219,3 @@ def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
         loss = stage(batch.pop("tokens"), **batch)
     del loss  # held until here, so that no storage was freed and its address used again
     return sum(storages.values())
-
-
-if __name__ == "__main__":
-    serve(prepare)

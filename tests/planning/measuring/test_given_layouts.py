@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from megalith.errors import RecipeError, ResourceError
-from megalith.planning import given, layouts
-from megalith.planning.candidates import Layout
-from megalith.planning.layouts import search_layouts
+from megalith.planning.measuring.layout_trials import LocalLayout
+from megalith.planning.measuring.local_layouts import search_layouts
 from megalith.recipe import Recipe, load_recipe
-from tests.planning.fakes import RATES
+from tests.planning.measuring.fakes import RATES, stand_in
 
 SIZED = ("model.num_layers=4", "model.hidden_size=128", "model.num_heads=4", "train.tokens=40960")
 
@@ -42,9 +41,7 @@ def workers(monkeypatch: pytest.MonkeyPatch, **saved: float) -> Timed:
     def start(_: int) -> Iterator[Timed]:
         yield told
 
-    monkeypatch.setattr(layouts, "start_workers", start)
-    monkeypatch.setattr(given, "usable_cores", lambda: 4)
-    monkeypatch.setattr(given, "total_memory_bytes", lambda: 16 * 10**9)
+    stand_in(monkeypatch, start, cores=4)
     return told
 
 
@@ -57,7 +54,7 @@ def test_the_line_through_both_is_followed_to_all_micro_batches_of_the_slowest_r
 ) -> None:
     told = workers(monkeypatch)
     best = search_layouts(recipe("train.precision=fp32"), RATES).best
-    assert best.layout == Layout(1, 2, 1, "fp32", pipeline=2)
+    assert best.layout == LocalLayout(1, 2, 1, "fp32", pipeline=2)
     assert told.asked[0]["micro_batches"] == [2, 4]
     assert best.step_seconds == pytest.approx(0.5 + 0.1 * 16)
     assert best.interval[0] < best.step_seconds < best.interval[1]
@@ -67,10 +64,10 @@ def test_of_two_precisions_the_faster_is_taken_and_one_that_does_not_fit_is_left
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     workers(monkeypatch)
-    both = search_layouts(recipe("train.precision=auto"), RATES).candidates
+    both = search_layouts(recipe("train.precision=auto"), RATES).trials
     assert [each.layout.precision for each in both] == ["bf16", "fp32"]
     workers(monkeypatch, fp32=1e10)
-    left = search_layouts(recipe("train.precision=auto"), RATES).candidates
+    left = search_layouts(recipe("train.precision=auto"), RATES).trials
     assert [each.layout.precision for each in left] == ["bf16"]
 
 

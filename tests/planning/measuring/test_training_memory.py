@@ -5,8 +5,8 @@ import torch
 
 from megalith.errors import ResourceError
 from megalith.model import GPT
-from megalith.planning.memory import refuse_what_cannot_fit, training_memory
-from megalith.planning.probe import saved_bytes
+from megalith.planning.measuring.step_times import saved_bytes
+from megalith.planning.measuring.training_memory import refuse_what_cannot_fit, training_memory
 from megalith.recipe import ModelConfig, ParallelConfig
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from megalith.errors import RecipeError, ResourceError
-from megalith.planning.candidates import Layout
-from megalith.planning.layouts import BEST_FEW, MOST_SLOW, search_layouts
+from megalith.planning.measuring.layout_trials import LocalLayout
+from megalith.planning.measuring.local_layouts import BEST_FEW, MOST_SLOW, search_layouts
 from megalith.recipe import Recipe, load_recipe
-from tests.planning.fakes import RATES, install
+from tests.planning.measuring.fakes import RATES, install
 
 Question = Mapping[str, Any]
 SIZED = ("model.num_layers=4", "model.hidden_size=128", "model.num_heads=4", "train.tokens=40960")
@@ -27,7 +27,7 @@ def even(question: Question) -> float:
 def test_when_nothing_is_faster_the_default_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, even)
     search = search_layouts(recipe(), RATES)
-    assert search.best.layout == Layout(data=1, threads_per_process=4, micro_batch_size=16, precision="fp32")
+    assert search.best.layout == LocalLayout(data=1, threads_per_process=4, micro_batch_size=16, precision="fp32")
     assert search.best.step_seconds == pytest.approx(0.01 * 16 / 4 + 0.001)
     assert "default" in search.best.why
 
@@ -45,7 +45,7 @@ def test_more_processes_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch
     search = search_layouts(recipe(), RATES)
     assert (search.best.layout.data, search.best.layout.threads_per_process) == (4, 1)
     assert search.best.step_seconds == pytest.approx(0.01 * 4 + 0.001 + 0.002)
-    assert {candidate.layout.data for candidate in search.candidates} == {1, 2, 4}
+    assert {candidate.layout.data for candidate in search.trials} == {1, 2, 4}
 
 
 def test_precision_comes_last_and_for_the_best_few_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_precision_comes_last_and_for_the_best_few_alone(monkeypatch: pytest.Mon
 def test_a_layout_that_takes_too_long_is_marked_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = install(monkeypatch, even, slow=lambda q: q["data"] == 2 and q["micro_batch_size"] == 8)
     search = search_layouts(recipe("train.precision=fp32"), RATES)
-    (given_up,) = [candidate for candidate in search.candidates if not candidate.is_measured]
+    (given_up,) = [candidate for candidate in search.trials if not candidate.is_measured]
     assert (given_up.layout.data, given_up.layout.micro_batch_size) == (2, 8)
     assert given_up.why.startswith("not measured: took longer than ")
     assert search.best.is_measured
@@ -86,18 +86,18 @@ def test_a_small_micro_batch_is_taken_where_the_cache_likes_it(monkeypatch: pyte
 def test_every_other_candidate_says_why_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, lambda q: even(q) * (1.5 if q["precision"] == "bf16" else 1.0))
     search = search_layouts(recipe(), RATES)
-    loser = next(candidate for candidate in search.candidates if candidate.layout.precision == "bf16")
+    loser = next(candidate for candidate in search.trials if candidate.layout.precision == "bf16")
     assert loser.why == "49 % slower"  # 0.061 s against 0.041 s
-    assert all(candidate.why for candidate in search.candidates)
-    assert search.considered >= len(search.candidates) > 1
+    assert all(candidate.why for candidate in search.trials)
+    assert search.considered >= len(search.trials) > 1
 
 
 def test_what_the_recipe_gives_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = install(monkeypatch, even)
     asked = recipe("parallel.data=2", "train.micro_batch_size=2", "train.precision=bf16")
     search = search_layouts(asked, RATES)
-    assert search.best.layout == Layout(data=2, threads_per_process=2, micro_batch_size=2, precision="bf16")
-    assert len(search.candidates) == len(workers.asked) == 1
+    assert search.best.layout == LocalLayout(data=2, threads_per_process=2, micro_batch_size=2, precision="bf16")
+    assert len(search.trials) == len(workers.asked) == 1
     assert search.best.step_seconds == pytest.approx(4 * 0.01 * 2 / 2 + 0.001 + 0.002)
 
 
@@ -127,7 +127,7 @@ def test_micro_batches_divide_a_ranks_share(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_does_not_fit_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, even)
-    monkeypatch.setattr("megalith.planning.layouts.total_memory_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("megalith.planning.measuring.layout_trials.total_memory_bytes", lambda: 100_000_000)
     with pytest.raises(ResourceError, match="micro_batch_size"):
         search_layouts(recipe(), RATES)
 

@@ -5,7 +5,7 @@
 
 A stage's pass is that of its layers and of its ends. All of a layout's processes are measured at work at once, so that
 shared cores and memory lanes, and the collectives within a layer, are in the blocks. In a pipeline fewer are at work at
-times, and faster then: `sharing` plays the lists that training runs. Nothing is taken to overlap but what does so
+times, and faster then: `shared_cores` plays the lists that training runs. Nothing is taken to overlap but what does so
 within a block.
 """
 
@@ -17,14 +17,16 @@ from typing import Literal
 
 from megalith.errors import UnsupportedError
 from megalith.job import Job
-from megalith.planning.blocks.settings import Setting, settings_of, without_zero
-from megalith.planning.blocks.sharing import ByActive, play
-from megalith.planning.blocks.table import Block, BlockTable
+from megalith.planning.measuring.block_settings import Setting, settings_of, without_zero
+from megalith.planning.measuring.machine_file import Block, BlockTable
+from megalith.planning.measuring.shared_cores import ByActive, play
 from megalith.planning.performance.traffic import Traffic, step_traffic
 from megalith.schedules import Op, action_lists, layers_of_stages
 
 COMPOSITION_ERROR = 0.10  # of a step composed of blocks, beside their own spread: a judgement, until runs say
-AGREEMENTS = 3  # sums of a few numbers over all ranks in a step: tokens, losses, the norm
+AGREEMENTS = {1: 3, 2: 2}
+"""Sums of a few numbers over all ranks in a step, tokens and losses, by the file's version: in the first, the norm's sum
+was not part of a block's update."""
 Collective = Literal["all_reduce", "send"]
 
 
@@ -50,7 +52,9 @@ def predict_here(job: Job, table: BlockTable) -> BlockStep:
     blocks = [_block(table, setting) for setting in own]
     parts = {"reading": job.micro_batches * blocks[-1].read}
     parts |= _pipelined(job, table, own, blocks) if job.layout.pipeline > 1 else _plain(job, table, own[-1], blocks[-1])
-    parts["agreeing"] = AGREEMENTS * _message(table, "all_reduce", job.layout.world, job.layout.world, 8)
+    parts["agreeing"] = AGREEMENTS[table.schema_version] * _message(
+        table, "all_reduce", job.layout.world, job.layout.world, 8
+    )
     parts["reducing"] = _reducing(job, table)
     parts["updating"] = max(_updating(table, blocks[-1], job, stage) for stage in range(job.layout.pipeline))
     factor = table.correction.factor if table.correction else 1.0

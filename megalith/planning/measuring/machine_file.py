@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from megalith.artifacts import Workspace
 from megalith.input_files import read_model
-from megalith.planning.blocks.settings import Setting
+from megalith.planning.measuring.block_settings import Setting
 from megalith.precision import Precision
 from megalith.recipe import ModelConfig
 
@@ -80,7 +80,7 @@ class Correction(_Row):
 class BlockTable(_Row):
     """This machine, for models of one width."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     machine: dict[str, Any]
     model: ModelConfig
     """At one layer: the depth is left open."""

@@ -1,7 +1,7 @@
 """Runs that have ended, as pairs of predicted and measured step time, and what they say of a measured machine.
 
 Every run records both (`train/manifest.json`: what the plan predicted, what the median full step took, and on what).
-The recorded prediction is the plan's, which has tried that very layout; a measured machine (`planning.blocks`) is
+The recorded prediction is the plan's, which has tried that very layout; a measured machine (`machine_file`) is
 judged by its own prediction for the same layout, found again here.
 """
 
@@ -18,8 +18,8 @@ from megalith.artifacts import LOGS, check_files, read_manifest
 from megalith.errors import InputError, MegalithError
 from megalith.input_files import read_json
 from megalith.job import Job
-from megalith.planning.blocks.compose import COMPOSITION_ERROR, predict_here
-from megalith.planning.blocks.table import BlockTable, Correction, read_table, write_table
+from megalith.planning.measuring.compose import COMPOSITION_ERROR, predict_here
+from megalith.planning.measuring.machine_file import BlockTable, Correction, read_table, write_table
 from megalith.recipe import Recipe
 from megalith.topology import Layout, layout_of, this_machine
 

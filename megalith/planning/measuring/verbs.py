@@ -1,27 +1,65 @@
-"""What `megalith plan calibrate --measure` does, and what `plan layout --measured` makes of its file."""
+"""The figures of `plan layout` on this machine, of `plan calibrate --measure`, and of `plan layout --measured`."""
 
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from megalith.arithmetic import step_flops
-from megalith.batches import powers_of_two_dividing
-from megalith.console import note
+from megalith.batches import micro_batches, powers_of_two_dividing
+from megalith.console import note, steps_shown
 from megalith.errors import RecipeError, UnsupportedError
 from megalith.job import Job, precision_on
-from megalith.machine import usable_cores
-from megalith.planning.blocks.compose import BlockStep, predict_here
-from megalith.planning.blocks.measure import expected_seconds, measure
-from megalith.planning.blocks.table import read_table, write_table
+from megalith.machine import total_memory_bytes, usable_cores
 from megalith.planning.budget import sized
+from megalith.planning.measuring.compose import BlockStep, predict_here
+from megalith.planning.measuring.layout_trials import LocalLayout
+from megalith.planning.measuring.local_layouts import check_layout, machine_of, search_layouts
+from megalith.planning.measuring.machine_file import read_table, write_table
+from megalith.planning.measuring.measure import expected_seconds, measure
+from megalith.planning.measuring.rates import measure_rates
+from megalith.planning.measuring.training_memory import refuse_what_cannot_fit
+from megalith.planning.measuring.workers import start_workers
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import Layout, this_machine
+
+_AS_ASKED = {"virtual_stages", "schedule", "recompute", "sequence_parallel", "zero"}
 
 PROCESSES = (1, 2, 4)
 QUIET = 0.5  # of the cores: what others may take before they are spoken of
 MICRO_BATCH_SIZE = 4  # at most, where the recipe leaves it open
+
+
+def measured_layout(recipe: Recipe) -> dict[str, Any]:
+    """The best layout on this machine; the keys are those of `--json`.
+
+    Raises RecipeError, ResourceError or UnsupportedError where no layout will do.
+    """
+    if recipe.model.is_sized:
+        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+    with steps_shown() as tell:
+        tell("measuring this machine")
+        rates = measure_rates(usable_cores()).flops_per_second
+        with start_workers(max(check_layout(recipe))) as workers:
+            recipe = sized(recipe, machine_of(recipe, rates, workers))
+            refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+            search = search_layouts(recipe, rates, tell=tell, workers=workers)
+    best = search.best
+    flops = step_flops(recipe.model, recipe.train.global_batch_size)
+    return {
+        "best": {**asdict(best.layout), **recipe.parallel.model_dump(mode="json", include=_AS_ASKED)},
+        "step_seconds": best.step_seconds,
+        "tflops_per_gpu": flops / best.step_seconds / best.layout.processes / 1e12,
+        "memory_bytes": best.memory_bytes,
+        "memory": best.memory,
+        "bubble_fraction": _bubble(recipe, best.layout),
+        "interval": list(best.interval),
+        "runners_up": search.rows()[1:],
+        "candidates_considered": search.considered,
+        "search_seconds": search.seconds,
+    }
 
 
 def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
@@ -142,3 +180,10 @@ def _layouts(processes: int, model: ModelConfig, batch: int) -> Iterator[Layout]
             splits = model.kv_heads % tensor == 0 and model.ffn_hidden % tensor == 0
             if splits and pipeline <= model.layers and batch % data == 0:
                 yield Layout(tensor, pipeline, data)
+
+
+def _bubble(recipe: Recipe, layout: LocalLayout) -> float:
+    """The share of a step in which the ranks of the pipeline wait, all stages and passes taken as equally long."""
+    stages, virtual = layout.pipeline, recipe.parallel.virtual_stages
+    count = micro_batches(recipe.train.global_batch_size, layout.data, layout.micro_batch_size)
+    return (stages - 1) / (virtual * count + stages - 1)

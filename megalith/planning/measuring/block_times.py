@@ -1,4 +1,4 @@
-"""A worker that times blocks of a training step: `python -m megalith.planning.blocks.worker RANK SIZE STORE PARENT`.
+"""Times of blocks of a training step, of messages and of this machine's operations, asked to describe the machine.
 
 All workers do the same at the same time, as the ranks of a layout do: a block is a model of a few layers at the asked
 width, split over tensor-parallel or ZeRO groups of neighbours, of which there are as many side by side as the workers
@@ -18,13 +18,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from megalith.kernels import linear
-from megalith.parallel import MicroBatch, Ranks, SpreadModel, arrange, spread
-from megalith.parallel.data import squared_norm
+from megalith.parallel import MicroBatch, Optimizer, Ranks, SpreadModel, arrange, compute_dtype, spread, update
 from megalith.parallel.ranks import Axis
-from megalith.planning.answering import LONG_SECONDS, TYPES, Answer, serve
-from megalith.planning.blocks.settings import TOY
-from megalith.planning.probe import some_batch
-from megalith.recipe import ModelConfig, ParallelConfig
+from megalith.planning.measuring.block_settings import TOY
+from megalith.planning.measuring.step_times import CLIP_NORM, LEARNING_RATE, LONG_SECONDS, some_batch
+from megalith.recipe import ModelConfig, ParallelConfig, TrainConfig
 from megalith.tokens import TrainingWindows
 
 FEWEST, MOST = 3, 40  # repetitions
@@ -36,22 +34,6 @@ arranged = cache(arrange)  # each grid opens connections, whose threads look aro
 
 Times = dict[str, list[float]]
 """Seconds of every repetition, by what was done."""
-
-
-def prepare(ranks: Ranks) -> Answer:
-    """What answers `measure`."""
-    answers: dict[str, Callable[[dict[str, Any], Ranks], Times]] = {
-        "block": time_block,
-        "messages": time_messages,
-        "pipeline": time_pipeline,
-        "rates": time_rates,
-    }
-
-    def answer(question: dict[str, Any]) -> Times:
-        torch.set_num_threads(question["threads"])
-        return answers[question["ask"]](question, ranks)
-
-    return answer
 
 
 def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
@@ -88,7 +70,7 @@ def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
 
     times = _time(begin, {"forward": forward, "backward": backward}, seconds, ranks, in_a_row=IN_A_ROW)
     model.gradients.reduce()  # ZeRO's gradients are in place only then
-    times |= _time(lambda: None, {"update": _updating(model, question["parallel"]["zero"] > 0)}, seconds / 4, ranks)
+    times |= _time_update(model, question["parallel"]["zero"] > 0, seconds / 4, ranks)
     times |= _time(kept.clear, {"read": read}, seconds / 8, ranks)
     if question["parallel"]["zero"] == 0:
         times |= _time(kept.clear, {"embed": embed, "unembed": unembed}, seconds / 4, ranks)
@@ -142,11 +124,11 @@ def time_pipeline(question: dict[str, Any], ranks: Ranks) -> Times:
 
 
 def time_rates(question: dict[str, Any], ranks: Ranks) -> Times:
-    """What a processor is told by: products, a copy, an addition of one number, a sum over groups of them."""
+    """Figures by which processors differ: products, a copy, an addition of one number."""
     times: Times = {}
     for m, k, n in question["products"]:
         for name in ("fp32", "bf16"):
-            x, weight = torch.ones(m, k, dtype=TYPES[name]), torch.ones(n, k, dtype=TYPES[name])
+            x, weight = torch.ones(m, k, dtype=compute_dtype(name)), torch.ones(n, k, dtype=compute_dtype(name))
             times |= _time(
                 lambda: None, {f"{name} {m}x{k}x{n}": partial(linear, x, weight)}, question["seconds"], ranks
             )
@@ -176,22 +158,24 @@ def _model(config: ModelConfig, parallel: ParallelConfig, precision: str, ranks:
     group = (parallel.tensor or 1) * (parallel.data or 1)
     whole = arranged(ranks, parallel.model_copy(update={"pipeline": ranks.count // group}))
     copy = _Copy(whole.rank, whole.count, whole.mesh, whole.device)
-    return spread(config, parallel, copy, dtype=TYPES[precision], seed=0)
+    return spread(config, parallel, copy, dtype=compute_dtype(precision), seed=0)
 
 
-def _updating(model: SpreadModel, sharded: bool) -> Callable[[], None]:
-    """The norm, clipping, AdamW, and what else the step does for each parameter."""
-    optimizer = torch.optim.AdamW([m.value for m in model.masters], lr=1e-6, fused=True)
+def _time_update(model: SpreadModel, sharded: bool, seconds: float, ranks: Ranks) -> Times:
+    """The end of a step, which clips, and the zeroing of the gradients, which ZeRO does without."""
+    optimizer = Optimizer(model.masters, TrainConfig())
 
-    def update() -> None:
-        squared_norm(model.masters)
-        model.gradients.scale(0.999)
-        optimizer.step()
-        model.publish()
+    def fill() -> None:
+        for master in model.masters:
+            if master.value.grad is not None:
+                master.value.grad.fill_(1e-3)
+
+    def move() -> None:
+        update(model, optimizer, learning_rate=LEARNING_RATE, clip_norm=CLIP_NORM)
         if not sharded:
             model.gradients.zero()
 
-    return update
+    return _time(fill, {"update": move}, seconds, ranks)
 
 
 def _there_and_back(tensor: Tensor, members: list[int], rank: int) -> None:
@@ -244,7 +228,3 @@ def _once(begin: Callable[[], object], works: dict[str, Callable[[], object]]) -
 def _meet(ranks: Ranks, number: float = 0.0) -> float:
     """Wait for all workers; the sum of their numbers."""
     return ranks.sum(number)[0]
-
-
-if __name__ == "__main__":
-    serve(prepare)

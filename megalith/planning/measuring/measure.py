@@ -16,10 +16,10 @@ from megalith.console import progress
 from megalith.errors import RecipeError
 from megalith.job import Job
 from megalith.machine import cpu_name, total_memory_bytes, usable_cores
-from megalith.planning.blocks.settings import TOY, Setting, all_settings
-from megalith.planning.blocks.table import Block, BlockTable, Message, Runner
-from megalith.planning.candidates import spread, undisturbed
-from megalith.planning.workers import Workers, start_workers
+from megalith.planning.measuring.block_settings import TOY, Setting, all_settings
+from megalith.planning.measuring.machine_file import Block, BlockTable, Message, Runner
+from megalith.planning.measuring.timings import quartile_spread, undisturbed
+from megalith.planning.measuring.workers import Workers, start_workers
 from megalith.recipe import ModelConfig
 
 DEPTHS = (1, 3)
@@ -33,7 +33,6 @@ MESSAGE_BYTES = (8, 2**12, 2**16, 2**18, 2**20, 2**22, 2**24)
 PRODUCTS = ((4096, 128, 512), (1024, 1024, 1024), (2048, 2048, 2048))  # (M, K) × (K, N)
 BEGIN_SECONDS = 0.3  # of each question, and
 START_SECONDS = 2.0  # of each worker: about, to say how long it will take
-WORKER = "megalith.planning.blocks.worker"
 
 Key = tuple[object, ...]
 Question = Mapping[str, Any]
@@ -68,7 +67,7 @@ def measuring(jobs: Sequence[Job], *, seconds: float = BLOCK_SECONDS) -> Iterato
     measurement = _measurement(jobs, workers, seconds)
     with ExitStack() as stack:
         for count in sorted({setting.processes for setting in measurement.wanted}):
-            workers[count] = stack.enter_context(start_workers(count, WORKER))
+            workers[count] = stack.enter_context(start_workers(count))
         yield measurement
 
 
@@ -175,7 +174,8 @@ class Measurement:
         pairs = {name: tuple(undisturbed(times[name]) for times in both) for name in ("forward", "backward", "update")}
         alone = {name: min(undisturbed(times[name]) for times in both) if name in both[0] else None
                  for name in ("read", "embed", "unembed")}  # fmt: skip
-        noise = max(spread([*map(sum, zip(times["forward"], times["backward"], strict=True))]) for times in both)
+        passes = [[*map(sum, zip(times["forward"], times["backward"], strict=True))] for times in both]
+        noise = max(map(quartile_spread, passes))
         return Block.model_validate({**setting.__dict__, **pairs, **alone, "spread": noise})
 
     def _runner(self, stages: int, processes: int) -> Runner:

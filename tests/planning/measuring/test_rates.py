@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from megalith import rates
+from megalith.planning.measuring import rates
 
 
 def test_the_rate_of_a_product_is_its_flops_over_its_time() -> None:

@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from megalith.errors import ResourceError
-from megalith.planning.workers import SlowAnswerError, Workers, start_workers
+from megalith.planning.measuring.workers import SlowAnswerError, Workers, start_workers
 
 ASKING = """
 import sys
-from megalith.planning.workers import start_workers
+from megalith.planning.measuring.workers import start_workers
 
-with start_workers(2, "tests.planning.echo") as workers:
+with start_workers(2, "tests.planning.measuring.echo") as workers:
     print("asking", flush=True)
     workers.ask({"sleep": 600}, 2)
 """
@@ -38,7 +38,7 @@ def wait_for(workers: Workers, wanted: list[str]) -> None:
 
 
 def test_workers_that_are_not_asked_are_stopped() -> None:
-    with start_workers(2, "tests.planning.echo") as workers:
+    with start_workers(2, "tests.planning.measuring.echo") as workers:
         wait_for(workers, [psutil.STATUS_STOPPED] * 2)
         assert workers.ask({"a": 1}, 2) == [{"a": 1}, {"a": 1}]
         assert workers.ask({"b": 2}, 1) == [{"b": 2}]
@@ -47,19 +47,19 @@ def test_workers_that_are_not_asked_are_stopped() -> None:
 
 
 def test_a_worker_that_has_died_is_told_of() -> None:
-    with start_workers(2, "tests.planning.echo") as workers:
+    with start_workers(2, "tests.planning.measuring.echo") as workers:
         workers.processes[1].kill()
         with pytest.raises(ResourceError, match="ended with status -9"):
             workers.ask({"a": 1}, 2)
 
 
 def test_what_a_worker_has_said_at_its_end_is_told() -> None:
-    with pytest.raises(ResourceError, match=r"status 1: .*No module named tests\.planning\.nobody"):
-        start_workers(1, "tests.planning.nobody").__enter__()
+    with pytest.raises(ResourceError, match=r"status 1: .*No module named tests\.planning\.measuring\.nobody"):
+        start_workers(1, "tests.planning.measuring.nobody").__enter__()
 
 
 def test_workers_that_take_too_long_are_replaced_and_can_be_asked_again() -> None:
-    with start_workers(2, "tests.planning.echo") as workers:
+    with start_workers(2, "tests.planning.measuring.echo") as workers:
         first = [process.pid for process in workers.processes]
         with pytest.raises(SlowAnswerError, match="within 1 s"):
             workers.ask({"sleep": 600}, 2, seconds=1)
@@ -100,7 +100,7 @@ def sweep_in(folder: Path) -> None:
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:
-        with start_workers(1, "tests.planning.echo"):
+        with start_workers(1, "tests.planning.measuring.echo"):
             pass
     finally:
         tempfile.tempdir = before

@@ -129,7 +129,7 @@ class Workers:
 
 
 @contextlib.contextmanager
-def start_workers(ranks: int, module: str = "megalith.planning.probe") -> Iterator[Workers]:
+def start_workers(ranks: int, module: str = "megalith.planning.measuring.worker") -> Iterator[Workers]:
     """Start `ranks` workers, each of which runs `module`, and wait until all are ready; at the end they are killed.
 
     Raises ResourceError where one dies.

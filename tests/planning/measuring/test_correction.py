@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from megalith.errors import InputError
-from megalith.planning.blocks import predict_here
-from megalith.planning.runs import COVERAGE, correct, correction_of, read_runs
+from megalith.planning.measuring.compose import predict_here
+from megalith.planning.measuring.correction import COVERAGE, correct, correction_of, read_runs
 from megalith.recipe import load_recipe
-from tests.planning.test_blocks import CORES, MODEL, job, table
+from tests.planning.measuring.test_compose import CORES, MODEL, job, table
 
 HERE = {"accelerator": "a processor", "count": CORES}
 

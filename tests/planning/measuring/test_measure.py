@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from megalith.job import Job
-from megalith.planning.blocks import ask
-from megalith.planning.blocks.measure import MESSAGE_BYTES, PRODUCTS, Measurement, expected_seconds
-from megalith.planning.blocks.settings import TOY, all_settings
-from megalith.planning.workers import Workers
+from megalith.planning.measuring import verbs
+from megalith.planning.measuring.block_settings import TOY, all_settings
+from megalith.planning.measuring.measure import MESSAGE_BYTES, PRODUCTS, Measurement, expected_seconds
+from megalith.planning.measuring.workers import Workers
 from megalith.recipe import ModelConfig, load_recipe
 from megalith.topology import Layout, local_cluster
 
@@ -100,13 +100,13 @@ def test_before_it_is_measured_a_busy_machine_and_the_time_are_spoken_of(
     def measure(jobs: Sequence[Job]) -> None:
         raise MeasuredAtOnceError
 
-    monkeypatch.setattr(ask, "measure", measure)
-    monkeypatch.setattr(ask, "usable_cores", lambda: 4)
+    monkeypatch.setattr(verbs, "measure", measure)
+    monkeypatch.setattr(verbs, "usable_cores", lambda: 4)
     said = []
     for load in (2.0, 2.1):
-        monkeypatch.setattr(ask.os, "getloadavg", lambda load=load: (load, load, load))
+        monkeypatch.setattr(verbs.os, "getloadavg", lambda load=load: (load, load, load))
         with pytest.raises(MeasuredAtOnceError):
-            ask.calibrate_here(load_recipe("quickstart", ["budget.flops=2e13"])[0], tmp_path / "here.json")
+            verbs.calibrate_here(load_recipe("quickstart", ["budget.flops=2e13"])[0], tmp_path / "here.json")
         said.append(capsys.readouterr().err)
     assert "other programs are at work" not in said[0]
     assert "other programs are at work: load 2.1, cores 4" in said[1]
