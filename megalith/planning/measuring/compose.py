@@ -25,8 +25,8 @@ from megalith.schedules import Op, action_lists, layers_of_stages
 
 COMPOSITION_ERROR = 0.10  # of a step composed of blocks, beside their own spread: a judgement, until runs say
 AGREEMENTS = {1: 3, 2: 2}
-"""Sums of a few numbers over all ranks in a step, tokens and losses, by the file's version: in the first, the norm's sum
-was not part of a block's update."""
+"""Sums of a few numbers over all ranks in a step, tokens and losses, by the file's version: in the first, a block's
+update lacked the norm's sum."""
 Collective = Literal["all_reduce", "send"]
 
 
