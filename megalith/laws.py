@@ -139,7 +139,7 @@ LAWS: dict[str, Law] = {
 def law_named(name: str) -> Law:
     """The law of that name. Raises InputError with the names there are."""
     if name not in LAWS:
-        raise InputError(f"there is no law {name!r}.", mend=f"Laws: {', '.join(LAWS)}.")
+        raise InputError(f"law {name!r} is not known.", mend=f"Laws: {', '.join(LAWS)}.")
     return LAWS[name]
 
 

@@ -169,16 +169,16 @@ RAMP = {"start": 8, "increment": 8, "tokens": 1000}
 @pytest.mark.parametrize(
     ("layout", "nodes", "given", "said"),
     [
-        (Layout(4, 2, 2), 3, {}, r"is 16 ranks, and 3 nodes of 8 are 24\. Give parallel.data=3 or cluster.nodes=2\."),
-        (Layout(4, 3, 1), 2, {}, r"is 12 ranks, .* Give a cluster.nodes that is a multiple of 3, and a parallel.data"),
+        (Layout(4, 2, 2), 3, {}, r"is 16 ranks, and 3 nodes of 8 are 24\. Set parallel.data=3 or cluster.nodes=2\."),
+        (Layout(4, 3, 1), 2, {}, r"is 12 ranks, .* Set a cluster.nodes that is a multiple of 3, and a parallel.data"),
         (Layout(12, 2, 1), 3, {}, r"num_kv_heads is 4: 4 heads .* tensor=12\. Try 1, 2 or 4\."),
         (Layout(8, 1, 1), 1, {}, r"num_heads is 12: 12 heads cannot be split over tensor=8"),
         (Layout(4, 2, 1), 1, {"model_": model(ffn_hidden_size=130)}, r"130 columns of the MLP .* Try 1 or 2\."),
-        (Layout(4, 16, 1), 8, {}, r"8 layers cannot fill 16 stages .* Give parallel.pipeline=8 or less"),
-        (Layout(1, 8, 1), 1, {"virtual_stages": 2}, r"8 layers cannot fill 16 stages .* Give parallel.pipeline=4 or"),
-        (Layout(1, 1, 24), 3, {}, r"train.global_batch_size: a batch of 64 .* = 24 × 1\. Give parallel.data=16, or"),
+        (Layout(4, 16, 1), 8, {}, r"8 layers cannot fill 16 stages .* Set parallel.pipeline=8 or less"),
+        (Layout(1, 8, 1), 1, {"virtual_stages": 2}, r"8 layers cannot fill 16 stages .* Set parallel.pipeline=4 or"),
+        (Layout(1, 1, 24), 3, {}, r"train.global_batch_size: a batch of 64 .* = 24 × 1\. Set parallel.data=16, or"),
         (Layout(1, 8, 8), 8, {"schedule": "interleaved-1f1b", "train": {"global_batch_size": 96}},
-         r"multiples of pipeline=8, and a batch of 96 gives 12\. Give 1f1b, or a batch that is a multiple of 64"),
+         r"multiples of pipeline=8, and a batch of 96 gives 12\. Set 1f1b, or a batch that is a multiple of 64"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_the_mend(
@@ -191,7 +191,7 @@ def test_what_cannot_be_is_refused_with_the_mend(
 def test_no_mend_asks_for_nodes_that_are_not_there() -> None:
     """24 replicas of 280 are 840 nodes of Selene's 560."""
     recipe = load_recipe("mt-nlg-530b")[0]
-    with pytest.raises(RecipeError, match=r"are 3360\. Give parallel\.data=12\.$"):
+    with pytest.raises(RecipeError, match=r"are 3360\. Set parallel\.data=12\.$"):
         check_layout(SELENE, Layout(8, 35, 24), recipe.model, recipe.parallel, recipe.train)
 
 

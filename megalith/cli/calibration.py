@@ -145,7 +145,7 @@ def plan_calibrate(
     if runs is None:
         raise InputError(
             "there is nothing to calibrate with.",
-            mend="Give a TABLE.csv of measured runs, a folder of runs that have ended here, or --measure.",
+            mend="Pass a TABLE.csv of measured runs, a folder of runs that have ended here, or --measure.",
         )
     from megalith.planning.calibration.calibrate import calibrate
 

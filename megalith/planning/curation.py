@@ -78,17 +78,17 @@ def predict_curation(
     """The cost of curating `text_bytes` of JSON lines and WARC with `warc_bytes` of HTML, both unpacked.
 
     `documents` is by default what the measured corpora have in so many bytes; `constants` are the shipped ones.
-    Raises InputError where nothing is given, or a figure is no amount.
+    Raises InputError where nothing is given, or a figure is not an amount.
     """
     given = {"text": text_bytes, "warc": warc_bytes}
     counted = {"--text": text_bytes, "--warc": warc_bytes, "--documents": 1.0 if documents is None else documents}
     for name, amount in counted.items():
         if not math.isfinite(amount) or amount < 0.0:
-            raise InputError(f"{amount:g} is no amount.", where=name, mend="Give zero or more.")
+            raise InputError(f"{amount:g} is not an amount.", where=name, mend="Use zero or more.")
     if not text_bytes + warc_bytes:
-        raise InputError("there is nothing to curate.", mend="Give bytes: --text, --warc or both.")
+        raise InputError("both --text and --warc are missing.", mend="Set the bytes of one or both.")
     if documents == 0:
-        mend = "Give one or more, or leave it out: then it is what the measured corpora have in as many bytes."
+        mend = "Use one or more, or leave it out: then it is what the measured corpora have in as many bytes."
         raise InputError("bytes of no documents are nothing to curate.", where="--documents", mend=mend)
     held = shipped() if constants is None else constants
     kinds = {kind: held["kinds"][kind] for kind, size in given.items() if size}

@@ -52,7 +52,7 @@ def fit_approach_3(points: Points, *, resamples: int = 0, seed: int = 0) -> Fit:
     """
     start = time.perf_counter()
     if len(points) < LEAST_POINTS:
-        raise InputError(f"{len(points)} runs are too few to fit five constants.", mend=f"Give {LEAST_POINTS} or more.")
+        raise InputError(f"{len(points)} runs are too few to fit five constants.", mend=f"Use {LEAST_POINTS} or more.")
     ends = [_descend(guess, points) for guess in _STARTS]
     objectives = np.array([value for _, value in ends])
     best = int(objectives.argmin())
@@ -60,7 +60,7 @@ def fit_approach_3(points: Points, *, resamples: int = 0, seed: int = 0) -> Fit:
     if not _both_terms_matter(theta, points):
         raise InputError(
             "the loss of these runs does not fall with both parameters and tokens.",
-            mend="Give runs that differ in parameters and in tokens, each to the end of its schedule.",
+            mend="Use runs that differ in parameters and in tokens, each to the end of its schedule.",
         )
     agreement = float((objectives <= objectives[best] * (1 + _AGREEMENT)).mean())
     intervals = _bootstrap(theta, points, resamples, seed) if resamples else None

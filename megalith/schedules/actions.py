@@ -38,10 +38,10 @@ _NOTATION = re.compile("([0-9]{1,9})([FBIW])([0-9]{1,9})")
 
 
 def parse(text: str) -> Action:
-    """The action that `text` is the notation of. Raises ValueError where it is none."""
+    """The action written as `text`. Raises ValueError for anything else."""
     match = _NOTATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text.strip()!r} is no action")
+        raise ValueError(f"{text.strip()!r} is not an action")
     stage, op, micro_batch = match.groups()
     return Action(int(stage), Op(op), int(micro_batch))
 

@@ -89,25 +89,25 @@ def _refuse(name: str, pipeline: int, virtual_stages: int, micro_batches: int) -
     """Raise RecipeError where the schedule cannot be."""
     if name not in NAMES:
         raise RecipeError(
-            f"there is no schedule {name!r}.", where="parallel.schedule", mend=f"Give one of {', '.join(NAMES)}."
+            f"schedule {name!r} is not known.", where="parallel.schedule", mend=f"Set one of {', '.join(NAMES)}."
         )
     if min(pipeline, virtual_stages, micro_batches) < 1:
         raise RecipeError(
             f"{pipeline} ranks of {virtual_stages} stages cannot share {micro_batches} micro-batches.",
             where="parallel",
-            mend="Give at least one of each.",
+            mend="Use at least one of each.",
         )
     if name != "interleaved-1f1b" and virtual_stages > 1:
         raise RecipeError(
             f"{name} has one stage a rank, and not {virtual_stages}.",
             where="parallel.virtual_stages",
-            mend="Give 1, or parallel.schedule=interleaved-1f1b.",
+            mend="Set 1, or parallel.schedule=interleaved-1f1b.",
         )
     if name == "interleaved-1f1b" and virtual_stages == 1:
         raise RecipeError(
-            "with one stage a rank, there is nothing to interleave.",
+            "one stage a rank cannot be interleaved.",
             where="parallel.virtual_stages",
-            mend="Give 2 or more, or parallel.schedule=1f1b.",
+            mend="Set 2 or more, or parallel.schedule=1f1b.",
         )
     if name == "interleaved-1f1b" and micro_batches % pipeline:
         fitting = sorted({max(1, micro_batches // pipeline) * pipeline, -(-micro_batches // pipeline) * pipeline})

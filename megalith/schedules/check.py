@@ -31,7 +31,7 @@ def check(
         raise RecipeError(
             f"the number of lists is {len(lists)}, and of pipeline ranks {pipeline}.",
             where=where,
-            mend="Give one list a rank.",
+            mend="Use one list for each rank.",
         )
     stages = pipeline * virtual_stages
     for rank, actions in enumerate(lists):
@@ -99,7 +99,7 @@ def _want_each_once(rank: int, actions: Sequence[Action], held: range, micro_bat
             )
         if not 0 <= micro_batch < micro_batches:
             raise RecipeError(
-                f"{here}: there is no micro-batch {micro_batch}.",
+                f"{here}: micro-batch {micro_batch} is not one of the step's.",
                 where=where,
                 mend=f"The step's {micro_batches} are counted from 0.",
             )

@@ -28,7 +28,7 @@ def read_csv(path: Path, pipeline: int) -> Lists:
         raise InputError(
             f"the number of rows with actions is {len(lists)}, and parallel.pipeline is {pipeline}.",
             where=str(path),
-            mend="Give each rank a row, rank 0 first.",
+            mend="Use one row for each rank, rank 0 first.",
         )
     return tuple(lists)
 

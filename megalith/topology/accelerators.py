@@ -30,7 +30,7 @@ class Accelerator:
     tdp_watts: float
 
     def peak(self, precision: str) -> float:
-        """FLOP/s of `precision`; where there is no bf16, fp16's."""
+        """FLOP/s of `precision`; fp16's where bf16 is missing."""
         return self.flops_per_second.get(precision) or self.flops_per_second["fp16"]
 
 
@@ -40,7 +40,7 @@ def known_accelerators() -> tuple[str, ...]:
 
 
 def accelerator(name: str) -> Accelerator | None:
-    """The facts of an accelerator by the name that `Cluster.accelerator` has; None where there are none."""
+    """The facts of an accelerator by the name that `Cluster.accelerator` has; None for an unknown one."""
     return _ACCELERATORS.get(name)
 
 

@@ -48,7 +48,7 @@ def _check_world(cluster: Cluster, layout: Layout) -> None:
         f"pipeline {layout.pipeline} × data {layout.data} × tensor {layout.tensor} is {layout.world} ranks, and "
         f"{cluster.nodes} nodes of {cluster.accelerators_per_node} are {cluster.accelerators}.",
         where="parallel",
-        mend=f"Give {' or '.join(mends)}.",
+        mend=f"Set {' or '.join(mends)}.",
     )
 
 
@@ -70,7 +70,7 @@ def _check_tensor(tensor: int, model: ModelConfig, *, sequence_parallel: bool) -
         raise RecipeError(
             f"a sequence of {model.sequence_length} tokens cannot be split over tensor={tensor}.",
             where="parallel.sequence_parallel",
-            mend=f"Give a model.sequence_length that is a multiple of {tensor}, or parallel.sequence_parallel=false.",
+            mend=f"Set a model.sequence_length that is a multiple of {tensor}, or parallel.sequence_parallel=false.",
         )
 
 
@@ -82,7 +82,7 @@ def _check_stages(pipeline: int, virtual_stages: int, layers: int) -> None:
         raise RecipeError(
             f"{layers} layers cannot fill {stages} stages (pipeline {pipeline} × virtual {virtual_stages}).",
             where="parallel.pipeline",
-            mend=f"Give {mend}.",
+            mend=f"Set {mend}.",
         )
 
 
@@ -96,7 +96,7 @@ def _check_batch(layout: Layout, train: TrainConfig) -> None:
     raise RecipeError(
         f"a batch of {batch} is not a multiple of data × micro-batch = {layout.data} × {micro}.",
         where="train.global_batch_size",
-        mend=f"Give {mend}, or another batch.",
+        mend=f"Set {mend}, or another batch.",
     )
 
 
@@ -109,7 +109,7 @@ def _check_rounds(layout: Layout, parallel: ParallelConfig, train: TrainConfig) 
             f"interleaved-1f1b wants micro-batches in multiples of pipeline={layout.pipeline}, and a batch of "
             f"{train.global_batch_size} gives {count}.",
             where="parallel.schedule",
-            mend=f"Give 1f1b, or a batch that is a multiple of {layout.pipeline * layout.data * micro}.",
+            mend=f"Set 1f1b, or a batch that is a multiple of {layout.pipeline * layout.data * micro}.",
         )
 
 

@@ -105,7 +105,7 @@ def layout_of(parallel: ParallelConfig) -> Layout:
         raise RecipeError(
             f"the layout is left open ({', '.join(missing)}).",
             where="parallel",
-            mend=f"Give {' '.join(f'parallel.{axis}=N' for axis in missing)}, or name the recipe.json of a plan.",
+            mend=f"Set {' '.join(f'parallel.{axis}=N' for axis in missing)}, or name the recipe.json of a plan.",
         )
     return Layout(**given)
 

@@ -165,7 +165,7 @@ def write(folder: Path, text: str) -> ParallelConfig:
         ("0F0,0B0\n1F0\n", RecipeError, "1B0"),
         ("0F0,0B0\n0F0,1B0\n", RecipeError, "not on this rank"),
         ("0F0,0B0\n1B0,1F0\n", RecipeError, "wait"),
-        ("0F0,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n", RecipeError, "no micro-batch 1"),
+        ("0F0,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n", RecipeError, "micro-batch 1 is not"),
     ],
 )
 def test_a_schedule_that_is_none_is_refused(tmp_path: Path, text: str, kind: type[Exception], said: str) -> None:

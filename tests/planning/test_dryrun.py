@@ -276,7 +276,7 @@ def test_what_is_computed_again_on_a_gpu_keeps_the_same() -> None:
 def test_what_cannot_be_is_refused_with_the_mend() -> None:
     with pytest.raises(RecipeError, match=r"left open .*parallel.tensor=N"):
         dryrun(load_recipe("gpt2-124m")[0])
-    with pytest.raises(RecipeError, match=r"no rank 4 among 4.* Give 0 to 3"):
+    with pytest.raises(RecipeError, match=r"rank 4 is not one of the 4 ranks.* Use 0 to 3"):
         dry(tiny({"pipeline": 2, "data": 2}), 4)
     with pytest.raises(RecipeError, match=r"2240 ranks, and 420 nodes of 8 are 3360.*parallel.data=12"):
         dryrun(load_recipe("mt-nlg-530b", ["parallel.data=8"])[0])

@@ -120,12 +120,12 @@ def test_activations_are_held_until_the_weight_gradient() -> None:
 @pytest.mark.parametrize(
     ("name", "pipeline", "virtual_stages", "micro_batches", "where", "said"),
     [
-        ("2f2b", 2, 1, 4, "parallel.schedule", "no schedule '2f2b'. Give one of gpipe, 1f1b"),
+        ("2f2b", 2, 1, 4, "parallel.schedule", "schedule '2f2b' is not known. Set one of gpipe, 1f1b"),
         ("1f1b", 2, 1, 0, "parallel", "0 micro-batches"),
-        ("1f1b", 2, 2, 4, "parallel.virtual_stages", "one stage a rank, and not 2. Give 1, or .*interleaved-1f1b"),
+        ("1f1b", 2, 2, 4, "parallel.virtual_stages", "one stage a rank, and not 2. Set 1, or .*interleaved-1f1b"),
         ("gpipe", 2, 2, 4, "parallel.virtual_stages", "one stage a rank"),
         ("zb-h1", 2, 2, 4, "parallel.virtual_stages", "one stage a rank"),
-        ("interleaved-1f1b", 2, 1, 4, "parallel.virtual_stages", "nothing to interleave. Give 2 or more, or"),
+        ("interleaved-1f1b", 2, 1, 4, "parallel.virtual_stages", "cannot be interleaved. Set 2 or more, or"),
         ("interleaved-1f1b", 4, 2, 6, "parallel.schedule", "a multiple of parallel.pipeline=4 .* 4 or 8, or take"),
         ("interleaved-1f1b", 4, 2, 3, "parallel.schedule", "so that there are 4, or take"),
     ],

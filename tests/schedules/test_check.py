@@ -26,7 +26,7 @@ GOOD = ("0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1I1 1W1")
         (("0F0 0F1 0B0 0F1 0B1", GOOD[1]), "rank 0, action 4 of 5, 0F1: this has been done before"),
         ((GOOD[0], GOOD[1] + " 1B1"), "rank 1, action 6 of 6, 1B1: this has been done before"),
         (("0F0 0F1 1F0 0B0 0B1", GOOD[1]), "action 3 of 5, 1F0: the stage is not on this rank. Rank 0 holds 0, 2."),
-        (("0F0 0F2 0B0 0B1", GOOD[1]), "rank 0, action 2 of 4, 0F2: there is no micro-batch 2"),
+        (("0F0 0F2 0B0 0B1", GOOD[1]), "rank 0, action 2 of 4, 0F2: micro-batch 2 is not one of the step's"),
         (
             (GOOD[0], "1F1 1B1 1F0 1B0"),
             "rank 1, action 1 of 4, 1F1: the last stage's forwards are out of order.*0 is due",

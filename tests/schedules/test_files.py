@@ -33,12 +33,12 @@ def test_blank_cells_and_rows_and_a_byte_order_mark_are_passed_over(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"0F0,0B0\n1F0,1X0\n", "mine.csv:2: '1X0' is no action. Write stage, operation, micro-batch, such as 0F3"),
-        (b"0F0,0SEND_F0,0B0\n", "'0SEND_F0' is no action.* Sends, receives and the rest follow"),
-        (b"0F\n", "'0F' is no action"),
-        ("0F٣\n".encode(), "'0F٣' is no action"),
-        (b"0F" + b"9" * 5000, "is no action"),
-        (b"0F0;0B0\n1F0;1B0\n", "'0F0;0B0' is no action"),
+        (b"0F0,0B0\n1F0,1X0\n", "mine.csv:2: '1X0' is not an action. Write stage, operation, micro-batch, such as 0F3"),
+        (b"0F0,0SEND_F0,0B0\n", "'0SEND_F0' is not an action.* Sends, receives and the rest follow"),
+        (b"0F\n", "'0F' is not an action"),
+        ("0F٣\n".encode(), "'0F٣' is not an action"),
+        (b"0F" + b"9" * 5000, "is not an action"),
+        (b"0F0;0B0\n1F0;1B0\n", "'0F0;0B0' is not an action"),
         (b"0F0,0B0\n", "rows with actions is 1, and parallel.pipeline is 2"),
         (b"", "rows with actions is 0"),
         (b"\xff\xfe0\x00F\x00", "is not UTF-8"),

@@ -54,9 +54,9 @@ def calibrate(table: Path, output: Path, hold_out: Collection[str] = ()) -> dict
     sets = calibrate_rows(rows, hold_out)
     if not sets:
         raise InputError(
-            f"there are fewer than {LEAST_ROWS} measured runs, stated in full, of any one kind of accelerator.",
+            f"fewer than {LEAST_ROWS} measured runs of any one kind of accelerator are stated in full.",
             where=str(table),
-            mend="Give more runs; until then, the shipped constants are the better ones.",
+            mend="Add runs; until then, use the shipped constants.",
         )
     record = {"schema": SCHEMA, "table": table.name, "sets": sets}
     output.parent.mkdir(parents=True, exist_ok=True)

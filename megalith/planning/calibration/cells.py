@@ -72,7 +72,7 @@ class Cells:
 
 
 def lines(path: Path, columns: Sequence[str]) -> list[tuple[int, Mapping[str, str | None]]]:
-    """The lines of a table, each with its number. Raises InputError where it is none, or lacks one of `columns`."""
+    """The lines of a table, each with its number. Raises InputError for a file that is not one, or lacks `columns`."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
         found: list[tuple[int, Mapping[str, str | None]]] = [(reader.line_num, cells) for cells in reader]

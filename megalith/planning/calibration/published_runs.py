@@ -127,7 +127,7 @@ def read_published() -> tuple[list[Row], list[Skipped]]:
 def read_table(path: Path) -> tuple[list[Row], list[Skipped]]:
     """The rows of a table that can be predicted, and those that cannot, with the reason.
 
-    Raises InputError, with the line and the column, where the file is no table or a figure is no figure.
+    Raises InputError, with the line and the column, where the file is not a table or a figure is not a number.
     """
     rows: list[Row] = []
     skipped: list[Skipped] = []
@@ -138,7 +138,7 @@ def read_table(path: Path) -> tuple[list[Row], list[Skipped]]:
         except NotModelledError as reason:
             skipped.append(Skipped(reader.text("dataset"), reader.text("row_id"), str(reason)))
     if not rows and not skipped:
-        raise InputError("this table has no rows.", where=str(path), mend="Give one run a line.")
+        raise InputError("this table has no rows.", where=str(path), mend="Use one line for each run.")
     return rows, skipped
 
 

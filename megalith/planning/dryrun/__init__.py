@@ -33,7 +33,7 @@ from megalith.planning.dryrun.step import Training, begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.recipe import ModelConfig, Recipe
 from megalith.schedules import layers_of_stages
-from megalith.schedules.in_flight import most_in_flight
+from megalith.schedules.closed_forms import most_in_flight
 from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
 
 BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
@@ -104,7 +104,9 @@ def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:
     for rank in ranks:
         if not 0 <= rank < layout.world:
             raise RecipeError(
-                f"there is no rank {rank} among {layout.world}.", where="--rank", mend=f"Give 0 to {layout.world - 1}."
+                f"rank {rank} is not one of the {layout.world} ranks.",
+                where="--rank",
+                mend=f"Use 0 to {layout.world - 1}.",
             )
     places = [0, layout.pipeline // 2, layout.pipeline - 1] if stages else []
     found = [*ranks, *(layout.rank(place, 0, 0) for place in places)]
@@ -212,7 +214,7 @@ def _message_row(message: Message, amount: Amount, cluster: Cluster) -> dict[str
 
 
 def _per_layer(sent: Sent, training: Training, micro_batches: int) -> dict[str, float]:
-    """All-reduces of a layer for one micro-batch, by pass; under sequence parallelism there are none."""
+    """All-reduces of a layer for one micro-batch, by pass; none under sequence parallelism."""
     layers = sum(len(stage.blocks) for stage in training.model.stages.values())
     found = {"forward": 0.0, "backward": 0.0, "recomputation": 0.0}
     for message, amount in sent.items():

@@ -167,7 +167,7 @@ MEND = "Pass a file that `plan calibrate -o` wrote."
 
 
 def read_constants(path: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The sets in a file that `calibrate` wrote, by generation. Raises InputError where it is none."""
+    """The sets in a file that `calibrate` wrote, by generation. Raises InputError where it is not such a file."""
     try:
         sets = read_json(path, mend=MEND)["sets"]
         for one in sets:
@@ -179,13 +179,15 @@ def read_constants(path: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _check(record: Mapping[str, Any]) -> None:
-    """Raise an error of Python's where a set lacks something, or a figure is none that `calibrate` writes."""
+    """Raise one of Python's errors where a set lacks something, or a figure is not one that `calibrate` writes."""
     if record["schema"] != SCHEMA or set(record["constants"]) != set(PRIOR_SPREADS):
         raise ValueError("it is of another version")
     for stack in ("", *record["stacks"]):
         known = _of_set(record, stack)
         wrong = [name for name in (*PRIOR_SPREADS, "stack") if not 0 < getattr(known, name) < math.inf]
         if wrong or not 0 <= known.spread < math.inf or not 0 < known.coverage < 1:
-            raise ValueError(f"{wrong[0] if wrong else 'spread or coverage'} of {stack or 'a set'} is no such figure")
+            raise ValueError(
+                f"{wrong[0] if wrong else 'spread or coverage'} of {stack or 'a set'} is not such a figure"
+            )
     if not record["fitted"] or any("why" not in entry for entry in record["held_out"].values()):
         raise ValueError("it does not say what was fitted, and what was held out and why")

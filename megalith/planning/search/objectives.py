@@ -39,7 +39,7 @@ class Request:
     tokens: int
     objective: Objective
     deadline_days: float
-    """Infinite where there is none."""
+    """Infinite without one."""
     price: float | None
     """Price of one accelerator for an hour."""
 
@@ -64,7 +64,7 @@ class Answer:
 
 
 def best_for(request: Request, question: Question, evaluator: Evaluator) -> tuple[Answer, Totals] | None:
-    """The best layout and the run in it; None where there is none."""
+    """The best layout and the run in it; None where none fits."""
     if request.objective == "gpus":
         return _fewest(request, question, evaluator)
     if request.objective == "memory":
@@ -82,9 +82,9 @@ def why_none(request: Request, question: Question, evaluator: Evaluator) -> Mega
     days = _totals(request, found).days
     enough = _fewest(request, question, evaluator)
     if enough is None:
-        mend = f"Give --deadline {math.ceil(days)}; {_never(request, question).what}"
+        mend = f"Set --deadline {math.ceil(days)}; {_never(request, question).what}"
     else:
-        mend = f"Give cluster.nodes={enough[0].best.job.cluster.nodes}, the fewest that do."
+        mend = f"Set cluster.nodes={enough[0].best.job.cluster.nodes}, the fewest that do."
     return ResourceError(
         f"the fastest layout on {question.cluster.nodes} nodes takes {days:.1f} days, and "
         f"{request.deadline_days:g} are given.",
@@ -94,7 +94,7 @@ def why_none(request: Request, question: Question, evaluator: Evaluator) -> Mega
 
 
 def best_layout(question: Question, evaluator: Evaluator, most_seconds: float = math.inf) -> Answer | None:
-    """The fastest layout that fits and takes at most `most_seconds` a step; None where there is none."""
+    """The fastest layout that fits and takes at most `most_seconds` a step; None where none fits."""
     space = Space(question)
     return _settle(space, evaluator, fastest(space, evaluator, most_seconds), FINALISTS)
 
@@ -156,7 +156,7 @@ def _never(request: Request, question: Question) -> ResourceError:
     return ResourceError(
         f"no number of {question.cluster.name}'s nodes ends this run within {request.deadline_days:g} days.",
         where="--deadline",
-        mend="Give more days, fewer train.tokens, or a larger train.global_batch_size, which more accelerators can "
+        mend="Set more days, fewer train.tokens, or a larger train.global_batch_size, which more accelerators can "
         "share.",
     )
 

@@ -44,10 +44,10 @@ def cluster_layout(
     """
     start = time.perf_counter()
     if deadline_days is not None and not deadline_days > 0:
-        raise RecipeError(f"no run ends within {deadline_days:g} days.", where="--deadline", mend="Give more.")
+        raise RecipeError(f"no run ends within {deadline_days:g} days.", where="--deadline", mend="Set more.")
     if objective == "gpus" and deadline_days is None:
         raise RecipeError(
-            "the fewest GPUs are those that end in time.", where="--for gpus", mend="Give --deadline DAYS."
+            "the fewest GPUs are those that end in time.", where="--for gpus", mend="Set --deadline DAYS."
         )
     recipe = sized(recipe)
     deadline = math.inf if deadline_days is None else deadline_days

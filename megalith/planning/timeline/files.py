@@ -30,7 +30,7 @@ def write_timeline(output: Path, title: str, steps: Sequence[Step]) -> list[Path
     elif output.suffix in _WRITERS:
         targets = [output]
     else:
-        mend = f"Give {', '.join(_WRITERS)}, or a directory for all of them."
+        mend = f"Use {', '.join(_WRITERS)}, or a directory for all of them."
         raise InputError(f"a timeline is not drawn as {output.suffix}.", where=str(output), mend=mend)
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from megalith.schedules import Action, Op, action_lists
 from megalith.topology import check_layout, describe, layout_of
 
 UNIT = "unit"
-_MEND = "Give forward, input gradient and weight gradient of a rank's layers in milliseconds, such as 50,55,45, and a "
+_MEND = "Pass forward, input gradient and weight gradient of a rank's layers in milliseconds, such as 50,55,45, and a "
 _MEND += f"send's too if you like; or {UNIT}."
 
 
@@ -110,8 +110,8 @@ def _by(parallel: ParallelConfig, name: str) -> ParallelConfig:
     if name.endswith(".csv"):
         return parallel.model_copy(update={"schedule_file": Path(name)})
     if name not in schedules.NAMES:
-        mend = f"Give one of {', '.join(schedules.NAMES)}, or a CSV file."
-        raise RecipeError(f"there is no schedule {name!r}.", where="--schedule", mend=mend)
+        mend = f"Use one of {', '.join(schedules.NAMES)}, or a CSV file."
+        raise RecipeError(f"schedule {name!r} is not known.", where="--schedule", mend=mend)
     virtual_stages = parallel.virtual_stages if name.startswith("interleaved") else 1
     return parallel.model_copy(update={"schedule": name, "schedule_file": None, "virtual_stages": virtual_stages})
 

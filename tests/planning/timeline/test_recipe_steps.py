@@ -71,7 +71,8 @@ def test_an_open_layout_is_refused_with_what_to_give() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("2f2b", "no schedule '2f2b'. Give one of gpipe"), ("interleaved-1f1b", "nothing to interleave")]
+    ("name", "said"),
+    [("2f2b", "schedule '2f2b' is not known. Use one of gpipe"), ("interleaved-1f1b", "cannot be interleaved")],
 )
 def test_a_schedule_that_cannot_be_is_refused(name: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):

@@ -15,7 +15,7 @@ from megalith.planning.performance.memory.tensor_bytes import layer_parameters
 from megalith.precision import compute_bytes
 from megalith.recipe import ModelConfig
 from megalith.schedules import deal_evenly
-from megalith.schedules.in_flight import most_in_flight
+from megalith.schedules.closed_forms import most_in_flight
 
 DEEPSPEED = ("megatron-deepspeed", "deepspeed")
 BUCKET = 5e8  # numbers that DeepSpeed sends at once (its reduce_bucket_size)

@@ -24,7 +24,7 @@ from megalith.planning.performance.memory.zero import (
     reduced_embeddings,
 )
 from megalith.recipe import ModelConfig
-from megalith.schedules.in_flight import most_in_flight
+from megalith.schedules.closed_forms import most_in_flight
 
 
 class StagePasses(NamedTuple):

@@ -12,7 +12,7 @@ from megalith.planning.performance.memory.constants import from_json, shipped
 from megalith.planning.performance.memory.other_stacks import holdings, layer_bytes, published_parts, stage_layers
 from megalith.planning.performance.memory.parameters_per_rank import held
 from megalith.recipe import ClusterConfig, load_recipe
-from megalith.schedules.in_flight import most_in_flight
+from megalith.schedules.closed_forms import most_in_flight
 from megalith.topology import Layout, describe
 from tests.planning.performance.memory.jobs import gpt
 
