@@ -116,7 +116,7 @@ def test_a_directory_gets_all_of_them_and_another_suffix_is_refused(steps: list[
         files = write_timeline(directory, "a", steps)
         assert [file.name for file in files] == ["timeline.png", "timeline.svg", "timeline.html", "timeline.json"]
         assert sorted(path.name for path in directory.iterdir()) == sorted(file.name for file in files)
-    with pytest.raises(InputError, match=r"Give \.png, \.svg, \.html, \.json"):
+    with pytest.raises(InputError, match=r"Use \.png, \.svg, \.html, \.json"):
         write_timeline(tmp_path / "step.pdf", "a", steps)
 
 
