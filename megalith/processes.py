@@ -1,5 +1,5 @@
-"""What processes that this one starts have in common: how their threads wait, what memory they keep, and that they do
-not outlive it.
+"""Common properties of child processes: how their threads wait, how much memory they keep, and that they do not outlive
+their parent.
 """
 
 import contextlib

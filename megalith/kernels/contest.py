@@ -70,7 +70,7 @@ def _times(work: Work) -> tuple[float, float]:
 
 
 def _shapes(operation: str) -> list[Callable[[], Work]]:
-    """What makes the work of the operation: a trial too small to count, then the shapes of the contest."""
+    """Return the makers of the operation's work: a trial too small to count, then the shapes of the contest."""
     precision, kind, *product = operation.split(" ", 2)
     dtype = next(each for each, name in NAMES.items() if name == precision)
     if "attention" in operation:

@@ -25,7 +25,7 @@ _CAPPED_BELOW_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX51
 
 
 def processor() -> dict[str, str]:
-    """What identifies the processor: the lines of /proc/cpuinfo that do, or else what Python knows."""
+    """Identify the processor by lines of /proc/cpuinfo, or else by what Python knows."""
     try:
         first = _CPUINFO.read_text().split("\n\n", 1)[0]
     except OSError:

@@ -17,7 +17,7 @@ IGNORE = -100
 
 
 class CrossEntropy(Protocol):
-    """What `linear_cross_entropy` is."""
+    """The type of `linear_cross_entropy`."""
 
     def __call__(
         self, features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None

@@ -42,7 +42,7 @@ def first_row(weight: DTensor) -> int:
 def vocabulary_parallel_cross_entropy(
     features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
 ) -> Tensor:
-    """What `model.loss.linear_cross_entropy` gives, on every rank, from a `weight` (V, E) that is split by rows.
+    """Compute `model.loss.linear_cross_entropy` on every rank, with a `weight` (V, E) that is split by rows.
 
     features (…, E) are whole, or a DTensor split along the sequence; a `bias` (V) is split as the weight.
     """

@@ -49,7 +49,7 @@ class BlendConfig(Section):
 
     @property
     def shares(self) -> dict[str, dict[str, float]]:
-        """What a run depends on."""
+        """The settings that a run depends on."""
         said = "epochs" if self.by_epochs else "weight"
         return {name: {said: one.given} for name, one in self.datasets.items()}
 

@@ -29,7 +29,7 @@ class TaskTextConfig(Section):
     paths: tuple[str, ...] = Field(min_length=1)
     """Files of JSON lines, or of a text a line (plain, .gz or .zst); `$NAME` is filled in."""
     fields: tuple[str, ...] = ("text",)
-    """Of JSON lines: the fields whose texts count, each by itself; of a list, each of its texts."""
+    """Fields of JSON lines whose texts count, each by itself; of a list, each of its texts."""
 
 
 class DecontaminateConfig(Section):
@@ -43,7 +43,7 @@ class DecontaminateConfig(Section):
     margin_characters: NonNegativeInt = 200
     """Cut on each side of a match, then outward to the next sentence end."""
     minimum_piece_characters: NonNegativeInt = 200
-    """What is left of a document is kept in pieces longer than this."""
+    """Remaining pieces of a document are kept if they are longer than this."""
     maximum_pieces: PositiveInt = 10
     """A document cut into more pieces is dropped."""
     tasks: dict[str, TaskTextConfig] = Field(default={})

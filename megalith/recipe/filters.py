@@ -43,7 +43,7 @@ class QualityConfig(Section):
     documents_per_class: PositiveInt = 500_000
     """At most this many documents of each class are learnt from, drawn by keyed hash."""
     words_per_document: PositiveInt = 1000
-    """Of a longer document a passage of this many words is learnt from; documents are judged whole."""
+    """The classifier learns from a passage of this many words of a longer document; it scores whole documents."""
     ngram_words: Literal[1, 2] = 2
     """Features are single words, and pairs if 2."""
     bucket_bits: int = Field(default=20, ge=8, le=26)

@@ -18,7 +18,7 @@ class HeuristicsConfig(Section):
     """Thresholds of the document rules; each is off at its neutral value. Shares are between 0 and 1."""
 
     preset: HeuristicsPreset = "mt-nlg"
-    """What holds for keys that are not given. mt-nlg: MT-NLG's shortest length and most of Gopher's rules; gopher,
+    """Defaults of the keys that are not set. mt-nlg: MT-NLG's shortest length and most of Gopher's rules; gopher,
     c4: all rules of these papers; fineweb: FineWeb's chain, which is Gopher's, C4's but for line ends, and its own;
     none: every rule off."""
 

@@ -8,7 +8,7 @@ Task = Literal["perplexity", "last_word", "continuation", "arithmetic"]
 
 
 class EvaluateConfig(Section):
-    """What is scored, and with how many examples in the prompt."""
+    """Tasks, and the number of solved examples in the prompt."""
 
     tasks: tuple[Task, ...] = ("perplexity", "last_word", "continuation", "arithmetic")
     shots: tuple[NonNegativeInt, ...] = (0, 1, 4)

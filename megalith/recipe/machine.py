@@ -20,8 +20,8 @@ class BudgetConfig(Section):
     law: Literal["chinchilla-1", "chinchilla-2", "chinchilla-3", "chinchilla-refit", "kaplan"] = "chinchilla-refit"
     """The scaling law that sizes the model. chinchilla-3 is the paper's own table; the refit corrects its fit."""
     parameters_counted: Literal["total", "non_embedding"] = "total"
-    """What the law's N stands for. Chinchilla counted all parameters, of models of 44M and more; under about 10M the
-    embedding is most of the model, and non_embedding is the better reading."""
+    """The parameters that the law's N counts. Chinchilla counted all of them, in models of 44M and more; below about
+    10M the embedding is most of the model, and non_embedding is better."""
 
     @property
     def is_given(self) -> bool:

@@ -27,7 +27,7 @@ _SPLITS_TRIED = 2  # on each side of the most even one
 
 
 class Windows(Protocol):
-    """What a blend is made of: `TrainingWindows`."""
+    """A component of a blend, such as `TrainingWindows`."""
 
     @property
     def sequence_length(self) -> int:
@@ -135,7 +135,7 @@ def _check(parts: Sequence[tuple[Windows, Weight]]) -> None:
             raise InputError(
                 f"the weight of data set {number} is {weight}.",
                 where="blend",
-                mend="Give more than 0, or leave it out.",
+                mend="Set it above 0, or remove it.",
             )
     lengths = {windows.sequence_length for windows, _ in parts}
     if len(lengths) > 1:

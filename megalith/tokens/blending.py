@@ -1,4 +1,4 @@
-"""What a blend comes to: tokens drawn and epochs of each data set, reckoned before anything is trained."""
+"""The result of a blend, computed before training: tokens drawn and epochs of each data set."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ class Portion:
 
     name: str
     share: float
-    """Of the samples; all add up to 1."""
+    """Share of the samples; all shares add up to 1."""
     tokens: int | None
-    """That it has; None where that is not known."""
+    """Size of the data set; None if unknown."""
     drawn_tokens: float | None
     """That the run reads of it; None where the run's length is open."""
     epochs: float | None
 
 
 def portions(blend: BlendConfig, sizes: Mapping[str, int], run_tokens: int | None) -> list[Portion]:
-    """What a run of `run_tokens` reads of each data set; `sizes` are their tokens, else what the recipe states.
+    """Compute how much a run of `run_tokens` reads of each data set; without `sizes`, sizes are those of the recipe.
 
-    Raises RecipeError where there is nothing to blend, or epochs are given of a data set of unknown size.
+    Raises RecipeError if the recipe has no blend, or sets epochs for a data set of unknown size.
     """
     if not blend.datasets:
         raise RecipeError(
             "this recipe blends nothing: it reads its corpus as one.",
             where="blend.datasets",
-            mend="Give blend.datasets, by name: {weight: …} or {epochs: …}.",
+            mend="Set blend.datasets, by name: {weight: …} or {epochs: …}.",
         )
     tokens = {name: sizes.get(name, one.tokens) for name, one in blend.datasets.items()}
     pulls: dict[str, float] = {}
@@ -94,7 +94,7 @@ def check_names(blend: BlendConfig, datasets: Collection[str]) -> None:
         raise InputError(
             f"the corpus has documents of {_list(left_out)}, which the blend does not name.",
             where=where,
-            mend="Give it a share, or leave it out of curate.datasets.",
+            mend="Set its share, or remove it from curate.datasets.",
         )
 
 

@@ -185,5 +185,5 @@ def _check(windows: MaskedWindows | ValidationMaskedWindows, split: str) -> None
         raise RecipeError(
             f"sequence_length {windows.sequence_length} has no room for [CLS] A [SEP] B [SEP].",
             where="model.sequence_length",
-            mend=f"Give {_SHORTEST} or more.",
+            mend=f"Set it to {_SHORTEST} or more.",
         )

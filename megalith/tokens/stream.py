@@ -91,5 +91,5 @@ def want_tokens(stream: TokenStream, split: str) -> None:
         raise InputError(
             f"the {split} split holds {count}: there is nothing to predict.",
             where=split,
-            mend="Give curation more text, or change curate.validation_share.",
+            mend="Use more sources, or change curate.validation_share.",
         )

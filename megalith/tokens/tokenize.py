@@ -116,7 +116,7 @@ def _special_tokens(recipe: Recipe) -> Sequence[str]:
             f"vocab_size {recipe.tokenize.vocab_size} is too small for a bert: 256 bytes, <|endoftext|> and "
             f"{', '.join(BERT_TOKENS)} want {smallest}.",
             where="tokenize.vocab_size",
-            mend=f"Give {smallest} or more, and model.vocab_size the same.",
+            mend=f"Set it and model.vocab_size to {smallest} or more.",
         )
     return BERT_TOKENS
 
@@ -160,7 +160,7 @@ def _open_split(corpus: Path, name: str, *, by_dataset: bool = False) -> _Split:
         raise InputError(
             f"the {name} split of this corpus has no text.",
             where=str(corpus / name),
-            mend="Give curation more sources or milder rules; curate.validation_share sets the split.",
+            mend="Use more sources or milder rules; curate.validation_share sets the split.",
         )
     datasets = {source: (documents[source], sizes[source]) for source in documents} if by_dataset else {}
     return _Split(name, files, documents.total(), sizes.total(), datasets)

@@ -90,7 +90,7 @@ class Tokenizer:
         path.write_text(self.to_json() + "\n", encoding="utf-8")
 
     def to_json(self) -> str:
-        """What `tokenizer.json` holds."""
+        """Return the content of `tokenizer.json`."""
         text: str = self._model.to_str(pretty=True)
         return text
 
