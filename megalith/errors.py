@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 class MegalithError(Exception):
-    """What is wrong, where it was said, and the mend.
+    """The fault, where it was said, and the mend.
 
     `leaves_whole` says whether what a stage had finished before this error is worth keeping for the next attempt.
     """

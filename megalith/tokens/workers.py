@@ -68,7 +68,7 @@ def _feed(process: subprocess.Popen[str], waiting: "SimpleQueue[Part]", told: Ca
             raise ResourceError(
                 f"a process that encodes died ({process.wait()}), likely for want of memory.",
                 where=part.name,
-                mend="Give fewer cores (taskset) or more memory; the same command goes on from here.",
+                mend="Use fewer cores (taskset) or more memory; the same command goes on from here.",
             )
         said = json.loads(answer)
         if "kind" in said:
@@ -87,7 +87,7 @@ def _drain(waiting: "SimpleQueue[Part]") -> None:
 
 
 def work() -> None:
-    """What each process does, by its arguments: folder, encoder, and the process that started it."""
+    """Run one process; its arguments are the folder, the encoder, and the process that started it."""
     die_with(int(sys.argv[3]))
     folder = Path(sys.argv[1])
     name: EncoderName = "gigatoken" if sys.argv[2] == "gigatoken" else "tokenizers"

@@ -9,7 +9,7 @@ from megalith.precision import Precision
 from megalith.recipe import ModelConfig, ParallelConfig
 
 TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32, vocab_size=256)
-"""What a pipeline's runner is timed with."""
+"""The model of the toy pipeline that times the pipeline's runner."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Setting:
     precision: Precision
     micro_batch_size: int
     threads: int
-    """Of each process."""
+    """Threads of each process."""
     processes: int
     """At work at the same time, in groups of tensor · data that know nothing of each other."""
 

@@ -39,7 +39,7 @@ class BlockStep:
     parts: Mapping[str, float]
     """Seconds by what the step's longest rank does; they add up to `seconds`."""
     corrected_by: float
-    """What recorded runs on this machine have said that the sum of the parts is to be multiplied by."""
+    """The factor by which recorded runs on this machine correct the sum of the parts."""
 
 
 def predict_here(job: Job, table: BlockTable) -> BlockStep:
@@ -125,7 +125,7 @@ def _reducing(job: Job, table: BlockTable) -> float:
 
 
 def _sent(job: Job, axis: Literal["pipeline", "data", "ends"]) -> list[Traffic]:
-    """What the ranks of every stage send over an axis in a step."""
+    """Return the messages that the ranks of every stage send over an axis in a step."""
     rows = (step_traffic(job, rank) for rank in range(job.layout.pipeline))
     return [row for row in itertools.chain.from_iterable(rows) if row.axis == axis]
 
@@ -189,7 +189,7 @@ def _missing(what: str) -> float:
 
 
 def _interval(seconds: float, table: BlockTable, blocks: Sequence[Block]) -> tuple[float, float]:
-    """What runs on this machine have shown; without them a judgement, of which no coverage is claimed."""
+    """Return the interval from runs on this machine; without runs it is a judgement without a claimed coverage."""
     if table.correction:
         low, high = table.correction.interval
         return seconds * low / table.correction.factor, seconds * high / table.correction.factor

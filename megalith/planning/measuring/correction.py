@@ -29,7 +29,7 @@ JUDGED_AS = 3  # runs: what COMPOSITION_ERROR weighs beside the scatter of those
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What one run was, what was predicted of it, and what it took."""
+    """One run: its layout, the prediction, and the measurement."""
 
     path: Path
     accelerator: str | None
@@ -38,9 +38,9 @@ class RecordedRun:
     recipe: Recipe
     """As it was trained: sized, with layout, micro-batch and precision."""
     threads: int
-    """Of each process."""
+    """Threads of each process."""
     predicted_seconds: float
-    """Of a full step, by the plan."""
+    """The plan's prediction of a full step."""
     measured_seconds: float
     """The median full step."""
 
@@ -64,7 +64,7 @@ def read_runs(folder: Path) -> list[RecordedRun]:
         raise InputError(
             "there is no run here that recorded a predicted and a measured step time.",
             where=str(folder),
-            mend="Give a folder with expeditions that have been planned and trained (`megalith run`).",
+            mend="Pass a folder with expeditions that have been planned and trained (`megalith run`).",
         )
     return found
 

@@ -70,7 +70,7 @@ class Trial:
     memory: dict[str, int] = field(default_factory=dict)
     step_seconds: float = math.inf
     interval: tuple[float, float] = (math.inf, math.inf)
-    """Of step_seconds: the spread of the timings and `timings.MODEL_ERROR`; no coverage is claimed."""
+    """Interval of step_seconds, from the spread of the timings and `timings.MODEL_ERROR`; no coverage is claimed."""
     why: str = ""
 
     @property
@@ -98,7 +98,7 @@ class Trials:
     recipe: Recipe
     workers: Workers
     fp32_flops_per_second: float
-    """Of a product."""
+    """Rate of one matrix product."""
     tell: Tell = lambda line: None
     saved: dict[Precision, dict[str, float]] = field(default_factory=dict)
     given_up: list[Trial] = field(default_factory=list)

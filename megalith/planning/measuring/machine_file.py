@@ -37,7 +37,7 @@ class Block(_Row):
     update: tuple[float, float]
     """Norm, clipping, optimizer, publishing the masters and zeroing the gradients."""
     read: float
-    """Of one micro-batch's samples."""
+    """Seconds of reading one micro-batch's samples."""
     embed: float | None
     unembed: float | None
     """The embedding's own forward and backward; None where ZeRO shards it."""
@@ -60,7 +60,7 @@ class Message(_Row):
 
 
 class Runner(_Row):
-    """What a pipeline's runner takes for each micro-batch of a rank, beyond the stage's own work."""
+    """Seconds of a pipeline's runner for each micro-batch of a rank, beyond the stage's own work."""
 
     pipeline: int
     processes: int

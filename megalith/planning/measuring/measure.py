@@ -105,7 +105,7 @@ class Measurement:
             done()
 
     def questions(self) -> list[tuple[Key | None, int, Question]]:
-        """What a pass asks: what the answer is kept as (None of one that is not), of how many processes, and what."""
+        """Return the questions of a pass: the key of the answer (None if it is not kept), processes, question."""
         asked: list[tuple[Key | None, int, Question]] = []
         for processes in sorted({setting.processes for setting in self.wanted}):
             wanted = [setting for setting in self.wanted if setting.processes == processes]
@@ -129,7 +129,7 @@ class Measurement:
         return asked
 
     def table(self) -> BlockTable:
-        """What all passes together say."""
+        """Combine the answers of all passes."""
         messages = [
             _message(name, key, times) for key, all_ in self._times.items() if key[0] == "messages"
             for name, times in all_.items()
@@ -250,5 +250,5 @@ def _rates(times: Times) -> dict[str, float]:
 
 
 def _slowest(answers: Sequence[Mapping[str, list[float]]]) -> Times:
-    """Of each repetition, the time until the last worker was done."""
+    """Return for each repetition the time until the last worker was done."""
     return {name: [max(each) for each in zip(*(a[name] for a in answers), strict=True)] for name in answers[0]}

@@ -83,9 +83,9 @@ def time_steps(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]]
 
 
 def saved_bytes(config: ModelConfig, precision: str) -> dict[str, float]:
-    """What the forward pass keeps for the backward pass: constant, and per layer, sequence, layer and sequence.
+    """Count the bytes that the forward pass saves: constant, and per layer, sequence, layer and sequence.
 
-    Counted, not estimated: the storages that autograd saves, weights left out, at 1 and 2 layers × 1 and 2 sequences.
+    They are counted from the storages that autograd saves, without weights, at 1 and 2 layers × 1 and 2 sequences.
     """
     kept = {
         (layers, sequences): _saved(config.model_copy(update={"num_layers": layers}), sequences, precision)

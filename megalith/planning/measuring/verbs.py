@@ -88,7 +88,7 @@ def calibrate_here(recipe: Recipe, path: Path) -> dict[str, Any]:
 
 
 def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
-    """What the measured machine in the file at `path` says of the recipe's layouts on it; the keys are `--json`'s.
+    """Predict the recipe's layouts on the measured machine in the file at `path`; the keys are those of `--json`.
 
     Raises InputError where there is no such file, UnsupportedError where none of the layouts was measured, RecipeError
     where the model's shape depends on a budget in hours.
