@@ -168,6 +168,15 @@ def test_a_workspace_of_an_earlier_version_is_known_by_its_key(tmp_path: Path) -
     assert "checkpoints/first" in found
 
 
+@pytest.mark.parametrize("mark", ["", "{", "[1]", '{"began": 1, "spent": 2}', '{"began": "x"}', "\xff", "7" * 64])
+def test_a_damaged_mark_loses_nothing(tmp_path: Path, mark: str) -> None:
+    partial = half_make(tmp_path / "a", 3, precious=True)
+    (partial / KEY).write_text(mark)
+    with pytest.raises(InputError):
+        make(tmp_path / "a", 3, precious=True)
+    assert (partial / "checkpoints/first").is_file()
+
+
 def test_what_is_only_recorded_leaves_an_artifact_standing_and_is_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

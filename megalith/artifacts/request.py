@@ -97,6 +97,8 @@ def read_mark(workspace: Path) -> Begun | None:
         told = json.loads(text)
         began, spent = float(told.pop("began")), float(told.pop("spent"))
         request = Request(**told)
+        if not all(isinstance(part, dict) for part in (request.settings, request.inputs, request.recorded)):
+            raise TypeError("settings and inputs go by name")
     except (ValueError, TypeError, KeyError, AttributeError):
         return Begun(None, text, began, 0.0)
     return Begun(request, request.key, began, spent)
