@@ -54,7 +54,7 @@ def run(
 
 def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None:
     """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
-    from megalith.curation.units import datasets_of
+    from megalith.curation.corpus.read_units import datasets_of
     from megalith.planning.plan import check as check_plan
     from megalith.training import refuse_what_cannot_be_trained
 

@@ -26,7 +26,7 @@ SHINGLE = 5
 
 
 def signatures(folder: Path, megabytes: float, hashes: int) -> dict[str, Any]:
-    from megalith.curation.minhash import signatures
+    from megalith.curation.steps.dedup import signatures
 
     texts = pa.array(read_texts(folder / "text.jsonl", megabytes), pa.large_string())
     signatures(texts.slice(0, 1), SHINGLE, hashes)  # compiles, or reads what was compiled before
@@ -34,7 +34,7 @@ def signatures(folder: Path, megabytes: float, hashes: int) -> dict[str, Any]:
 
 
 def decontaminate(folder: Path, megabytes: float) -> dict[str, Any]:
-    from megalith.curation.decontaminate import match_spans, task_ngrams
+    from megalith.curation.steps.decontaminate import match_spans, task_ngrams
     from megalith.recipe import DecontaminateConfig
 
     texts = read_texts(folder / "text.jsonl", megabytes)
@@ -45,7 +45,7 @@ def decontaminate(folder: Path, megabytes: float) -> dict[str, Any]:
 
 
 def filters(folder: Path, megabytes: float) -> dict[str, Any]:
-    from megalith.curation.heuristics import reasons, signal_table
+    from megalith.curation.steps.heuristics import reasons, signal_table
     from megalith.recipe.heuristics import HeuristicsConfig
 
     rules = HeuristicsConfig(preset="fineweb")
@@ -56,8 +56,8 @@ def filters(folder: Path, megabytes: float) -> dict[str, Any]:
 
 def pieces(folder: Path, _: float) -> dict[str, Any]:
     """JSON lines in, JSON lines out: FineWeb's rules, then near-duplicates, in one process."""
-    from megalith.curation.heuristics import reasons, signal_table
-    from megalith.curation.minhash import components, signatures
+    from megalith.curation.steps.dedup import components, signatures
+    from megalith.curation.steps.heuristics import reasons, signal_table
     from megalith.recipe.heuristics import HeuristicsConfig
 
     rules = HeuristicsConfig(preset="fineweb")
@@ -97,9 +97,9 @@ def verb(folder: Path, _: float) -> dict[str, Any]:
 
 
 def warc(folder: Path, _: float, cleaned: bool) -> dict[str, Any]:
-    from megalith.curation.clean import clean
-    from megalith.curation.extract import extract
     from megalith.curation.reading.read import read_documents
+    from megalith.curation.steps.clean import clean
+    from megalith.curation.steps.extract import extract
 
     def work() -> int:
         size = 0

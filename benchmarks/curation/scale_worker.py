@@ -88,7 +88,7 @@ def _count_cpu_seconds(spent: defaultdict[str, float]) -> None:
     for name in ("partition", "funnel"):
         clock = SimpleNamespace(monotonic=time.process_time)
         mock.patch(f"megalith.curation.{name}.time", clock).start()
-    kept: Any = importlib.import_module("megalith.curation.kept")
+    kept: Any = importlib.import_module("megalith.curation.write")
     merge, count = kept.merge_runs, kept.CountNgrams.__call__
 
     def merged(*arguments: Any) -> None:
@@ -115,9 +115,9 @@ def decide_alone(count: int) -> dict[str, Any]:
     import numpy as np
 
     from megalith.curation import decide
-    from megalith.curation.columns import Columns, Partition
+    from megalith.curation.corpus.document_table import Columns, Partition
     from megalith.curation.funnel import Funnel
-    from megalith.curation.minhash import find_components
+    from megalith.curation.steps.dedup import find_components
 
     def work(documents: int) -> None:
         rng = np.random.default_rng(0)

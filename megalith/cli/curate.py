@@ -34,7 +34,7 @@ def curate(
     from pathlib import Path
 
     from megalith import expedition
-    from megalith.curation.engine import use_engine
+    from megalith.curation.daft_engine import use_engine
     from megalith.report import write_card
 
     loaded, _ = load_recipe(recipe, overrides or ())

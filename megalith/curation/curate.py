@@ -19,19 +19,19 @@ import numpy as np
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.console import progress
 from megalith.curation import decide
-from megalith.curation.columns import Columns
-from megalith.curation.details import dataset_figures, details
-from megalith.curation.documents import make_documents, partitions_of
-from megalith.curation.earlier import Earlier, fill_earlier, open_earlier
-from megalith.curation.engine import Told
+from megalith.curation.card_data import dataset_figures, details
+from megalith.curation.corpus.against import Earlier, fill_earlier, open_earlier
+from megalith.curation.corpus.document_table import Columns
+from megalith.curation.corpus.documents import make_documents, partitions_of
+from megalith.curation.corpus.read_units import Dataset, datasets_of, model_file
+from megalith.curation.daft_engine import Told
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
-from megalith.curation.items import Continuation, LastWord, cut_items
-from megalith.curation.kept import write_kept
-from megalith.curation.private import mask
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
-from megalith.curation.task_texts import Items, read_items, task_files
-from megalith.curation.units import Dataset, datasets_of, model_file
+from megalith.curation.steps.pii import mask
+from megalith.curation.steps.task_items import Continuation, LastWord, cut_items
+from megalith.curation.steps.task_texts import Items, read_items, task_files
+from megalith.curation.write import write_kept
 from megalith.recipe import CurateConfig, Recipe, UrlConfig
 
 VERSION = 2

@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from megalith.curation import heuristics, languages
-from megalith.curation.columns import EARLIER, Array, Columns, Partition, halves, names
-from megalith.curation.draw import draws
+from megalith.curation.corpus import languages
+from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, halves, names
+from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
-from megalith.curation.near import near_duplicates
+from megalith.curation.keyed_draws import draws
 from megalith.curation.partition import SIGNAL
-from megalith.curation.prepare import REASONS
-from megalith.curation.units import Dataset
+from megalith.curation.steps import heuristics
+from megalith.curation.steps.dedup.near_duplicates import near_duplicates
+from megalith.curation.steps.prepare import REASONS
 from megalith.recipe import CurateConfig, MinHashConfig
 
 NAMED_AT_ONCE = 1 << 16

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from megalith.curation.columns import Array, Columns
+from megalith.curation.corpus.document_table import Array, Columns
 from megalith.curation.reading import UNKNOWN_CHARSET
 from megalith.errors import InputError
 

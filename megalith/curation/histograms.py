@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from megalith.curation.columns import Array
+from megalith.curation.corpus.document_table import Array
 
 SHARE_EDGES = np.arange(51) / 50
 SIZE_EDGES = np.array([0, *(lead * 10**power for power in range(9) for lead in (1, 2, 5)), 10**9])

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from megalith.artifacts import Workspace
-from megalith.curation.parts import write_parts
-from megalith.curation.texts import SPLITS
+from megalith.curation.parquet_splits import write_parts
+from megalith.curation.runs import SPLITS
 
 BUCKET_BYTES = 32_000_000
 MOST_BUCKETS = 4096

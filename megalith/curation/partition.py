@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from megalith.artifacts import whole
-from megalith.curation import exact, heuristics, language, minhash, urls
-from megalith.curation.engine import Task
-from megalith.curation.extract import Extractor
-from megalith.curation.prepare import Preparer, Raw
+from megalith.curation.corpus.read_units import Unit
+from megalith.curation.daft_engine import Task
 from megalith.curation.reading import Document, read_documents
-from megalith.curation.units import Unit
+from megalith.curation.steps import dedup, heuristics, language, urls
+from megalith.curation.steps.dedup import exact
+from megalith.curation.steps.extract import Extractor
+from megalith.curation.steps.prepare import Preparer, Raw
 from megalith.recipe import MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
@@ -99,7 +100,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
                     writer = writer or pq.ParquetWriter(text_path, table.schema, compression="zstd")
                     writer.write_table(table)
                     signature_file.write(signed)
-                    keys.append(minhash.band_keys(signed, settings.minhash.bands, settings.minhash.rows))
+                    keys.append(dedup.band_keys(signed, settings.minhash.bands, settings.minhash.rows))
                     documents += len(table)
                     clock("write")
             finally:
@@ -174,7 +175,7 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
     clock("heuristics")
     fingerprints = [exact.fingerprint(text) for text in texts]
     clock("exact")
-    signed = minhash.signatures(column, settings.minhash.shingle_words, settings.minhash.bands * settings.minhash.rows)
+    signed = dedup.signatures(column, settings.minhash.shingle_words, settings.minhash.bands * settings.minhash.rows)
     clock("minhash")
     fixed = [
         pa.array([hashlib.blake2b(text, digest_size=16).digest() for text in data], pa.binary(16)),

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
-from megalith.curation import quality
-from megalith.curation.columns import EARLIER, Array, Columns, Partition, names
-from megalith.curation.engine import Task, Told, spread
+from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, names
+from megalith.curation.corpus.read_units import Dataset, files_of, model_file
+from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
-from megalith.curation.units import Dataset, files_of, model_file
+from megalith.curation.steps import quality
 from megalith.recipe import CurateConfig, QualityConfig
 
 MODEL = "model.safetensors"

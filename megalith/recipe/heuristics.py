@@ -1,7 +1,7 @@
 """The section `curate.heuristics`: thresholds of the document rules, alone or by preset.
 
 A rule is off at its neutral value. A preset names the rules of one paper at its own thresholds; keys that are given
-beside it win. What a word, a line and a paragraph are, and over what a share is taken, `curation/heuristics` says.
+beside it win. `curation/steps/heuristics` defines a word, a line and a paragraph, and over what a share is taken.
 """
 
 from collections.abc import Mapping

@@ -16,8 +16,8 @@ from warcio.archiveiterator import ArchiveIterator
 
 from megalith.artifacts import verify
 from megalith.curation.crawling.modules import find_modules, order
-from megalith.curation.extract import extract
 from megalith.curation.reading import find_files, read_documents
+from megalith.curation.steps.extract import extract
 from megalith.errors import ResourceError
 from megalith.recipe import Recipe, load_recipe
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from megalith.artifacts import Artifact
-from megalith.curation import curate, engine, partition, units
+from megalith.curation import curate, daft_engine, partition
+from megalith.curation.corpus import read_units
 from megalith.errors import InputError, ResourceError
 from megalith.recipe import Recipe, load_recipe
 from tests.corpus import docstrings
@@ -139,9 +140,9 @@ def test_order_and_layout_of_the_input_make_no_difference(curated: Artifact, tex
 def test_partitions_and_cores_make_no_difference(
     files: int, cores: int, curated: Artifact, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "FEWEST_BYTES", 1)  # each file by itself
-    monkeypatch.setattr(engine, "_cores", lambda: cores)
-    monkeypatch.setattr(engine, "WORTH_BYTES", 1)
+    monkeypatch.setattr(read_units, "FEWEST_BYTES", 1)  # each file by itself
+    monkeypatch.setattr(daft_engine, "_cores", lambda: cores)
+    monkeypatch.setattr(daft_engine, "WORTH_BYTES", 1)
     (tmp_path / "docs.jsonl").mkdir()
     shuffled = random.Random(files).sample(texts, len(texts))
     for number in range(files):
@@ -168,8 +169,8 @@ def test_thresholds_are_tried_again_without_reading_again(
 def test_a_full_disk_leaves_nothing_half_written(
     curated: Artifact, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "FEWEST_BYTES", 1)
-    monkeypatch.setattr(engine, "_cores", lambda: 1)
+    monkeypatch.setattr(read_units, "FEWEST_BYTES", 1)
+    monkeypatch.setattr(daft_engine, "_cores", lambda: 1)
     (tmp_path / "docs.jsonl").mkdir()
     for number in range(3):
         _write(tmp_path / "docs.jsonl" / f"{number}.jsonl.gz", texts[number::3], pack=True)
@@ -250,8 +251,8 @@ def test_tasks_of_the_user_are_cut_and_indexed(texts: list[str], tmp_path: Path)
 def test_what_stands_often_in_all_partitions_together_is_common_language_and_stays(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "FEWEST_BYTES", 1)
-    monkeypatch.setattr(engine, "_cores", lambda: 1)
+    monkeypatch.setattr(read_units, "FEWEST_BYTES", 1)
+    monkeypatch.setattr(daft_engine, "_cores", lambda: 1)
     phrase = "the committee of seven had met on the first Monday of every month since the old bridge was built"
     (tmp_path / "docs.jsonl").mkdir()
     for number in range(4):

@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from megalith.curation import decide, language, languages
-from megalith.curation.columns import EARLIER, Columns, Partition
-from megalith.curation.details import dataset_figures
+from megalith.curation import decide
+from megalith.curation.card_data import dataset_figures
+from megalith.curation.corpus import languages
+from megalith.curation.corpus.document_table import EARLIER, Columns, Partition
+from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.funnel import Funnel
-from megalith.curation.units import Dataset
+from megalith.curation.steps import language
 
 Row = tuple[int, int, int, int, float, int]
 """Dataset, id, URL, bytes, quality, fingerprint."""

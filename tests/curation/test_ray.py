@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from megalith.curation import curate, units
+from megalith.curation import curate
+from megalith.curation.corpus import read_units
 from megalith.recipe import load_recipe
 from tests.corpus import docstrings, write_jsonl
 
@@ -19,11 +20,12 @@ from ray.cluster_utils import Cluster
 settings = {{"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}}
 cluster = Cluster(initialize_head=True, head_node_args=settings)
 node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-from megalith.curation import curate, engine, units
-from megalith.curation.engine import daft, use_engine
+from megalith.curation import curate, daft_engine
+from megalith.curation.corpus import read_units
+from megalith.curation.daft_engine import daft, use_engine
 from megalith.recipe import load_recipe
-units.FEWEST_BYTES = {UNIT_BYTES}
-engine.WORTH_BYTES = 1
+read_units.FEWEST_BYTES = {UNIT_BYTES}
+daft_engine.WORTH_BYTES = 1
 use_engine("ray", cluster.address)
 place = pathlib.Path(sys.argv[1])
 marks = place.parent / f".{{place.name}}-documents.partial" / "logs" / "units"
@@ -48,7 +50,7 @@ def test_a_ray_cluster_that_loses_a_node_makes_the_same_bytes(tmp_path: Path, mo
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     runner, digest = done.stdout.split()[-2:]
-    monkeypatch.setattr(units, "FEWEST_BYTES", UNIT_BYTES)
+    monkeypatch.setattr(read_units, "FEWEST_BYTES", UNIT_BYTES)
     native = curate(load_recipe("quickstart", SETTINGS)[0], tmp_path / "native", [source])
     assert len(json.loads((tmp_path / "ray-documents" / "units.json").read_text())["units"]) > 10
     assert (runner, digest) == ("ray", native.digest)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from megalith.curation import curate, engine, merge, partition, texts, units
+from megalith.curation import curate, daft_engine, merge, partition
+from megalith.curation import runs as runs_module
+from megalith.curation.corpus import read_units
 from megalith.curation.reading.read import Part
 from megalith.curation.reading.warc import Document
 from megalith.recipe import Recipe, load_recipe
@@ -23,10 +25,11 @@ SETTINGS = ["curate.validation_share=0.2", "curate.task_items.most=30", "curate.
 UNIT_BYTES = 20_000
 PROGRAM = f"""
 import sys, pathlib
-from megalith.curation import curate, engine, units
+from megalith.curation import curate, daft_engine
+from megalith.curation.corpus import read_units
 from megalith.recipe import load_recipe
-units.FEWEST_BYTES = {UNIT_BYTES}
-engine.WORTH_BYTES = 1
+read_units.FEWEST_BYTES = {UNIT_BYTES}
+daft_engine.WORTH_BYTES = 1
 curate(load_recipe("quickstart", {SETTINGS})[0], pathlib.Path(sys.argv[1]), [pathlib.Path(sys.argv[2])])
 """
 SECONDS = 180
@@ -42,8 +45,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def many_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "FEWEST_BYTES", UNIT_BYTES)
-    monkeypatch.setattr(engine, "_cores", lambda: 1)
+    monkeypatch.setattr(read_units, "FEWEST_BYTES", UNIT_BYTES)
+    monkeypatch.setattr(daft_engine, "_cores", lambda: 1)
 
 
 def _recipe() -> Recipe:
@@ -94,13 +97,13 @@ def test_a_run_killed_while_it_writes_does_not_write_again_what_stands(
     runs = tmp_path / ".corpus.partial" / "work" / "runs"
     stood = {int(mark.stem) for mark in _kill_when(runs, "[0-9]*.json", 2, tmp_path / "corpus", source)}
     cut: list[int] = []
-    as_it_is = texts._Run
+    as_it_is = runs_module._Run
 
     def watched(folder: Path, place: int, buckets: int) -> Any:
         cut.append(place)
         return as_it_is(folder, place, buckets)
 
-    monkeypatch.setattr(texts, "_Run", watched)
+    monkeypatch.setattr(runs_module, "_Run", watched)
     resumed = curate(_recipe(), tmp_path / "corpus", [source])
     assert not stood & set(cut)
     assert resumed.digest == whole.digest

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from megalith.curation import merge, units
+from megalith.curation import merge
+from megalith.curation.corpus import read_units
 from megalith.errors import InputError
 from megalith.planning import curation
 from megalith.planning.calibration import fit_curation as fitting
@@ -177,7 +178,7 @@ def test_too_few_sizes_are_refused() -> None:
 
 
 def test_the_limits_of_the_code_are_those_of_curation() -> None:
-    assert fitting.UNIT_BYTES == (units.FEWEST_BYTES, units.MOST_BYTES)
-    assert fitting.UNITS == units.UNITS
+    assert fitting.UNIT_BYTES == (read_units.FEWEST_BYTES, read_units.MOST_BYTES)
+    assert fitting.UNITS == read_units.UNITS
     assert (curation.BUCKET_BYTES, curation.MOST_BUCKETS) == (merge.BUCKET_BYTES, merge.MOST_BUCKETS)
     assert curation.MOST_OPEN == merge.MOST_OPEN

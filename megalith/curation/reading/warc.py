@@ -18,7 +18,6 @@ from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as ArcIterator
 from warcio.exceptions import ArchiveLoadFailed
 
-from megalith.curation.charsets import web_charset
 from megalith.curation.reading.archive import (
     GZIP_MAGIC,
     After,
@@ -29,6 +28,7 @@ from megalith.curation.reading.archive import (
     opened,
 )
 from megalith.curation.reading.content_encoding import decoded
+from megalith.curation.text.charsets import web_charset
 
 MAXIMUM_BYTES = 64_000_000
 """A longer document (compressed transfer not counted) is left out: no page that a person wrote is so long."""

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from megalith.curation import units
+from megalith.curation.corpus import read_units
+from megalith.curation.corpus.read_units import Unit, datasets_of, units_of
 from megalith.curation.reading import remote, retry
 from megalith.curation.reading.opening import open_file
 from megalith.curation.reading.read import read_documents
 from megalith.curation.reading.remote import RemoteFile, address_of
 from megalith.curation.reading.remote_sources import find_remote
-from megalith.curation.units import Unit, datasets_of, units_of
 from megalith.errors import InputError, ResourceError, UnsupportedError
 from megalith.recipe import CurateConfig
 from megalith.recipe.data import DatasetConfig
@@ -285,7 +285,7 @@ def _read_units(sources: list[Path], config: CurateConfig) -> list[list[str | No
 def test_remote_files_are_cut_into_units_as_local_ones_are(
     site: Site, archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "FEWEST_BYTES", 1000)
+    monkeypatch.setattr(read_units, "FEWEST_BYTES", 1000)
     (tmp_path / "a.jsonl").write_bytes(
         b"".join(json.dumps({"text": "x" * 300, "url": url}).encode() + b"\n" for url in URLS)
     )

@@ -1,5 +1,0 @@
-"""E-mail and IP addresses, phone numbers, keys: masked and counted. One compiled scan finds, a judge each decides."""
-
-from megalith.curation.private.masks import mask
-
-__all__ = ["mask"]

@@ -1,0 +1,187 @@
+"""What the tasks ask is cut out of the training text (GPT-3 appendix C, MT-NLG §3.2).
+
+Every n-gram of words of a task text is looked for; a task text somewhat shorter than an n-gram is looked for whole.
+N-grams that are frequent in training are common language and are not used. A match is cut together with a margin, out
+to the next sentence end; of what is left, the longer pieces are kept. Places are those of the original text.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from megalith.curation.corpus.sorted_sets import among, different
+from megalith.curation.text.words import NGRAM_BASE, ngrams, words
+from megalith.recipe import DecontaminateConfig
+
+Array = npt.NDArray[Any]
+Span = tuple[int, int]
+Ngrams = Mapping[int, Array]
+"""Length in words → the sorted hashes of n-grams of that length."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Where wanted n-grams stand, by length, then by document and place."""
+
+    documents: Array
+    starts: Array
+    """Byte in the document."""
+    ends: Array
+    hashes: Array
+
+
+def task_ngrams(texts: Sequence[str], config: DecontaminateConfig) -> Ngrams:
+    """Every n-gram of the texts of a task, and texts of minimum_words … ngram_words − 1 words whole."""
+    found = words(pa.array(texts, pa.large_string()))
+    by_size: dict[int, list[Array]] = {}
+    for start, end in zip(found.bounds[:-1], found.bounds[1:], strict=True):
+        size = min(int(end - start), config.ngram_words)
+        if size >= min(config.minimum_words, config.ngram_words):
+            by_size.setdefault(size, []).append(ngrams(found.hashes[start:end], size))
+    return {size: different(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
+
+
+def union(sets: Iterable[Ngrams]) -> Ngrams:
+    """The n-grams of any of `sets`."""
+    by_size: dict[int, list[Array]] = {}
+    for one in sets:
+        for size, hashes in one.items():
+            by_size.setdefault(size, []).append(hashes)
+    return {size: different(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
+
+
+def without(held: Ngrams, others: Array) -> Ngrams:
+    """The n-grams of `held` whose hash is not among the ascending `others`."""
+    return {size: hashes[~among(hashes, others)] for size, hashes in held.items()}
+
+
+def find_matches(texts: pa.Array, wanted: Ngrams) -> Matches:
+    """Each wanted n-gram that stands within one of the texts."""
+    found = words(texts)
+    held: list[tuple[Array, Array, Array, Array]] = [(*(np.zeros(0, np.int64),) * 3, np.zeros(0, np.uint64))]
+    for size, hashes in wanted.items():
+        documents, places, rolled = _find(found.hashes, found.bounds, size, hashes)
+        held.append((documents, found.starts[places], found.ends[places + size - 1], rolled))
+    return Matches(*(np.concatenate(column) for column in zip(*held, strict=True)))
+
+
+def match_spans(texts: pa.Array, wanted: Ngrams) -> list[list[Span]]:
+    """For each text the spans (bytes) that wanted n-grams cover; those that overlap are one span."""
+    spans: list[list[Span]] = [[] for _ in range(len(texts))]
+    found = find_matches(texts, wanted)
+    for document, start, end in zip(found.documents.tolist(), found.starts.tolist(), found.ends.tolist(), strict=True):
+        spans[document].append((start, end))
+    return [_merge(of_one) for of_one in spans]
+
+
+def cut(text: str, spans: Iterable[Span], config: DecontaminateConfig) -> list[str]:
+    """The pieces of `text` that are left and long enough when `spans` (characters) are cut with their margins.
+
+    Where no sentence ends on the way out, the cut is at the margin, between two words.
+    """
+    margin = config.margin_characters
+    signs = np.array([found.start() for found in _SENTENCE_END.finditer(text)], np.int64)
+    removed = _merge(
+        (_sentence_end_before(text, signs, start - margin), _sentence_end_after(text, signs, end + margin))
+        for start, end in spans
+    )
+    edges = [0, *(edge for span in removed for edge in span), len(text)]
+    pieces = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    return [piece for piece in pieces if len(piece) > config.minimum_piece_characters]
+
+
+def characters(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Spans in bytes of the UTF-8 text as spans in characters."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    before = np.concatenate([[0], np.cumsum((data & 0xC0) != 0x80)])  # characters that begin before each byte
+    return [(int(before[start]), int(before[end])) for start, end in spans]
+
+
+LONGEST_WORD_CHARACTERS = 1000
+"""A cut goes no further to find a gap between words."""
+_SENTENCE_END = re.compile("[.!?]")
+_SIEVE = np.uint64(2**20 - 1)
+
+
+def _find(hashes: Array, bounds: Array, size: int, wanted: Array) -> tuple[Array, Array, Array]:
+    """Document, first word and hash of each n-gram of `size` words that is among the ascending `wanted`."""
+    likely = np.zeros(_SIEVE + 1, dtype=bool)  # most n-grams fall through: a look at one bit spares the search
+    likely[wanted & _SIEVE] = True
+    room = 1024
+    while True:
+        documents, places, found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
+        count = _roll(hashes, bounds, size, wanted, likely, documents, places, found)
+        if count <= room:
+            return documents[:count], places[:count], found[:count]
+        room = count
+
+
+@numba.njit(cache=True, nogil=True)
+def _roll(
+    hashes: Array, bounds: Array, size: int, wanted: Array, likely: Array, documents: Array, places: Array, found: Array
+) -> int:
+    """How many n-grams there are; as many as there is room for are written down."""
+    count = 0
+    highest = np.uint64(1)
+    for _ in range(size - 1):
+        highest *= NGRAM_BASE
+    for document in range(len(bounds) - 1):
+        first = bounds[document]
+        last = bounds[document + 1] - size
+        if last < first:
+            continue
+        state = np.uint64(0)
+        for place in range(first, first + size - 1):
+            state = state * NGRAM_BASE + hashes[place]
+        for place in range(first, last + 1):
+            state = state * NGRAM_BASE + hashes[place + size - 1]
+            if likely[state & _SIEVE]:
+                at = np.searchsorted(wanted, state)
+                if at < len(wanted) and wanted[at] == state:
+                    if count < len(documents):
+                        documents[count] = document
+                        places[count] = place
+                        found[count] = state
+                    count += 1
+            state -= highest * hashes[place]
+    return count
+
+
+def _merge(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _sentence_end_before(text: str, signs: Array, place: int) -> int:
+    """After the last sentence end before `place`; failing that, a gap between words."""
+    place = max(place, 0)
+    before = int(np.searchsorted(signs, place))
+    if before:
+        return int(signs[before - 1]) + 1
+    least = max(0, place - LONGEST_WORD_CHARACTERS)
+    while place > least and not text[place - 1].isspace():
+        place -= 1
+    return place
+
+
+def _sentence_end_after(text: str, signs: Array, place: int) -> int:
+    """After the first sentence end from `place` on; failing that, a gap between words."""
+    place = min(place, len(text))
+    before = int(np.searchsorted(signs, place))
+    if before < len(signs):
+        return int(signs[before]) + 1
+    most = min(len(text), place + LONGEST_WORD_CHARACTERS)
+    while place < most and not text[place].isspace():
+        place += 1
+    return place

@@ -1,0 +1,5 @@
+"""What an address alone says against a page: lists of domains and addresses, words in it, a bare IP address."""
+
+from megalith.curation.steps.urls.rules import UrlRules, read_rules, reasons
+
+__all__ = ["UrlRules", "read_rules", "reasons"]

@@ -1,0 +1,1 @@
+"""Text as the steps see it: encodings, words, fastText's models."""

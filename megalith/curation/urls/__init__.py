@@ -1,5 +1,0 @@
-"""What an address alone says against a page: lists of domains and addresses, words in it, a bare IP address."""
-
-from megalith.curation.urls.rules import UrlRules, read_rules, reasons
-
-__all__ = ["UrlRules", "read_rules", "reasons"]

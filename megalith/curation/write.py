@@ -1,0 +1,141 @@
+"""The way out of the funnel for what passed it: decontaminate, mask, and write both splits in the order of ids.
+
+Two passes over the texts, resumed by partition: one counts what n-grams of tasks stand in training text, for the
+frequent ones are common language and stay; one cuts and writes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from megalith.artifacts import Workspace, whole
+from megalith.curation.corpus.document_table import Array, Columns
+from megalith.curation.corpus.read_units import Dataset
+from megalith.curation.corpus.sorted_sets import different
+from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.funnel import Funnel
+from megalith.curation.merge import buckets_for, merge_runs
+from megalith.curation.runs import SPLITS, CountNgrams, WriteRuns, save_ngrams
+from megalith.curation.steps.decontaminate import Ngrams, union, without
+from megalith.curation.steps.task_texts import Items, index_table, ngrams_by_task
+from megalith.recipe import CurateConfig
+
+WORK = "work"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was written."""
+
+    documents: Mapping[str, int]
+    """By split."""
+    decontamination: Mapping[str, Any]
+    private: Mapping[str, int]
+    domains: Mapping[str, Sequence[int]]
+    """Documents and bytes of each."""
+    work: Path
+    """May be removed."""
+
+
+def write_kept(
+    workspace: Workspace,
+    columns: Columns,
+    funnel: Funnel,
+    items: Mapping[str, Items],
+    config: CurateConfig,
+    datasets: Sequence[Dataset],
+    begin: Callable[[str], Told],
+) -> Kept:
+    """Write `train`, `validation` and `ngrams.parquet`, and end the funnel's last step."""
+    work = workspace.path / WORK
+    for folder in ("chosen", "counts", "runs"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    tasks = _choose(columns, work, datasets)
+    by_task = ngrams_by_task(items, config.decontaminate)
+    kept_bytes = int(columns.bytes[columns.alive].sum(dtype=np.int64))
+    told = begin("n-grams of tasks")
+    save_ngrams(work / "wanted.npz", by_task)
+    if any(len(held) for sets in by_task.values() for held in sets.values()):
+        for _ in spread(CountNgrams(str(work)), tasks, kept_bytes, told):
+            pass
+    hashes, times = _add_up(work / "counts", by_task)
+    frequent = hashes[times >= config.decontaminate.frequent]
+    used = {task: without(held, frequent) for task, held in by_task.items()}
+    save_ngrams(work / "used.npz", used)
+    with workspace.file("ngrams.parquet") as path:
+        index = index_table(items, config.decontaminate, hashes, times, frequent)
+        pq.write_table(index, path, compression="zstd")
+    buckets = buckets_for(kept_bytes)
+    sums: dict[str, Counter[str]] = {name: Counter() for name in ("documents", "bytes", "private", "cut")}
+    hits: dict[str, Counter[str]] = {task: Counter() for task in by_task}
+    domains: dict[str, list[int]] = {}
+    cut_and_write = WriteRuns(str(work), buckets, config.decontaminate, config.private)
+    for task, answer in spread(cut_and_write, tasks, kept_bytes, begin("decontaminate and write")):
+        for name, counted in sums.items():
+            counted.update(answer[name])
+        for name, found in answer["hits"].items():
+            hits[name].update(found)
+        for name, (documents, size) in answer["domains"].items():
+            held = domains.setdefault(name, [0, 0])
+            held[0] += documents
+            held[1] += size
+        for row, reason in answer["dropped"]:
+            funnel.drop("decontaminate", reason, np.array([columns.bounds[task["number"]] + row]))
+    funnel.line(
+        "decontaminate",
+        mend="Give more text, or lower curate.task_items.most.",
+        split_off=sums["cut"]["split_off"],
+        bytes_out=sums["bytes"].total(),
+    )
+    begin("write")
+    merge_runs(workspace, work / "runs", buckets)
+    counts = {
+        name: sums["cut"][name] for name in ("documents_trimmed", "documents_split", "documents_dropped", "matches")
+    }
+    by_task_counts = {
+        task: {
+            "texts": sum(len(texts) for _, texts in items[task]),
+            "ngrams": _size(held),
+            "frequent_ngrams": _size(held) - _size(used[task]),
+            "matches": hits[task]["matches"],
+            "documents": hits[task]["documents"],
+        }
+        for task, held in sorted(by_task.items())
+    }
+    written = {split: sums["documents"][split] for split in SPLITS}
+    return Kept(written, {**counts, "tasks": by_task_counts}, sums["private"], domains, work)
+
+
+def _choose(columns: Columns, work: Path, datasets: Sequence[Dataset]) -> list[Task]:
+    """Tell the workers which rows of each partition are for which split."""
+    tasks: list[Task] = []
+    for place, partition in enumerate(columns.partitions):
+        if partition.dataset < 0:
+            continue
+        span = columns.span(place)
+        alive, validation = columns.reason[span] == 0, columns.validation[span]
+        if not alive.any():
+            continue
+        with whole(work / "chosen" / f"{place:05d}.npz") as path, path.open("wb") as file:
+            np.savez(file, train=np.flatnonzero(alive & ~validation), validation=np.flatnonzero(alive & validation))
+        tasks.append({"number": place, "partition": partition.task, "source": datasets[partition.dataset].name})
+    return tasks
+
+
+def _add_up(folder: Path, by_task: Mapping[str, Ngrams]) -> tuple[Array, Array]:
+    """The n-grams of all tasks, ascending, and how often each stood in training text."""
+    hashes = different(np.concatenate([np.zeros(0, np.uint64), *union(by_task.values()).values()]))
+    times = np.zeros(len(hashes), np.int64)
+    for path in folder.glob("*.npz"):
+        with np.load(path) as found:
+            times[np.searchsorted(hashes, found["hashes"])] += found["times"]
+    return hashes, times
+
+
+def _size(held: Mapping[int, Array]) -> int:
+    return sum(map(len, held.values()))
