@@ -1,6 +1,6 @@
-"""What is decided on small columns alone: URLs, language, document rules, duplicates, the split.
+"""Decisions on small columns: URLs, language, document rules, duplicates, the split.
 
-Each decision depends on the documents alone. Of duplicates, the copy is kept that `Columns.order` prefers.
+Each decision depends on the documents alone. Of duplicates, the copy that `Columns.order` prefers is kept.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def fill(columns: Columns, place: int, partition: Partition) -> None:
 
 
 def drop_exact_duplicates(columns: Columns, funnel: Funnel) -> None:
-    """Of documents of one fingerprint, all but one copy."""
+    """Drop all but one copy of documents with the same fingerprint."""
     ordered = columns.order(_standing(columns))
     marks = columns.fingerprint[ordered]
     ordered = ordered[np.lexsort([marks[:, 1], marks[:, 0]])]
@@ -88,7 +88,7 @@ def drop_exact_duplicates(columns: Columns, funnel: Funnel) -> None:
 
 
 def drop_near_duplicates(columns: Columns, funnel: Funnel, config: MinHashConfig) -> int:
-    """Of each component of near-duplicates, all but one copy.
+    """Drop all but one copy of each component of near-duplicates.
 
     Returns the number of buckets that were too large, and too little alike, to compare every pair in them.
     """

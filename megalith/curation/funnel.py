@@ -11,10 +11,10 @@ from megalith.curation.reading import UNKNOWN_CHARSET
 from megalith.errors import InputError
 
 SAMPLES = 10
-"""Of each reason, and of what is kept."""
+"""Samples of each reason, and of kept documents."""
 SAMPLE_CHARACTERS = 400
 NOT_DROPPED = {"records", UNKNOWN_CHARSET}
-"""What reading counts beside the records that it passes over."""
+"""Counts of reading that are not records passed over."""
 
 
 class Funnel:
@@ -114,7 +114,7 @@ class Funnel:
         return made
 
     def samples(self) -> dict[str, list[dict[str, Any]]]:
-        """Of each step, some of the documents that it dropped for each reason; under `kept`, some of the others."""
+        """Sample the documents that each step dropped, by reason; `kept` has samples of the others."""
         columns = self.columns
         chosen: list[tuple[str, str, Array]] = []
         shown = {line["name"] for line in self.lines} | {""}

@@ -28,7 +28,7 @@ from megalith.curation.steps.pii import mask
 from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000
-"""Of text: a partition with more writes several runs."""
+"""Bytes of text in a run: a partition with more writes several runs."""
 SPLITS = ("train", "validation")
 RUN = pa.schema([(name, pa.large_string()) for name in ("id", "url", "source", "text", "language")])
 
@@ -41,7 +41,7 @@ def save_ngrams(path: Path, by_task: Mapping[str, Ngrams]) -> None:
 
 
 def load_ngrams(path: Path) -> dict[str, Ngrams]:
-    """What `save_ngrams` wrote."""
+    """Read the file that `save_ngrams` wrote."""
     found: dict[str, dict[int, Array]] = {}
     with np.load(path) as file:
         for name in file.files:

@@ -30,7 +30,7 @@ WORK = "work"
 
 @dataclass(frozen=True)
 class Kept:
-    """What was written."""
+    """The written documents."""
 
     documents: Mapping[str, int]
     """By split."""
@@ -88,7 +88,7 @@ def write_kept(
             funnel.drop("decontaminate", reason, np.array([columns.bounds[task["number"]] + row]))
     funnel.line(
         "decontaminate",
-        mend="Give more text, or lower curate.task_items.most.",
+        mend="Use more text, or lower curate.task_items.most.",
         split_off=sums["cut"]["split_off"],
         bytes_out=sums["bytes"].total(),
     )

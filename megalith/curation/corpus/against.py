@@ -54,7 +54,7 @@ def open_earlier(config: CurateConfig) -> list[Earlier]:
             raise InputError(
                 f"the documents there were signed with {said}, and cannot be compared.",
                 where=f"curate.against: {place}",
-                mend="Give the same values under curate.minhash.",
+                mend="Set the same values under curate.minhash.",
             )
         made.append(Earlier(documents, curated))
     return made

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 EARLIER = -1
 """The dataset of documents of earlier artifacts: before all others, and not part of what is made."""
 REFERENCE = -2
-"""Of documents that are there to learn from alone."""
+"""The dataset of documents that only the classifier learns from."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Partition:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns beside each text."""
+        """The names of the columns beside each text."""
         found: list[str] = pq.read_schema(self.text).names
         return found
 
@@ -107,7 +107,7 @@ class Columns:
         self.reason = np.zeros(count, np.int16)
         """Why it is dropped: a place in the funnel's list, 0 while it is not."""
         self.kept: Array = np.full(count, -1, np.int64 if count > 2**31 - 1 else np.int32)
-        """Of a duplicate, the row of the copy that is kept."""
+        """For a duplicate, the row of the kept copy."""
         self.validation = np.zeros(count, np.bool_)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What is read: datasets in order of their priority, cut into units that are read, and resumed, each on its own.
+"""Datasets in order of priority, divided into units that are read, and resumed, independently.
 
 A unit names its pieces: whole files, ranges of bytes of plain JSON lines and of gzipped WARC, ranges of row groups of
 Parquet; a file may lie behind an address. Small files go together into one unit. How units are cut depends on the
@@ -19,13 +19,13 @@ from megalith.errors import InputError
 from megalith.recipe import CurateConfig
 
 FEWEST_BYTES, MOST_BYTES = 1_000_000, 64_000_000
-"""Of a unit, where its files can be cut."""
+"""Bytes of a unit whose files can be split."""
 UNITS = 64
 """So many at least, but for small sources."""
 PACKED = 4
 """A compressed file holds about so many times its bytes."""
 UNKNOWN_BYTES = 1_000_000_000
-"""Of a remote file that was not asked for: a WARC of Common Crawl's."""
+"""Assumed bytes of a remote file whose size is not requested: a WARC of Common Crawl."""
 CUT_BETWEEN_LINES = (".jsonl", ".ndjson")
 CUT_BETWEEN_RECORDS = (".warc.gz", ".wet.gz")
 

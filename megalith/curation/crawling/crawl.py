@@ -116,7 +116,7 @@ def _build(workspace: Workspace, config: CrawlConfig, chunks: Sequence[Chunk]) -
         raise ResourceError(
             f"only {pages} modules of this Python could be rendered ({reasons or 'no module was found'}).",
             where=sys.executable,
-            mend="Give documents of your own with curate.sources, or raise crawl.seconds_per_module.",
+            mend="Set curate.sources to documents of your own, or raise crawl.seconds_per_module.",
         )
     shutil.rmtree(spool)
     return {
@@ -174,7 +174,7 @@ def _record_id(name: str, content: bytes) -> str:
 def _rendered(
     spool: Path, config: CrawlConfig, chunks: Sequence[Chunk]
 ) -> Generator[tuple[dict[str, Any], Path | None]]:
-    """What became of each module, in order; chunks are rendered ahead, `config.workers` at a time."""
+    """Yield the outcome of each module in order; chunks are rendered ahead, `config.workers` at a time."""
     rest = iter(chunks)
     waiting: deque[tuple[Chunk, Future[Path]]] = deque()
     renderer = _Renderer(spool, config)

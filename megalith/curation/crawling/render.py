@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MEMORY_BYTES = 1_500_000_000
-"""Of private data for each process: a module that wants more fails to import."""
+"""Most private memory of a process: a module that needs more fails to import."""
 
 IDLE = 3.0
 """A module may take this many times its seconds when it does not compute but waits, or the machine is busy."""
@@ -147,7 +147,7 @@ def _is_constant(value: Any, depth: int = 3) -> bool:
 
 
 def _render(pages: Pages, name: str) -> dict[str, str]:
-    """What the spool says of one module: its page, or why there is none."""
+    """Read a module's entry in the spool: its page, or the reason why it has none."""
     try:
         module: object = importlib.import_module(name)
     except BaseException:  # noqa: BLE001 - SystemExit and worse: a stranger's code ran

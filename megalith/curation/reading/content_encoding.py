@@ -38,7 +38,7 @@ def _gunzipped(body: bytes, limit: int) -> bytes:
 
 
 def _inflated(body: bytes, window_bits: int, limit: int) -> bytes:
-    """Of the members of a gzip body all, up to what is not one."""
+    """Unpack all members of a gzip body, up to the first bytes that are not one."""
     found = bytearray()
     while body and len(found) < limit:
         member = zlib.decompressobj(window_bits)

@@ -11,10 +11,10 @@ from megalith.curation.reading.remote import RemoteFile, address_of, name_of
 from megalith.errors import InputError
 
 STEP_BYTES = 1 << 10
-"""Of a .zst file, decompressed at once: so many can hold 32 MB."""
+"""Bytes of a .zst file decompressed at once: they can hold 32 MB."""
 
 WINDOW_BYTES = 1 << 27
-"""What unpacking zstd may hold at once, as `zstd -d` has it where nothing else is said (--long=27)."""
+"""Largest window of zstd, the default of `zstd -d` (--long=27)."""
 
 Source = Path | str
 """A file of this machine, or an address."""

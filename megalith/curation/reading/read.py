@@ -45,7 +45,7 @@ def find_files(source: Path) -> list[Path]:
         raise UnsupportedError(
             "this kind of address is not read.",
             where=str(source),
-            mend="Give https://, http:// or s3://, or download it and name the file.",
+            mend="Use https://, http:// or s3://, or download it and name the file.",
         )
     if source.is_dir():
         return _inside(source)
@@ -54,7 +54,7 @@ def find_files(source: Path) -> list[Path]:
     if not source.is_file():
         raise InputError("this is a pipe or a device, not a regular file.", where=str(source), mend="Name a file.")
     if reader_of(source.name) is None:
-        raise InputError("this is not a kind of file that is read.", where=str(source), mend=f"Give {KINDS}.")
+        raise InputError("this is not a kind of file that is read.", where=str(source), mend=f"Use {KINDS}.")
     return [source]
 
 
@@ -70,7 +70,7 @@ def read_documents(source: Source, counts: Counter[str], part: Part = None) -> I
     place = address_of(source) or Path(source)
     reader = reader_of(name_of(place))
     if reader is None:
-        raise InputError("this is not a kind of file that is read.", where=str(place), mend=f"Give {KINDS}.")
+        raise InputError("this is not a kind of file that is read.", where=str(place), mend=f"Use {KINDS}.")
     try:
         yield from reader(place, counts, part)
     except OSError as error:
@@ -95,7 +95,7 @@ def _inside(directory: Path) -> list[Path]:
         raise InputError(
             f"nothing in this directory is of a kind that is read{f' ({others})' if others else ''}.",
             where=str(directory),
-            mend=f"Give {KINDS}.",
+            mend=f"Use {KINDS}.",
         )
     return found
 
@@ -110,7 +110,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def reader_of(name: str) -> Reader | None:
-    """What reads files of such a name."""
+    """Return the reader for files of such a name."""
     name = name.lower()
     for ending in (".gz", ".zst", ".lz4"):
         bare = name.removesuffix(ending)
@@ -145,7 +145,7 @@ def _read_json_lines(path: Source, counts: Counter[str], part: Part) -> Iterator
 
 
 def no_usable_line(source: Source) -> InputError:
-    """Of a file of JSON lines; of one that is read in parts only who reads them all can tell."""
+    """Return the error for a file of JSON lines; if it is read in parts, only the reader of all can raise it."""
     return InputError(
         "no line of this file can be used.",
         where=str(source),

@@ -15,7 +15,7 @@ from megalith.curation.reading.http_ranges import HttpRanges
 from megalith.curation.reading.s3_ranges import S3Ranges
 
 FIRST_BYTES, MOST_BYTES = 1 << 18, 1 << 23
-"""Of one range."""
+"""Bytes of the first and of the largest range."""
 KEPT = 3
 """Ranges that are kept for a look back."""
 

@@ -1,4 +1,4 @@
-"""What a source that is an address names: one file, the objects under a prefix of S3, the files of a snapshot.
+"""The files of a source that is an address: one file, the objects under a prefix of S3, the files of a snapshot.
 
 `cc:CC-MAIN-2021-04` is a snapshot's WARC files, in the order of its own list. Behind a question mark, joined by `&`:
 `wet` (its text in place of its pages), `paths=10:20` (of the list, from the eleventh to the twentieth), `sample=100`
@@ -60,14 +60,14 @@ def find_remote(source: Path | str) -> list[Remote]:
     if address.startswith("s3:") and (reader_of(name) is None or urlsplit(address).path.endswith("/")):
         return _under(address)
     if reader_of(name) is None:
-        raise InputError("this is not a kind of file that is read.", where=address, mend=f"Give {KINDS}.")
+        raise InputError("this is not a kind of file that is read.", where=address, mend=f"Use {KINDS}.")
     ranges = open_ranges(address)
     ranges.close()
     return [Remote(address, name, ranges.size, ranges.tag)]
 
 
 def title_of(address: str) -> str:
-    """What a source is called: the snapshot, or the file."""
+    """Return the name of a source: the snapshot's, or the file's."""
     return urlsplit(address).path if address.startswith("cc:") else name_of(address)
 
 
@@ -79,7 +79,7 @@ def _under(address: str) -> list[Remote]:
         raise InputError(
             f"of the {len(objects)} objects under this prefix none is of a kind that is read.",
             where=address,
-            mend=f"Give a prefix or an object that is there, of {KINDS}.",
+            mend=f"Use an existing prefix or object of {KINDS}.",
         )
     return [Remote(one.address, one.name, one.bytes, one.changed) for one in files]
 

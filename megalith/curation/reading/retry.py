@@ -1,4 +1,4 @@
-"""What every way to a remote file shares: asking again, from the byte where an answer broke off, after a while."""
+"""Retries shared by all remote files: ask again after a while, from the byte where an answer broke off."""
 
 import random
 import time
@@ -28,7 +28,7 @@ class FailedError(Exception):
 
 
 def found(address: str, look: Callable[[], Looked]) -> Looked:
-    """What a first look at a file says, asked again as long as it is worth it. Raises ResourceError."""
+    """Look at a file for the first time, with retries. Raises ResourceError."""
     failures = 0
     while True:
         try:

@@ -46,7 +46,7 @@ class S3Ranges:
 
 @dataclass(frozen=True)
 class Object:
-    """What a listing says of an object; `name` is what follows the prefix."""
+    """An object of a listing; `name` is its key without the prefix."""
 
     address: str
     name: str

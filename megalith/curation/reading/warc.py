@@ -34,7 +34,7 @@ MAXIMUM_BYTES = 64_000_000
 """A longer document (compressed transfer not counted) is left out: no page that a person wrote is so long."""
 
 Part = tuple[int, int] | None
-"""Of a WARC or plain JSON lines what begins in this range of bytes, of Parquet this range of row groups; None: all."""
+"""Part of a file: records or lines that begin in this range of bytes, or this range of row groups; None: all."""
 
 HTML_START = re.compile(  # what was matched before the tag is never tried in another way
     rb"(?>\s++|<!--.*?-->)*+<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL

@@ -1,8 +1,8 @@
-"""What the tasks ask is cut out of the training text (GPT-3 appendix C, MT-NLG §3.2).
+"""Task texts are cut out of the training text (GPT-3 appendix C, MT-NLG §3.2).
 
-Every n-gram of words of a task text is looked for; a task text somewhat shorter than an n-gram is looked for whole.
+Every n-gram of words of a task text is searched for; a task text somewhat shorter than an n-gram is searched for whole.
 N-grams that are frequent in training are common language and are not used. A match is cut together with a margin, out
-to the next sentence end; of what is left, the longer pieces are kept. Places are those of the original text.
+to the next sentence end; the longer remaining pieces are kept. Places are those of the original text.
 """
 
 import re

@@ -84,7 +84,7 @@ class Limit:
         signal.signal(signal.SIGPROF, self._ring)
 
     def __call__(self, document: Raw, extractor: Extractor) -> Prepared:
-        """What `text_of` returns. Raises TookTooLongError; where a library does not come back, the kernel ends the
+        """Return the result of `text_of`. Raises TookTooLongError; if a library does not return, the kernel ends the
         process some seconds later."""
         last = math.ceil(time.process_time() + self.seconds) + GRACE_SECONDS
         soft = last if self._most == resource.RLIM_INFINITY else min(last, self._most)

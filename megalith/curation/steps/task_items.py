@@ -32,7 +32,7 @@ class LastWord:
 
     @property
     def texts(self) -> list[str]:
-        """What training must not have seen."""
+        """The text that training must not have seen."""
         return [f"{self.context}{self.target}"]
 
 
@@ -49,7 +49,7 @@ class Continuation:
 
     @property
     def texts(self) -> list[str]:
-        """What training must not have seen: the passage, and the wrong ways on."""
+        """The texts that training must not have seen: the passage, and the wrong continuations."""
         wrong = [choice for place, choice in enumerate(self.choices) if place != self.answer]
         return [f"{self.context}{self.choices[self.answer]}", *wrong]
 

@@ -1,4 +1,4 @@
-"""What training must not have seen: the texts of tasks, and the index of their n-grams.
+"""Texts that training must not have seen: the texts of tasks, and the index of their n-grams.
 
 The index (`ngrams.parquet`) has a row for each n-gram of each item: `task`, `item` (its id, or its line in the task's
 files, from 0), `words` (its length), `hash`, `times` (it stood in the training text before anything was cut) and
@@ -73,14 +73,14 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
-    """What a line says; nothing where it is blank."""
+    """Read the object of a line; a blank line is empty."""
     try:
         found = json.loads(line) if line.strip() else {}
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError(
-            "this is no JSON object.", where=where, mend="Give a file with one object a line, or one of a text a line."
+            "this is no JSON object.", where=where, mend="Use a file with one object a line, or with one text a line."
         )
     return found
 

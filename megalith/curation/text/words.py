@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
 MIX = np.uint64(0xFF51AFD7ED558CCD)
-"""Of MurmurHash3's finaliser."""
+"""A constant of MurmurHash3's finaliser."""
 NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -1,4 +1,4 @@
-"""What each Unicode character is to the rules, as one table of bits over all code points."""
+"""The classes of Unicode characters in the rules, as one table of bits over all code points."""
 
 import functools
 import unicodedata

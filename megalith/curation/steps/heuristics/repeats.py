@@ -1,8 +1,8 @@
-"""What recurs within one text: lines, paragraphs, and n-grams of words, as Gopher counts them (2112.11446, table A1).
+"""Repetitions within one text: lines, paragraphs, and n-grams of words, as Gopher counts them (2112.11446, table A1).
 
-Only what can recur is looked at. Every n-gram is known by the place where it first stood; that of an n-gram follows
-from those of the two (n − 1)-grams in it, and where one of these is the only one of its kind, so is the n-gram. After
-2-grams little is left, so that ten lengths cost less than three.
+Only n-grams that can recur are examined. An n-gram is identified by the place of its first occurrence, which follows
+from those of its two (n − 1)-grams; if one of these is unique, so is the n-gram. After 2-grams few are left, so ten
+lengths cost less than three.
 """
 
 from typing import Any

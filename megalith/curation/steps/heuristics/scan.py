@@ -54,7 +54,7 @@ Counts = namedtuple(
         "short_lines",
     ),
 )
-"""What `scan` counts, in the order of its result."""
+"""The counts of `scan`, in the order of its result."""
 AT = Counts(*range(len(Counts._fields)))
 """The place of each in it."""
 

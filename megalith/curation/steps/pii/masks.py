@@ -60,7 +60,7 @@ def mask(texts: pa.Array, rules: PrivateConfig) -> tuple[pa.Array, Counter[str]]
 
 
 def _spans(data: bytes, places: list[list[int]]) -> list[Span]:
-    """What is to be masked in one text, in its order. Of two that overlap the first stays, or the longer."""
+    """List the places to mask in one text, in order. Of two that overlap the first is kept, or the longer."""
     judged = [span for kind, first, last in places if (span := _JUDGES[kind](data, first, last)) is not None]
     spans: list[Span] = []
     for span in sorted(judged, key=lambda span: (span[0], -span[1])):

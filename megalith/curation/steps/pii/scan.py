@@ -16,7 +16,7 @@ from megalith.curation.text.words import utf8
 Array = npt.NDArray[Any]
 
 EMAIL, IPV4, IPV6, INTERNATIONAL, NORTH_AMERICAN, TOKEN, ASSIGNED = range(7)
-"""What a place may be. A TOKEN begins as its maker marks it; to an ASSIGNED value a name of secrets is set."""
+"""Kinds of places. A TOKEN begins with its maker's mark; an ASSIGNED value is set to a name of secrets."""
 
 
 def candidates(texts: pa.Array, emails: bool, ip_addresses: bool, phone_numbers: bool, keys: bool) -> Array:

@@ -37,7 +37,7 @@ KIND = "megalith quality classifier 1"
 
 
 class Judge(Protocol):
-    """What gives documents their quality."""
+    """A model that scores the quality of documents."""
 
     def scores(self, texts: pa.Array) -> Array: ...
 
@@ -54,7 +54,7 @@ class Classifier:
     ngram_words: int
     words_per_document: int
     documents_per_class: int
-    """What it was trained, calibrated and measured on, of each class."""
+    """Documents of each class for training, calibration and measurement."""
     held_out: HeldOut
 
     def scores(self, texts: pa.Array) -> Array:
@@ -151,7 +151,7 @@ def _train(samples: Sequence[Sample], config: QualityConfig) -> Classifier:
         raise InputError(
             f"there are {len(samples[1])} positive and {len(samples[0])} negative texts, too few to learn from.",
             where="curate.quality",
-            mend=f"Give at least {FEWEST_DOCUMENTS} different ones of each.",
+            mend=f"Use at least {FEWEST_DOCUMENTS} different ones of each.",
         )
     held_out, calibration, training = _share_out(samples, size, config.held_out_share)
     pairs = config.ngram_words > 1

@@ -26,7 +26,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was measured on documents that were neither learnt from nor calibrated on."""
+    """Measurements on documents used for neither training nor calibration."""
 
     documents: int
     accuracy: float
@@ -40,7 +40,7 @@ class HeldOut:
 
 
 def measure(scores: Array, positive: Array) -> HeldOut:
-    """Of scores in [0, 1] and what the documents are; there must be some of both classes."""
+    """Measure scores in [0, 1] against the classes of the documents; both classes must occur."""
     places = np.minimum((scores * BINS).astype(int), BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     some = np.maximum(counts, 1)

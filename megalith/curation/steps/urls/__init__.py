@@ -1,4 +1,4 @@
-"""What an address alone says against a page: lists of domains and addresses, words in it, a bare IP address."""
+"""Rules on the address alone: lists of domains and addresses, words in it, a bare IP address."""
 
 from megalith.curation.steps.urls.rules import UrlRules, read_rules, reasons
 

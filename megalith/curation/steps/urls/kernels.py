@@ -15,7 +15,7 @@ from megalith.curation.text.words import FNV_OFFSET, FNV_PRIME, MIX
 Array = npt.NDArray[Any]
 
 KEPT, IP_HOST, DOMAIN, ADDRESS, HARD_WORD, SOFT_WORDS, FOREIGN = range(7)
-"""What a URL is found to be; a FOREIGN one has a host that is not ASCII, and is to be looked at again in ASCII."""
+"""Classes of a URL; a FOREIGN one has a host that is not ASCII, and is examined again in ASCII."""
 
 _DISTINCT = 64
 """Soft words that are told apart in one URL."""
@@ -77,7 +77,7 @@ def fill(hashes: Array, values: Array, keys: Array, held: Array) -> None:
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _value(hashed: np.uint64, keys: Array, held: Array) -> int:
-    """What the table holds for a hash, or −1."""
+    """Return the value of a hash in the table, or −1."""
     mask = np.uint64(len(keys) - 1)
     place = hashed & mask
     while keys[place] != 0:

@@ -45,7 +45,7 @@ class UrlRules:
     """Lists that have been read."""
 
     names: tuple[str, ...]
-    """Of the blocklists: a file's name without its endings, or a UT1 folder's."""
+    """Names of the blocklists: of a file without its endings, or of a UT1 folder."""
     domains: Table
     """Values are places in `names`."""
     addresses: Table
@@ -80,7 +80,7 @@ def read_rules(config: UrlConfig) -> UrlRules | None:
             raise InputError(
                 "no line of this list is a domain or an address.",
                 where=str(files[0]),
-                mend="Give one a line, as example.com or example.com/path.",
+                mend="Write one a line, as example.com or example.com/path.",
             )
     hard = {word for path in config.hard_words for word in _words(Path(path))}
     soft = {word for path in config.soft_words for word in _words(Path(path))} - hard

@@ -43,10 +43,10 @@ class FastText:
     """float32 (logits, hidden); None where the rows are multiplied by it already."""
     loss: int
     tree: Tree | None
-    """Of a hierarchical softmax."""
+    """The tree of a hierarchical softmax."""
 
     def probabilities(self, texts: pa.Array) -> Array:
-        """What fastText predicts, float32 (documents, labels); zeros for a text without a feature that it knows.
+        """Predict as fastText does, float32 (documents, labels); zeros for a text without a known feature.
 
         Line ends count as spaces. fastText adds 1e-5 to every probability (of a hierarchical softmax, to its factors),
         and so does this, but for what would be above 1.
@@ -89,7 +89,7 @@ def _damaged(path: Path, what: str) -> InputError:
     return InputError(
         f"this is no whole fastText model: {what}.",
         where=str(path),
-        mend="Give a .bin or .ftz file as fastText saved it.",
+        mend="Use a .bin or .ftz file as fastText saved it.",
     )
 
 
@@ -143,7 +143,7 @@ def _read(source: _Source) -> FastText:
         raise UnsupportedError(
             "this fastText model has word vectors and no labels.",
             where=str(source.path),
-            mend="Give one trained with `fasttext supervised`.",
+            mend="Use one trained with `fasttext supervised`.",
         )
     if loss not in LOSSES or not 0 < dimensions <= 1 << 16 or not 0 <= buckets <= 1 << 30 or ngram_words < 1:
         raise source.damaged("its settings cannot be")
