@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from megalith.machine import cpu_name, usable_cores
-from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
+from megalith.parallel import Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import ModelConfig, Recipe
 from megalith.tokens import write_shards
 from megalith.training import checkpoint
@@ -46,17 +46,17 @@ def recipe_of(config: ModelConfig, train: Mapping[str, Any], parallel: Mapping[s
     )
 
 
-def begin(recipe: Recipe, tokens: Path, ranks: Ranks) -> Run:
+def begin(recipe: Recipe, tokens: Path, ranks: Mesh) -> Run:
     """What `megalith.training.run_state.begin` gives before a first step; no checkpoint is looked for.
 
     `ranks` may be a single process among others, which that function would ask for their checkpoints.
     """
     task = TrainTask(recipe=recipe, tokens=tokens, workspace=tokens, run="", threads=1, peak_flops_per_second=None)
     train = recipe.train
-    model = spread(
+    model = parallelize(
         recipe.model,
         recipe.parallel,
-        ranks if ranks.mesh is not None else arrange(ranks, recipe.parallel),
+        ranks if ranks.device_mesh is not None else build_mesh(ranks, recipe.parallel),
         dtype=compute_dtype(train.precision),
         seed=recipe.seed,
         compile_layers=train.compile,

@@ -35,7 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from megalith.arithmetic import flops_per_token
 from megalith.console import human_seconds, note, show, table
-from megalith.parallel import Ranks, arrange, compute_deterministically
+from megalith.parallel import Mesh, build_mesh, compute_deterministically
 from megalith.processes import wait_politely
 from megalith.recipe import ModelConfig
 from megalith.training.data import batches
@@ -110,7 +110,7 @@ def work(rank: int, said: argparse.Namespace, folder: str) -> None:
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     register()
     dist.init_process_group(TIMED, init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
-    arranged: dict[Layout, Ranks] = {}
+    arranged: dict[Layout, Mesh] = {}
     taken: dict[str, dict[str, list[Step]]] = {}
     for precision in said.precisions:
         found = taken[precision] = {layout.name: [] for layout in LAYOUTS}
@@ -122,8 +122,8 @@ def work(rank: int, said: argparse.Namespace, folder: str) -> None:
                 if rank >= layout.processes:
                     continue
                 if layout.parallel and layout not in arranged:
-                    arranged[layout] = arrange(Ranks(rank, WORLD), recipe_for(said, layout, precision).parallel)
-                found[layout.name] += take_steps(said, layout, precision, arranged.get(layout, Ranks()), Path(folder))
+                    arranged[layout] = build_mesh(Mesh(rank, WORLD), recipe_for(said, layout, precision).parallel)
+                found[layout.name] += take_steps(said, layout, precision, arranged.get(layout, Mesh()), Path(folder))
                 gc.collect()
     (Path(folder) / f"{rank}.json").write_text(json.dumps(taken, default=asdict))
     dist.barrier()
@@ -131,7 +131,7 @@ def work(rank: int, said: argparse.Namespace, folder: str) -> None:
     os._exit(0)  # torch's teardown of many groups takes longer than the work
 
 
-def take_steps(said: argparse.Namespace, layout: Layout, precision: str, ranks: Ranks, folder: Path) -> list[Step]:
+def take_steps(said: argparse.Namespace, layout: Layout, precision: str, ranks: Mesh, folder: Path) -> list[Step]:
     """Steps after the warm ones; the last with the profiler on."""
     recipe = recipe_for(said, layout, precision)
     run = begin(recipe, folder, ranks)

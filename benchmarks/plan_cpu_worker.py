@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from common import begin
 
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 from megalith.planning.measuring.worker import Answer, serve
 from megalith.recipe import Recipe
 from megalith.training.data import Batch, batches
@@ -31,7 +31,7 @@ class _Begun:
     plan: Iterator[Batch]
 
 
-def prepare(ranks: Ranks) -> Answer:
+def prepare(ranks: Mesh) -> Answer:
     """What answers `plan_cpu`."""
     warnings.filterwarnings("ignore", "FSDP2-wrapped module")
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
@@ -46,7 +46,7 @@ def prepare(ranks: Ranks) -> Answer:
     return answer
 
 
-def _begin(asked: dict[str, Any], ranks: Ranks) -> _Begun:
+def _begin(asked: dict[str, Any], ranks: Mesh) -> _Begun:
     recipe = Recipe.model_validate(asked["recipe"])
     plan = batches(recipe.train, asked["recipe"]["model"]["sequence_length"])
     return _Begun(begin(recipe, Path(asked["tokens"]), ranks), plan)

@@ -26,8 +26,8 @@ from common import RESULTS, begin, machine, recipe_of, write_results, write_toke
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.console import human_bytes, human_count, note, show, table
 from megalith.machine import total_memory_bytes
-from megalith.parallel import Ranks, compute_deterministically
-from megalith.parallel.ranks import own_device
+from megalith.parallel import Mesh, compute_deterministically
+from megalith.parallel.mesh import own_device
 from megalith.planning.measuring.rates import best_seconds
 from megalith.recipe import ModelConfig
 from megalith.training.data import batches
@@ -57,7 +57,7 @@ def measure(config: ModelConfig, mode: str, micro_batch: int, said: argparse.Nam
         training(sequences, micro_batch, steps * sequences * config.sequence_length, "bf16", mode),
         {"recompute": said.recompute},
     )
-    run = begin(recipe, tokens, Ranks(device=device))
+    run = begin(recipe, tokens, Mesh(device=device))
     plan = batches(recipe.train, config.sequence_length)
     for batch in itertools.islice(plan, WARM):
         take_step(run, batch)
@@ -86,7 +86,7 @@ def losses(config: ModelConfig, precision: str, mode: str, said: argparse.Namesp
     sequences = min(LOSS_SEQUENCES, said.micro_batch or LOSS_SEQUENCES)
     count = LOSS_STEPS * sequences * config.sequence_length
     recipe = recipe_of(config, training(sequences, sequences, count, precision, mode), {"recompute": said.recompute})
-    run = begin(recipe, tokens, Ranks(device=device))
+    run = begin(recipe, tokens, Mesh(device=device))
     return [float(take_step(run, batch)["loss"]) for batch in batches(recipe.train, config.sequence_length)]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.arithmetic import TOKEN_TYPES
-from megalith.model.blocks import make_norm
+from megalith.model.layer import make_norm
 from megalith.model.loss import IGNORE, CrossEntropy, linear_cross_entropy
 from megalith.model.transformer import Transformer
 from megalith.recipe import ModelConfig
@@ -30,7 +30,7 @@ class BERT(Transformer):
 
     def features(self, x: Tensor, segments: Tensor, lengths: Tensor) -> Tensor:
         """Token ids (B, T), or the activations of the part before, to what the heads take (B, T, E)."""
-        if self.begins:
+        if self.is_first_stage:
             x = self.embed(x) + self.token_type_embedding(segments)
             if self.config.layer_norm == "post":
                 x = self.embedding_norm(x)
@@ -38,7 +38,7 @@ class BERT(Transformer):
         places = torch.arange(segments.shape[1], device=lengths.device)
         mask = (places < lengths.unsqueeze(1))[:, None, None]  # (B, 1, 1, T)
         x = self.run_layers(x, mask)
-        return self.final_norm(x) if self.ends and self.config.layer_norm == "pre" else x
+        return self.final_norm(x) if self.is_last_stage and self.config.layer_norm == "pre" else x
 
     def forward(
         self,
@@ -57,7 +57,7 @@ class BERT(Transformer):
         does not end it gives them.
         """
         features = self.features(x, segments, lengths)
-        if not self.ends:
+        if not self.is_last_stage:
             return features
         found: Tensor | tuple[Tensor, Tensor] = self.heads(
             features, weight=self.output_weight, targets=targets, order=order, cross_entropy=self.cross_entropy

@@ -16,10 +16,10 @@ class GPT(Transformer):
 
     def features(self, x: Tensor) -> Tensor:
         """Token ids (B, T), or the activations of the part before, to what the logits are made of (B, T, E)."""
-        if self.begins:
+        if self.is_first_stage:
             x = self.dropout(self.embed(x).to(self.activation_dtype))
         x = self.run_layers(x)
-        return self.final_norm(x) if self.ends and self.config.layer_norm == "pre" else x
+        return self.final_norm(x) if self.is_last_stage and self.config.layer_norm == "pre" else x
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to logits (B, T, V), −∞ in the padded columns; with `targets` (B, T), to the loss.
@@ -28,7 +28,7 @@ class GPT(Transformer):
         not begin the model takes activations (B, T, E) in place of ids, and one that does not end it gives them.
         """
         features = self.features(x)
-        if not self.ends:
+        if not self.is_last_stage:
             return features
         if targets is not None:
             loss = self.cross_entropy(features, self.output_weight, targets, self.config.vocab_size)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megalith.errors import UnsupportedError
-from megalith.model.blocks import Block, make_norm
+from megalith.model.layer import Layer, make_norm
 from megalith.model.loss import CrossEntropy, linear_cross_entropy
 from megalith.recipe import ModelConfig
 
@@ -16,9 +16,9 @@ from megalith.recipe import ModelConfig
 class Transformer(nn.Module):
     """Shapes: B batch, T tokens, E hidden, V padded vocabulary."""
 
-    begins = True
+    is_first_stage = True
     """Whether this part embeds the tokens."""
-    ends = True
+    is_last_stage = True
     """Whether this part has the heads and the loss."""
     losses: tuple[str, ...] = ("loss",)
     """The kinds of loss that the heads sum, in the order in which they give them."""
@@ -35,7 +35,7 @@ class Transformer(nn.Module):
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.sequence_length, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleDict({str(number): Block(config) for number in range(config.layers)})
+        self.layers = nn.ModuleDict({str(number): Layer(config) for number in range(config.layers)})
         if config.layer_norm == "pre":
             self.final_norm = make_norm(config)
         if not config.tie_embeddings:
@@ -47,9 +47,9 @@ class Transformer(nn.Module):
         return self.token_embedding.weight if self.config.tie_embeddings else self.output.weight
 
     @property
-    def blocks(self) -> dict[int, Block]:
+    def numbered_layers(self) -> dict[int, Layer]:
         """The layers that this part has, by their number in the whole model."""
-        return {int(number): block for number, block in self.layers.items() if isinstance(block, Block)}
+        return {int(number): block for number, block in self.layers.items() if isinstance(block, Layer)}
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to the residual stream (B, T, E), before dropout."""

@@ -1,28 +1,29 @@
-"""What is done to a model from outside to spread it over processes."""
+"""Data, tensor and pipeline parallelism, ZeRO and recomputation, applied to a model from outside."""
 
 from megalith.parallel.deterministic import compute_deterministically
-from megalith.parallel.dropout import noise_of
-from megalith.parallel.masters import Master, local
+from megalith.parallel.distributed_model import DistributedModel, MicroBatch
+from megalith.parallel.dropout import dropout_seed
+from megalith.parallel.master_weights import Master, local
+from megalith.parallel.mesh import Mesh, build_mesh, init_process_group
 from megalith.parallel.optimizer import Optimizer
-from megalith.parallel.parallelize import MicroBatch, SpreadModel, spread
-from megalith.parallel.ranks import Ranks, arrange, join
+from megalith.parallel.parallelize import parallelize
 from megalith.parallel.step import clip_factor, compute_dtype, loss_weights, take_step, update
 
 __all__ = [
+    "DistributedModel",
     "Master",
+    "Mesh",
     "MicroBatch",
     "Optimizer",
-    "Ranks",
-    "SpreadModel",
-    "arrange",
+    "build_mesh",
     "clip_factor",
     "compute_deterministically",
     "compute_dtype",
-    "join",
+    "dropout_seed",
+    "init_process_group",
     "local",
     "loss_weights",
-    "noise_of",
-    "spread",
+    "parallelize",
     "take_step",
     "update",
 ]

@@ -19,14 +19,14 @@ _ATTENTION = 500_009  # between a layer's generator and its attention's
 
 
 def seed_dropout(stages: dict[int, Transformer], tensor_rank: int, *, sequence_parallel: bool) -> None:
-    """Have each stage take `noise`, the micro-batch's number, beside its inputs, and seed its layers by it."""
+    """Have each stage take `dropout_seed`, the micro-batch's number, beside its inputs, and seed its layers by it."""
     for stage in stages.values():
         if stage.config.dropout > 0:
             _Seeds(stage, tensor_rank, sequence_parallel=sequence_parallel)
 
 
-def noise_of(seed: int, step: int, sample: int) -> int:
-    """The number of a micro-batch that begins with this sample."""
+def dropout_seed(seed: int, step: int, sample: int) -> int:
+    """Seed of a micro-batch that begins with this sample."""
     digest = hashlib.sha256(f"{seed}/dropout/{step}/{sample}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
@@ -35,16 +35,16 @@ class _Seeds:
     """The hooks on one stage."""
 
     def __init__(self, stage: Transformer, tensor_rank: int, *, sequence_parallel: bool) -> None:
-        self.noise, self.apart = 0, tensor_rank * _APART
+        self.seed, self.apart = 0, tensor_rank * _APART
         self.stream = self.apart if sequence_parallel else 0
         stage.register_forward_pre_hook(self._begin, with_kwargs=True)
-        for number, block in stage.blocks.items():
+        for number, block in stage.numbered_layers.items():
             block.register_forward_pre_hook(self._before_layer(number + 1))
             core: Any = block.attention.core
             core.forward = self._draw_apart(core.forward)
 
     def _begin(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        self.noise = kwargs.pop("noise", 0)
+        self.seed = kwargs.pop("dropout_seed", 0)
         self._seed(0)  # for the embedding's dropout
         return args, kwargs
 
@@ -55,7 +55,7 @@ class _Seeds:
         return hook
 
     def _seed(self, place: int) -> None:
-        torch.manual_seed((self.noise + place * 1_000_003 + self.stream) % 2**63)
+        torch.manual_seed((self.seed + place * 1_000_003 + self.stream) % 2**63)
 
     def _draw_apart(self, forward: Any) -> Any:
         """Draw from a generator of this rank's own, which leaves the common one where it was, also when recomputed.

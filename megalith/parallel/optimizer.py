@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from megalith.parallel.masters import Master
+from megalith.parallel.master_weights import Master
 from megalith.recipe import TrainConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -50,7 +50,7 @@ class Optimizer:
     def state(self) -> Mapping[str, Tensor]:
         """`NAME.exp_avg` and `NAME.exp_avg_sq` of every master, as DTensors placed like the parameter."""
         return {
-            f"{m.name}.{moment}": m.logical(self._adam.state[m.value][moment])
+            f"{m.name}.{moment}": m.as_dtensor(self._adam.state[m.value][moment])
             for m in self._masters
             for moment in MOMENTS
         }

@@ -35,13 +35,13 @@ def keep_stage(model: Transformer, stage: int, stages: int) -> None:
     for number in list(model.layers):
         if int(number) not in own:
             del model.layers[number]
-    model.begins, model.ends = stage == 0, stage == stages - 1
+    model.is_first_stage, model.is_last_stage = stage == 0, stage == stages - 1
     goes = []
-    if not model.begins:
+    if not model.is_first_stage:
         goes += ["position_embedding", "embedding_norm", "token_type_embedding"]
-        if not (model.ends and model.config.tie_embeddings):
+        if not (model.is_last_stage and model.config.tie_embeddings):
             goes.append("token_embedding")
-    if not model.ends:
+    if not model.is_last_stage:
         goes += ["final_norm", "output", "heads"]
     for name in goes:
         if hasattr(model, name):
@@ -92,8 +92,8 @@ class Pipeline:
                     number,
                     self._count,
                     self._device,
-                    input_args=ids if module.begins else between,
-                    output_args=losses if module.ends else between,
+                    input_args=ids if module.is_first_stage else between,
+                    output_args=losses if module.is_last_stage else between,
                     group=group,
                 )
             )

@@ -16,7 +16,7 @@ def recompute_layers(model: Transformer, what: str, every: int) -> None:
     """Recompute `what` ("none", "selective", "full") in each `every`-th layer, counted through the whole model."""
     if what == "none":
         return
-    for number, block in model.blocks.items():
+    for number, block in model.numbered_layers.items():
         if number % every == 0:
             _recompute(block if what == "full" else block.attention.core)
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from megalith.parallel.parallelize import MicroBatch, SpreadModel
+from megalith.parallel.distributed_model import DistributedModel, MicroBatch
 from megalith.precision import DTYPE_NAMES
 
 Phase = Literal["forward_backward", "reduce", "norm", "optimizer", "publish"]
@@ -39,11 +39,11 @@ class Outcome:
 
 
 def take_step(
-    model: SpreadModel,
+    model: DistributedModel,
     optimizer: Updates,
     batches: Sequence[MicroBatch],
     counted: Sequence[float],
-    noise: Sequence[int],
+    dropout_seeds: Sequence[int],
     *,
     learning_rate: float,
     clip_norm: float | None,
@@ -53,12 +53,12 @@ def take_step(
     """One optimizer step over this data-parallel rank's micro-batches; every rank must call it.
 
     `counted` is the number of targets of each kind of loss in the whole batch, over which losses and gradients are
-    means; `noise` seeds the dropout of each micro-batch. The loss is multiplied by `loss_scale` and the gradients
+    means; `dropout_seeds` has one number a micro-batch. The loss is multiplied by `loss_scale` and the gradients
     divided by it (fp16). `phase` is entered with the name of each part of the step.
     """
     with phase("forward_backward"):
         model.gradients.zero()
-        sums = model.forward_backward(batches, loss_weights(counted, loss_scale), noise)
+        sums = model.forward_backward(batches, loss_weights(counted, loss_scale), dropout_seeds)
     with phase("reduce"):
         model.reduce_gradients()
     with phase("norm"):
@@ -77,7 +77,7 @@ def take_step(
 
 
 def update(
-    model: SpreadModel,
+    model: DistributedModel,
     optimizer: Updates,
     *,
     learning_rate: float,
@@ -100,7 +100,7 @@ def update(
         with phase("optimizer"):
             optimizer.update(learning_rate)
         with phase("publish"):
-            model.publish()
+            model.copy_master_weights()
     return norm, finite
 
 

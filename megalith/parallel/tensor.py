@@ -44,7 +44,7 @@ def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bo
             ),
         }
     parallelize_module(model, mesh, {name: style for name, style in plan.items() if hasattr(model, name)})
-    for block in model.blocks.values():
+    for block in model.numbered_layers.values():
         parallelize_module(block, mesh, _block_plan(block, stream, sequence_parallel))
     if hasattr(model, "heads"):
         _split_bias(model.heads, mesh)  # type: ignore[arg-type]  # it is a module

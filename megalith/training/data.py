@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from megalith.batches import batch_size, micro_batch_multiple, padded_micro_batches
 from megalith.errors import InputError
-from megalith.parallel import MicroBatch, Ranks
+from megalith.parallel import Mesh, MicroBatch
 from megalith.recipe import Recipe, TrainConfig
 from megalith.tokens import (
     IGNORE,
@@ -67,7 +67,7 @@ def micro_batches(recipe: Recipe, sequences: int, data: int) -> int:
     return padded_micro_batches(sequences, data, recipe.train.micro_batch_size or 1, multiple)
 
 
-def rank_samples(recipe: Recipe, batch: Batch, ranks: Ranks) -> list[range]:
+def rank_samples(recipe: Recipe, batch: Batch, ranks: Mesh) -> list[range]:
     """The samples of each micro-batch of this rank; a range may be short, or empty."""
     size, end = recipe.train.micro_batch_size or 1, batch.first_sample + batch.sequences
     firsts = (

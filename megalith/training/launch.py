@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from megalith.artifacts import Artifact
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
-from megalith.parallel import Ranks, join
+from megalith.parallel import Mesh, init_process_group
 from megalith.processes import wait_politely
 from megalith.system_limits import limit_reached
 from megalith.training import worker
@@ -90,10 +90,10 @@ def work_in_place(
         )
     if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
         worker.stay_on_this_machine()
-    ranks = join()
+    ranks = init_process_group()
     set_timeout(ranks, WHILE_ONE_WORKS_SECONDS)
     try:
-        if ranks.leads:
+        if ranks.is_rank_zero:
             return _lead(ranks, lead)
         _follow(ranks, follow)
     except Stopped as stopped:
@@ -101,7 +101,7 @@ def work_in_place(
     return None
 
 
-def _lead(ranks: Ranks, lead: Callable[[Callable[[TrainTask], None]], Artifact]) -> Artifact:
+def _lead(ranks: Mesh, lead: Callable[[Callable[[TrainTask], None]], Artifact]) -> Artifact:
     def train_together(task: TrainTask) -> None:
         forget_errors(task)
         _tell(ranks, str(task.workspace))
@@ -112,12 +112,12 @@ def _lead(ranks: Ranks, lead: Callable[[Callable[[TrainTask], None]], Artifact])
     return made
 
 
-def _follow(ranks: Ranks, follow: Callable[[Path], TrainTask]) -> None:
+def _follow(ranks: Mesh, follow: Callable[[Path], TrainTask]) -> None:
     while (workspace := _hear()) is not None:
         _work(follow(Path(workspace)), ranks)
 
 
-def _work(task: TrainTask, ranks: Ranks) -> None:
+def _work(task: TrainTask, ranks: Mesh) -> None:
     """Train this rank's share. The first rank to fail raises its error; the others leave without a word."""
     try:
         worker.work(task, ranks)
@@ -138,7 +138,7 @@ def _is_first(task: TrainTask, rank: int, told: Exception) -> bool:
         return True
 
 
-def _tell(ranks: Ranks, what: str | None) -> None:
+def _tell(ranks: Mesh, what: str | None) -> None:
     if ranks.count > 1:
         dist.broadcast_object_list([what], src=0)
 

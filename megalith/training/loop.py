@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from megalith.arithmetic import flops_per_token
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 from megalith.processes import keep_freed_memory
 from megalith.tokens import Shards
 from megalith.topology import this_machine
@@ -21,7 +21,7 @@ from megalith.training.timeouts import FIRST_STEP_SECONDS, later_timeout, set_ti
 from megalith.training.validation import unigram_entropy, validation_loss
 
 
-def run(task: TrainTask, ranks: Ranks, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
+def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train to the end and return the measurements.
 
     `asked_to_stop` is asked after each step. Raises Stopped when any rank's said yes and the state has been saved,
@@ -83,8 +83,8 @@ def _timed_step(run: Run, batch: Batch) -> tuple[dict[str, Any], Timing]:
     return record, timing
 
 
-def _monitor(task: TrainTask, ranks: Ranks, total_steps: int, step: int) -> AbstractContextManager[Monitor | None]:
-    if not ranks.leads:
+def _monitor(task: TrainTask, ranks: Mesh, total_steps: int, step: int) -> AbstractContextManager[Monitor | None]:
+    if not ranks.is_rank_zero:
         return nullcontext()
     yardsticks = Yardsticks(flops_per_token(task.recipe.model), task.peak_flops_per_second, task.predicted)
     return watch(task.logs, yardsticks, total_steps=total_steps, step=step)

@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 
 
 class PhaseClock:
@@ -46,7 +46,7 @@ class PhaseClock:
 
 
 @contextmanager
-def trace_step(logs: Path, step: int, ranks: Ranks, clock: PhaseClock) -> Iterator[None]:
+def trace_step(logs: Path, step: int, ranks: Mesh, clock: PhaseClock) -> Iterator[None]:
     """Write the operations of the block to `logs/trace-step-N-rank-R.json`, if this rank is one of those that do."""
     if ranks.index("tensor") or ranks.data_index:
         yield
@@ -60,7 +60,7 @@ def trace_step(logs: Path, step: int, ranks: Ranks, clock: PhaseClock) -> Iterat
     profiler.export_chrome_trace(str(logs / f"trace-step-{step}-rank-{ranks.rank}.json"))
 
 
-def peak_memory_by_rank(ranks: Ranks) -> list[int]:
+def peak_memory_by_rank(ranks: Mesh) -> list[int]:
     """Peak memory of each rank in bytes, by rank; every rank calls it."""
     own = peak_memory_bytes()
     return [int(each) for each in ranks.sum(*(own if rank == ranks.rank else 0 for rank in range(ranks.count)))]

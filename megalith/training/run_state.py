@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 import torch.distributed as dist
 from torch import Tensor
 
-from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, compute_dtype, spread
+from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import TrainConfig
 from megalith.training import checkpoint
 from megalith.training.checkpoint import Progress
@@ -20,7 +20,7 @@ class Run:
     """One rank's part of a run."""
 
     task: TrainTask
-    model: SpreadModel
+    model: DistributedModel
     optimizer: Optimizer
     scale: LossScale
     progress: Progress
@@ -31,7 +31,7 @@ class Run:
     clock: PhaseClock = field(default_factory=PhaseClock)
 
     @property
-    def ranks(self) -> Ranks:
+    def ranks(self) -> Mesh:
         return self.model.ranks
 
     @property
@@ -43,14 +43,14 @@ class Run:
         return self.train.micro_batch_size or 1
 
 
-def begin(task: TrainTask, ranks: Ranks) -> Run:
+def begin(task: TrainTask, ranks: Mesh) -> Run:
     """The state of the newest checkpoint, or the state before the first step. Every rank calls it."""
     recipe = task.recipe
     found = checkpoint.newest(task.checkpoints, task.run, dist.group.WORLD)
-    model = spread(
+    model = parallelize(
         recipe.model,
         recipe.parallel,
-        arrange(ranks, recipe.parallel),
+        build_mesh(ranks, recipe.parallel),
         dtype=compute_dtype(recipe.train.precision),
         seed=recipe.seed if found is None else None,
         compile_layers=recipe.train.compile,
@@ -62,7 +62,7 @@ def begin(task: TrainTask, ranks: Ranks) -> Run:
         checkpoint.load(found, _weights(model), optimizer.state(), dist.group.WORLD)
         optimizer.steps = found.extras["optimizer_steps"]
         scale = LossScale(**found.extras["loss_scale"])
-        model.publish()
+        model.copy_master_weights()
     held_out, count = validation_samples(task)
     saver = checkpoint.Saver(task.checkpoints)
     return Run(task, model, optimizer, scale, progress, training_samples(task), held_out, count, saver)
@@ -74,5 +74,5 @@ def save(run: Run, keep: int) -> None:
     run.saver.save(checkpoint.State(run.progress, _weights(run.model), run.optimizer.state(), extras), keep)
 
 
-def _weights(model: SpreadModel) -> dict[str, Tensor]:
-    return {master.name: master.logical(master.value) for master in model.masters}
+def _weights(model: DistributedModel) -> dict[str, Tensor]:
+    return {master.name: master.as_dtensor(master.value) for master in model.masters}

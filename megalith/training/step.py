@@ -11,7 +11,7 @@ from typing import Any
 
 from megalith import parallel
 from megalith.errors import MegalithError
-from megalith.parallel import noise_of
+from megalith.parallel import dropout_seed
 from megalith.training.data import Batch, counts, rank_samples, read_samples
 from megalith.training.lr_schedule import learning_rate
 from megalith.training.run_state import Run
@@ -30,14 +30,14 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
         own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
         reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
         valid = run.ranks.sum(*(count * reads for count in own))
-        noise = [noise_of(run.task.recipe.seed, batch.step, each.start) for each in numbers]
+        dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
     rate = learning_rate(run.train, batch.tokens)
     done = parallel.take_step(
         run.model,
         run.optimizer,
         shares,
         valid,
-        noise,
+        dropout_seeds,
         learning_rate=rate,
         clip_norm=run.train.clip_norm,
         loss_scale=run.scale.scale,

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 
 WHILE_ONE_WORKS_SECONDS = 24 * 3600.0
 FIRST_STEP_SECONDS = 1800.0
@@ -23,9 +23,9 @@ def later_timeout(first_step_seconds: float) -> float:
     return max(SHORTEST_SECONDS, STEPS * first_step_seconds)
 
 
-def set_timeout(ranks: Ranks, seconds: float) -> None:
+def set_timeout(ranks: Mesh, seconds: float) -> None:
     """Set the timeout of this rank's process groups, except the checkpoint group (torch's 30 minutes)."""
     if ranks.count == 1:
         return
-    for group in (dist.group.WORLD, *(ranks.mesh.get_all_groups() if ranks.mesh else ())):
+    for group in (dist.group.WORLD, *(ranks.device_mesh.get_all_groups() if ranks.device_mesh else ())):
         _set_pg_timeout(timedelta(seconds=seconds), group)

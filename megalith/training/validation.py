@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from megalith.parallel import Ranks, SpreadModel
+from megalith.parallel import DistributedModel, Mesh
 from megalith.tokens.stream import TokenStream
 from megalith.training.data import Samples, counts, read_samples
 
@@ -13,7 +13,7 @@ TOGETHER = 32  # micro-batches of a rank that are scored at a time
 TOKENS = 2**20  # counted at a time
 
 
-def validation_loss(model: SpreadModel, samples: Samples, total: int, count: int, micro_batch_size: int) -> float:
+def validation_loss(model: DistributedModel, samples: Samples, total: int, count: int, micro_batch_size: int) -> float:
     """Nats per predicted token (per masked one of a BERT model) over `count` of the `total` samples, evenly spread.
 
     The same number on every rank. They score equally many micro-batches of one shape, filled up with samples that do
@@ -46,6 +46,6 @@ def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def _counts(ranks: Ranks) -> bool:
+def _counts(ranks: Mesh) -> bool:
     """True on one of the ranks that read the same samples."""
     return ranks.index("tensor") == 0 and ranks.index("pipeline") == 0

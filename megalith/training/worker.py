@@ -14,7 +14,7 @@ import torch
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError
 from megalith.kernels import use
-from megalith.parallel import Ranks, compute_deterministically, join
+from megalith.parallel import Mesh, compute_deterministically, init_process_group
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 from megalith.training import loop
@@ -33,7 +33,7 @@ def main(task_file: str, parent: str) -> int:
     threading.excepthook = _say_of_a_thread
     task = TrainTask.model_validate_json(Path(task_file).read_text())
     try:
-        work(task, join(task.store))
+        work(task, init_process_group(task.store))
     except Stopped:
         return STOPPED
     except Exception as error:  # noqa: BLE001 - the process that started this one tells it
@@ -53,14 +53,14 @@ def _say_of_a_thread(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
-def work(task: TrainTask, ranks: Ranks) -> None:
+def work(task: TrainTask, ranks: Mesh) -> None:
     """Train; the leading rank writes the measurements to `logs/`. Raises Stopped after SIGTERM or SIGINT."""
     torch.set_num_threads(task.threads)
     use(task.kernels)
     compute_deterministically()
     stop = _Stop()
     measured = loop.run(task, ranks, lambda: stop.asked)
-    if ranks.leads:
+    if ranks.is_rank_zero:
         (task.logs / MEASURED).write_text(json.dumps(measured))
 
 

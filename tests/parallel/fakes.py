@@ -8,16 +8,16 @@ import torch.distributed as dist
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from megalith.parallel import Ranks, arrange
+from megalith.parallel import Mesh, build_mesh
 from megalith.recipe.machine import ParallelConfig
 
 
 @contextmanager
-def fake_ranks(parallel: ParallelConfig, world: int, rank: int = 0) -> Iterator[Ranks]:
+def fake_ranks(parallel: ParallelConfig, world: int, rank: int = 0) -> Iterator[Mesh]:
     """This process as `rank` of `world`."""
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
     try:
-        yield arrange(Ranks(rank, world), parallel)
+        yield build_mesh(Mesh(rank, world), parallel)
     finally:
         dist.destroy_process_group()
 

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, clip_factor, loss_weights, spread
+from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, clip_factor, loss_weights, parallelize
 from megalith.recipe import Recipe, TrainConfig
 from megalith.training.data import counts
 from tests.parallel.cells import SEQUENCES, SHAPE, TYPES, Cell, sample_batch
@@ -47,10 +47,10 @@ class Difference:
     """The largest share of its bound that any number takes: the cell holds up to 1."""
 
 
-def spread_steps(cell: Cell, ranks: Ranks) -> Outcome:
+def spread_steps(cell: Cell, ranks: Mesh) -> Outcome:
     """The cell's steps of this rank's part; the tensors of the outcome are whole, and on the first rank alone."""
     config = cell.model
-    model = spread(config, cell.parallel, ranks, dtype=TYPES[cell.precision], seed=SEED)
+    model = parallelize(config, cell.parallel, ranks, dtype=TYPES[cell.precision], seed=SEED)
     optimizer = Optimizer(model.masters, train_settings())
     share = range(ranks.data_index * cell.micro_batch, SEQUENCES, cell.micro_batch * ranks.data_size)
     first_on_line = ranks.index("tensor") == 0 and ranks.index("pipeline") == 0
@@ -68,7 +68,7 @@ def spread_steps(cell: Cell, ranks: Ranks) -> Outcome:
         norm = model.gradient_norm()
         model.gradients.scale(clip_factor(norm, CLIP))
         optimizer.update(RATE)
-        model.publish()
+        model.copy_master_weights()
         losses.append([each / count for each, count in zip(summed, valid, strict=True)])
         norms.append(norm)
     return Outcome(losses, norms, gradients, whole(model, [m.value for m in model.masters]))
@@ -81,7 +81,7 @@ def train_settings() -> TrainConfig:
     return Recipe.model_validate(recipe | {"train": train}).train
 
 
-def whole(model: SpreadModel, pieces: Sequence[Tensor | None]) -> dict[str, Tensor]:
+def whole(model: DistributedModel, pieces: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """The full tensors of all masters, gathered from every stage, on the first rank; elsewhere nothing.
 
     Copies (of a tied embedding, of replicated parameters, of data-parallel ranks) must be equal to the bit.
@@ -89,7 +89,7 @@ def whole(model: SpreadModel, pieces: Sequence[Tensor | None]) -> dict[str, Tens
     own = {}
     for master, piece in zip(model.masters, pieces, strict=True):
         assert piece is not None
-        logical = master.logical(piece.detach())
+        logical = master.as_dtensor(piece.detach())
         own[master.name] = logical.full_tensor() if isinstance(logical, DTensor) else logical.clone()
     if model.ranks.count == 1:
         return own
@@ -189,13 +189,13 @@ def _work(rank: int, world: int, cells: list[Cell], results: str) -> None:
     # that gathering what is split twice takes two steps, and that a layer gives a view of what it has: no harm
     warnings.filterwarnings("ignore", "FSDP2-wrapped module")
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-    arranged: dict[Any, Ranks] = {}
+    arranged: dict[Any, Mesh] = {}
     oracles: dict[Any, Outcome] = {}
     for cell in cells:
         torch.set_default_dtype(torch.float64 if cell.precision == "fp64" else torch.float32)
         grid = (cell.tensor, cell.pipeline, cell.zero_shard if cell.zero else 1)
         if grid not in arranged:
-            arranged[grid] = arrange(Ranks(rank, world), cell.parallel)
+            arranged[grid] = build_mesh(Mesh(rank, world), cell.parallel)
         found = spread_steps(cell, arranged[grid])
         if rank == 0:
             key = (cell.model, cell.precision)
@@ -209,5 +209,5 @@ def _work(rank: int, world: int, cells: list[Cell], results: str) -> None:
 
 def _oracle(cell: Cell) -> Outcome:
     if cell.precision == "bf16":
-        return spread_steps(Cell(cell.family, cell.tied, schedule=cell.schedule, precision="bf16"), Ranks())
+        return spread_steps(Cell(cell.family, cell.tied, schedule=cell.schedule, precision="bf16"), Mesh())
     return whole_model_steps(cell.model)

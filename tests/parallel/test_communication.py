@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from megalith.arithmetic import LOSS_ROWS as ROWS
-from megalith.parallel import MicroBatch, SpreadModel, loss_weights, spread
+from megalith.parallel import DistributedModel, MicroBatch, loss_weights, parallelize
 from tests.parallel.cells import Cell, sample_batch
 from tests.parallel.fakes import collectives, fake_ranks
 
@@ -18,7 +18,7 @@ def passes(cell: Cell, layers: int, sequences: int = 2) -> tuple[Counter[str], C
     config = cell.model.model_copy(update={"num_layers": layers})
     batch = sample_batch(config, 0, 0, sequences)
     with fake_ranks(cell.parallel, cell.world) as ranks:
-        (stage,) = spread(config, cell.parallel, ranks, dtype=torch.float32, seed=1).stages.values()
+        (stage,) = parallelize(config, cell.parallel, ranks, dtype=torch.float32, seed=1).stages.values()
         losses = []
         forward = collectives(lambda: losses.append(stage(batch["tokens"], **without_tokens(batch))))
         return forward, collectives(losses[0].sum().backward)
@@ -87,7 +87,7 @@ def test_gradients_are_summed_over_the_data_axis_once_a_step(zero: int, micro_ba
     """ZeRO-2 and 3 without a pipeline sum after each micro-batch, so as to hold no whole gradient for long."""
     cell = Cell(data=2, zero=zero)
     with fake_ranks(cell.parallel, 2) as ranks:
-        model = spread(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=1)
+        model = parallelize(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=1)
         found = collectives(lambda: take_gradients(model, cell, micro_batches))
     if zero == 0:
         assert found == {"all_reduce": 1}
@@ -102,14 +102,14 @@ def test_gradients_are_summed_over_the_data_axis_once_a_step(zero: int, micro_ba
 def test_hybrid_zero_sums_over_its_shards_and_then_over_the_groups_once_a_step(zero: int, micro_batches: int) -> None:
     cell = Cell(data=4, zero=zero, zero_shard=2)
     with fake_ranks(cell.parallel, 4) as ranks:
-        model = spread(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=1)
+        model = parallelize(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=1)
         found = collectives(lambda: take_gradients(model, cell, micro_batches))
     units = cell.model.layers + 2
     wanted = {"all_reduce": 1} if zero == 0 else {"all_reduce": units, "reduce_scatter": units}
     assert {kind: found[kind] for kind in ("all_reduce", "reduce_scatter") if found[kind]} == wanted
 
 
-def take_gradients(model: SpreadModel, cell: Cell, micro_batches: int) -> None:
+def take_gradients(model: DistributedModel, cell: Cell, micro_batches: int) -> None:
     model.gradients.zero()
     batches = [sample_batch(cell.model, 0, first, 1) for first in range(micro_batches)]
     model.forward_backward(batches, loss_weights([100.0], 1.0), [0] * micro_batches)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megalith.parallel import Ranks, SpreadModel, arrange, noise_of, spread
+from megalith.parallel import DistributedModel, Mesh, build_mesh, dropout_seed, parallelize
 from tests.parallel.cells import LENGTH, SEQUENCES, Cell, sample_batch
 from tests.parallel.parity import whole
 from tests.parallel.processes import on_ranks
@@ -34,18 +34,18 @@ AS_ONE_PROCESS = {
 }
 
 
-def spread_with_dropout(cell: Cell, ranks: Ranks) -> SpreadModel:
+def spread_with_dropout(cell: Cell, ranks: Mesh) -> DistributedModel:
     config = cell.model.model_copy(update={"dropout": RATE})
-    return spread(config, cell.parallel, arrange(ranks, cell.parallel), dtype=torch.get_default_dtype(), seed=1)
+    return parallelize(config, cell.parallel, build_mesh(ranks, cell.parallel), dtype=torch.get_default_dtype(), seed=1)
 
 
-def gradients(model: SpreadModel, cell: Cell) -> dict[str, Tensor]:
+def gradients(model: DistributedModel, cell: Cell) -> dict[str, Tensor]:
     """Return the whole gradients of a step over all samples, and the summed loss."""
     ranks = model.ranks
     firsts = range(ranks.data_index * MICRO_BATCH, SEQUENCES, MICRO_BATCH * ranks.data_size)
     model.gradients.zero()
     batches = [sample_batch(cell.model, 0, first, MICRO_BATCH) for first in firsts]
-    sums = model.forward_backward(batches, [0.01], [noise_of(1, 1, first) for first in firsts])
+    sums = model.forward_backward(batches, [0.01], [dropout_seed(1, 1, first) for first in firsts])
     model.reduce_gradients()
     (loss,) = ranks.sum(*sums.tolist())
     return whole(model, [m.value.grad for m in model.masters]) | {"loss": torch.tensor(loss)}
@@ -54,12 +54,12 @@ def gradients(model: SpreadModel, cell: Cell) -> dict[str, Tensor]:
 class Masks:
     """Return the mask of each residual and attention dropout, in the order of the forward pass."""
 
-    def __init__(self, model: SpreadModel) -> None:
+    def __init__(self, model: DistributedModel) -> None:
         self.residual: list[Tensor] = []
         self.attention: list[Tensor] = []
         (stage,) = model.stages.values()
         stage.dropout.register_forward_hook(self._see)
-        for block in stage.blocks.values():
+        for block in stage.numbered_layers.values():
             block.dropout.register_forward_hook(self._see)
 
     def _see(self, module: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -78,11 +78,11 @@ class Masks:
 _attention = F.scaled_dot_product_attention
 
 
-def masks_of(cell: Cell, ranks: Ranks, step: int = 1, sample: int = 0) -> dict[str, Tensor]:
+def masks_of(cell: Cell, ranks: Mesh, step: int = 1, sample: int = 0) -> dict[str, Tensor]:
     model = spread_with_dropout(cell, ranks)
     masks = Masks(model)
     with mock.patch.object(F, "scaled_dot_product_attention", masks.attend):
-        model.forward_backward([sample_batch(cell.model, 0, 0, MICRO_BATCH)], [0.01], [noise_of(1, step, sample)])
+        model.forward_backward([sample_batch(cell.model, 0, 0, MICRO_BATCH)], [0.01], [dropout_seed(1, step, sample)])
     return masks.taken()
 
 
@@ -90,7 +90,7 @@ def rank_main(rank: int, world: int) -> dict[str, Tensor]:
     """All that these tests want to know of a world."""
     torch.set_default_dtype(torch.float64)
     found: dict[str, Tensor] = {}
-    ranks = Ranks(rank, world)
+    ranks = Mesh(rank, world)
     for number, cell in enumerate(AS_ONE_PROCESS[world]):
         found |= named(f"layout {number}", gradients(spread_with_dropout(cell, ranks), cell))
     if world == 2:
@@ -131,7 +131,7 @@ def test_pipelines_schedules_and_data_parallel_ranks_drop_what_one_process_drops
     found: dict[int, Sequence[dict[str, Tensor]]], world: int, number: int
 ) -> None:
     cell = ALONE[AS_ONE_PROCESS[world][number].model.layers]
-    oracle = gradients(spread_with_dropout(cell, Ranks()), cell)
+    oracle = gradients(spread_with_dropout(cell, Mesh()), cell)
     here = of(found[world][0], f"layout {number}")
     assert here.keys() == oracle.keys()
     for name, value in oracle.items():  # one other mask would show in the second digit
@@ -159,7 +159,7 @@ def test_residuals_drop_alike_on_tensor_parallel_ranks(found: dict[int, Sequence
 def test_tensor_parallel_ranks_drop_the_residuals_of_one_process(
     found: dict[int, Sequence[dict[str, Tensor]]],
 ) -> None:
-    alone = masks_of(Cell(), Ranks())["residual"]
+    alone = masks_of(Cell(), Mesh())["residual"]
     assert torch.equal(of(found[2][0], "masks False")["residual"], alone)
 
 
@@ -172,12 +172,12 @@ def test_under_sequence_parallelism_each_rank_drops_of_its_own_tokens(
 
 
 def test_every_layer_sample_and_step_drops_its_own() -> None:
-    runs = [masks_of(Cell(), Ranks(), step, sample) for step, sample in ((1, 0), (1, 2), (2, 0))]
+    runs = [masks_of(Cell(), Mesh(), step, sample) for step, sample in ((1, 0), (1, 2), (2, 0))]
     for kind in ("residual", "attention"):
         every = [mask for run in runs for mask in run[kind]]
         assert len(every) == 3 * (11 if kind == "residual" else 5)
         assert all(not torch.equal(one, other) for one, other in itertools.combinations(every, 2))
-    again = masks_of(Cell(), Ranks(), 2, 0)
+    again = masks_of(Cell(), Mesh(), 2, 0)
     assert torch.equal(again["residual"], runs[2]["residual"])
 
 
@@ -194,13 +194,13 @@ def test_recomputation_under_tensor_parallelism_gives_the_same_gradients_to_the_
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 def test_recomputation_gives_the_same_gradients_to_the_bit(recompute: str) -> None:
     cells = Cell(), Cell(recompute=recompute)
-    kept, again = (gradients(spread_with_dropout(cell, Ranks()), cell) for cell in cells)
+    kept, again = (gradients(spread_with_dropout(cell, Mesh()), cell) for cell in cells)
     assert all(torch.equal(again[name], value) for name, value in kept.items())
 
 
 def test_scoring_drops_nothing() -> None:
     batch = sample_batch(Cell().model, 0, 0, MICRO_BATCH)
-    model = spread_with_dropout(Cell(), Ranks())
-    plain = spread(Cell().model, Cell().parallel, Ranks(), dtype=torch.float32, seed=1)
+    model = spread_with_dropout(Cell(), Mesh())
+    plain = parallelize(Cell().model, Cell().parallel, Mesh(), dtype=torch.float32, seed=1)
     assert torch.equal(model.evaluate([batch]), plain.evaluate([batch]))
     assert all(stage.training for stage in model.stages.values())

@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 
 from megalith.arithmetic import parameters
 from megalith.model import MODELS, initialise
-from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, local, loss_weights, spread
-from megalith.parallel.masters import region
+from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, local, loss_weights, parallelize
+from megalith.parallel.master_weights import region
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
 from megalith.tokens import TrainingWindows
@@ -44,8 +44,8 @@ def rank_main(rank: int, world: int) -> dict[str, Tensor]:
     """All that these tests want to know of a world."""
     found: dict[str, Tensor] = {}
     for number, cell in enumerate(STEPPED[world]):
-        ranks = arrange(Ranks(rank, world), cell.parallel)
-        model = spread(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=3)
+        ranks = build_mesh(Mesh(rank, world), cell.parallel)
+        model = parallelize(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=3)
         at_first = whole(model, [m.value for m in model.masters])
         found |= {f"{number}/first/{name}": value for name, value in at_first.items()}
         found |= {f"{number}/region/{m.name}": _own_of_whole(m.parameter) for m in model.masters}
@@ -53,13 +53,13 @@ def rank_main(rank: int, world: int) -> dict[str, Tensor]:
             master.value.grad = torch.ones_like(master.value)
         found[f"{number}/norm"] = torch.tensor(model.gradient_norm())
     cell = STEPPED[world][0]
-    found |= {f"after/{name}": value for name, value in _steps(cell, Ranks(rank, world)).items()}
+    found |= {f"after/{name}": value for name, value in _steps(cell, Mesh(rank, world)).items()}
     if world == 2:
         for split in (False, True):
             cell = Cell(tensor=2, sequence_parallel=split)
-            found[f"bias {split}"] = _out_of_biases(cell, arrange(Ranks(rank, world), cell.parallel))
+            found[f"bias {split}"] = _out_of_biases(cell, build_mesh(Mesh(rank, world), cell.parallel))
         for zero in (0, 1, 2):
-            found[f"bf16 {zero}"] = _many_small_gradients(Cell(data=2, zero=zero), Ranks(rank, world))
+            found[f"bf16 {zero}"] = _many_small_gradients(Cell(data=2, zero=zero), Mesh(rank, world))
     return found
 
 
@@ -70,10 +70,10 @@ def _own_of_whole(parameter: torch.nn.Parameter) -> Tensor:
     return torch.tensor(torch.equal(parameter.full_tensor()[region(parameter)], local(parameter)))
 
 
-def _steps(cell: Cell, ranks: Ranks) -> dict[str, Tensor]:
+def _steps(cell: Cell, ranks: Mesh) -> dict[str, Tensor]:
     """This rank's replicated pieces after some steps of training in bf16."""
-    ranks = arrange(ranks, cell.parallel)
-    model = spread(cell.model, cell.parallel, ranks, dtype=torch.bfloat16, seed=3)
+    ranks = build_mesh(ranks, cell.parallel)
+    model = parallelize(cell.model, cell.parallel, ranks, dtype=torch.bfloat16, seed=3)
     optimizer = Optimizer(model.masters, train_settings())
     for step in range(STEPS):
         batches = [sample_batch(cell.model, step, first, 2) for first in (0, 2, 4, 6)]
@@ -82,7 +82,7 @@ def _steps(cell: Cell, ranks: Ranks) -> dict[str, Tensor]:
         model.reduce_gradients()
         model.gradients.scale(1 / (1 + model.gradient_norm()))
         optimizer.update(0.01)
-        model.publish()
+        model.copy_master_weights()
     return {m.name: m.value.detach().clone() for m in model.masters if _is_replicated(m.parameter) or _is_tied(m.name)}
 
 
@@ -94,24 +94,24 @@ def _is_tied(name: str) -> bool:
     return name == "token_embedding.weight"
 
 
-def _out_of_biases(cell: Cell, ranks: Ranks) -> Tensor:
+def _out_of_biases(cell: Cell, ranks: Mesh) -> Tensor:
     """Return the first layer's output for zeros, with all weights 0 and the biases of its row-split products 1."""
-    model = spread(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=3)
+    model = parallelize(cell.model, cell.parallel, ranks, dtype=torch.float32, seed=3)
     with torch.no_grad():
         for master in model.masters:
             ends = ("attention.output.bias", "mlp.down.bias")
             local(master.parameter).fill_(1.0 if master.name.endswith(ends) else 0.0)
     (stage,) = model.stages.values()
     length = LENGTH // 2 if cell.sequence_parallel else LENGTH
-    out: Tensor = stage.blocks[0](torch.zeros(1, length, cell.model.hidden))
+    out: Tensor = stage.numbered_layers[0](torch.zeros(1, length, cell.model.hidden))
     return out.detach()
 
 
-def _many_small_gradients(cell: Cell, ranks: Ranks) -> Tensor:
+def _many_small_gradients(cell: Cell, ranks: Mesh) -> Tensor:
     """By how much the gradients of 300 equal micro-batches differ from 300 times those of one."""
     config = cell.model.model_copy(update={"num_layers": 1})
-    ranks = arrange(ranks, cell.parallel)
-    model = spread(config, cell.parallel, ranks, dtype=torch.bfloat16, seed=3)
+    ranks = build_mesh(ranks, cell.parallel)
+    model = parallelize(config, cell.parallel, ranks, dtype=torch.bfloat16, seed=3)
     batch = {name: value[:, :4] for name, value in sample_batch(config, 0, 0, 1).items()}
     taken = []
     for count in (1, MANY):
@@ -196,7 +196,7 @@ def test_projections_into_the_residual_stream_are_scaled_by_all_layers_on_every_
     config = ModelConfig(num_layers=8, hidden_size=256, num_heads=4, vocab_size=300, sequence_length=16)
     parallel = ParallelConfig(tensor=1, pipeline=4, data=1)
     with fake_ranks(parallel, 4, rank) as ranks:
-        model = spread(config, parallel, ranks, dtype=torch.float32, seed=1)
+        model = parallelize(config, parallel, ranks, dtype=torch.float32, seed=1)
     for master in model.masters:
         if master.name.startswith("layers") and master.value.ndim == 2:
             scale = math.sqrt(2 * 8) if master.name.endswith(("attention.output.weight", "mlp.down.weight")) else 1.0
@@ -237,7 +237,7 @@ def test_weight_decay_moves_matrices_and_embeddings_and_nothing_else(family: str
     """Point 29: by rule, and not by a list of classes."""
     config = Cell(family).model
     with fake_ranks(cell.parallel, cell.world) as ranks:
-        model = spread(config, cell.parallel, ranks, dtype=torch.float32, seed=1)
+        model = parallelize(config, cell.parallel, ranks, dtype=torch.float32, seed=1)
         moved = _moved_without_gradients(model)
     norms_and_biases = {name for name, p in MODELS[config.family](config).named_parameters() if p.ndim == 1}
     assert moved == {m.name for m in model.masters} - norms_and_biases
@@ -245,7 +245,7 @@ def test_weight_decay_moves_matrices_and_embeddings_and_nothing_else(family: str
     assert "token_embedding.weight" in moved
 
 
-def _moved_without_gradients(model: SpreadModel) -> set[str]:
+def _moved_without_gradients(model: DistributedModel) -> set[str]:
     optimizer = Optimizer(model.masters, train_settings())
     with torch.no_grad():
         for master in model.masters:
@@ -267,4 +267,4 @@ def test_the_mesh_stands_as_the_rank_map_says(sizes: tuple[int, int, int]) -> No
             place = layout.coordinates(rank)
             assert (ranks.index("pipeline"), ranks.data_index, ranks.index("tensor")) == place
             for axis, name in zip(AXES, ("pipeline", "replicate", "tensor"), strict=True):
-                assert tuple(ranks.along(name).mesh.tolist()) == layout.group(axis, rank)
+                assert tuple(ranks.submesh(name).mesh.tolist()) == layout.group(axis, rank)

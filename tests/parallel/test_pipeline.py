@@ -10,7 +10,7 @@ from torch import Tensor
 from megalith import schedules
 from megalith.arithmetic import head_forward_flops, layer_forward_flops
 from megalith.errors import InputError, RecipeError
-from megalith.parallel import Ranks, arrange, pipeline, spread
+from megalith.parallel import Mesh, build_mesh, parallelize, pipeline
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
 from megalith.schedules import Op, action_lists, layers_of_stages
@@ -76,7 +76,7 @@ def rank_main(rank: int, folder: str) -> dict[str, Tensor]:
         "own": {"schedule_file": path},
     }.items():
         parallel = ParallelConfig(tensor=1, pipeline=2, data=1, **options)  # type: ignore[arg-type]  # as a recipe's
-        model = spread(Cell().model, parallel, arrange(Ranks(rank, 2), parallel), dtype=torch.float64, seed=1)
+        model = parallelize(Cell().model, parallel, build_mesh(Mesh(rank, 2), parallel), dtype=torch.float64, seed=1)
         batches = [sample_batch(Cell().model, 0, first, 1) for first in range(MICRO_BATCHES)]
         model.gradients.zero()
         alive.most = alive.made = 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megalith.errors import ResourceError
-from megalith.parallel.ranks import own_device
+from megalith.parallel.mesh import own_device
 
 
 def test_more_ranks_on_a_machine_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

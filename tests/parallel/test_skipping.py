@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from megalith.parallel import Optimizer, Ranks, SpreadModel, arrange, compute_dtype, spread
+from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import Recipe
 from megalith.recipe.machine import ParallelConfig
 from megalith.tokens import TrainingWindows
@@ -40,10 +40,12 @@ def recipe_of(layout: dict[str, Any], **train: Any) -> Recipe:
     return recipe.model_copy(update={"parallel": ParallelConfig(**({"tensor": 1, "pipeline": 1, "data": 1} | layout))})
 
 
-def run_of(ranks: Ranks, recipe: Recipe) -> Run:
+def run_of(ranks: Mesh, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
     dtype = compute_dtype(recipe.train.precision)
-    model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
+    model = parallelize(
+        recipe.model, recipe.parallel, build_mesh(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed
+    )
     task = TrainTask(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     samples = CausalSamples(TrainingWindows(np.random.default_rng(1).integers(0, VOCAB, 3000), LENGTH, 7))
     scale = LossScale(SCALE, grows=recipe.train.precision == "fp16")
@@ -68,10 +70,10 @@ def rank_main(rank: int) -> dict[str, Tensor]:
         recipe = recipe_of(layout, precision="fp16", batch_ramp=None)
         pieces = [POISONED.get(name, POISONED["tensor"])] + (["final_norm.weight"] if name == "tensor" else [])
         for piece in pieces:
-            run = run_of(Ranks(rank, 2), recipe)
+            run = run_of(Mesh(rank, 2), recipe)
             told = _overflow(run, piece, on_this_rank=rank == 1)
             found |= {f"{name} {piece}/{key}": value for key, value in told.items()}
-        run = run_of(Ranks(rank, 2), recipe_of(layout, batch_ramp=None))
+        run = run_of(Mesh(rank, 2), recipe_of(layout, batch_ramp=None))
         found |= {f"{name} loss/{key}": value for key, value in _infinite_loss(run, on_this_rank=rank == 1).items()}
     return found
 
@@ -97,10 +99,10 @@ def _overflow(run: Run, piece: str, *, on_this_rank: bool) -> dict[str, Tensor]:
     }
 
 
-def _poisoned(plain: Any, model: SpreadModel, piece: str) -> Any:
+def _poisoned(plain: Any, model: DistributedModel, piece: str) -> Any:
     """Without ZeRO a rank's own gradient overflows before the sum, with it the shard that the rank has of it."""
 
-    def reduce(_: SpreadModel) -> None:
+    def reduce(_: DistributedModel) -> None:
         (master,) = [each for each in model.masters if each.name == piece]
         if model.parallel.zero:
             plain()
@@ -170,7 +172,7 @@ def test_an_infinite_loss_on_one_rank_makes_every_rank_skip(found: list[dict[str
 def ramped_losses(rank: int, layout: dict[str, Any]) -> dict[str, Tensor]:
     """Return the losses of steps that begin with fewer sequences than ranks."""
     torch.set_default_dtype(torch.float64)
-    run = run_of(Ranks(rank, math.prod(layout.values())), recipe_of(layout))
+    run = run_of(Mesh(rank, math.prod(layout.values())), recipe_of(layout))
     plan = batches(run.train, LENGTH)
     return {"losses": torch.tensor([take_step(run, next(plan))["loss"] for _ in range(RAMPED_STEPS)])}
 

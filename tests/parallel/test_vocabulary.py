@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from megalith.arithmetic import LOSS_ROWS as ROWS
 from megalith.model.loss import IGNORE
-from megalith.parallel import Ranks, arrange
+from megalith.parallel import Mesh, build_mesh
 from megalith.parallel.vocabulary import first_row, vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
 from megalith.recipe.machine import ParallelConfig
 from tests.parallel.processes import on_ranks
@@ -32,7 +32,7 @@ def inputs(padded: int, real: int, sequences: int = SEQUENCES) -> tuple[Tensor, 
 
 def rank_main(rank: int) -> dict[str, Tensor]:
     """The loss, and the gradients made whole, of each vocabulary."""
-    mesh = arrange(Ranks(rank, RANKS), ParallelConfig(tensor=RANKS, pipeline=1, data=1)).along("tensor")
+    mesh = build_mesh(Mesh(rank, RANKS), ParallelConfig(tensor=RANKS, pipeline=1, data=1)).submesh("tensor")
     found = {}
     cases = [(padded, real, biased, False) for padded, real in PADDED_AND_REAL for biased in (False, True)]
     for padded, real, biased, split in [*cases, (10, 7, False, True)]:

@@ -11,7 +11,7 @@ from megalith.arithmetic import parameters
 from megalith.errors import RecipeError
 from megalith.job import Job
 from megalith.model import MODELS
-from megalith.parallel import Ranks, arrange
+from megalith.parallel import Mesh, build_mesh
 from megalith.planning import dryrun as room
 from megalith.planning.dryrun import dryrun
 from megalith.planning.dryrun.fakes import FakeTensors, fake_ranks, forget_meshes
@@ -72,7 +72,7 @@ def test_the_parts_of_all_ranks_are_the_whole_model(parallel: dict[str, Any], mo
     found = 0
     for rank in range(world(recipe)):
         with fake_ranks(rank, world(recipe)) as ranks:
-            placed = arrange(ranks, recipe.parallel)
+            placed = build_mesh(ranks, recipe.parallel)
             watch = Watch(placed)
             with FakeTensors(), watch.watching():
                 masters = begin(recipe, placed, watch).model.masters
@@ -129,7 +129,7 @@ def _real_steps(rank: int) -> dict[str, Tensor]:
     found = {}
     for number, recipe in enumerate(REAL):
         forget_meshes()
-        ranks = arrange(Ranks(rank, 4), recipe.parallel)
+        ranks = build_mesh(Mesh(rank, 4), recipe.parallel)
         watch = Watch(ranks)
         with watch.watching():
             training = begin(recipe, ranks, watch)

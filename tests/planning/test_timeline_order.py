@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from megalith.parallel import Ranks, arrange, pipeline, spread
+from megalith.parallel import Mesh, build_mesh, parallelize, pipeline
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.recipe.machine import ParallelConfig
 from megalith.schedules import NAMES, Action, Op, build, write_csv
@@ -38,7 +38,7 @@ def rank_main(rank: int, folder: str) -> dict[str, Tensor]:
             chosen = {"schedule": name, "virtual_stages": virtual(name)}
         parallel = ParallelConfig(tensor=1, pipeline=PIPELINE, data=1, **chosen)  # type: ignore[arg-type]  # as a recipe's
         config = Cell(schedule="interleaved-1f1b").model  # of nine layers
-        model = spread(config, parallel, arrange(Ranks(rank, PIPELINE), parallel), dtype=torch.float32, seed=1)
+        model = parallelize(config, parallel, build_mesh(Mesh(rank, PIPELINE), parallel), dtype=torch.float32, seed=1)
         batches = [sample_batch(config, 0, first, 1) for first in range(MICRO_BATCHES)]
         model.gradients.zero()
         begun.clear()

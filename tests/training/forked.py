@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from megalith.parallel import Ranks, compute_deterministically
+from megalith.parallel import Mesh, compute_deterministically
 from megalith.recipe import Recipe
 from megalith.training import loop
 from megalith.training.task import Stopped, TrainTask
@@ -67,7 +67,7 @@ def _train(rank: int, tasks: list[str], steps: int | None, fp64: bool) -> None:
     for each in tasks:
         task = TrainTask.model_validate_json(each)
         try:
-            loop.run(task, Ranks(rank, world_of(task.recipe)), _asked_after(steps))
+            loop.run(task, Mesh(rank, world_of(task.recipe)), _asked_after(steps))
         except Stopped:
             assert steps is not None
 

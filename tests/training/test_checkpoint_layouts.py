@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from megalith.errors import InputError, ResourceError
-from megalith.parallel.masters import block
+from megalith.parallel.master_weights import block
 from megalith.training.checkpoint import Progress, Saver, State, consolidate, load, newest
 
 RANKS = 4

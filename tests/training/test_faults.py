@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from megalith.errors import InputError, MegalithError
-from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
+from megalith.parallel import Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import Recipe
 from megalith.tokens import TrainingWindows
 from megalith.training import launch, loop, worker
@@ -38,10 +38,12 @@ SCALE = 256.0
 # steps that must not be taken
 
 
-def run_of(ranks: Ranks, recipe: Recipe) -> Run:
+def run_of(ranks: Mesh, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
     dtype = compute_dtype(recipe.train.precision)
-    model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
+    model = parallelize(
+        recipe.model, recipe.parallel, build_mesh(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed
+    )
     task = TrainTask(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     samples = CausalSamples(TrainingWindows(np.random.default_rng(1).integers(0, small.VOCAB, 3000), LENGTH, 7))
     scale = LossScale(SCALE, grows=recipe.train.precision == "fp16")
@@ -55,13 +57,13 @@ def with_a_bad_weight(rank: int, precision: str, bad: float) -> dict[str, Tensor
     recipe = small.small_recipe(
         model={"dropout": 0.0}, parallel=SPREAD, batch_ramp=None, precision=precision, tokens=8 * LENGTH * 10
     )
-    run = run_of(Ranks(rank, WORLD), recipe)
+    run = run_of(Mesh(rank, WORLD), recipe)
     plan = batches(run.train, LENGTH)
     told, moved, scales = [], [], []
     for step in range(4):
         if step == 1 and rank == WORLD - 1:
             next(m for m in run.model.masters if m.name == "layers.1.mlp.up.weight").value.data[0, 0] = bad
-            run.model.publish()
+            run.model.copy_master_weights()
         before = [m.value.detach().clone() for m in run.model.masters]
         record = take_step(run, next(plan))
         told.append(record["loss"] is None or record["gradient_norm"] is None)
@@ -95,7 +97,7 @@ def test_what_one_stage_cannot_compute_is_a_skipped_step_on_every_rank(precision
 def raise_on_the_second(rank: int, task_file: str, how: str) -> dict[str, Tensor]:
     """Rank 1 fails in the middle of the work, and rank 0 waits for it, until it is gone."""
 
-    def run(task: TrainTask, ranks: Ranks, asked_to_stop: Any) -> dict[str, Any]:
+    def run(task: TrainTask, ranks: Mesh, asked_to_stop: Any) -> dict[str, Any]:
         if rank == 1:
             if how == "foreseen":
                 raise InputError("this shard is gone.", where="shard 7")
@@ -136,7 +138,7 @@ def test_the_error_of_the_rank_that_failed_first_is_the_one_that_is_told(
 def raise_in_place(rank: int, job_json: str) -> dict[str, Tensor]:
     """As under torchrun: the first to fail raises, the other one leaves without a word."""
 
-    def work(task: TrainTask, ranks: Ranks) -> None:
+    def work(task: TrainTask, ranks: Mesh) -> None:
         if rank == 0:
             while not (task.logs / "error.json").is_file():
                 time.sleep(0.01)
@@ -144,7 +146,7 @@ def raise_in_place(rank: int, job_json: str) -> dict[str, Tensor]:
 
     worker.work = work
     try:
-        launch._work(TrainTask.model_validate_json(job_json), Ranks(rank, 2))
+        launch._work(TrainTask.model_validate_json(job_json), Mesh(rank, 2))
     except InputError:
         return {"raised": torch.tensor(1)}
     except SystemExit as left:
@@ -160,12 +162,12 @@ def test_under_a_launcher_the_rank_that_failed_first_alone_speaks(tmp_path: Path
 
 def wait_for_one_that_hangs(rank: int, told: str) -> None:
     """Rank 0 waits in a collective that rank 1 comes to late."""
-    ranks = arrange(Ranks(rank, 2), small.small_recipe(2).parallel)
+    ranks = build_mesh(Mesh(rank, 2), small.small_recipe(2).parallel)
     set_timeout(ranks, 0.5)
     began = time.monotonic()
     if rank == 0:
         with pytest.raises(RuntimeError, match=r"[Tt]imed? ?out"):
-            dist.all_reduce(torch.ones(1), group=ranks.along("replicate").get_group())
+            dist.all_reduce(torch.ones(1), group=ranks.submesh("replicate").get_group())
         Path(told).write_text(str(time.monotonic() - began))
     while not Path(told).is_file():
         time.sleep(0.01)

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from megalith.arithmetic import flops_per_token
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 from megalith.training.data import batches
 from megalith.training.loop import take_step
 from megalith.training.monitor import Timing, Yardsticks, compared, measured_steps, watch
@@ -132,7 +132,7 @@ class BertSamples:
 
 def test_a_step_of_a_bert_tells_both_losses_and_one_in_fp16_the_scale() -> None:
     recipe = small_recipe(model={"family": "bert", "dropout": 0.0, "sequence_length": 12}, precision="fp16")
-    run = run_of(Ranks(), recipe)
+    run = run_of(Mesh(), recipe)
     run.samples = BertSamples(recipe.model)
     record = take_step(run, next(batches(recipe.train, 12)))
     assert record["loss"] == pytest.approx(record["masked_token"] + record["sentence_order"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from megalith.parallel import Optimizer, Ranks, spread
+from megalith.parallel import Mesh, Optimizer, parallelize
 from megalith.recipe import Recipe
 from megalith.training.data import batches
 from megalith.training.loop import take_step
@@ -20,7 +20,7 @@ RATE, DECAY = 0.1, 0.5
 
 def values_after_a_step(recipe: Recipe) -> dict[str, float]:
     """Parameters of 1 with gradients of 1: Adam's first step changes them by the learning rate."""
-    model = spread(recipe.model, recipe.parallel, Ranks(), dtype=torch.float32, seed=recipe.seed)
+    model = parallelize(recipe.model, recipe.parallel, Mesh(), dtype=torch.float32, seed=recipe.seed)
     for master in model.masters:
         master.value.data.fill_(1.0)
         master.value.grad = torch.ones_like(master.value)
@@ -40,7 +40,7 @@ def test_matrices_and_embeddings_are_decayed_and_norms_and_biases_are_not(model:
 
 def test_the_learning_rate_counts_tokens_through_a_ramp_and_a_skipped_step() -> None:
     recipe = small_recipe(warmup_tokens=640, schedule="linear", minimum_learning_rate=0.0)
-    run = run_of(Ranks(), recipe)
+    run = run_of(Mesh(), recipe)
     run.scale.scale = 1.0
     plan = batches(recipe.train, LENGTH)
     rates = []

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from megalith.model import GPT, initialise
-from megalith.parallel import Optimizer, Ranks, arrange, compute_dtype, spread
+from megalith.parallel import Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import Recipe
 from megalith.tokens import IGNORE, TrainingWindows, ValidationWindows
 from megalith.training.checkpoint import Progress
@@ -46,11 +46,13 @@ def windows() -> MaskedWindows:
     return MaskedWindows(stream, 16, 7)
 
 
-def run_of(ranks: Ranks, recipe: Recipe) -> Run:
+def run_of(ranks: Mesh, recipe: Recipe) -> Run:
     """A run before its first step, over windows in memory."""
     precision = recipe.train.precision
     dtype = compute_dtype(precision)
-    model = spread(recipe.model, recipe.parallel, arrange(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed)
+    model = parallelize(
+        recipe.model, recipe.parallel, build_mesh(ranks, recipe.parallel), dtype=dtype, seed=recipe.seed
+    )
     validation = ValidationWindows(np.random.default_rng(2).integers(0, VOCAB, 333), 16)
     task = TrainTask(recipe=recipe, tokens=Path(), workspace=Path(), run="", threads=1, peak_flops_per_second=None)
     optimizer, samples = Optimizer(model.masters, recipe.train), CausalSamples(windows())
@@ -59,7 +61,7 @@ def run_of(ranks: Ranks, recipe: Recipe) -> Run:
     return Run(task, model, optimizer, scale, progress, samples, held_out, len(validation), None)  # type: ignore[arg-type]  # nothing is saved
 
 
-def steps_of(ranks: Ranks, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], float]:
+def steps_of(ranks: Mesh, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], float]:
     """Return the results of `take_step`: its records, the parameters after it, and a validation loss."""
     run = run_of(ranks, recipe)
     records = [take_step(run, batch) for batch, _ in zip(batches(recipe.train, 16), range(STEPS), strict=False)]
@@ -74,7 +76,7 @@ def weights_of(run: Run) -> dict[str, torch.Tensor]:
 def rank_main(rank: int, results: str) -> None:
     """One of two ranks."""
     torch.set_default_dtype(torch.float64)
-    torch.save(steps_of(Ranks(rank, 2), recipe_of(2)), f"{results}/{rank}.pt")
+    torch.save(steps_of(Mesh(rank, 2), recipe_of(2)), f"{results}/{rank}.pt")
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def oracle(recipe: Recipe) -> tuple[list[dict[str, float]], GPT]:
 def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
     wait(start(2, str(tmp_path), rank_main, str(tmp_path)))
     expected, model = oracle(recipe_of(1))
-    alone = steps_of(Ranks(), recipe_of(1))
+    alone = steps_of(Mesh(), recipe_of(1))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     for records, weights, held_out in (first, second, alone):
         for record, wanted in zip(records, expected, strict=True):
@@ -135,12 +137,12 @@ def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
 def test_bf16_micro_batches_add_up_in_fp32_to_the_whole_batch() -> None:
     wide = {"dropout": 0.0, "hidden_size": 64}
     plain = small_recipe(model=wide, batch_ramp=None, clip_norm=None)
-    expected, _, _ = steps_of(Ranks(), plain)
+    expected, _, _ = steps_of(Mesh(), plain)
     for micro_batch_size in (1, 8):
         recipe = small_recipe(
             model=wide, batch_ramp=None, clip_norm=None, precision="bf16", micro_batch_size=micro_batch_size
         )
-        records, weights, _ = steps_of(Ranks(), recipe)
+        records, weights, _ = steps_of(Mesh(), recipe)
         assert all(value.dtype == torch.float32 for value in weights.values())
         for record, wanted in zip(records, expected, strict=True):
             # bf16 rounds to 2^-9 = 0.002, and the errors of many products partly cancel
@@ -151,7 +153,7 @@ def test_bf16_micro_batches_add_up_in_fp32_to_the_whole_batch() -> None:
 @pytest.mark.usefixtures("fp64")
 def test_a_step_without_a_finite_gradient_moves_nothing() -> None:
     recipe = recipe_of(1)
-    run = run_of(Ranks(), recipe)
+    run = run_of(Mesh(), recipe)
     with torch.no_grad():
         next(m for m in run.model.masters if m.name == "final_norm.weight").value[0] = torch.nan
     before = weights_of(run)

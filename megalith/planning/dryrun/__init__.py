@@ -1,6 +1,6 @@
 """`megalith plan dryrun`: the real training step of any rank of any job, on tensors without memory.
 
-The code is training's own (`parallel.spread`, the pipeline's lists, the gradients' reduction, AdamW); the tensors are
+The code is training's own (`parallelize`, the pipeline's lists, the gradients' reduction, AdamW); the tensors are
 fake, and so are the other ranks. Memory is what torch allocates at the step's peak, to the byte of a block; the
 messages are those that the code sends. Nothing is timed: seconds are for the planner's other verbs.
 
@@ -23,7 +23,7 @@ from megalith.console import progress
 from megalith.errors import RecipeError
 from megalith.job import Job
 from megalith.model import MODELS
-from megalith.parallel import arrange
+from megalith.parallel import build_mesh
 from megalith.parallel.pipeline import keep_stage
 from megalith.planning.budget import sized
 from megalith.planning.dryrun.collectives import Amount, Message
@@ -118,7 +118,7 @@ def _rank_row(run: _Run, rank: int, advance: Callable[[], None]) -> dict[str, An
     few, enough = _lengths(run, rank)
     on_gpu = run.job.cluster.name != LOCAL or torch.cuda.is_available()
     with fake_ranks(rank, run.job.layout.world) as found:
-        placed = arrange(found, run.recipe.parallel)
+        placed = build_mesh(found, run.recipe.parallel)
         watch = Watch(placed, BLOCK_BYTES if on_gpu else 1)
         with FakeTensors(), gpu_kernels() if on_gpu else nullcontext(), watch.watching():
             training = begin(run.recipe, placed, watch)
@@ -142,7 +142,7 @@ def _figures(run: _Run, rank: int, training: Training, sent: Sent) -> dict[str, 
     model, storages = training.model, training.watch.storages
     own = sorted(model.stages)
     copies = {"token_embedding.weight"} if model.ranks.index("pipeline") and model.config.tie_embeddings else set()
-    layers = [int(number) for stage in own for number in model.stages[stage].blocks]
+    layers = [int(number) for stage in own for number in model.stages[stage].numbered_layers]
     spare = int(run.job.cluster.memory_bytes) - storages.peak_bytes
     return {
         "rank": rank,
@@ -215,7 +215,7 @@ def _message_row(message: Message, amount: Amount, cluster: Cluster) -> dict[str
 
 def _per_layer(sent: Sent, training: Training, micro_batches: int) -> dict[str, float]:
     """All-reduces of a layer for one micro-batch, by pass; none under sequence parallelism."""
-    layers = sum(len(stage.blocks) for stage in training.model.stages.values())
+    layers = sum(len(stage.numbered_layers) for stage in training.model.stages.values())
     found = {"forward": 0.0, "backward": 0.0, "recomputation": 0.0}
     for message, amount in sent.items():
         if message.what == "layers" and message.collective == "all_reduce":

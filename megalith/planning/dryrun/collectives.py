@@ -13,8 +13,8 @@ from torch._C._distributed_c10d import _resolve_process_group
 from torch.distributed.distributed_c10d import GroupName
 from torch.utils._pytree import tree_leaves
 
-from megalith.parallel import Ranks
-from megalith.parallel.ranks import Axis
+from megalith.parallel import Mesh
+from megalith.parallel.mesh import Axis
 
 Pass = Literal["forward", "backward", "recomputation", "step"]
 """step: after the last backward pass, or before the first forward pass."""
@@ -61,7 +61,7 @@ class Amount:
 class Collectives:
     """Messages sent since `clear`."""
 
-    def __init__(self, ranks: Ranks, made_backward: Callable[[Tensor], bool]) -> None:
+    def __init__(self, ranks: Mesh, made_backward: Callable[[Tensor], bool]) -> None:
         """`made_backward` tells whether a tensor comes from a backward pass."""
         self._ranks, self._made_backward = ranks, made_backward
         self._axes = _axes(ranks)
@@ -161,12 +161,12 @@ class Collectives:
             self._parts.append(part)
 
 
-def _axes(ranks: Ranks) -> dict[str, str]:
+def _axes(ranks: Mesh) -> dict[str, str]:
     """The axis of each group of this rank by the group's name; the pipelines' ends alone are not there."""
-    if ranks.mesh is None:
+    if ranks.device_mesh is None:
         return {}
     axes: tuple[Axis, ...] = ("replicate", "shard", "pipeline", "tensor")
-    return {str(ranks.along(axis).get_group().group_name): _SAME.get(axis, axis) for axis in axes}
+    return {str(ranks.submesh(axis).get_group().group_name): _SAME.get(axis, axis) for axis in axes}
 
 
 def _group(args: Any) -> dist.ProcessGroup:

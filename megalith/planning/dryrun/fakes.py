@@ -15,7 +15,7 @@ from torch.distributed.tensor import _redistribute
 from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 from megalith.planning.performance.traffic import MASKED_SHARE
 
 _aten = torch.ops.aten
@@ -55,13 +55,13 @@ def _is_real(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def fake_ranks(rank: int, world: int) -> Iterator[Ranks]:
+def fake_ranks(rank: int, world: int) -> Iterator[Mesh]:
     """This process as `rank` among `world` that are not there. No process group may exist."""
     forget_meshes()
     if world > 1:
         dist.init_process_group("fake", rank=rank, world_size=world, store=FakeStore())
     try:
-        yield Ranks(rank, world)
+        yield Mesh(rank, world)
     finally:
         if world > 1:
             dist.destroy_process_group()

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from megalith.parallel import MicroBatch, Optimizer, Ranks, SpreadModel, compute_dtype, local, spread, take_step
+from megalith.parallel import (
+    DistributedModel,
+    Mesh,
+    MicroBatch,
+    Optimizer,
+    compute_dtype,
+    local,
+    parallelize,
+    take_step,
+)
 from megalith.parallel.step import Phase as StepPhase
 from megalith.planning.dryrun.collectives import Phase
 from megalith.planning.dryrun.storages import Kind
@@ -22,7 +31,7 @@ class Training:
     """A rank's part of the model, ready to be trained, under the watch."""
 
     recipe: Recipe
-    model: SpreadModel
+    model: DistributedModel
     optimizer: Optimizer
     watch: Watch
 
@@ -74,9 +83,9 @@ class Training:
             self.watch.storages.mark(_gradients(self.model), "gradients")
 
 
-def begin(recipe: Recipe, ranks: Ranks, watch: Watch) -> Training:
+def begin(recipe: Recipe, ranks: Mesh, watch: Watch) -> Training:
     """The recipe's model over `ranks`, which are arranged, its weights unset. `watch` is watching."""
-    model = spread(recipe.model, recipe.parallel, ranks, dtype=compute_dtype(recipe.train.precision), seed=None)
+    model = parallelize(recipe.model, recipe.parallel, ranks, dtype=compute_dtype(recipe.train.precision), seed=None)
     training = Training(recipe, model, Optimizer(model.masters, recipe.train), watch)
     watch.collectives.follow(model.stages.values())
     for kind, tensors in training.state().items():
@@ -94,5 +103,5 @@ def blank_batch(config: ModelConfig, size: int, device: torch.device) -> MicroBa
     return batch
 
 
-def _gradients(model: SpreadModel) -> list[Tensor]:
+def _gradients(model: DistributedModel) -> list[Tensor]:
     return [master.value.grad for master in model.masters if master.value.grad is not None]

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 from megalith.planning.dryrun.collectives import Collectives
 from megalith.planning.dryrun.storages import Storages
 
@@ -26,7 +26,7 @@ _OUTSIDE = (DTensor, AsyncCollectiveTensor)
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Sees fake tensors and real ones alike."""
 
-    def __init__(self, ranks: Ranks, block_bytes: int = 1) -> None:
+    def __init__(self, ranks: Mesh, block_bytes: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.storages = storages = Storages(block_bytes)
         self.collectives = Collectives(ranks, lambda tensor: storages.kind(tensor) == "working")

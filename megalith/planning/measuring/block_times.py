@@ -18,8 +18,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from megalith.kernels import linear
-from megalith.parallel import MicroBatch, Optimizer, Ranks, SpreadModel, arrange, compute_dtype, spread, update
-from megalith.parallel.ranks import Axis
+from megalith.parallel import (
+    DistributedModel,
+    Mesh,
+    MicroBatch,
+    Optimizer,
+    build_mesh,
+    compute_dtype,
+    parallelize,
+    update,
+)
+from megalith.parallel.mesh import Axis
 from megalith.planning.measuring.block_settings import TOY
 from megalith.planning.measuring.step_times import CLIP_NORM, LEARNING_RATE, LONG_SECONDS, some_batch
 from megalith.recipe import ModelConfig, ParallelConfig, TrainConfig
@@ -30,13 +39,13 @@ IN_A_ROW = 6  # micro-batches of a repetition: about as long as a step
 STREAM_TOKENS = 2**20
 LARGE_BYTES = 2**20  # of a message; smaller ones come several in a row
 
-arranged = cache(arrange)  # each grid opens connections, whose threads look around a hundred times a second
+arranged = cache(build_mesh)  # each grid opens connections, whose threads look around a hundred times a second
 
 Times = dict[str, list[float]]
 """Seconds of every repetition, by what was done."""
 
 
-def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
+def time_block(question: dict[str, Any], ranks: Mesh) -> Times:
     """Reading, forward, backward and update of the asked model, and the embedding alone where it is not sharded."""
     config = ModelConfig.model_validate(question["model"])
     model = _model(config, ParallelConfig.model_validate(question["parallel"]), question["precision"], ranks)
@@ -78,9 +87,9 @@ def time_block(question: dict[str, Any], ranks: Ranks) -> Times:
     return times
 
 
-def time_messages(question: dict[str, Any], ranks: Ranks) -> Times:
+def time_messages(question: dict[str, Any], ranks: Mesh) -> Times:
     """All-reduces over groups of `group_size` neighbours at once, and sends between neighbours, by size in bytes."""
-    mesh = arranged(ranks, ParallelConfig(tensor=question["group_size"])).along("tensor")
+    mesh = arranged(ranks, ParallelConfig(tensor=question["group_size"])).submesh("tensor")
     group, members = mesh.get_group(), dist.get_process_group_ranks(mesh.get_group())
     times: Times = {}
     for size in question["bytes"]:
@@ -103,7 +112,7 @@ def time_messages(question: dict[str, Any], ranks: Ranks) -> Times:
     return times
 
 
-def time_pipeline(question: dict[str, Any], ranks: Ranks) -> Times:
+def time_pipeline(question: dict[str, Any], ranks: Mesh) -> Times:
     """A toy pipeline, of which there are as many side by side as the workers make, at two numbers of micro-batches.
 
     What a micro-batch adds to it beyond its stages' work is what the pipeline's runner takes, messages included.
@@ -111,7 +120,7 @@ def time_pipeline(question: dict[str, Any], ranks: Ranks) -> Times:
     stages = question["pipeline"]
     config = TOY.model_copy(update={"num_layers": stages})
     parallel = ParallelConfig(pipeline=stages, data=ranks.count // stages)
-    whole = spread(config, parallel, arranged(ranks, parallel), dtype=torch.float32, seed=0)
+    whole = parallelize(config, parallel, arranged(ranks, parallel), dtype=torch.float32, seed=0)
     batch = some_batch(config, 1)
     few, many = 2 * stages, 6 * stages
 
@@ -123,7 +132,7 @@ def time_pipeline(question: dict[str, Any], ranks: Ranks) -> Times:
     return times | {"micro_batches": [float(many - few)]}
 
 
-def time_rates(question: dict[str, Any], ranks: Ranks) -> Times:
+def time_rates(question: dict[str, Any], ranks: Mesh) -> Times:
     """Figures by which processors differ: products, a copy, an addition of one number."""
     times: Times = {}
     for m, k, n in question["products"]:
@@ -143,7 +152,7 @@ def time_rates(question: dict[str, Any], ranks: Ranks) -> Times:
 
 
 @dataclass(frozen=True)
-class _Copy(Ranks):
+class _Copy(Mesh):
     """One of several groups side by side that have nothing to do with each other: a model without a pipeline."""
 
     def size(self, axis: Axis) -> int:
@@ -153,15 +162,15 @@ class _Copy(Ranks):
         return 0 if axis == "pipeline" else super().index(axis)
 
 
-def _model(config: ModelConfig, parallel: ParallelConfig, precision: str, ranks: Ranks) -> SpreadModel:
+def _model(config: ModelConfig, parallel: ParallelConfig, precision: str, ranks: Mesh) -> DistributedModel:
     """The block over this worker's group: the copies take the place of pipeline ranks in the mesh."""
     group = (parallel.tensor or 1) * (parallel.data or 1)
     whole = arranged(ranks, parallel.model_copy(update={"pipeline": ranks.count // group}))
-    copy = _Copy(whole.rank, whole.count, whole.mesh, whole.device)
-    return spread(config, parallel, copy, dtype=compute_dtype(precision), seed=0)
+    copy = _Copy(whole.rank, whole.count, whole.device_mesh, whole.device)
+    return parallelize(config, parallel, copy, dtype=compute_dtype(precision), seed=0)
 
 
-def _time_update(model: SpreadModel, sharded: bool, seconds: float, ranks: Ranks) -> Times:
+def _time_update(model: DistributedModel, sharded: bool, seconds: float, ranks: Mesh) -> Times:
     """The end of a step, which clips, and the zeroing of the gradients, which ZeRO does without."""
     optimizer = Optimizer(model.masters, TrainConfig())
 
@@ -192,7 +201,7 @@ def _time(
     begin: Callable[[], object],
     works: dict[str, Callable[[], object]],
     seconds: float,
-    ranks: Ranks,
+    ranks: Mesh,
     *,
     in_a_row: int = 1,
 ) -> Times:
@@ -225,6 +234,6 @@ def _once(begin: Callable[[], object], works: dict[str, Callable[[], object]]) -
     return seconds
 
 
-def _meet(ranks: Ranks, number: float = 0.0) -> float:
+def _meet(ranks: Mesh, number: float = 0.0) -> float:
     """Wait for all workers; the sum of their numbers."""
     return ranks.sum(number)[0]

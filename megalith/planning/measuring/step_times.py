@@ -1,6 +1,6 @@
 """Times of a training step, asked for layouts: of a micro-batch, of the update, of the reduction, of whole steps.
 
-The pieces are the real ones: the model at the asked width as `megalith.parallel.spread` makes it, its loss forward and
+The pieces are the real ones: the model at the asked width as `parallelize` makes it, its loss forward and
 backward in the asked precision, and the optimizer step that trains (`parallel.take_step`, `parallel.update`); only the
 number of layers may be smaller.
 """
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from megalith.arithmetic import parameters
 from megalith.parallel import (
+    DistributedModel,
+    Mesh,
     MicroBatch,
     Optimizer,
-    Ranks,
-    SpreadModel,
-    arrange,
+    build_mesh,
     compute_dtype,
     loss_weights,
-    spread,
+    parallelize,
     take_step,
     update,
 )
@@ -36,7 +36,7 @@ MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
 LEARNING_RATE, CLIP_NORM = 1e-6, 1.0
 
 
-def time_micro_batch(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float] | float]:
+def time_micro_batch(question: dict[str, Any], ranks: Mesh) -> dict[str, list[float] | float]:
     """Seconds of one micro-batch at each asked depth (every repetition), of the update, and of the all-reduce.
 
     The first `data` ranks do it side by side, as data-parallel processes would. The last two are for the whole model:
@@ -57,12 +57,12 @@ def time_micro_batch(question: dict[str, Any], ranks: Ranks) -> dict[str, list[f
     return answer
 
 
-def time_steps(question: dict[str, Any], ranks: Ranks) -> dict[str, list[float]]:
+def time_steps(question: dict[str, Any], ranks: Mesh) -> dict[str, list[float]]:
     """Seconds of whole steps of the asked layout over all workers, at each asked number of micro-batches a rank."""
     config = ModelConfig.model_validate(question["model"])
     parallel = ParallelConfig.model_validate(question["parallel"])
     dtype = compute_dtype(question["precision"])
-    model = spread(config, parallel, arrange(ranks, parallel), dtype=dtype, seed=0)
+    model = parallelize(config, parallel, build_mesh(ranks, parallel), dtype=dtype, seed=0)
     optimizer = Optimizer(model.masters, TrainConfig())
     batch = some_batch(config, question["micro_batch_size"])
 
@@ -115,14 +115,14 @@ def take_tiny_step() -> None:
 
 @dataclass(frozen=True)
 class _Training:
-    model: SpreadModel
+    model: DistributedModel
     optimizer: Optimizer
 
 
 @lru_cache(maxsize=2)  # both depths of a question; all that were ever asked for may not fit the memory together
 def _training(config: ModelConfig, precision: str) -> _Training:
     """A model with weights as training begins: larger ones make softmax meet denormals, which are slow."""
-    model = spread(config, ParallelConfig(), Ranks(), dtype=compute_dtype(precision), seed=0)
+    model = parallelize(config, ParallelConfig(), Mesh(), dtype=compute_dtype(precision), seed=0)
     return _Training(model, Optimizer(model.masters, TrainConfig()))
 
 
@@ -181,7 +181,7 @@ def _time(work: Callable[[], object], seconds: float, group: Any) -> list[float]
     return times or [first]
 
 
-def _forward_backward(model: SpreadModel, batch: MicroBatch) -> None:
+def _forward_backward(model: DistributedModel, batch: MicroBatch) -> None:
     counted = [float(batch["targets"].numel())] * len(model.losses)
     model.forward_backward([batch], loss_weights(counted), [0])
 
@@ -203,7 +203,7 @@ def some_batch(config: ModelConfig, sequences: int) -> MicroBatch:
 
 def _saved(config: ModelConfig, sequences: int, precision: str) -> int:
     """Bytes of the storages that autograd keeps after a forward pass, weights left out."""
-    model = spread(config, ParallelConfig(), Ranks(), dtype=compute_dtype(precision), seed=0)
+    model = parallelize(config, ParallelConfig(), Mesh(), dtype=compute_dtype(precision), seed=0)
     (stage,) = model.stages.values()
     own = {parameter.untyped_storage().data_ptr() for parameter in stage.parameters()}
     storages: dict[int, int] = {}

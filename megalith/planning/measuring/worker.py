@@ -18,7 +18,7 @@ import torch.utils.tensorboard  # training imports it too, and a worker's memory
 
 import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.kernels import use
-from megalith.parallel import Ranks, compute_deterministically
+from megalith.parallel import Mesh, compute_deterministically
 from megalith.planning.measuring import block_times, step_times
 from megalith.processes import die_with, keep_freed_memory
 from megalith.recipe import ModelConfig
@@ -27,7 +27,7 @@ PATIENCE = timedelta(seconds=120)  # with ranks that do not answer
 
 Answer = Callable[[dict[str, Any]], object]
 
-ANSWERS: Mapping[str, Callable[[dict[str, Any], Ranks], object]] = {
+ANSWERS: Mapping[str, Callable[[dict[str, Any], Mesh], object]] = {
     "memory": lambda asked, ranks: step_times.saved_bytes(ModelConfig(**asked["model"]), asked["precision"]),
     "micro-batch": step_times.time_micro_batch,
     "steps": step_times.time_steps,
@@ -39,7 +39,7 @@ ANSWERS: Mapping[str, Callable[[dict[str, Any], Ranks], object]] = {
 """By what is asked."""
 
 
-def serve(prepare: Callable[[Ranks], Answer]) -> None:
+def serve(prepare: Callable[[Mesh], Answer]) -> None:
     """Be the worker that the command line names: RANK SIZE STORE PARENT; `prepare` returns the answering function."""
     rank, size, store, parent = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     die_with(parent)
@@ -48,7 +48,7 @@ def serve(prepare: Callable[[Ranks], Answer]) -> None:
     if size > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=PATIENCE)
-    answer = prepare(Ranks(rank, size))
+    answer = prepare(Mesh(rank, size))
     _say({"base_bytes": psutil.Process().memory_info().rss})
     for line in sys.stdin:
         question = json.loads(line)
@@ -56,7 +56,7 @@ def serve(prepare: Callable[[Ranks], Answer]) -> None:
         _say(answer(question))
 
 
-def prepare(ranks: Ranks) -> Answer:
+def prepare(ranks: Mesh) -> Answer:
     """Take a tiny step, which touches the memory that any training touches, and return what answers."""
     step_times.take_tiny_step()
 

@@ -34,7 +34,7 @@ from torch.distributed.checkpoint.planner_helpers import create_read_items_for_c
 from torch.distributed.tensor import DTensor
 
 from megalith.errors import UnsupportedError
-from megalith.parallel.masters import block
+from megalith.parallel.master_weights import block
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from megalith import schedules
 from megalith.arithmetic import parameters
 from megalith.errors import InputError, RecipeError, UnsupportedError
 from megalith.job import Job
-from megalith.parallel import Ranks
+from megalith.parallel import Mesh
 from megalith.planning.measuring import block_times
 from megalith.planning.measuring.block_settings import all_settings, settings_of
 from megalith.planning.measuring.compose import predict_here
@@ -251,7 +251,7 @@ def test_a_worker_times_every_part_of_a_block() -> None:
         "threads": 1,
         "seconds": 0.0,
     }
-    times = block_times.time_block(question, Ranks())
+    times = block_times.time_block(question, Mesh())
     assert set(times) == {"forward", "backward", "update", "read", "embed", "unembed"}
     assert all(len(each) >= block_times.FEWEST and min(each) > 0 for each in times.values())
 

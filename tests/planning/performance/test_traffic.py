@@ -12,8 +12,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megalith.job import Job
-from megalith.parallel.parallelize import spread
-from megalith.parallel.ranks import Ranks, arrange
+from megalith.parallel.mesh import Mesh, build_mesh
+from megalith.parallel.parallelize import parallelize
 from megalith.planning.performance.traffic import Traffic, ring_share, step_traffic
 from megalith.recipe import ClusterConfig, ModelConfig, ParallelConfig, load_recipe
 from megalith.topology import Layout, describe
@@ -93,7 +93,7 @@ def test_the_formulas_are_what_the_spread_model_sends(
     parallel = ParallelConfig.model_validate({"tensor": 1, "pipeline": 1, "data": 1, **axes})
     world = (parallel.tensor or 1) * (parallel.pipeline or 1) * (parallel.data or 1)
     dist.init_process_group("fake", rank=rank, world_size=world, store=FakeStore())
-    model = spread(config, parallel, arrange(Ranks(rank, world), parallel), dtype=torch.bfloat16, seed=1)
+    model = parallelize(config, parallel, build_mesh(Mesh(rank, world), parallel), dtype=torch.bfloat16, seed=1)
     batch = {name: torch.zeros(2, 152, dtype=torch.long) for name in ("tokens", "targets")}
     if config.family == "bert":
         batch["targets"].view(-1)[round(0.15 * 2 * 152) :] = -100

@@ -9,7 +9,7 @@ import pytest
 _STEPS = """
 import json, sys
 import torch
-from megalith.parallel import Ranks, arrange, clip_factor, spread
+from megalith.parallel import Mesh, build_mesh, clip_factor, parallelize
 from megalith.topology import this_machine
 from megalith.planning.dryrun.step import blank_batch
 from megalith.planning.performance.memory import estimate_memory
@@ -29,8 +29,8 @@ def recipe(size, **model):
         "parallel": {"tensor": 1, "pipeline": 1, "data": 1}, "tokenize": {"vocab_size": (shape | model)["vocab_size"]}})
 
 def steps(recipe, count):
-    ranks = arrange(Ranks(), recipe.parallel)
-    model = spread(recipe.model, recipe.parallel, ranks, dtype=torch.float32, seed=1)
+    ranks = build_mesh(Mesh(), recipe.parallel)
+    model = parallelize(recipe.model, recipe.parallel, ranks, dtype=torch.float32, seed=1)
     optimizer = Optimizer(model.masters, recipe.train)
     for _ in range(count):
         batch = blank_batch(recipe.model, recipe.train.micro_batch_size, ranks.device)
@@ -39,7 +39,7 @@ def steps(recipe, count):
         model.reduce_gradients()
         model.gradients.scale(clip_factor(model.gradient_norm(), 1.0))
         optimizer.update(1e-4)
-        model.publish()
+        model.copy_master_weights()
 
 more = json.loads(sys.argv[1])
 steps(recipe(2, **more, num_layers=1, sequence_length=32, vocab_size=512), 1)  # what the libraries take at first

@@ -18,27 +18,27 @@ AXES = MESH_AXES
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Mesh:
     """This process among those that train together."""
 
     rank: int = 0
     count: int = 1
-    mesh: DeviceMesh | None = None
-    """None before `arrange`, and of a single process."""
+    device_mesh: DeviceMesh | None = None
+    """None before `build_mesh`, and of a single process."""
     device: torch.device = CPU
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the one that writes and shows."""
         return self.rank == 0
 
     def size(self, axis: Axis) -> int:
         """Ranks along an axis."""
-        return 1 if self.mesh is None else self.mesh.size(AXES.index(axis))
+        return 1 if self.device_mesh is None else self.device_mesh.size(AXES.index(axis))
 
     def index(self, axis: Axis) -> int:
         """This rank's place along an axis."""
-        return 0 if self.mesh is None else self.mesh.get_local_rank(axis)
+        return 0 if self.device_mesh is None else self.device_mesh.get_local_rank(axis)
 
     @property
     def data_size(self) -> int:
@@ -50,11 +50,11 @@ class Ranks:
         """This rank's place among those that share the batch."""
         return self.index("replicate") * self.size("shard") + self.index("shard")
 
-    def along(self, *axes: Axis) -> DeviceMesh:
+    def submesh(self, *axes: Axis) -> DeviceMesh:
         """The mesh of the ranks that differ from this one in these axes alone."""
-        if self.mesh is None:
+        if self.device_mesh is None:
             raise ValueError("a single process has no mesh")
-        return self.mesh[axes]
+        return self.device_mesh[axes]
 
     def sum(self, *values: float) -> list[float]:
         """Each value added over all ranks, in fp64."""
@@ -65,7 +65,7 @@ class Ranks:
         return tensor.tolist()
 
 
-def join(store: Path | None = None) -> Ranks:
+def init_process_group(store: Path | None = None) -> Mesh:
     """Meet the other processes that were started beside this one: in the file `store`, or as torchrun or srun say.
 
     RANK and WORLD_SIZE in the environment say which this one is.
@@ -78,7 +78,7 @@ def join(store: Path | None = None) -> Ranks:
             dist.init_process_group(backend)
         else:
             dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=count)
-    return Ranks(rank, count, device=device)
+    return Mesh(rank, count, device=device)
 
 
 def own_device() -> torch.device:
@@ -98,11 +98,11 @@ def own_device() -> torch.device:
     return device
 
 
-def arrange(ranks: Ranks, parallel: ParallelConfig) -> Ranks:
+def build_mesh(ranks: Mesh, parallel: ParallelConfig) -> Mesh:
     """The same ranks, on the grid that `parallel` asks for. Every rank must call it."""
     if ranks.count == 1:
         return ranks
     tensor, pipeline = parallel.tensor or 1, parallel.pipeline or 1
     layout = Layout(tensor, pipeline, ranks.count // (tensor * pipeline))
     shape = mesh_shape(layout, shard_ranks(parallel.zero, parallel.zero_shard, layout.data))
-    return replace(ranks, mesh=init_device_mesh(ranks.device.type, shape, mesh_dim_names=AXES))
+    return replace(ranks, device_mesh=init_device_mesh(ranks.device.type, shape, mesh_dim_names=AXES))

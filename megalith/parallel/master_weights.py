@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
 from megalith.errors import UnsupportedError
-from megalith.parallel.ranks import Ranks
+from megalith.parallel.mesh import Mesh
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Master:
     counted: bool
     """Whether the global norm takes this piece from this rank: other ranks may hold the same one."""
 
-    def logical(self, piece: Tensor) -> Tensor:
+    def as_dtensor(self, piece: Tensor) -> Tensor:
         """`piece`, of the local shape, as the piece of the whole that it is."""
         whole = self.parameter
         if not isinstance(whole, DTensor):
@@ -98,7 +98,7 @@ def _dimension(placement: Placement) -> int:
     return int(getattr(placement, "dim", -1))
 
 
-def is_counted(parameter: nn.Parameter, ranks: Ranks, *, is_copy: bool) -> bool:
+def is_counted(parameter: nn.Parameter, ranks: Mesh, *, is_copy: bool) -> bool:
     """Whether this rank is the first of those that hold the same piece.
 
     `is_copy` says that another pipeline stage holds the parameter too, and counts it.
@@ -115,7 +115,7 @@ def is_counted(parameter: nn.Parameter, ranks: Ranks, *, is_copy: bool) -> bool:
 
 
 def make_masters(
-    parameters: list[tuple[str, nn.Parameter]], ranks: Ranks, is_copy: Callable[[str], bool]
+    parameters: list[tuple[str, nn.Parameter]], ranks: Mesh, is_copy: Callable[[str], bool]
 ) -> list[Master]:
     """A master for each parameter, with the model's values; in fp32, or in the parameter's own wider type."""
     masters = []

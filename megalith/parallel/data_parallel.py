@@ -17,8 +17,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from megalith.model import Transformer
-from megalith.parallel.masters import Master, local
-from megalith.parallel.ranks import Ranks
+from megalith.parallel.master_weights import Master, local
+from megalith.parallel.mesh import Mesh
 
 
 class Gradients(Protocol):
@@ -40,7 +40,7 @@ class Gradients(Protocol):
 class FlatGradients:
     """Without ZeRO: one tensor, of which each master's gradient is a view."""
 
-    def __init__(self, masters: Sequence[Master], ranks: Ranks) -> None:
+    def __init__(self, masters: Sequence[Master], ranks: Mesh) -> None:
         self._masters, self._ranks = masters, ranks
         first = masters[0].value
         self.flat = torch.zeros(sum(m.value.numel() for m in masters), dtype=first.dtype, device=first.device)
@@ -62,11 +62,11 @@ class FlatGradients:
         if self._partial:  # norms under sequence parallelism: each rank has seen its own tokens alone
             pieces = list(self._partial.values())
             together = torch.cat([piece.flatten() for piece in pieces])
-            dist.all_reduce(together, group=self._ranks.along("tensor").get_group())
+            dist.all_reduce(together, group=self._ranks.submesh("tensor").get_group())
             for piece, whole in zip(pieces, torch.split(together, [each.numel() for each in pieces]), strict=True):
                 piece.copy_(whole.view_as(piece))
         if self._ranks.data_size > 1:
-            dist.all_reduce(self.flat, group=self._ranks.along("replicate").get_group())
+            dist.all_reduce(self.flat, group=self._ranks.submesh("replicate").get_group())
 
     def scale(self, factor: float) -> None:
         self.flat.mul_(factor)
@@ -116,13 +116,13 @@ class ShardedGradients:
         torch._foreach_mul_([m.value.grad for m in self._masters if m.value.grad is not None], factor)
 
 
-def shard(stage: Transformer, ranks: Ranks, zero: int, dtype: torch.dtype) -> None:
+def shard(stage: Transformer, ranks: Mesh, zero: int, dtype: torch.dtype) -> None:
     """Wrap a stage with FSDP2: layer by layer, then what is left (the embeddings, which compute in fp32)."""
-    mesh = ranks.along("replicate", "shard") if ranks.size("replicate") > 1 else ranks.along("shard")
+    mesh = ranks.submesh("replicate", "shard") if ranks.size("replicate") > 1 else ranks.submesh("shard")
     wide = torch.promote_types(dtype, torch.float32)
     narrow = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=wide, cast_forward_inputs=False)
     inner = [
-        *stage.blocks.values(),
+        *stage.numbered_layers.values(),
         *(each for name in ("final_norm", "heads") if (each := getattr(stage, name, None))),
     ]
     for module in inner:

@@ -14,7 +14,7 @@ from megalith.recipe import ModelConfig
 NORM_EPSILON = 1e-5  # GPT-2's and Llama 2's
 
 
-class Block(nn.Module):
+class Layer(nn.Module):
     """A layer of the residual stream."""
 
     def __init__(self, config: ModelConfig) -> None:

@@ -1,0 +1,137 @@
+"""One model over all ranks: this rank's stages of it, and what a step asks of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from megalith.model import Transformer
+from megalith.parallel import data_parallel
+from megalith.parallel.master_weights import Master, local
+from megalith.parallel.mesh import Mesh
+from megalith.parallel.pipeline import Pipeline
+from megalith.recipe import ModelConfig
+from megalith.recipe.machine import ParallelConfig
+from megalith.schedules import Lists, action_lists
+
+MicroBatch = Mapping[str, Tensor]
+"""`tokens` (B, T), and by name what else the model's forward takes."""
+
+
+@dataclass
+class DistributedModel:
+    """This rank's part of a model that is trained by all ranks together."""
+
+    config: ModelConfig
+    parallel: ParallelConfig
+    ranks: Mesh
+    stages: dict[int, Transformer]
+    """By number in the pipeline."""
+    masters: list[Master]
+    gradients: data_parallel.Gradients
+    pipeline: Pipeline | None
+    _lists: dict[tuple[int, bool], Lists] = field(default_factory=dict)
+    tied: dist.ProcessGroup | None = None
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The kinds of loss, in the order of `forward_backward`."""
+        return next(iter(self.stages.values())).losses
+
+    def forward_backward(
+        self, batches: Sequence[MicroBatch], weights: Sequence[float], dropout_seeds: Sequence[int]
+    ) -> Tensor:
+        """Add the gradients of Σ losses · weights over this data-parallel rank's micro-batches.
+
+        Gives the sums of each kind of loss over them, in fp64, on one rank of those that computed them; zeros on the
+        others. `dropout_seeds` seed the dropout of each micro-batch.
+        """
+        scales = torch.tensor(weights, dtype=torch.float64, device=self.ranks.device)
+        if self.pipeline is not None:
+            self.gradients.before_micro_batch(last=True)
+            return self._pipelined(batches, scales, dropout_seeds)
+        (stage,) = self.stages.values()
+        sums = torch.zeros(len(self.losses), dtype=torch.float64, device=self.ranks.device)
+        for number, (batch, seed) in enumerate(zip(batches, dropout_seeds, strict=True), start=1):
+            self.gradients.before_micro_batch(last=number == len(batches))
+            tokens, rest = self._arguments(batch, seed)
+            losses = stage(tokens, **rest)
+            (losses * scales).sum().backward()
+            sums += losses.detach()
+        return self._once(sums)
+
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[MicroBatch]) -> Tensor:
+        """The sums of each kind of loss, as `forward_backward` gives them, with no gradient and no dropout.
+
+        Every data-parallel rank must give as many micro-batches, all of one shape.
+        """
+        for stage in self.stages.values():
+            stage.eval()
+        if self.pipeline is not None:
+            sums = self._pipelined(batches, None, [0] * len(batches))
+        else:
+            (stage,) = self.stages.values()
+            sums = torch.zeros(len(self.losses), dtype=torch.float64, device=self.ranks.device)
+            for batch in batches:
+                tokens, rest = self._arguments(batch, 0)
+                sums += stage(tokens, **rest)
+            sums = self._once(sums)
+        for stage in self.stages.values():
+            stage.train()
+        return sums
+
+    def reduce_gradients(self) -> None:
+        """Add up the gradients over the ranks, once a step."""
+        self.gradients.reduce()
+        if self.tied is not None:
+            shared = next(m for m in self.masters if m.name == "token_embedding.weight")
+            assert shared.value.grad is not None
+            dist.all_reduce(shared.value.grad, group=self.tied)
+
+    def gradient_norm(self) -> float:
+        """The global norm: each element of the whole model counts once. The same number on every rank."""
+        (squared,) = self.ranks.sum(data_parallel.squared_norm(self.masters))
+        return float(squared**0.5)
+
+    @torch.no_grad()
+    def copy_master_weights(self) -> None:
+        """Set the model to its masters, after these have moved."""
+        narrow = [(local(m.parameter.detach()), m.value) for m in self.masters if m.parameter.dtype != m.value.dtype]
+        if narrow:
+            torch._foreach_copy_([own for own, _ in narrow], [value for _, value in narrow])
+
+    def _pipelined(self, batches: Sequence[MicroBatch], weights: Tensor | None, dropout_seeds: Sequence[int]) -> Tensor:
+        assert self.pipeline is not None
+        both = [self._arguments(batch, number) for batch, number in zip(batches, dropout_seeds, strict=True)]
+        inputs, rest = [tokens for tokens, _ in both], [named for _, named in both]
+        count, length = inputs[0].shape
+        if self.parallel.sequence_parallel:
+            length //= self.ranks.size("tensor")
+        lists = self._schedule(len(batches), training=weights is not None)
+        sums = self.pipeline.run(lists, inputs, rest, (count, length, self.config.hidden), weights)
+        if sums is None:
+            return torch.zeros(len(self.losses), dtype=torch.float64, device=self.ranks.device)
+        return self._once(sums)
+
+    def _schedule(self, micro_batches: int, *, training: bool) -> Lists:
+        key = (micro_batches, training)
+        if key not in self._lists:
+            self._lists[key] = action_lists(self.parallel, micro_batches, training=training)
+        return self._lists[key]
+
+    def _arguments(self, batch: MicroBatch, dropout_seed: int) -> tuple[Tensor, dict[str, Any]]:
+        rest: dict[str, Any] = {name: _onto(value, self.ranks.device) for name, value in batch.items()}
+        tokens: Tensor = rest.pop("tokens")
+        return tokens, rest | ({"dropout_seed": dropout_seed} if self.config.dropout > 0 else {})
+
+    def _once(self, sums: Tensor) -> Tensor:
+        return sums if self.ranks.index("tensor") == 0 else torch.zeros_like(sums)
+
+
+def _onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """Without waiting for what a GPU still has to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
