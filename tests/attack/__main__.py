@@ -26,7 +26,7 @@ PARTS: dict[str, tuple[Callable[[Materials], Try], int | None]] = {
     "recipes": (Recipes, 2200),
     "overrides": (Overrides, 2200),
     "arguments": (Arguments, 460),
-    "tables": (Tables, 480),
+    "tables": (Tables, 400),
     "sources": (Sources, 160),
     "surroundings": (Surroundings, None),
     "kills": (Kills, 72),

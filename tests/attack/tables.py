@@ -41,7 +41,7 @@ class Tables:
 
     def __call__(self, number: int, dice: random.Random, room: Path) -> Found:
         kind = list(self.kinds)[number % len(self.kinds)]
-        if kind == "runs of a scaling law" and number % 24:  # a fit takes up to a minute
+        if kind == "runs of a scaling law" and number % 48:  # a fit takes up to a minute
             kind = dice.choice(("layouts", "schedule"))
         argv = self.kinds[kind](WAYS[number // len(self.kinds) % len(WAYS)], dice, room)
         slow = kind == "runs of a scaling law"
