@@ -83,6 +83,8 @@ def run_stage(
     `train` plans first, and wants `yes` where `run` does. Started by torchrun or srun it takes the plan that stands, or
     else a recipe that leaves nothing open. `fresh` is as for `run`.
     """
+    if stage not in STAGES:
+        raise InputError(f"{stage!r} is not a stage.", mend=f"Use {', '.join(STAGES[:-1])} or {STAGES[-1]}.")
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     if stage == "train":
         from megalith.training import take_up_slurm

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from megalith.cli import app
-from megalith.cli.shared import resuming_verb, verb
+from megalith.cli.guard import resuming_verb, verb
 
 RUN = CliRunner()
 

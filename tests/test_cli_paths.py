@@ -9,8 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from megalith.cli import app
-from megalith.cli.shared import check_file, counted, verb
+from megalith.cli.guard import verb
+from megalith.cli.tables import counted
 from megalith.errors import InputError
+from megalith.verbs.arguments import check_file
 from tests.planning.calibration.measured import write_table
 
 RUN = CliRunner()

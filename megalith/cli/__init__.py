@@ -10,8 +10,23 @@ from typing import Annotated
 import typer
 
 from megalith import __version__
-from megalith.cli import blend, card, curate, plans, recipes, verify, walk
+from megalith.cli.audit import audit
+from megalith.cli.blend import blend
+from megalith.cli.card import card
+from megalith.cli.crawl import crawl
+from megalith.cli.curate import curate
+from megalith.cli.evaluate import evaluate
+from megalith.cli.generate import generate
 from megalith.cli.help import Sections
+from megalith.cli.not_built import not_built
+from megalith.cli.plan import app as plan_app
+from megalith.cli.recipe import app as recipe_app
+from megalith.cli.report import report
+from megalith.cli.run import run
+from megalith.cli.scaling import app as scaling_app
+from megalith.cli.tokenize import tokenize
+from megalith.cli.train import train
+from megalith.cli.verify import verify
 from megalith.console import note, settle_streams
 from megalith.processes import wait_politely
 
@@ -22,14 +37,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a compute budget to an audited language model.",
 )
-app.add_typer(walk.app)
-app.add_typer(curate.app)
-app.add_typer(blend.app)
-app.add_typer(card.app)
-app.add_typer(verify.app)
-app.add_typer(recipes.app, name="recipe")
-app.add_typer(plans.app, name="plan")
-app.add_typer(plans.scaling_app, name="scaling")
+for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, blend, card, verify):
+    app.command()(verb)
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(plan_app, name="plan")
+app.add_typer(scaling_app, name="scaling")
+not_built(
+    app,
+    "serve",
+    "`serve` (an OpenAI-compatible endpoint) is not built yet; `megalith generate` writes text from a model.",
+)
+not_built(
+    app,
+    "export",
+    "`export` (Hugging Face checkpoints) is not built yet; `train/model` holds safetensors and tokenizer.json.",
+)
+not_built(app, "import", "`import` (Hugging Face checkpoints, Megatron shards) is not built yet.")
 
 
 def main() -> None:

@@ -6,16 +6,14 @@ from typing import Annotated
 
 import typer
 
-from megalith.cli.shared import Json, Output, Overrides, RecipeName, expedition_directory, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json, Output, Overrides, RecipeName
+from megalith.cli.tables import print_json
 from megalith.console import human_count, note, show, table
-from megalith.recipe import load_recipe
-
-app = typer.Typer()
 
 Tokens = Annotated[Path | None, typer.Option("--tokens", help="A `tokenize` artifact. Default: the expedition's.")]
 
 
-@app.command()
 @verb
 def blend(
     recipe: RecipeName,
@@ -25,29 +23,20 @@ def blend(
     as_json: Json = False,
 ) -> None:
     """Shares, tokens drawn and epochs of each data set of the blend; an impossible one is refused."""
-    from megalith.artifacts import open_artifact
-    from megalith.tokens.blending import check_blend, check_epochs, portions
+    from megalith import verbs
 
-    loaded, _ = load_recipe(recipe, overrides or ())
-    place = tokens or expedition_directory(output, loaded) / "tokenize"
-    sizes: dict[str, int] = {}
-    if tokens is not None or (place / "manifest.json").is_file():
-        facts = open_artifact(place, "tokenize").facts
-        sizes = {name: held["tokens"] for name, held in facts.get("datasets", {}).items()}
-    made = portions(loaded.blend, sizes, loaded.train.tokens)
-    if sizes:
-        check_blend(loaded.blend, sizes, loaded.train.tokens)
-    check_epochs(loaded.blend, made)
-    source = "shards" if sizes else "recipe"
+    found = verbs.blend(recipe, overrides=overrides or (), tokens=tokens, output=output)
     if as_json:
-        told = {"run_tokens": loaded.train.tokens, "maximum_epochs": loaded.blend.maximum_epochs, "sizes_from": source}
-        print_json(told | {"datasets": [asdict(one) for one in made]})
+        told = asdict(found)
+        del told["recipe"]
+        print_json(told)
         return
     rows = [
-        (one.name, f"{one.share:.5f}", _many(one.tokens), _many(one.drawn_tokens), _times(one.epochs)) for one in made
+        (one.name, f"{one.share:.5f}", _many(one.tokens), _many(one.drawn_tokens), _times(one.epochs))
+        for one in found.datasets
     ]
-    show(table(f"Blend of {loaded.name}", ("data set", "share", "tokens", "drawn", "epochs"), rows))
-    note(f"a run of {_many(loaded.train.tokens)} tokens; sizes are those of the {source}")
+    show(table(f"Blend of {found.recipe}", ("data set", "share", "tokens", "drawn", "epochs"), rows))
+    note(f"a run of {_many(found.run_tokens)} tokens; sizes are those of the {found.sizes_from}")
 
 
 def _many(tokens: float | None) -> str:

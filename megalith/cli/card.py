@@ -1,16 +1,16 @@
 """The verb `card`: the dataset card of a curated corpus."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from megalith.cli.shared import Json, counted, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json
+from megalith.cli.tables import counted, print_json
 from megalith.console import note
 from megalith.errors import InputError
-
-app = typer.Typer()
+from megalith.input_files import read_json
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A `curate` artifact: runs/NAME/curate.")]
 Licences = Annotated[
@@ -20,14 +20,13 @@ Licences = Annotated[
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the card. Default: DIR-card.")]
 
 
-@app.command()
 @verb
 def card(directory: Directory, licence: Licences = None, output: Output = None, as_json: Json = False) -> None:
     """Write a dataset card (Markdown, JSON, one HTML page): funnel, samples, duplicates, histograms, digests."""
-    from megalith.report import write_card
+    from megalith import verbs
 
-    folder = write_card(directory, dict(map(_licence, licence or ())), output)
-    told = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    folder = verbs.write_card(directory, licence=dict(map(_licence, licence or ())), output=output)
+    told = read_json(folder / "card.json")
     if as_json:
         print_json(told)
         return

@@ -4,12 +4,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from megalith.cli.shared import Fresh, Json, Output, Overrides, RecipeName, Source, expedition_directory, resuming_verb
-from megalith.cli.walk import show_facts
+from megalith.cli.guard import resuming_verb
+from megalith.cli.options import Fresh, Json, Output, Overrides, RecipeName, Source
+from megalith.cli.tables import show_facts
 from megalith.console import note
-from megalith.recipe import load_recipe
-
-app = typer.Typer()
 
 Engine = Annotated[Literal["native", "ray"], typer.Option("--engine", help="All cores here, or a Ray cluster's.")]
 RayAddress = Annotated[
@@ -18,7 +16,6 @@ RayAddress = Annotated[
 ]
 
 
-@app.command()
 @resuming_verb
 def curate(
     recipe: RecipeName,
@@ -31,16 +28,16 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """WARC, JSONL, Parquet or text to filtered, deduplicated, decontaminated Parquet."""
-    from pathlib import Path
+    from megalith import verbs
 
-    from megalith import expedition
-    from megalith.curation.daft_engine import use_engine
-    from megalith.report import write_card
-
-    loaded, _ = load_recipe(recipe, overrides or ())
-    use_engine(engine, ray_address)
-    given = source or [Path(path) for path in loaded.curate.paths]
-    made = expedition.run_stage("curate", loaded, expedition_directory(output, loaded), given, fresh=fresh)
-    card = write_card(made.path)
+    made = verbs.curate(
+        recipe,
+        overrides=overrides or (),
+        source=source or (),
+        engine=engine,
+        ray_address=ray_address,
+        output=output,
+        fresh=fresh,
+    )
     show_facts(made, as_json=as_json)
-    note(f"what was kept and dropped, and why: {card / 'card.html'}")
+    note(f"what was kept and dropped, and why: {made.path.with_name(f'{made.path.name}-card') / 'card.html'}")

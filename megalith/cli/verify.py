@@ -5,23 +5,23 @@ from typing import Annotated
 
 import typer
 
-from megalith.artifacts import verify as verify_artifacts
-from megalith.cli.shared import Json, counted, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json
+from megalith.cli.tables import counted, print_json
 from megalith.console import note, show, table
 from megalith.errors import InputError
-
-app = typer.Typer()
 
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="An artifact (runs/NAME/train), or an expedition (runs/NAME).")
 ]
 
 
-@app.command()
 @verb
 def verify(directory: Directory, as_json: Json = False) -> None:
     """Read every file of an artifact or an expedition and compare it with its digest."""
-    found = verify_artifacts(directory)
+    from megalith import verbs
+
+    found = verbs.verify(directory)
     damaged = [(one, file) for one in found for file in one.damaged]
     if as_json:
         print_json(

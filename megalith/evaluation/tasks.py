@@ -81,7 +81,7 @@ def arithmetic(
     """Score whether the greedy text up to the end of the line equals the answer."""
     prompts = [prompt(item, shots) for item, shots in zip(items, shown, strict=True)]
     longest = 1 + max(len(item.target) for item in items)  # a token is a byte at least, and one ends the line
-    texts = generate(lm, prompts, max_new_tokens=longest, stop="\n", batch_tokens=batch_tokens)
+    texts = generate(lm, prompts, tokens=longest, temperature=0, stop="\n", batch_tokens=batch_tokens)
     advance(len(items), len(items))
     lengths = [1 + len(ids) for ids in lm.tokenizer.encode_batch(prompts)]
     return [

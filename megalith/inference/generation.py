@@ -22,8 +22,8 @@ def generate(
     lm: LanguageModel,
     prompts: Sequence[str],
     *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
+    tokens: int,
+    temperature: float,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
@@ -39,12 +39,12 @@ def generate(
     Raises InputError for a setting out of range, a prompt that is not Unicode text, and a model whose logits are not
     finite.
     """
-    _check(prompts, max_new_tokens, temperature, top_k, top_p)
+    _check(prompts, tokens, temperature, top_k, top_p)
     ids = [[lm.tokenizer.end_of_text, *row] for row in lm.tokenizer.encode_batch(prompts)]
     starts = [len(row) for row in ids]
     generators = [torch.Generator().manual_seed(keyed_hash(seed, str(place))) for place in range(len(prompts))]
     unfinished = sorted(range(len(prompts)), key=lambda place: starts[place])
-    for _ in range(max_new_tokens):
+    for _ in range(tokens):
         still = []
         for batch in _batches(unfinished, ids, lm.config.sequence_length, batch_tokens):
             for place, logits in zip(batch, _next_logits(lm, [ids[place] for place in batch]), strict=True):
@@ -67,7 +67,7 @@ def tokens_cut(lm: LanguageModel, prompts: Sequence[str]) -> list[int]:
 
 def samples(lm: LanguageModel, prompts: Sequence[str], tokens: int, seed: int) -> list[dict[str, str]]:
     """At most `tokens` tokens after each prompt, for people to read: temperature 0.8, top-k 40 and top-p 0.95."""
-    texts = generate(lm, prompts, max_new_tokens=tokens, temperature=0.8, top_k=40, top_p=0.95, seed=seed)
+    texts = generate(lm, prompts, tokens=tokens, temperature=0.8, top_k=40, top_p=0.95, seed=seed)
     return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
 
 
@@ -86,12 +86,10 @@ def choose(
     return int(order[torch.multinomial(shares, 1, generator=generator)])
 
 
-def _check(
-    prompts: Sequence[str], max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
-) -> None:
+def _check(prompts: Sequence[str], tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Raise InputError for what cannot be generated."""
     for name, holds, given, mend in (
-        ("max_new_tokens", max_new_tokens >= 0, max_new_tokens, "Set it to 0 or more."),
+        ("tokens", tokens >= 0, tokens, "Set it to 0 or more."),
         ("temperature", temperature >= 0 and math.isfinite(temperature), temperature, "Set it to 0 or more."),
         ("top_k", top_k is None or top_k >= 1, top_k, "Set it to 1 or more, or leave it out."),
         ("top_p", top_p is None or 0 <= top_p <= 1, top_p, "Set it between 0 and 1, or leave it out."),

@@ -4,7 +4,7 @@ Seconds are those of each message alone on its links at their datasheet rate, no
 for the links, not a step time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -54,7 +54,7 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def fold_nodes(found: dict[str, Any]) -> list[dict[str, Any] | None]:
+def fold_nodes(found: Mapping[str, Any]) -> list[dict[str, Any] | None]:
     """The nodes of `ranks`' result with their ranks and where these lie on each axis; None for nodes left out.
 
     The first nodes are there, where the second stage begins, and the last: the rest follows from them.
@@ -73,7 +73,7 @@ def fold_nodes(found: dict[str, Any]) -> list[dict[str, Any] | None]:
     return rows
 
 
-def fold_traffic(found: dict[str, Any]) -> list[dict[str, Any]]:
+def fold_traffic(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of `ranks`' traffic that differ in more than their stage; where the links differ, the slowest.
 
     In the order of the axes from the nearest to the farthest.

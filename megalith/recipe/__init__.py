@@ -14,7 +14,7 @@ from megalith.recipe.data import (
 from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
-from megalith.recipe.loading import Origins, load_recipe, shipped_recipes
+from megalith.recipe.loading import Origins, Overrides, load_recipe, shipped_recipes
 from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
 from megalith.recipe.minhash import MinHashConfig
 from megalith.recipe.model import ModelConfig
@@ -37,6 +37,7 @@ __all__ = [
     "MinHashConfig",
     "ModelConfig",
     "Origins",
+    "Overrides",
     "ParallelConfig",
     "PrivateConfig",
     "QualityConfig",

@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,7 +42,7 @@ _WANTED: dict[str, str] = {
 """pydantic's kinds of error, and the mend."""
 
 
-def explain(error: ValidationError, origins: Mapping[str, str], path: Path) -> RecipeError:
+def explain(error: ValidationError, origins: Mapping[str, str], source: str) -> RecipeError:
     """The first of pydantic's errors, with the line or override that said the value."""
     errors = error.errors(include_url=False)
     first = _likeliest(errors)
@@ -55,7 +54,7 @@ def explain(error: ValidationError, origins: Mapping[str, str], path: Path) -> R
             for length in range(len(location), 0, -1)
             if ".".join(location[:length]) in origins
         ),
-        next((said for key, said in origins.items() if key.startswith(".".join(location) + ".")), str(path)),
+        next((said for key, said in origins.items() if key.startswith(".".join(location) + ".")), source),
     )
     more = f" ({len(errors) - 1} more after this one.)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":

@@ -27,25 +27,36 @@ Origins = dict[str, str]
 _ALTERNATIVES = {"budget.flops": "budget.hours", "budget.hours": "budget.flops"}
 
 
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with Megalith, by name."""
     folder = Path(str(resources.files("megalith"))) / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Origins]:
-    """Read a recipe by file or shipped name, apply `section.key=value` overrides, check the whole.
+def load_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> tuple[Recipe, Origins]:
+    """Read a recipe by file or shipped name, apply overrides, check the whole. A Recipe is taken as it is.
 
+    Overrides are texts (`section.key=value`, the value YAML), or values by dotted key (`{"budget.hours": 0.1}`).
     Raises InputError where the file is missing or cannot be read, RecipeError where its values cannot be.
     """
-    path = _find(str(source))
-    values, origins = _read(path)
-    for override in overrides:
-        _apply(override, values, origins)
+    if isinstance(source, Recipe):
+        where = source.name
+        values, origins = source.model_dump(), dict.fromkeys(flatten(source), where)
+    else:
+        path = _find(str(source))
+        where = str(path)
+        values, origins = _read(path)
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    for dotted, value, shown in map(_said, overrides.items() if isinstance(overrides, Mapping) else overrides):
+        _apply(dotted, value, f"override {shown!r}", values, origins)
     try:
         return Recipe.model_validate(values), origins
     except ValidationError as error:
-        raise explain(error, origins, path) from error
+        raise explain(error, origins, where) from error
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:
@@ -115,12 +126,22 @@ def _read(path: Path) -> tuple[dict[str, Any], Origins]:
     return document.value, {dotted: f"{shown}:{line}" for dotted, line in document.lines.items()}
 
 
-def _apply(override: str, values: dict[str, Any], origins: Origins) -> None:
+def _said(override: str | tuple[str, Any]) -> tuple[str, Any, str]:
+    """Key, value and spelling of an override."""
+    if not isinstance(override, str):
+        dotted, value = override
+        return dotted, value, shorten(f"{dotted}={value}")
     dotted, equals, text = override.partition("=")
     shown = shorten(override)
-    where = f"override {shown!r}"
     if not equals:
         raise RecipeError(f"{shown!r} is neither a recipe nor an override.", mend="An override is section.key=value.")
+    try:
+        return dotted, read_yaml(text).value, shown
+    except UnreadableError as error:
+        raise RecipeError(f"its value cannot be read: {error.what}.", where=f"override {shown!r}") from error
+
+
+def _apply(dotted: str, value: Any, where: str, values: dict[str, Any], origins: Origins) -> None:
     *parents, last = dotted.split(".")
     if not last or not all(parents):
         raise RecipeError("a part of its key is empty.", where=where, mend="Set section.key=value.")
@@ -129,10 +150,6 @@ def _apply(override: str, values: dict[str, Any], origins: Origins) -> None:
         raise RecipeError(f"{character} stands in its key.", where=where, mend="Set section.key=value.")
     if len(parents) > DEEPEST:
         raise RecipeError(f"its key has {len(parents) + 1:,} parts.", where=where, mend="Set section.key=value.")
-    try:
-        value = read_yaml(text).value
-    except UnreadableError as error:
-        raise RecipeError(f"its value cannot be read: {error.what}.", where=where) from error
     target: dict[str, Any] = values
     for parent in parents:
         inner = target.get(parent)
@@ -142,13 +159,13 @@ def _apply(override: str, values: dict[str, Any], origins: Origins) -> None:
             raise RecipeError(f"{parent} is a value, not a section.", where=where, mend=f"Set {parent} itself.")
         target = inner
     target[last] = value
-    for inside in [key for key in origins if key.startswith(f"{dotted}.")]:
-        del origins[inside]
-    origins[dotted] = where
     other = _ALTERNATIVES.get(dotted)
     if other in origins and not origins[other].startswith("override"):  # of two that exclude each other, the override
         target.pop(other.rpartition(".")[2], None)
         origins[other] = f"none: {where} takes its place"
+    for inside in [key for key in origins if key.startswith(f"{dotted}.")]:
+        del origins[inside]
+    origins[dotted] = where
 
 
 def dump(recipe: Recipe) -> Mapping[str, Any]:

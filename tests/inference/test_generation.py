@@ -26,11 +26,11 @@ def test_greedy_text_is_the_first_choice_at_each_step(lm: LanguageModel, prompt:
         if int(logits.argmax()) == 0:
             break
         ids.append(int(logits.argmax()))
-    assert generate(lm, [prompt], max_new_tokens=10) == [lm.tokenizer.decode(ids[start:])]
+    assert generate(lm, [prompt], tokens=10, temperature=0) == [lm.tokenizer.decode(ids[start:])]
 
 
 def test_a_text_does_not_depend_on_the_other_prompts(lm: LanguageModel) -> None:
-    drawn = {"max_new_tokens": 12, "temperature": 0.9, "top_k": 50, "top_p": 0.9, "seed": 5}
+    drawn = {"tokens": 12, "temperature": 0.9, "top_k": 50, "top_p": 0.9, "seed": 5}
     together = generate(lm, PROMPTS, **drawn)
     in_small_batches = generate(lm, PROMPTS, batch_tokens=1, **drawn)
     first_alone = generate(lm, PROMPTS[:1], **drawn)
@@ -39,7 +39,7 @@ def test_a_text_does_not_depend_on_the_other_prompts(lm: LanguageModel) -> None:
 
 
 def test_the_seed_decides(lm: LanguageModel) -> None:
-    drawn = {"max_new_tokens": 12, "temperature": 1.0}
+    drawn = {"tokens": 12, "temperature": 1.0}
     assert generate(lm, PROMPTS, seed=5, **drawn) == generate(lm, PROMPTS, seed=5, **drawn)
     assert generate(lm, PROMPTS, seed=5, **drawn) != generate(lm, PROMPTS, seed=6, **drawn)
     twice = generate(lm, ["The", "The"], seed=5, **drawn)
@@ -52,8 +52,8 @@ def test_text_ends_at_the_end_of_text_and_before_the_stop(lm: LanguageModel) -> 
     table = torch.zeros(VOCAB_SIZE, VOCAB_SIZE)
     for before, after in itertools.pairwise(chain):
         table[before, after] = 9.0
-    assert generate(plant(lm, table), ["A:"], max_new_tokens=50) == [" 42\n"]
-    assert generate(plant(lm, table), ["A:"], max_new_tokens=50, stop="\n") == [" 42"]
+    assert generate(plant(lm, table), ["A:"], tokens=50, temperature=0) == [" 42\n"]
+    assert generate(plant(lm, table), ["A:"], tokens=50, temperature=0, stop="\n") == [" 42"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_ids_beyond_the_tokenizer_are_never_drawn(lm: LanguageModel) -> None:
     assert lm.tokenizer.vocab_size < VOCAB_SIZE or lm.config.padded_vocab_size > VOCAB_SIZE
     table = logits_of(lm.tokenizer, {" a": 5.0}).repeat(512, 2)[:, :512].clone()
     table[:, lm.tokenizer.vocab_size :] = 100.0
-    assert generate(plant(lm, table), ["The"], max_new_tokens=3) == [" a a a"]
+    assert generate(plant(lm, table), ["The"], tokens=3, temperature=0) == [" a a a"]
 
 
 def test_samples_keep_their_prompts(lm: LanguageModel) -> None:
@@ -105,8 +105,8 @@ def test_draws_depend_on_seed_and_name_alone() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-320, 1e-45, 1e-38, 1e-9, 1e-6])
 def test_a_temperature_near_zero_takes_the_first_choice(lm: LanguageModel, temperature: float) -> None:
-    assert generate(lm, ["The baker"], max_new_tokens=8, temperature=temperature) == generate(
-        lm, ["The baker"], max_new_tokens=8
+    assert generate(lm, ["The baker"], tokens=8, temperature=temperature) == generate(
+        lm, ["The baker"], tokens=8, temperature=0
     )
 
 
@@ -126,18 +126,18 @@ def test_a_huge_temperature_draws_evenly(temperature: float) -> None:
         ("top_k", 0),
         ("top_p", 1.5),
         ("top_p", math.nan),
-        ("max_new_tokens", -1),
+        ("tokens", -1),
     ],
 )
 def test_a_setting_out_of_range_is_refused(lm: LanguageModel, setting: str, value: float) -> None:
     with pytest.raises(InputError, match="out of range") as told:
-        generate(lm, ["The"], **{"max_new_tokens": 1, setting: value})
+        generate(lm, ["The"], **{"tokens": 1, "temperature": 0, setting: value})
     assert told.value.where == setting
 
 
 def test_a_prompt_that_is_not_text_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="not UTF-8"):
-        generate(lm, ["The", "a\udcffb"], max_new_tokens=1)
+        generate(lm, ["The", "a\udcffb"], tokens=1, temperature=0)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -145,7 +145,7 @@ def test_logits_that_are_not_finite_are_an_error_and_no_text(lm: LanguageModel, 
     model = plant(lm, torch.full((VOCAB_SIZE, VOCAB_SIZE), broken))
     for temperature in (0.0, 1.0):
         with pytest.raises(InputError, match="not finite"):
-            generate(model, ["The"], max_new_tokens=1, temperature=temperature)
+            generate(model, ["The"], tokens=1, temperature=temperature)
     with pytest.raises(InputError, match="not finite"):
         score(model, [Request("The", (" baker",))], 100)
 

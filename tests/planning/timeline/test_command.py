@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from megalith.cli.timeline import plan_timeline
+from megalith.cli.plan.timeline import plan_timeline
 
 app = typer.Typer()
 app.command("timeline")(plan_timeline)

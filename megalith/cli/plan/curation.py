@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from megalith.cli.shared import Json, counted, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json
+from megalith.cli.tables import counted, print_json
 from megalith.console import human_bytes, human_seconds, note, show, table
 
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ def plan_curation(
     as_json: Json = False,
 ) -> None:
     """CPU-hours, disk and memory that curating a corpus takes, extrapolated from small runs."""
-    from megalith.planning.curation import predict_curation
+    from megalith import verbs
 
-    cost = predict_curation(text_bytes=text, warc_bytes=warc, documents=documents)
+    cost = verbs.plan_curation(text=text, warc=warc, documents=documents)
     if as_json:
         print_json(asdict(cost) | {"cores": cores, "hours": cost.hours_on(cores)})
         return

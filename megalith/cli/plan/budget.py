@@ -1,14 +1,15 @@
 """The verb `plan budget`: the model and tokens that FLOPs or hours buy, by each law."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from megalith.cli.shared import Json, Overrides, counted, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json, Overrides
+from megalith.cli.tables import counted, print_json
 from megalith.console import human_count, human_seconds, note, show, table
-from megalith.errors import UnsupportedError
-from megalith.recipe import load_recipe
+from megalith.verbs.results import Budget, LawRow
 
 
 @verb
@@ -26,43 +27,18 @@ def plan_budget(
     as_json: Json = False,
 ) -> None:
     """Compute-optimal parameters, tokens and loss for FLOPs, or for GPU-hours on a cluster, by each law."""
-    from megalith.planning.budget import budget, budget_of, budget_on_cluster
+    from megalith import verbs
 
-    hours = {"--gpu-hours": gpu_hours, "--cluster": cluster, "--nodes": nodes}
-    _refuse_both(hours, {"--flops": flops, f"the recipe {recipe}": recipe})
-    if gpu_hours is not None and cluster is not None:
-        found = budget_on_cluster(gpu_hours, cluster, nodes)
-    elif flops is not None:
-        found = budget(flops)
-    elif recipe is not None:
-        found = budget_of(load_recipe(recipe, overrides or ())[0])
-    else:
-        raise UnsupportedError(
-            "a budget is missing.",
-            mend="Use --flops 1e21, --gpu-hours H --cluster NAME, or a recipe that has budget.flops or budget.hours.",
-        )
+    found = verbs.plan_budget(
+        flops, recipe, overrides=overrides or (), gpu_hours=gpu_hours, cluster=cluster, nodes=nodes
+    )
     if as_json:
         print_json(found)
     else:
         _show(found)
 
 
-def _refuse_both(hours: Mapping[str, object], flops: Mapping[str, object]) -> None:
-    """Raise UnsupportedError where options of both kinds of budget are given, or half of that in GPU-hours."""
-    of_hours, of_flops = ([name for name, value in kind.items() if value is not None] for kind in (hours, flops))
-    if not of_hours or (not of_flops and {"--gpu-hours", "--cluster"} <= set(of_hours)):
-        return
-    whole = "--gpu-hours H --cluster NAME"
-    if not of_flops:
-        raise UnsupportedError("GPU-hours are of a cluster, and nodes too.", mend=f"Use {whole}, both of them.")
-    given, instead = " and ".join(of_hours), " and ".join(of_flops)
-    raise UnsupportedError(
-        f"GPU-hours on a cluster take the place of FLOPs, and here are both: {given}, and {instead}.",
-        mend=f"Remove {given}; or remove {instead} and use {whole}.",
-    )
-
-
-def _show(found: dict[str, Any]) -> None:
+def _show(found: Budget) -> None:
     hours = "gpu_hours" in found
     headings = ["law", *(["FLOPs", "MFU"] if hours else []), "parameters", "tokens", "ratio", "loss"]
     rows = [
@@ -85,7 +61,7 @@ def _show(found: dict[str, Any]) -> None:
         note(f"{law['law']}: {law['intervals_from']}{beyond}{'; ' + law['loss_note'] if law['loss_note'] else ''}")
 
 
-def _row(law: dict[str, Any]) -> list[str]:
+def _row(law: LawRow) -> list[str]:
     intervals = law["intervals"]
     loss = "–" if law["loss"] is None else f"{law['loss']:.3f}"
     if intervals["loss"] is not None:
@@ -94,7 +70,7 @@ def _row(law: dict[str, Any]) -> list[str]:
     return [*counts, f"{law['tokens'] / law['parameters']:.1f}", loss]
 
 
-def _with_interval(value: float, interval: list[float] | None) -> str:
+def _with_interval(value: float, interval: Sequence[float] | None) -> str:
     if interval is None:
         return human_count(value)
     return f"{human_count(value)}\n{human_count(interval[0])} … {human_count(interval[1])}"

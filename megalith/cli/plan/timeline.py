@@ -1,18 +1,16 @@
-"""The verb `plan timeline`. It stands in a file of its own; `plans` takes it into its group:
+"""The verb `plan timeline`: one training step drawn."""
 
-from megalith.cli.timeline import plan_timeline
-app.command("timeline")(plan_timeline)
-"""
-
-import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from megalith.cli.shared import Json, Overrides, RecipeName, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json, Overrides, RecipeName
+from megalith.cli.tables import print_json
 from megalith.console import human_bytes, human_seconds, note, show, table
 from megalith.recipe import load_recipe
+from megalith.verbs.results import ScheduleRow
 
 
 @verb
@@ -40,41 +38,35 @@ def plan_timeline(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """One training step drawn: who computes, sends and waits when, and what each rank holds."""
-    from megalith.planning import timeline
+    from megalith import verbs
 
     loaded, _ = load_recipe(recipe, overrides or ())
-    given = timeline.given_durations(durations) if durations is not None else None
-    steps = timeline.steps_of(loaded, schedule or (), given)
-    found = timeline.figures(loaded, steps)
     if output is None and not as_json:
         output = Path("runs") / loaded.name / "timeline"
-    files = timeline.write_timeline(output, timeline.title(loaded), steps) if output is not None else []
+    found = verbs.plan_timeline(loaded, schedule=schedule or (), durations=durations, output=output)
     if as_json:
-        print_json(found | {"files": [str(file) for file in files]})
+        print_json(found)
         return
     headings = ("schedule", "step", "pipeline", "bubble", "bubble by rank", "held", "peak memory")
     show(table(f"A step of {loaded.name}", headings, [_row(row, found["clock"]) for row in found["schedules"]]))
     for row in found["schedules"]:
-        if _exceeds(row):
+        peak, capacity = max(row["peak_bytes"] or (0.0,)), row["capacity_bytes"]
+        if capacity and peak > capacity:
             note(
-                f"{row['schedule']} does not fit: its fullest rank holds {human_bytes(max(row['peak_bytes']))}, and an "
-                f"accelerator has {human_bytes(row['capacity_bytes'])}"
+                f"{row['schedule']} does not fit: its fullest rank holds {human_bytes(peak)}, and an accelerator has "
+                f"{human_bytes(capacity)}"
             )
-    note(f"drawn in {', '.join(map(str, files))}")
+    note(f"drawn in {', '.join(found['files'])}")
 
 
-def _exceeds(row: dict[str, Any]) -> bool:
-    return bool(row["peak_bytes"]) and max(row["peak_bytes"]) > (row["capacity_bytes"] or math.inf)
-
-
-def _peak(row: dict[str, Any]) -> str:
+def _peak(row: ScheduleRow) -> str:
     if not row["peak_bytes"]:
         return "–"
-    peak = human_bytes(max(row["peak_bytes"]))
-    return f"{peak} > {human_bytes(row['capacity_bytes'])}" if _exceeds(row) else peak
+    peak, capacity = max(row["peak_bytes"]), row["capacity_bytes"]
+    return f"{human_bytes(peak)} > {human_bytes(capacity)}" if capacity and peak > capacity else human_bytes(peak)
 
 
-def _row(row: dict[str, Any], clock: str) -> list[str]:
+def _row(row: ScheduleRow, clock: str) -> list[str]:
     def time(value: float) -> str:
         return human_seconds(value) if clock == "seconds" else f"{value:.4g} forwards"
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import typer
 
-from megalith.cli.shared import Json, Overrides, RecipeName, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json, Overrides, RecipeName
+from megalith.cli.tables import print_json
 from megalith.console import human_count, show, table
 from megalith.recipe import load_recipe, shipped_recipes
 from megalith.recipe.loading import dump, flatten

@@ -1,18 +1,18 @@
 """The verb `plan layout`: the best layout, the run in it, and why the others lost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from megalith.cli.measured import show_layouts
-from megalith.cli.shared import Json, Overrides, RecipeName, counted, print_json, verb
+from megalith.cli.guard import verb
+from megalith.cli.options import Json, Overrides, RecipeName
+from megalith.cli.plan.this_machine import show_layouts
+from megalith.cli.tables import counted, print_json
 from megalith.console import human_bytes, human_count, human_seconds, note, show, table
-from megalith.errors import UnsupportedError
-from megalith.recipe import Recipe, load_recipe
-from megalith.topology import LOCAL
+from megalith.recipe import load_recipe
 
 
 @verb
@@ -48,48 +48,36 @@ def plan_layout(
     as_json: Json = False,
 ) -> None:
     """The best layout for the model on the recipe's machines, and why the others lost."""
-    from megalith.planning.layout import layout
-    from megalith.planning.search import kept
+    from megalith import verbs
 
-    loaded, origins = load_recipe(recipe, overrides or ())
-    if measured is not None:
-        _from_file(loaded, measured, as_json=as_json, others=(objective != "time", deadline, price, keep, constants))
-        return
-    found = layout(
-        loaded,
-        keep=kept(loaded, origins, written=keep),
+    loaded = load_recipe(recipe, overrides or ())[0]
+    found = verbs.plan_layout(
+        recipe,
+        overrides=overrides or (),
         objective=objective,
-        deadline_days=deadline,
+        deadline=deadline,
         price=price,
+        keep=keep,
+        measured=measured,
         constants=constants,
     )
     if as_json:
         print_json(found)
+    elif measured is not None:
+        _show_measured(found)
     elif "cluster" in found:
         _show_cluster(loaded.name, found)
     else:
         _show_local(loaded.name, found)
 
 
-def _from_file(loaded: Recipe, path: Path, *, as_json: bool, others: tuple[object, ...]) -> None:
-    from megalith.planning.measuring.verbs import layouts_here
-
-    if any(others) or loaded.cluster.name != LOCAL:
-        raise UnsupportedError(
-            "a measured file is of this machine, of which it predicts the step alone.",
-            where="--measured",
-            mend="Leave out --for, --deadline, --price, --keep and --constants, and give cluster.name=local.",
-        )
-    found = layouts_here(loaded, path)
-    if as_json:
-        print_json(found)
-        return
+def _show_measured(found: Mapping[str, Any]) -> None:
     show_layouts(found)
     if found["not_measured"]:
         note(f"{found['not_measured']} more layouts were not measured")
 
 
-def _show_cluster(name: str, found: dict[str, Any]) -> None:
+def _show_cluster(name: str, found: Mapping[str, Any]) -> None:
     best = {**found["best"], **found, "kind": "best", "why": "", "step_seconds": found["closed_step_seconds"]}
     others = [row for row in found["runners_up"] if row["kind"] != "change"]
     made = table(
@@ -121,14 +109,14 @@ def _show_reasons(made: Table) -> None:
     show(made)
 
 
-def _cluster_row(row: dict[str, Any]) -> list[str]:
+def _cluster_row(row: Mapping[str, Any]) -> list[str]:
     mark = {"layout": "", "change": ""}.get(row["kind"], row["kind"])
     axes = f"{row['tensor']} × {row['pipeline']} × {row['data']}"
     figures = [human_seconds(row["step_seconds"]), human_bytes(row["memory_bytes"])]
     return [mark, axes, _settings(row), *figures, row["why"]]
 
 
-def _settings(row: dict[str, Any]) -> str:
+def _settings(row: Mapping[str, Any]) -> str:
     again = "" if row["recompute"] == "none" else f", {_recompute(row)} recompute"
     zero = f", ZeRO {row['zero']}" if row["zero"] else ""
     zero += f"/{row['zero_shard']}" if zero and row["zero_shard"] else ""
@@ -136,16 +124,16 @@ def _settings(row: dict[str, Any]) -> str:
     return f"{row['micro_batch_size']} a time, {_schedule(row)}{again}{zero}{split}"
 
 
-def _schedule(row: dict[str, Any]) -> str:
+def _schedule(row: Mapping[str, Any]) -> str:
     return f"interleaved ×{row['virtual_stages']}" if row["virtual_stages"] > 1 else str(row["schedule"])
 
 
-def _recompute(row: dict[str, Any]) -> str:
+def _recompute(row: Mapping[str, Any]) -> str:
     every = f", 1 in {row['recompute_every']}" if row["recompute"] == "full" and row["recompute_every"] > 1 else ""
     return f"{row['recompute']}{every}"
 
 
-def _changed(row: dict[str, Any], best: dict[str, Any]) -> str:
+def _changed(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     """The one choice in which a row is not the best."""
     if row["micro_batch_size"] != best["micro_batch_size"]:
         return f"micro-batch {row['micro_batch_size']}"
@@ -158,7 +146,7 @@ def _changed(row: dict[str, Any], best: dict[str, Any]) -> str:
     return f"ZeRO {row['zero']}" + (f" over {row['zero_shard']}" if row["zero_shard"] else "")
 
 
-def _parts(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def _parts(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Parts of the step and of the memory side by side, the largest first."""
     step = [(name, seconds) for name, seconds in found["parts"].items() if seconds]
     held = [(name, size) for name, size in found["memory"].items() if size]
@@ -177,7 +165,7 @@ def _parts(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _cluster_notes(found: dict[str, Any]) -> Iterator[str]:
+def _cluster_notes(found: Mapping[str, Any]) -> Iterator[str]:
     low, high = found["interval"]
     sure = f", {found['coverage']:.0%} of measured steps lie within" if found.get("coverage") else ""
     closed = human_seconds(found["closed_step_seconds"])
@@ -207,7 +195,7 @@ def _cluster_notes(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _overrides(best: dict[str, Any]) -> Iterator[str]:
+def _overrides(best: Mapping[str, Any]) -> Iterator[str]:
     """The layout as `megalith train` takes it."""
     for name, value in best.items():
         section = "train" if name == "micro_batch_size" else "parallel"
@@ -215,25 +203,25 @@ def _overrides(best: dict[str, Any]) -> Iterator[str]:
             yield f"{section}.{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-def _ramp(run: dict[str, Any]) -> str:
+def _ramp(run: Mapping[str, Any]) -> str:
     return f"{run['ramp_seconds'] / 86400:.1f} of them before the full batch; " if run["ramp_seconds"] else ""
 
 
-def _energy(run: dict[str, Any]) -> str:
+def _energy(run: Mapping[str, Any]) -> str:
     if run["energy_kwh"] is None:
         return ""
     low, high = (f"{bound / 1000:,.0f}" for bound in run["energy_kwh_interval"])
     return f", {run['energy_kwh'] / 1000:,.0f} MWh ({low} to {high})"
 
 
-def _money(run: dict[str, Any]) -> str:
+def _money(run: Mapping[str, Any]) -> str:
     if run["money"] is None:
         return ""
     low, high = run["money_interval"]
     return f", {human_count(run['money'])} at that price ({human_count(low)} to {human_count(high)})"
 
 
-def _show_local(name: str, found: dict[str, Any]) -> None:
+def _show_local(name: str, found: Mapping[str, Any]) -> None:
     headings = (
         "", "tensor", "pipeline", "data", "micro-batch", "threads", "precision", "step", "memory", "why not"
     )  # fmt: skip
@@ -252,7 +240,7 @@ def _show_local(name: str, found: dict[str, Any]) -> None:
     )
 
 
-def _local_row(mark: str, row: dict[str, Any], why: str) -> list[str]:
+def _local_row(mark: str, row: Mapping[str, Any], why: str) -> list[str]:
     names = ("tensor", "pipeline", "data", "micro_batch_size", "threads_per_process", "precision")
     figures = [str(row.get(name, "–")) for name in names]
     seconds = "–" if row["step_seconds"] is None else human_seconds(row["step_seconds"])

@@ -1,35 +1,19 @@
-"""What `plan calibrate --measure` and `plan calibrate FOLDER` show: this machine, measured, and corrected by runs."""
+"""This machine as `plan calibrate` and `plan layout --measured` show it: layouts, rates, and runs that correct them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from megalith.cli.shared import counted, print_json
+from megalith.cli.tables import counted, signed
 from megalith.console import human_bytes, human_seconds, note, show, table
-from megalith.recipe import load_recipe
 
 
-def calibrate_this_machine(recipe: str | None, runs: Path | None, output: Path, *, as_json: bool) -> None:
-    """Measure for the recipe's model where one is given, and correct the file by the runs below the folder `runs`."""
-    from megalith.planning.measuring.correction import correct_file, read_runs
-    from megalith.planning.measuring.verbs import calibrate_here
-
-    if runs is not None:
-        read_runs(runs)  # refused before a measurement, not after it
-    found: dict[str, Any] = {}
-    if recipe is not None:
-        found |= calibrate_here(load_recipe(recipe, ())[0], output)
-    if runs is not None:
-        found |= correct_file(output, runs)
-    if as_json:
-        print_json(found)
-        return
+def show_machine(found: Mapping[str, Any]) -> None:
+    """What was measured, and how runs that have ended here correct it."""
     if "layouts" in found:
         show_layouts(found)
         _show_rates(found)
     if "runs" in found:
         _show_runs(found)
-    note(f"written to {output}")
 
 
 def show_layouts(found: Mapping[str, Any]) -> None:
@@ -64,8 +48,8 @@ def _show_runs(found: Mapping[str, Any]) -> None:
             human_seconds(row["planned_seconds"]),
             "–" if row["predicted_seconds"] is None else human_seconds(row["predicted_seconds"]),
             human_seconds(row["measured_seconds"]),
-            _signed(row.get("in_sample")),
-            _signed(row.get("held_out")),
+            signed(row.get("in_sample")),
+            signed(row.get("held_out")),
             row["why_not"] or "",
         ]
         for row in found["runs"]
@@ -84,7 +68,3 @@ def _show_runs(found: Mapping[str, Any]) -> None:
 
 def _interval(bounds: tuple[float, float]) -> str:
     return " … ".join(human_seconds(bound) for bound in bounds)
-
-
-def _signed(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:+.1f} %"

@@ -1,0 +1,21 @@
+"""The verb `evaluate`: the stage of that name."""
+
+from megalith.cli.guard import resuming_verb
+from megalith.cli.options import Fresh, Json, Output, Overrides, RecipeName, Source
+from megalith.cli.tables import show_facts
+
+
+@resuming_verb
+def evaluate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    source: Source = None,
+    output: Output = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Perplexity and zero- and few-shot tasks, with standard errors."""
+    from megalith import verbs
+
+    made = verbs.evaluate(recipe, overrides=overrides or (), source=source or (), output=output, fresh=fresh)
+    show_facts(made, as_json=as_json)

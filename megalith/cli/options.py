@@ -1,0 +1,37 @@
+"""Arguments and options that several verbs take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megalith.recipe import shipped_recipes
+
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", autocompletion=_complete_recipe
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Overrides of single values, such as train.tokens=1e9."),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the expedition. Default: runs/NAME.")]
+Source = Annotated[
+    list[Path] | None,
+    typer.Option("--source", help="WARC, JSONL, Parquet or text: files, directories or addresses; may be repeated."),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Set aside (NAME.aside-N) what was made of other settings or inputs, and make it anew."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Train also where it takes longer than a day on this machine.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

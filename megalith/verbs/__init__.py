@@ -1,0 +1,58 @@
+"""One function for each verb of the command, with its names and defaults: `import megalith as m; m.run("quickstart")`.
+
+The command parses words and prints results; these functions do the rest. Whatever takes long to import is imported when
+it is called.
+"""
+
+from megalith.verbs.expeditions import (
+    Expedition,
+    audit_model,
+    crawl,
+    curate,
+    evaluate,
+    read_expedition,
+    run,
+    tokenize,
+    train,
+)
+from megalith.verbs.models import Continuation, generate, load_model
+from megalith.verbs.pages import blend, verify, write_card, write_report
+from megalith.verbs.plans import (
+    plan_budget,
+    plan_calibrate,
+    plan_curation,
+    plan_dryrun,
+    plan_layout,
+    plan_ranks,
+    plan_timeline,
+    plan_validate,
+    scaling_fit,
+)
+
+__all__ = [
+    "Continuation",
+    "Expedition",
+    "audit_model",
+    "blend",
+    "crawl",
+    "curate",
+    "evaluate",
+    "generate",
+    "load_model",
+    "plan_budget",
+    "plan_calibrate",
+    "plan_curation",
+    "plan_dryrun",
+    "plan_layout",
+    "plan_ranks",
+    "plan_timeline",
+    "plan_validate",
+    "read_expedition",
+    "run",
+    "scaling_fit",
+    "tokenize",
+    "train",
+    "verify",
+    "write_card",
+    "write_report",
+]

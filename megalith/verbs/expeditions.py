@@ -1,0 +1,149 @@
+"""The whole walk, and each of its stages alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from megalith.artifacts import Artifact
+from megalith.recipe import Overrides
+from megalith.verbs.arguments import Place, Places, RecipeSource, directory_of, load, paths
+
+
+@dataclass(frozen=True)
+class Expedition:
+    """A finished expedition on disk."""
+
+    directory: Path
+    figures: Mapping[str, Any]
+    """As `expedition.json` holds them: see docs/artifacts.md."""
+
+    @property
+    def report(self) -> Path:
+        """The page that tells all of it."""
+        return self.directory / "report.html"
+
+
+def run(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    source: Places = (),
+    output: Place | None = None,
+    fresh: bool = False,
+    yes: bool = False,
+) -> Expedition:
+    """The whole expedition: crawl, curate, tokenize, plan, train, evaluate, audit, report.
+
+    `source` (files, directories or addresses of WARC, JSONL, Parquet or text) replaces the crawl. `output` is the
+    expedition's directory, runs/NAME by default; what stands there is taken, and a broken expedition is resumed.
+    `fresh` sets aside what was made of other settings; `yes` begins a training of more than a day.
+    """
+    from megalith import expedition
+
+    loaded = load(recipe, overrides)
+    directory = directory_of(loaded, output)
+    return Expedition(directory, expedition.run(loaded, directory, paths(source), fresh=fresh, yes=yes))
+
+
+def read_expedition(recipe: RecipeSource, *, overrides: Overrides = (), output: Place | None = None) -> Expedition:
+    """A finished expedition as it stands on disk. Raises InputError where there is none."""
+    from megalith import expedition
+
+    directory = directory_of(load(recipe, overrides), output)
+    return Expedition(directory, expedition.read_expedition(directory))
+
+
+def crawl(
+    recipe: RecipeSource, *, overrides: Overrides = (), output: Place | None = None, fresh: bool = False
+) -> Artifact:
+    """Write this machine's own Python documentation as WARC."""
+    return _stage("crawl", recipe, overrides, (), output, fresh)
+
+
+def curate(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    source: Places = (),
+    engine: Literal["native", "ray"] = "native",
+    ray_address: str | None = None,
+    output: Place | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """WARC, JSONL, Parquet or text to filtered, deduplicated, decontaminated Parquet, with its card.
+
+    `engine` is this machine's cores or a Ray cluster's, at `ray_address` or started here.
+    """
+    from megalith.curation.daft_engine import use_engine
+    from megalith.report import write_card
+
+    use_engine(engine, ray_address)
+    made = _stage("curate", recipe, overrides, source, output, fresh)
+    write_card(made.path)
+    return made
+
+
+def tokenize(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    source: Places = (),
+    output: Place | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """Train the byte-level BPE and write Megatron .bin/.idx shards."""
+    return _stage("tokenize", recipe, overrides, source, output, fresh)
+
+
+def train(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    source: Places = (),
+    output: Place | None = None,
+    fresh: bool = False,
+    yes: bool = False,
+) -> Artifact:
+    """Plan, and train the model that the recipe or the plan says."""
+    return _stage("train", recipe, overrides, source, output, fresh, yes=yes)
+
+
+def evaluate(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    source: Places = (),
+    output: Place | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """Perplexity and zero- and few-shot tasks, with standard errors."""
+    return _stage("evaluate", recipe, overrides, source, output, fresh)
+
+
+def audit_model(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    source: Places = (),
+    output: Place | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """HANS heuristics and association tests: the verb `audit`."""
+    return _stage("audit", recipe, overrides, source, output, fresh)
+
+
+def _stage(
+    stage: str,
+    recipe: RecipeSource,
+    overrides: Overrides,
+    source: Places,
+    output: Place | None,
+    fresh: bool,
+    *,
+    yes: bool = False,
+) -> Artifact:
+    from megalith import expedition
+
+    loaded = load(recipe, overrides)
+    return expedition.run_stage(stage, loaded, directory_of(loaded, output), paths(source), fresh=fresh, yes=yes)
