@@ -29,15 +29,21 @@ def measure_gemm_flops_per_second(
 ) -> float:
     """FLOPs per second of an (M, K) × (K, N) product, shape = (M, K, N): the best of as many as fit in `seconds`."""
     m, k, n = shape
+    fastest = 2 * m * k * n / measure_mm_flops_per_second(dtype, threads, shape, seconds)
+    if dtype == torch.float32:  # a model's own products may be faster: see `kernels.linear`
+        x, weight = torch.ones(m, k), torch.ones(n, k)
+        with using_threads(threads), torch.no_grad(), using(choose(threads)):
+            fastest = min(fastest, best_seconds(lambda: linear(x, weight), seconds))
+    return 2 * m * k * n / fastest
+
+
+def measure_mm_flops_per_second(dtype: torch.dtype, threads: int, shape: tuple[int, int, int], seconds: float) -> float:
+    """The same of torch's own product alone, whichever kernels this processor would have chosen for it."""
+    m, k, n = shape
     left, right = torch.ones(m, k, dtype=dtype), torch.ones(k, n, dtype=dtype)
     out = torch.empty(m, n, dtype=dtype)
-    weight = right.T.contiguous()
     with using_threads(threads), torch.no_grad():
-        fastest = best_seconds(lambda: torch.mm(left, right, out=out), seconds)
-        if dtype == torch.float32:  # a model's own products may be faster: see `kernels.linear`
-            with using(choose(threads)):
-                fastest = min(fastest, best_seconds(lambda: linear(left, weight), seconds))
-    return 2 * m * k * n / fastest
+        return 2 * m * k * n / best_seconds(lambda: torch.mm(left, right, out=out), seconds)
 
 
 def measure_peak_flops_per_second(dtype: torch.dtype, threads: int, known: float = 0.0) -> float:
@@ -72,7 +78,7 @@ def measure_rates(threads: int) -> Rates:
     """
     size = PEAK_SIZES[0]
     small = {
-        name: measure_gemm_flops_per_second(_dtype(name), 1, (size, size, size), seconds=0.05) for name in PRECISIONS
+        name: measure_mm_flops_per_second(_dtype(name), 1, (size, size, size), seconds=0.05) for name in PRECISIONS
     }
     left_out = {
         name: f"a product of {size} × {size} × {size} reaches {rate / 1e9:.3g} GFLOP/s on one thread, "
