@@ -13,7 +13,7 @@ from megalith.recipe import ModelConfig
 
 
 class Attention(nn.Module):
-    """Each token looks at itself and at the tokens before it; in a bert, at all that are no padding."""
+    """Each token looks at itself and at the tokens before it; in a BERT model, at all that are not padding."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

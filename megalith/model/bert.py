@@ -29,7 +29,7 @@ class BERT(Transformer):
         self.heads = Heads(config)
 
     def features(self, x: Tensor, segments: Tensor, lengths: Tensor) -> Tensor:
-        """Token ids (B, T), or the activations of the part before, to what the heads take (B, T, E)."""
+        """Token ids (B, T), or the activations of the stage before, to the features of the heads (B, T, E)."""
         if self.is_first_stage:
             x = self.embed(x) + self.token_type_embedding(segments)
             if self.config.layer_norm == "post":
@@ -52,9 +52,9 @@ class BERT(Transformer):
         """Token ids (B, T) to the logits of the tokens (B, T, V), −∞ in the padded columns, and of the order (B, 2).
 
         `segments` (B, T) are 0 or 1, and `lengths` (B,) count the tokens before the padding. With `targets` (B, T) and
-        `order` (B,) it gives the losses: the sums of masked tokens' and of orders' nats, (2,) in float64; what is −100
-        does not count. A part that does not begin the model takes activations (B, T, E) in place of ids, and one that
-        does not end it gives them.
+        `order` (B,) it gives the losses: the sums of masked tokens' and of orders' nats, (2,) in float64; targets of
+        −100 do not count. A stage that is not the first takes activations (B, T, E) in place of ids, and one that is
+        not the last returns them.
         """
         features = self.features(x, segments, lengths)
         if not self.is_last_stage:

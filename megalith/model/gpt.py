@@ -1,6 +1,6 @@
 """A causal language model, from GPT-2 to Llama: embedding, layers, a last norm, logits.
 
-The vocabulary is padded to a multiple that suits the hardware. The padded entries are no tokens: their logits are −∞,
+The vocabulary is padded to a multiple that suits the hardware. The padded entries are not tokens: their logits are −∞,
 and no loss sees them.
 """
 
@@ -15,7 +15,7 @@ class GPT(Transformer):
     """Predicts each token from those before it."""
 
     def features(self, x: Tensor) -> Tensor:
-        """Token ids (B, T), or the activations of the part before, to what the logits are made of (B, T, E)."""
+        """Token ids (B, T), or the activations of the stage before, to the features of the logits (B, T, E)."""
         if self.is_first_stage:
             x = self.dropout(self.embed(x).to(self.activation_dtype))
         x = self.run_layers(x)
@@ -24,8 +24,8 @@ class GPT(Transformer):
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to logits (B, T, V), −∞ in the padded columns; with `targets` (B, T), to the loss.
 
-        The loss is the sum of the token losses in nats, (1,) in float64; targets of −100 do not count. A part that does
-        not begin the model takes activations (B, T, E) in place of ids, and one that does not end it gives them.
+        The loss is the sum of the token losses in nats, (1,) in float64; targets of −100 do not count. A stage that is
+        not the first takes activations (B, T, E) in place of ids, and one that is not the last returns them.
         """
         features = self.features(x)
         if not self.is_last_stage:

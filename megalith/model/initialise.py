@@ -18,7 +18,7 @@ _BLOCK = 2**22  # numbers drawn at a time
 
 @torch.no_grad()
 def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
-    """Give every parameter of a whole model its first value."""
+    """Set every parameter of a whole model to its first value."""
     for name, parameter in model.named_parameters():
         whole = tuple(slice(0, size) for size in parameter.shape)
         parameter.copy_(initial_value(config, name, parameter.shape, whole, seed))

@@ -1,7 +1,7 @@
-"""What every model here is made of: token (and position) embeddings, then layers; heads stand in `gpt` and `bert`.
+"""The trunk of a GPT or BERT model: token (and position) embeddings, then layers; heads stand in `gpt` and `bert`.
 
-A model may be given whole, or be left with a run of its layers: a part that does not begin the model takes the
-activations of the part before it, and one that does not end it gives its own. Layers keep their numbers in the whole.
+A model is whole, or a pipeline stage with some of its layers: a stage that is not the first takes the activations of
+the stage before it, and one that is not the last returns its own. Layers keep their numbers in the whole.
 """
 
 import torch
@@ -17,9 +17,9 @@ class Transformer(nn.Module):
     """Shapes: B batch, T tokens, E hidden, V padded vocabulary."""
 
     is_first_stage = True
-    """Whether this part embeds the tokens."""
+    """Whether this stage embeds the tokens."""
     is_last_stage = True
-    """Whether this part has the heads and the loss."""
+    """Whether this stage has the heads and the loss."""
     losses: tuple[str, ...] = ("loss",)
     """The kinds of loss that the heads sum, in the order in which they give them."""
 
@@ -48,7 +48,7 @@ class Transformer(nn.Module):
 
     @property
     def numbered_layers(self) -> dict[int, Layer]:
-        """The layers that this part has, by their number in the whole model."""
+        """The layers of this stage, by their number in the whole model."""
         return {int(number): block for number, block in self.layers.items() if isinstance(block, Layer)}
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Transformer(nn.Module):
         return x
 
     def run_layers(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The residual stream through this part's layers, (B, T, E) to (B, T, E)."""
+        """The residual stream through this stage's layers, (B, T, E) to (B, T, E)."""
         for layer in self.layers.values():
             x = layer(x, mask=mask)
         return x
@@ -72,5 +72,5 @@ def refuse_what_is_only_planned(config: ModelConfig) -> None:
         raise UnsupportedError(
             "relative positions can be planned, not yet trained.",
             where="model.positions",
-            mend="Give model.positions: learned or rotary.",
+            mend="Set model.positions to learned or rotary.",
         )

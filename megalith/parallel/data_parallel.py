@@ -22,7 +22,7 @@ from megalith.parallel.mesh import Mesh
 
 
 class Gradients(Protocol):
-    """What a step does with the gradients of all masters."""
+    """The gradients of all masters over a step."""
 
     def zero(self) -> None:
         """Begin a step."""

@@ -22,7 +22,7 @@ class Master:
     """This rank's piece of one parameter."""
 
     name: str
-    """In the whole model, whatever the layout."""
+    """The parameter's name in the whole model, whatever the layout."""
     parameter: nn.Parameter
     """As the model has it: a plain tensor, or a DTensor of which the local part is this rank's."""
     value: nn.Parameter
@@ -31,7 +31,7 @@ class Master:
     """Whether the global norm takes this piece from this rank: other ranks may hold the same one."""
 
     def as_dtensor(self, piece: Tensor) -> Tensor:
-        """`piece`, of the local shape, as the piece of the whole that it is."""
+        """Wrap a local tensor as a DTensor placed like the parameter; a plain parameter's stays plain."""
         whole = self.parameter
         if not isinstance(whole, DTensor):
             return piece.detach()
@@ -46,7 +46,7 @@ class Master:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor."""
+    """This rank's part of a tensor; a plain tensor is whole."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

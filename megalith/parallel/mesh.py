@@ -29,7 +29,7 @@ class Mesh:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the one that writes and shows."""
+        """Whether this rank writes and shows."""
         return self.rank == 0
 
     def size(self, axis: Axis) -> int:
@@ -66,7 +66,7 @@ class Mesh:
 
 
 def init_process_group(store: Path | None = None) -> Mesh:
-    """Meet the other processes that were started beside this one: in the file `store`, or as torchrun or srun say.
+    """Join the process group of the processes started beside this one: by the file `store`, or as torchrun or srun say.
 
     RANK and WORLD_SIZE in the environment say which this one is.
     """
@@ -90,7 +90,7 @@ def own_device() -> torch.device:
         raise ResourceError(
             f"this machine has {count} GPUs, and {local + 1} processes or more were started on it.",
             where="parallel",
-            mend="Start one process a GPU (give a tensor × pipeline × data of as many as there are), or hide the GPUs "
+            mend="Start one process a GPU (set tensor × pipeline × data to as many as there are), or hide the GPUs "
             "with CUDA_VISIBLE_DEVICES= to train on the CPU.",
         )
     device = torch.device("cuda", local)
@@ -99,7 +99,7 @@ def own_device() -> torch.device:
 
 
 def build_mesh(ranks: Mesh, parallel: ParallelConfig) -> Mesh:
-    """The same ranks, on the grid that `parallel` asks for. Every rank must call it."""
+    """Build the device mesh of the layout that `parallel` asks for. Every rank must call it."""
     if ranks.count == 1:
         return ranks
     tensor, pipeline = parallel.tensor or 1, parallel.pipeline or 1
