@@ -6,9 +6,11 @@ with code 2. Anything else that escapes is a bug in Megalith.
 
 from collections.abc import Mapping
 
+from megalith.secrets import masked
+
 
 class MegalithError(Exception):
-    """The fault, where it was said, and the mend.
+    """The fault, where it was said, and the mend; secrets in addresses are masked.
 
     `leaves_whole` says whether what a stage had finished before this error is worth keeping for the next attempt.
     """
@@ -16,6 +18,7 @@ class MegalithError(Exception):
     leaves_whole = True
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        what, where, mend = masked(what), masked(where), masked(mend)
         super().__init__(what, where, mend)
         self.what = what
         self.where = where

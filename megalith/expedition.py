@@ -18,6 +18,7 @@ from megalith.errors import InputError, UnsupportedError
 from megalith.input_files import read_json, read_model
 from megalith.locking import lock
 from megalith.recipe import Recipe
+from megalith.secrets import masked
 
 STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
 EXPEDITION = "expedition.json"
@@ -263,8 +264,8 @@ def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact])
         "name": recipe.name,
         "about": recipe.about,
         "seed": recipe.seed,
-        "recipe": resolved_recipe(recipe, made["plan"]).model_dump(mode="json"),
-        "sources": [str(source) for source in sources],
+        "recipe": masked(resolved_recipe(recipe, made["plan"]).model_dump(mode="json")),
+        "sources": [masked(str(source)) for source in sources],
         "crawl": facts.get("crawl"),
         "curation": facts["curate"],
         "tokens": {**facts["tokenize"], **facts["tokenize"]["tokens"]},

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from pathlib import Path
 from types import TracebackType
 
 import psutil
@@ -47,3 +48,14 @@ def resident_bytes() -> int:
             with contextlib.suppress(psutil.Error):
                 total += process.memory_info().rss
     return total
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory, of this machine and of this control group, so far."""
+    found = 0
+    for file in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError):
+            for line in Path(file).read_text().splitlines():
+                name, _, value = line.partition(" ")
+                found += int(value) if name == "oom_kill" else 0
+    return found

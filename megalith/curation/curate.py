@@ -33,6 +33,7 @@ from megalith.curation.steps.task_items import Continuation, LastWord, cut_items
 from megalith.curation.steps.task_texts import Items, read_items, task_files
 from megalith.curation.write import write_kept
 from megalith.recipe import CurateConfig, Recipe, UrlConfig
+from megalith.secrets import masked
 
 VERSION = 2
 ITEM_DOCUMENTS = 2000
@@ -68,7 +69,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
             path,
             stage="curate",
             settings={
-                "curate": config.model_dump(mode="json", exclude={"sources", "datasets", "against"}),
+                "curate": masked(config.model_dump(mode="json", exclude={"sources", "datasets", "against"})),
                 "datasets": [[one.name, one.language, one.heuristics, one.quality] for one in datasets],
                 **({"licences": licences} if licences else {}),
                 "version": VERSION,

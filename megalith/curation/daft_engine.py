@@ -31,6 +31,7 @@ from megalith.errors import (
     error_from_json,
     error_to_json,
 )
+from megalith.memory import oom_kills
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 
@@ -43,6 +44,8 @@ Work = Callable[[Task], Mapping[str, Any]]
 Told = Callable[[int, int], None]
 """Takes the number of tasks that are done, and of all."""
 
+ATTEMPTS = 2
+"""In which workers died and nothing was done, one after another, before it is given up."""
 WORTH_BYTES = 8_000_000
 """A process more takes longer to start than to read so much text."""
 _engine: Engine | None = None
@@ -81,12 +84,15 @@ def spread(work: Work, tasks: Sequence[Task], total_bytes: int, told: Told) -> I
     `work` goes to other processes, so it is a module's function or a value with `__call__`; it must be able to take up
     a task that it, or another, has done in part. Little work (`total_bytes` of text, about) is done in this process.
     What is left when a worker dies is given out again as long as some of it gets done. Raises what `work` raises of
-    Megalith's errors, ResourceError for a full disk or a dead worker.
+    Megalith's errors, and ResourceError for a full disk or workers that die; what else `work` raises is a MegalithError
+    that names the files of its task.
     """
     if _engine is None:
         use_engine("native")
     left = {int(task["number"]): task for task in tasks}
     told(0, len(tasks))
+    killed = oom_kills()
+    barren = 0
     while left:
         before = len(left)
         try:
@@ -97,13 +103,20 @@ def spread(work: Work, tasks: Sequence[Task], total_bytes: int, told: Told) -> I
                 yield task, answer["told"]
         except MegalithError:
             raise
-        except Exception as error:
-            if len(left) == before:
-                raise ResourceError(
-                    f"a worker died over and over: {str(error).splitlines()[0] if str(error) else error!r}",
-                    where="curate",
-                    mend="If memory ran out, use fewer cores (taskset); then give the same command again.",
-                ) from error
+        except Exception as error:  # a process or a node is gone, and says nothing any more
+            barren = barren + 1 if len(left) == before else 0
+            if barren == ATTEMPTS:
+                raise _died(error, out_of_memory=oom_kills() > killed) from error
+
+
+def _died(error: Exception, *, out_of_memory: bool) -> ResourceError:
+    if out_of_memory:
+        what, mend = "memory ran out, and the kernel killed a worker.", "Use fewer cores (taskset)"
+    else:
+        said = str(error).partition(", stdout")[0].splitlines()
+        what = f"a worker process ended in the middle of its work, {ATTEMPTS} times: {said[0] if said else error!r}."
+        mend = "See what ends it (a signal, a crash: dmesg may tell)"
+    return ResourceError(what, where="curate", mend=f"{mend}; then run the same command again: it goes on from here.")
 
 
 def _answers(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[dict[str, Any]]:
@@ -145,12 +158,20 @@ class _Worker:
             return json.dumps({"number": task["number"], "told": self.work(task)})
         except MegalithError as error:
             told = error
-        except Exception as error:
-            limit = limit_reached(error)
-            if limit is None:
-                raise
-            told = limit
+        except Exception as error:  # noqa: BLE001 - told by whoever handed the task out
+            told = limit_reached(error) or _unforeseen(error, task)
         return json.dumps({"number": task["number"], "error": error_to_json(told)})
+
+
+def _unforeseen(error: Exception, task: Task) -> MegalithError:
+    """A fault of Megalith's or of a library, with the files that it came with."""
+    files = [str(piece["path"]) for piece in task.get("pieces", ())]
+    others = f" and {len(files) - 1} other files" if len(files) > 1 else ""
+    return MegalithError(
+        f"this cannot be curated: {type(error).__name__}: {' '.join(str(error).split()) or 'without a word'}.",
+        where=f"{files[0]}{others}" if files else "curate",
+        mend="This is a fault of Megalith or of a library: please report it; without the file it goes on.",
+    )
 
 
 def _raise_told(answer: Mapping[str, Any]) -> None:

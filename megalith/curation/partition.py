@@ -83,7 +83,7 @@ class MapUnit:
 def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
     name = f"{unit.number:05d}"
     counts: Counter[str] = Counter()
-    of_file: Counter[str] = Counter()
+    of_piece = [0] * len(unit.pieces)
     clock = Clock()
     keys: list[Any] = []
     documents = 0
@@ -95,7 +95,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
         writer = None
         with signature_path.open("wb") as signature_file:
             try:
-                for batch in _batches(unit, counts, of_file, clock):
+                for batch in _batches(unit, counts, of_piece, clock):
                     table, signed = _judge(batch, settings, clock)
                     writer = writer or pq.ParquetWriter(text_path, table.schema, compression="zstd")
                     writer.write_table(table)
@@ -112,7 +112,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
     return {
         "documents": documents,
         "read": dict(counts),
-        "of_file": dict(of_file),
+        "of_piece": of_piece,
         "seconds": {step: round(value, 6) for step, value in clock.spent.items()},
     }
 
@@ -132,19 +132,19 @@ class Clock:
 
 
 def _batches(
-    unit: Unit, counts: Counter[str], of_file: Counter[str], clock: Clock
+    unit: Unit, counts: Counter[str], of_piece: list[int], clock: Clock
 ) -> Iterator[list[tuple[Document, int]]]:
     """The documents of a unit with their sizes as read, some megabytes at a time."""
     held: list[tuple[Document, int]] = []
     held_bytes = 0
-    for piece in unit.pieces:
+    for number, piece in enumerate(unit.pieces):
         for document in read_documents(piece.path, counts, piece.part):
             text = None if document.text is None else _valid(document.text)
             url = None if document.url is None else _valid(document.url)
             size = len(document.html) if document.html is not None else len((text or "").encode())
             held.append((document._replace(text=text, url=url), size))
             held_bytes += size + len(url or "")
-            of_file[piece.path] += 1
+            of_piece[number] += 1
             if held_bytes >= BATCH_BYTES:
                 clock("read")
                 yield held

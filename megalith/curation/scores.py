@@ -21,6 +21,7 @@ from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.steps import quality
 from megalith.recipe import CurateConfig, QualityConfig
+from megalith.secrets import masked
 
 MODEL = "model.safetensors"
 POSITIVES, NEGATIVES = "quality positives", "quality negatives"
@@ -57,7 +58,7 @@ def judge_quality(
         path,
         stage="quality",
         settings={
-            "quality": config.quality.model_dump(mode="json", exclude={"pareto_alpha", "model"}),
+            "quality": masked(config.quality.model_dump(mode="json", exclude={"pareto_alpha", "model"})),
             "before": config.model_dump(
                 mode="json", include={"languages", "minimum_language_share", "urls", "heuristics"}
             ),

@@ -28,6 +28,7 @@ from megalith.planning.measuring.training_memory import refuse_what_cannot_fit
 from megalith.planning.measuring.workers import start_workers
 from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of, spend
 from megalith.recipe import ModelConfig, Recipe
+from megalith.secrets import masked
 from megalith.topology import LOCAL
 
 VERSION = 2
@@ -126,7 +127,7 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
     best = search.best
     if recipe.budget.hours is not None:
         spent, shape, neighbours = _spend_hours(recipe, best, shape, neighbours)
-    workspace.write_json("recipe.json", _decided(spent, shape, best).model_dump(mode="json"))
+    workspace.write_json("recipe.json", masked(_decided(spent, shape, best).model_dump(mode="json")))
     steps = steps_for(sized, shape.tokens)
     flops = flops_per_token(shape.model) * shape.tokens
     epochs = shape.tokens / available["train"] if available and available["train"] else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from megalith.errors import MegalithError, ResourceError, error_from_json, error_to_json
+from megalith.memory import oom_kills
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 from megalith.tokens.encoders import EncoderName, encoder
@@ -52,6 +53,7 @@ def _feed(process: subprocess.Popen[str], waiting: "SimpleQueue[Part]", told: Ca
     """Hand out parts to one worker until there is none left, or one has failed."""
     assert process.stdin is not None
     assert process.stdout is not None
+    killed = oom_kills()
     while True:
         try:
             part = waiting.get_nowait()
@@ -66,9 +68,9 @@ def _feed(process: subprocess.Popen[str], waiting: "SimpleQueue[Part]", told: Ca
         if not answer:
             _drain(waiting)
             raise ResourceError(
-                f"a process that encodes died ({process.wait()}), likely for want of memory.",
+                f"a process that encodes died ({process.wait()}){', since memory ran out' * (oom_kills() > killed)}.",
                 where=part.name,
-                mend="Use fewer cores (taskset) or more memory; the same command goes on from here.",
+                mend="Use fewer cores (taskset), or see what ends it; the same command goes on from here.",
             )
         said = json.loads(answer)
         if "kind" in said:

@@ -24,6 +24,8 @@ class Site:
     length: bool = True
     """Whether it says how long a file is."""
     tag: Callable[[bytes], str] = lambda content: f'"{hashlib.md5(content).hexdigest()}"'
+    moved: dict[str, str] = field(default_factory=dict)
+    """Where a path has moved to."""
     asked: list[str] = field(default_factory=list)
     """Every GET: its path and range."""
     sent_bytes: int = 0
@@ -74,6 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "hang up":
             self.close_connection = True
             return self.connection.close()
+        if self.path in site.moved:
+            return self._plain(302, {"Location": site.moved[self.path]})
         if self.path.startswith("/moved/"):
             return self._plain(302, {"Location": site.address + self.path.removeprefix("/moved/")})
         if "list-type=2" in self.path:

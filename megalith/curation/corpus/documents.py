@@ -87,7 +87,8 @@ def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSetti
     for task, answer in spread(work, [unit.task for unit in units], weight(datasets), told):
         read.update(answer["read"])
         seconds.update(answer["seconds"])
-        of_file.update(answer["of_file"])
+        for piece, count in zip(units[task["number"]].pieces, answer["of_piece"], strict=True):
+            of_file[piece.path] += count
         rows[task["number"]] = answer["documents"]
     for unit in units:
         for piece in unit.pieces:

@@ -1,4 +1,4 @@
-"""Ranges of a file behind http:// or https://, by urllib3: redirects, proxies and certificates as it does them.
+"""Ranges of a file behind http:// or https://, by urllib3: proxies and certificates as it does them.
 
 Size and tag (ETag, or else the date of the last change) are asked for first; an answer that tells of another size or
 tag is another file, and an error. Of a server that knows no ranges, the file is read from its start, once if it is read
@@ -14,11 +14,13 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
+from megalith.curation.reading.hosts import RefusedError, followed, is_named, public_manager
 from megalith.curation.reading.retry import FailedError, fetch, found
 from megalith.errors import InputError, UnsupportedError
 
 READ_BYTES = 1 << 17
 TIMEOUT = urllib3.Timeout(connect=10.0, read=60.0)
+MOST_REDIRECTS = 5
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -93,17 +95,30 @@ class HttpRanges:
 
     def _ask(self, start: int, stop: int) -> urllib3.BaseHTTPResponse:
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity", "User-Agent": "megalith"}
-        try:
-            response = _pool(self.address).request(
-                "GET",
-                self.address,
-                headers=headers,
-                preload_content=False,
-                timeout=TIMEOUT,
-                retries=urllib3.Retry(None, connect=0, read=0, status=0, other=0, redirect=5),
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise FailedError(_said(error), final=isinstance(error, urllib3.exceptions.LocationValueError)) from error
+        address = self.address
+        for _ in range(1 + MOST_REDIRECTS):
+            try:
+                response = _pool(address, named=is_named(self.address, address)).request(
+                    "GET",
+                    address,
+                    headers=headers,
+                    preload_content=False,
+                    timeout=TIMEOUT,
+                    retries=False,
+                    redirect=False,
+                )
+                location = response.get_redirect_location()
+                if not location:
+                    break
+                response.close()
+                address = followed(self.address, address, location)
+            except RefusedError as error:
+                raise FailedError(str(error), final=True) from error
+            except urllib3.exceptions.HTTPError as error:
+                final = isinstance(error, urllib3.exceptions.LocationValueError)
+                raise FailedError(_said(error), final=final) from error
+        else:
+            raise FailedError(f"it redirects more than {MOST_REDIRECTS} times", final=True)
         if response.status in (200, 206, 416):  # the last: the file is empty, or has become shorter
             said = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
             if response.status == 206 and (said is None or int(said[1]) != start):
@@ -143,12 +158,14 @@ def _said(error: Exception) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _manager(proxy: str | None) -> urllib3.PoolManager:
-    return urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+def _manager(proxy: str | None, *, named: bool) -> urllib3.PoolManager:
+    if proxy:  # which knows its own way
+        return urllib3.ProxyManager(proxy)
+    return urllib3.PoolManager() if named else public_manager()
 
 
-def _pool(address: str) -> urllib3.PoolManager:
-    """The connections that stand, through the proxy that the environment names."""
+def _pool(address: str, *, named: bool) -> urllib3.PoolManager:
+    """The connections that stand, through the proxy that the environment names; `named`: to a host of the user's."""
     parts = urlsplit(address)
     proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    return _manager(proxy)
+    return _manager(proxy, named=named)

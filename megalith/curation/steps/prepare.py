@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from megalith.curation.steps.extract import Extractor
 from megalith.errors import ResourceError, UnsupportedError
+from megalith.memory import oom_kills
 
 NO_TEXT, PAGE_TOO_LONG, TOOK_TOO_LONG, FAILED, CRASHED = (
     "no text",
@@ -77,6 +78,7 @@ class Preparer:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._done = 0
+        self._oom_kills = oom_kills()
 
     def __call__(self, documents: Sequence[Raw]) -> list[Prepared]:
         """The text of each document. Raises UnsupportedError where the extractor is not installed, ResourceError where
@@ -160,9 +162,9 @@ class Preparer:
         code = self._process.returncode if self._process is not None else 0
         if code == OUT_OF_MEMORY:
             what, mend = "a process that extracts and cleans has no memory left.", "Use fewer cores (taskset)"
-        elif code == -signal.SIGKILL:
-            what = "a process that extracts and cleans was killed again and again."
-            mend = "If the kernel did it for want of memory (see dmesg), use fewer cores (taskset)"
+        elif oom_kills() > self._oom_kills:
+            what = "memory ran out, and the kernel killed a process that extracts and cleans."
+            mend = "Use fewer cores (taskset)"
         else:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             what, mend = f"a process that extracts and cleans ended again and again with {how}.", "See what ends it"

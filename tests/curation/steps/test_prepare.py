@@ -87,7 +87,9 @@ def test_a_process_that_is_killed_from_outside_says_nothing_of_its_document(prep
     assert preparer([GOOD, GOOD]) == [TEXT, TEXT]
 
 
-@pytest.mark.parametrize(("page", "said"), [("killed", "was killed"), ("memory", "no memory left")])
+@pytest.mark.parametrize(
+    ("page", "said"), [("killed", "again and again with signal SIGKILL"), ("memory", "no memory left")]
+)
 def test_what_ends_the_process_again_and_again_is_said(preparer: Preparer, page: str, said: str) -> None:
     with pytest.raises(ResourceError, match=said):
         preparer([GOOD, Raw(page.encode())])
