@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from megalith.curation import engine
-from megalith.curation.engine import spread
+from megalith.curation import daft_engine as engine
+from megalith.curation.daft_engine import spread
 from megalith.errors import MegalithError, ResourceError
 
 
