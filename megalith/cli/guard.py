@@ -81,7 +81,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _of_path(error: OSError, output: object, *, writes: bool) -> InputError:
-    """What the system says of a path: of the verb's `output`, or of where it writes without one, or of any other."""
+    """The system's error about a path: the verb's `output`, the place where it writes by default, or any other."""
     path = Path(os.fsdecode(error.filename))
     if isinstance(output, Path):
         writes = path in (output, *output.parents) or output.parent in path.parents

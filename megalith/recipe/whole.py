@@ -49,7 +49,7 @@ class Recipe(Section):
             raise ValueError(f"{has}.datasets has {name} and {lacks}.datasets has not: give both or neither")
         if not model.is_sized and not self.budget.is_given:
             raise ValueError(
-                "the model has no shape and there is no budget to choose one for: give model.num_layers, "
+                "the model has no shape and a budget to choose one for is missing: set model.num_layers, "
                 "model.hidden_size and model.num_heads, or budget.flops or budget.hours"
             )
         if model.is_sized and self.train.tokens is None and not self.budget.is_given:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model wrote after a prompt."""
+    """A prompt, and the text that a model wrote after it."""
 
     prompt: str
     text: str

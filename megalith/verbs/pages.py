@@ -1,4 +1,4 @@
-"""What stands on disk, shown and checked: the report, the dataset card, the blend, the digests."""
+"""The report, the dataset card, the blend and the digests of what stands on disk."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What training will cost, before it is spent: each verb of `megalith plan`, and `megalith scaling fit`."""
+"""The cost of training, before it is spent: each verb of `megalith plan`, and `megalith scaling fit`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -203,7 +203,7 @@ def plan_calibrate(
         return _calibrate_here(recipe if measure else None, table, Path(output or "here.json"))
     if table is None:
         raise InputError(
-            "there is nothing to calibrate with.",
+            "a table of runs, a folder of runs or --measure is missing.",
             mend="Pass a TABLE.csv of measured runs, a folder of runs that have ended here, or --measure.",
         )
     from megalith.planning.calibration.calibrate import calibrate

@@ -13,7 +13,7 @@ Interval = Sequence[float]
 
 @dataclass(frozen=True)
 class BlendTable:
-    """What a run reads of each data set."""
+    """The part of each data set in a run."""
 
     recipe: str
     run_tokens: int | None
@@ -124,7 +124,7 @@ class MeasuredLayouts(TypedDict):
 
 
 class LawIntervals(TypedDict):
-    """Of a law's three figures."""
+    """The intervals of a law's three figures."""
 
     parameters: Interval | None
     tokens: Interval | None
@@ -132,7 +132,7 @@ class LawIntervals(TypedDict):
 
 
 class LawRow(TypedDict):
-    """What one scaling law says of a budget. The last five keys are there for GPU-hours alone."""
+    """One scaling law's answer for a budget. The optional keys are there for GPU-hours alone."""
 
     law: str
     parameters: float
@@ -153,7 +153,7 @@ class LawRow(TypedDict):
 
 
 class Budget(TypedDict):
-    """What a budget buys. `flops` is there for FLOPs, `hours` for a recipe's hours here, the rest for GPU-hours."""
+    """Each law's answer. `flops` is there for FLOPs, `hours` for a recipe's hours here, the rest for GPU-hours."""
 
     laws: Sequence[LawRow]
     flops: NotRequired[float]

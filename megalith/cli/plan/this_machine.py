@@ -8,7 +8,7 @@ from megalith.console import human_bytes, human_seconds, note, show, table
 
 
 def show_machine(found: Mapping[str, Any]) -> None:
-    """What was measured, and how runs that have ended here correct it."""
+    """Show the measurements, and how runs that have ended here correct them."""
     if "layouts" in found:
         show_layouts(found)
         _show_rates(found)
