@@ -46,12 +46,17 @@ def generate(
     Temperature 0 takes the most likely token. `top_k` keeps the likeliest tokens, `top_p` then the fewest that hold
     this share of the probability. `seed` is the recipe's unless it is set.
     """
+    from megalith.console import note
     from megalith.inference import generate as write
     from megalith.inference import load_model as load_from
+    from megalith.inference import tokens_cut
 
     loaded = load(recipe, overrides)
     lm = load_from(directory_of(loaded, output) / "train" if model is None else Path(model))
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    for number, cut in enumerate(tokens_cut(lm, prompts), start=1):
+        if cut:
+            note(f"prompt {number}: its first {cut:,} tokens are beyond the model's context and are not read")
     texts = write(
         lm,
         prompts,

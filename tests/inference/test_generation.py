@@ -3,10 +3,13 @@
 import itertools
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from megalith.cli import app
 from megalith.errors import InputError
 from megalith.inference import LanguageModel, Request, draw, generate, samples, score, tokens_cut
 from megalith.inference.generation import choose
@@ -156,3 +159,12 @@ def test_the_part_of_a_prompt_that_the_model_does_not_see_is_counted(lm: Languag
     cut = tokens_cut(lm, ["", "The baker", long])
     assert cut == [0, 0, len(lm.tokenizer.encode(long)) - inside]
     assert cut[2] > 0
+
+
+def test_a_prompt_longer_than_the_context_is_said(model_directory: Path) -> None:
+    given = ["generate", "quickstart", "--model", str(model_directory), "--tokens", "1", "--prompt"]
+    long = CliRunner().invoke(app, [*given, "The nurse laughed at the pilot. " * 20])
+    short = CliRunner().invoke(app, [*given, "The nurse"])
+    assert (long.exit_code, short.exit_code) == (0, 0), long.output
+    assert "tokens are beyond the model's context and are not read" in " ".join(long.stderr.split())
+    assert "context" not in short.stderr
