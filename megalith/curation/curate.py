@@ -203,7 +203,7 @@ def _cut_items(columns: Columns, config: CurateConfig, seed: int) -> dict[str, l
 
 
 def _all_tasks(items: Mapping[str, Sequence[Mapping[str, Any]]], given: _Given) -> dict[str, Items]:
-    """What training must not have seen, by task."""
+    """The texts that training must not have seen, by task."""
     settings = given.config.decontaminate.tasks
     return {
         "last_word": [(item["id"], LastWord(**item).texts) for item in items["last_word"]],

@@ -39,7 +39,7 @@ __all__ = ["Engine", "Task", "Told", "daft", "spread", "use_engine"]
 
 Engine = Literal["native", "ray"]
 Task = Mapping[str, Any]
-"""What JSON can hold; `number` tells tasks apart."""
+"""A value that JSON can hold; `number` identifies the task."""
 Work = Callable[[Task], Mapping[str, Any]]
 Told = Callable[[int, int], None]
 """Takes the number of tasks that are done, and of all."""

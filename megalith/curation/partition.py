@@ -28,9 +28,9 @@ from megalith.curation.steps.prepare import Preparer, Raw
 from megalith.recipe import MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
-"""Of what was read: so much is held and worked on at a time, and is one row group."""
+"""Bytes of documents held at a time, and of one row group."""
 SIGNAL = "signal."
-"""What the names of the columns of signals begin with."""
+"""Prefix of the names of signal columns."""
 FIXED = pa.schema(
     [
         ("id", pa.binary(16)),
@@ -51,7 +51,7 @@ has no text."""
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What a partition depends on beside its unit."""
+    """The settings on which a partition depends, beside its unit."""
 
     extractor: Extractor
     minhash: MinHashConfig

@@ -25,7 +25,7 @@ from megalith.secrets import masked
 
 MODEL = "model.safetensors"
 POSITIVES, NEGATIVES = "quality positives", "quality negatives"
-"""What the datasets of files are called that the recipe names to learn from alone."""
+"""Names of the datasets of files from which only the classifier learns."""
 
 
 def learnt_from(config: CurateConfig) -> list[Dataset]:

@@ -98,7 +98,7 @@ def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSetti
         raise InputError(
             "there is no document in these sources.",
             where=", ".join(dataset.name for dataset in datasets) or "curate.sources",
-            mend="Give files or directories of WARC, JSONL (with a text field), Parquet (with a text column) or text.",
+            mend="Use files or directories of WARC, JSONL (with a text field), Parquet (with a text column) or text.",
         )
     pieces = [
         {
