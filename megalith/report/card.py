@@ -13,7 +13,7 @@ import yaml
 
 from megalith.artifacts import Artifact, Workspace, open_artifact
 from megalith.errors import InputError
-from megalith.report import card_views, plots, shapes
+from megalith.report import card_views, plots, shapes, views
 from megalith.report.card_clusters import clusters_to_look_at
 from megalith.report.card_histograms import histogram
 from megalith.report.card_markdown import markdown
@@ -98,7 +98,15 @@ def render_card(card: Card) -> str:
     return (
         environment()
         .get_template("card.html")
-        .render(card=card, cards=card_views, funnel=plots.funnel(card), groups=groups, settings=settings, style=style())
+        .render(
+            card=card,
+            cards=card_views,
+            views=views,
+            funnel=plots.funnel(card),
+            groups=groups,
+            settings=settings,
+            style=style(),
+        )
     )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megalith.report import card_views as cards
+from megalith.report.card_metadata import front_matter
 from megalith.report.formats import data, percent, visible, whole, words
-from megalith.report.views import kept_share
+from megalith.report.views import kept_share, pieces_note
 
 Facts = Mapping[str, Any]
 DOMAINS, SAMPLE_CHARACTERS = 20, 160
@@ -13,7 +14,13 @@ DOMAINS, SAMPLE_CHARACTERS = 20, 160
 
 def markdown(card: Facts) -> str:
     """Return the content of `card.md`."""
-    parts = [f"# {_cell(card['name'])}", _summary(card), *_datasets(card), *_funnel(card), *_reasons(card)]
+    parts = [
+        f"{front_matter(card)}\n\n# {_cell(card['name'])}",
+        _summary(card),
+        *_datasets(card),
+        *_funnel(card),
+        *_reasons(card),
+    ]
     parts += [
         *_decontamination(card),
         *_private(card),
@@ -53,7 +60,9 @@ def _funnel(card: Facts) -> list[str]:
          data(step["bytes_in"]), data(step["bytes_out"]))
         for step in card["steps"]
     ]  # fmt: skip
-    return ["## Funnel", _table(("step", "documents in", "dropped", "out", "bytes in", "out"), rows)]
+    note = pieces_note(card)
+    table = _table(("step", "documents in", "dropped", "out", "bytes in", "out"), rows)
+    return ["## Funnel", table, *([note] if note else [])]
 
 
 def _reasons(card: Facts) -> list[str]:

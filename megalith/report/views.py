@@ -85,6 +85,17 @@ def kept_share(curation: Facts) -> float | None:
     return None if kept is None else ratio(kept - into_pieces, curation.get("documents_in"))
 
 
+def pieces_note(curation: Facts) -> str:
+    """Return why more documents came out of decontamination than went in; empty where that is not so."""
+    pieces = sum(int(number(step.get("split_off")) or 0) for step in curation.get("steps") or ())
+    if not pieces:
+        return ""
+    return (
+        "Decontamination cuts evaluation text out of documents; what is left of one may be several pieces, and each "
+        f"counts as a document from there on ({whole(pieces)} more)."
+    )
+
+
 def asked(recipe: Facts, sources: Sequence[str]) -> list[tuple[str, str]]:
     """Summarise the recipe in a few lines."""
     budget, train, evaluate = (_part(recipe, key) for key in ("budget", "train", "evaluate"))

@@ -9,14 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from megalith.artifacts import open_artifact, produce, verify
 from megalith.cli import app
 from megalith.errors import InputError
+from megalith.report import card_metadata
 from megalith.report.card import make_card, write_card
 from megalith.report.card_histograms import histogram
 from megalith.report.card_views import limits
+from megalith.report.views import pieces_note
 
 HOSTILE = "<script>alert(1)</script> | <img src=x onerror=alert(1)> \x1b[31m\u202egnp.exe"
 KEPT, NEAR, SAME = "0" * 31 + "a", "1" * 32, "0" * 31 + "b"
@@ -210,3 +213,34 @@ def test_the_verb_writes_the_card_and_prints_it(curated: Path) -> None:
     assert json.loads(done.stdout)["datasets"]["web"]["licence"] == "CC-BY 4.0"
     wrong = runner.invoke(app, ["card", str(curated), "--licence", "CC-BY"])
     assert wrong.exit_code == 2
+
+
+def test_hubs_read_licence_languages_and_size_from_the_front_matter(curated: Path) -> None:
+    told = (write_card(curated, {"web": "CC-BY 4.0", "books": "ODC-BY"}) / "card.md").read_text()
+    assert told.startswith("---\n")
+    held = yaml.safe_load(told.split("---\n")[1])
+    assert sorted(held["license"]) == ["cc-by-4.0", "odc-by"]
+    assert held["language"] == ["en", "de"]
+    assert held["size_categories"] == ["n<1K"]
+    assert held["pretty_name"] and held["tags"] and held["source_datasets"] == ["original"]
+    assert held["configs"][0]["data_files"][0] == {"split": "train", "path": "train/*.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("said", "licence"),
+    [
+        ([None], {"license": "unknown"}),
+        (["MIT", None], {"license": "unknown"}),
+        (["MIT License"], {"license": "mit"}),
+        (["MIT", "as the sites say: no"], {"license": "other", "license_name": "MIT; as the sites say: no"}),
+    ],
+)
+def test_a_licence_that_the_hub_has_no_name_for_is_told_in_words(
+    said: list[str | None], licence: dict[str, str]
+) -> None:
+    assert card_metadata._licence(said) == licence
+
+
+def test_pieces_of_documents_are_explained_beside_the_funnel() -> None:
+    assert "each counts as a document from there on (31 more)" in pieces_note({"steps": [{"split_off": 31}, {}]})
+    assert pieces_note({"steps": [{"split_off": 0}]}) == ""
