@@ -4,6 +4,7 @@ They are read partition by partition from the `documents` artifact. A document i
 all partitions; what is decided never depends on that place.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 
 from megalith.curation.corpus.sorted_sets import different
 from megalith.curation.text.words import MIX
+from megalith.errors import InputError
+from megalith.system_limits import limit_reached
 
 Array = npt.NDArray[Any]
 
@@ -68,23 +71,39 @@ class Partition:
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns of all rows."""
-        return pq.read_table(self.text, columns=list(columns), use_threads=False)
+        with _readable(self.text):
+            return pq.read_table(self.text, columns=list(columns), use_threads=False)
 
     def batches(self, rows: Array, columns: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
         """The rows asked for (ascending), a row group at a time: their numbers, and their columns."""
         if not len(rows):
             return
-        with pq.ParquetFile(self.text) as file:
+        with _readable(self.text):
+            opened = pq.ParquetFile(self.text)
+        with opened as file:
             start = 0
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 first, last = np.searchsorted(rows, [start, stop])
                 if last > first:
-                    table = file.read_row_group(group, columns=list(columns), use_threads=False)
+                    with _readable(self.text):
+                        table = file.read_row_group(group, columns=list(columns), use_threads=False)
                     chosen = rows[first:last]
                     whole = last - first == stop - start
                     yield chosen, table if whole else table.take(pa.array(chosen - start))
                 start = stop
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise limit_reached(error) or InputError(
+            f"these documents cannot be read: {' '.join(str(error).split())}",
+            where=str(path),
+            mend=f"Remove {path.parents[1]} and run the same command again: it is made anew.",
+        ) from error
 
 
 class Columns:
