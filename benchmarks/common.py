@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: a run on made-up tokens, where it is measured, and the file of results."""
+"""Shared by the benchmarks of training: a run on made-up tokens, where it is measured, and the file of results."""
 
 import json
 import platform
@@ -47,7 +47,7 @@ def recipe_of(config: ModelConfig, train: Mapping[str, Any], parallel: Mapping[s
 
 
 def begin(recipe: Recipe, tokens: Path, ranks: Mesh) -> Run:
-    """What `megalith.training.run_state.begin` gives before a first step; no checkpoint is looked for.
+    """The state that `megalith.training.run_state.begin` gives before a first step; no checkpoint is looked for.
 
     `ranks` may be a single process among others, which that function would ask for their checkpoints.
     """

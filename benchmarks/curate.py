@@ -133,7 +133,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(one: Contestant, folder: Path, peers: Path | None, megabytes: float) -> dict[str, Any] | str:
-    """What the contestant measured in a process of its own, or the last line of what went wrong."""
+    """The measurement of a contestant in a process of its own, or the last line of its error."""
     if one.peer and peers is None:
         return "no --peers"
     python, script = (peers, "theirs.py") if one.peer else (sys.executable, "ours.py")

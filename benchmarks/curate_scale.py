@@ -1,4 +1,4 @@
-"""What curation takes at four sizes of JSON lines and of WARC: CPU by step, memory of driver and worker, bytes written.
+"""Curation's cost at four sizes of JSON lines and of WARC: CPU by step, memory of driver and worker, bytes written.
 
 Every size is curated twice, each time in a process of its own. On one core all of it happens in that process, whose
 clocks are made to count CPU seconds, so other programs on the machine matter little; on two cores the driver and its
@@ -31,7 +31,7 @@ from megalith.planning.calibration.fit_curation import fit_curation
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "curate_scale.json"
 SHARES = (8, 4, 2, 1)
-"""Of the largest size, one in so many documents."""
+"""The share of a smaller size: one document in so many of the largest."""
 DRIVER_DOCUMENTS = (250_000, 500_000, 1_000_000, 2_000_000)
 LEAST_MEGABYTES = 60
 WATCHED_SECONDS = 0.05
@@ -178,7 +178,7 @@ def two_units(folder: Path, share: int) -> tuple[Path, int]:
 
 
 def run(mode: str, source: Path | int, folder: Path) -> dict[str, Any]:
-    """What `curation/scale_worker.py` measured in a process of its own, and what was seen of its tree from here."""
+    """The measurement of `curation/scale_worker.py` in a process of its own, and of its process tree from here."""
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(dir=folder) as place:
         command = [sys.executable, str(HERE / "curation" / "scale_worker.py"), mode, str(source), place]

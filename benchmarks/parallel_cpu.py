@@ -48,12 +48,12 @@ SHARES = ("efficiency", "machine", "waiting", "collectives", "point to point", "
 
 @dataclass(frozen=True)
 class Layout:
-    """What is timed."""
+    """A layout that is timed."""
 
     name: str
     processes: int = WORLD
     parallel: tuple[tuple[str, Any], ...] = ()
-    """Of the recipe's section; empty where the processes know nothing of each other."""
+    """Overrides of the recipe's section `parallel`; empty where the processes know nothing of each other."""
 
     @property
     def scaling(self) -> str:
@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def share(self) -> float:
-        """Of the one process's work, what each process does."""
+        """Share of the one process's work that each process does."""
         return 1.0 if self.scaling == "weak" else 1 / WORLD
 
 
@@ -176,7 +176,7 @@ def shape(said: argparse.Namespace) -> ModelConfig:
 
 
 def seconds_in_operations(profiled: Any) -> float:
-    """What the innermost ATen operations took together: the rest of a step is Python, autograd and dispatch."""
+    """Seconds of the innermost ATen operations together: the rest of a step is Python, autograd and dispatch."""
     inner = (each for each in profiled.events() if each.name.startswith("aten::") and not each.cpu_children)
     return float(sum(each.time_range.elapsed_us() for each in inner)) / 1e6
 
@@ -294,7 +294,7 @@ def report(precision: str, steps: Sequence[dict[str, list[Step]]], said: argpars
 
 
 def read_steps(path: Path) -> dict[str, dict[str, list[Step]]]:
-    """What a rank has left: by precision and layout."""
+    """The results that a rank has left, by precision and layout."""
     return {
         precision: {
             name: [Step(**(each | {"calls": [Call(**call) for call in each["calls"]]})) for each in steps]

@@ -97,7 +97,7 @@ def take_rounds(jobs: dict[Case, Job], said: argparse.Namespace) -> tuple[BlockT
 
 
 def question(case: Case, job: Job, folder: str, said: argparse.Namespace) -> dict[str, Any]:
-    """What the workers are asked for."""
+    """A question to the workers."""
     train = {
         "tokens": STEPS * job.global_batch_size * job.model.sequence_length,
         "global_batch_size": job.global_batch_size,

@@ -32,7 +32,7 @@ class _Begun:
 
 
 def prepare(ranks: Mesh) -> Answer:
-    """What answers `plan_cpu`."""
+    """The function that answers the questions of `plan_cpu`."""
     warnings.filterwarnings("ignore", "FSDP2-wrapped module")
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     begun: dict[str, _Begun] = {}

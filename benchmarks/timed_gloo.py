@@ -44,7 +44,7 @@ class Call:
 
 
 CALLS: list[Call] = []
-"""Of this process, in the order in which they were made."""
+"""The process groups of this process, in the order in which they were made."""
 
 
 def register() -> None:

@@ -176,7 +176,7 @@ class ChildError(Exception):
 
 
 def run(name: str, task: Task, environment: Mapping[str, str]) -> dict[str, Any]:
-    """What the contestant measured in a process of its own. Raises ChildError."""
+    """The measurement of a contestant in a process of its own. Raises ChildError."""
     command = [sys.executable, __file__, "--worker", name, json.dumps(dataclasses.asdict(task))]
     own = {**environment, "OMP_NUM_THREADS": str(task.threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)

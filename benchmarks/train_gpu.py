@@ -112,7 +112,7 @@ def fitting_micro_batch(config: ModelConfig, memory_bytes: float, recompute: str
 
 
 def peak_flops_per_second(device: torch.device, tiny: bool) -> tuple[float, str]:
-    """What utilisation is a share of, and where it is from."""
+    """The peak that utilisation is a share of, and its source."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for part, peak in PEAKS.items():

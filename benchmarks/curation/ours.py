@@ -113,7 +113,7 @@ def warc(folder: Path, _: float, cleaned: bool) -> dict[str, Any]:
 
 
 def warc_by_hand(folder: Path, _: float) -> dict[str, Any]:
-    """What the documents of fastwarc and resiliparse say to do."""
+    """Extraction by hand, as the documentation of fastwarc and resiliparse shows it."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding

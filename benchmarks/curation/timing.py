@@ -1,4 +1,4 @@
-"""What a contestant hands back: seconds of CPU time, its own and its children's, on one line of JSON."""
+"""A contestant's answer: seconds of CPU time, its own and its children's, on one line of JSON."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What `train_cpu.py` times: Megalith and its peers, a small file each; all train the same GPT on the same tokens.
+"""The contestants of `train_cpu.py`: Megalith and its peers, a small file each, training one GPT on the same tokens.
 
 A file has one function, `train(task) -> Trained`, and is run in a process of its own. Each is written as its project's
 own documents say to, with nothing turned on that they do not turn on; what differs from Megalith's model is said in the
@@ -19,7 +19,7 @@ CLIP_NORM = 1.0
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and how long."""
+    """The model to train, its batches, and for how long."""
 
     layers: int
     hidden: int
@@ -48,11 +48,11 @@ class Task:
 
 @dataclass
 class Trained:
-    """What came of it."""
+    """Losses and times of one contestant."""
 
     parameters: int
     losses: list[float] = field(default_factory=list)
-    """Of each step, in nats a token."""
+    """Loss of each step, in nats a token."""
     seconds: list[float] = field(default_factory=list)
     """From the end of one step to the end of the next, whatever lies between, without the first WARM steps."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -69,6 +69,6 @@ class Steps:
         self._ends.append(time.perf_counter())
 
     def seconds(self) -> list[float]:
-        """Of each step but the first WARM."""
+        """Seconds of each step but the first WARM."""
         timed = self._ends[WARM - 1 :]
         return [later - earlier for earlier, later in pairwise(timed)]

@@ -34,7 +34,7 @@ PARTS: dict[str, tuple[Callable[[Materials], Try], int | None]] = {
 }
 """Each part with its number of cases; None where the part has so many as it has."""
 SHARES = {"surroundings": 0.25}
-"""Of a part that has more cases than minutes: the seed says which."""
+"""Cases of a part that has more of them than minutes: the seed says which."""
 WITH_EXPEDITION = ("tables", "arguments", "kills", "damage", "surroundings")
 RESULT = Path("benchmarks/results/attack.json")
 

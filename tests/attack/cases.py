@@ -22,7 +22,7 @@ Right = Callable[[Ended], str | None]
 
 @dataclass(frozen=True)
 class Found:
-    """What one case came to."""
+    """The outcome of one case."""
 
     part: str
     kind: str

@@ -20,7 +20,7 @@ CPU_SECONDS = 30
 """A process of a case that takes more hangs. Its share of a loaded machine does not matter."""
 WALL_SECONDS = 300.0
 MEMORY_BYTES = 24 * 2**30
-"""Of addresses: torch and Arrow reserve many that they never touch."""
+"""Bytes of address space: torch and Arrow reserve many that they never touch."""
 FILE_BYTES = 2**31
 GONE_SECONDS = 20.0
 """How long the processes of a killed command may take to end."""
@@ -226,7 +226,7 @@ def _end(child: int, *, alone: bool) -> None:
 
 
 def _survivors(session: int, logs: Path, patience: float) -> tuple[str, ...]:
-    """What still runs of a session, or was started with its environment; it is ended then."""
+    """The processes that still run of a session, or were started with its environment; they are ended."""
     until = time.monotonic() + patience
     while found := _processes(session, logs):
         if time.monotonic() > until:

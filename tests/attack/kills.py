@@ -23,7 +23,7 @@ AFTER = {
     "report": (),
     "run": ARTIFACTS,
 }
-"""What must not stand yet when a stage is to run. `plan` is run as the first half of `train`."""
+"""The artifacts that must not stand yet when a stage is to run. `plan` is run as the first half of `train`."""
 OTHERS = {
     "curate": "curate.validation_share=0.12",
     "tokenize": "tokenize.training_bytes=20000",

@@ -79,7 +79,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 class Materials:
-    """What is made once: `corpus.jsonl`, `recipe.yaml`, the expedition `base`, and `other` of another seed."""
+    """The materials, made once: `corpus.jsonl`, `recipe.yaml`, the expedition `base`, and `other` of another seed."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

@@ -186,7 +186,7 @@ def _yaml(whole: Any) -> str:
 
 
 def _told(argv: list[str], detail: str, verdict: str) -> str:
-    """What to print of a case: of one that failed, its arguments too."""
+    """The lines to print of a case: of one that failed, its arguments too."""
     if verdict in ("refused", "right"):
         return detail[:200]
     shown = " ".join(ascii(one)[:160] for one in argv)

@@ -14,7 +14,7 @@ HS, NS, SOFTMAX, OVA = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class Model:
-    """What a file holds. Words come with the most frequent first, labels too."""
+    """The content of a file. Words come with the most frequent first, labels too."""
 
     words: Sequence[str]
     labels: Sequence[str]
@@ -83,7 +83,7 @@ class Model:
         return [len(self.words) + self.kept[number]] if number in self.kept else []
 
     def probabilities(self, text: str) -> list[float]:
-        """Of a softmax, or of labels one by one (with the exact sigmoid where fastText has a table)."""
+        """Probabilities of a softmax, or of labels one by one (with the exact sigmoid where fastText has a table)."""
         rows = self.features(text)
         if not rows:
             return [0.0] * len(self.labels)

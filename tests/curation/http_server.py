@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 @dataclass
 class Site:
-    """What the server does. A fault is for one GET, in order: its name, before a colon its number."""
+    """The behaviour of the server. A fault is for one GET, in order: its name, before a colon its number."""
 
     root: Path
     address: str = ""

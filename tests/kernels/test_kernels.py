@@ -11,7 +11,7 @@ from megalith.kernels import Linear, add_weight_gradient, causal_attention, gelu
 from megalith.kernels.choice import ALTERNATIVES, PRODUCTS
 
 ROUNDING = {torch.float64: 1e-14, torch.float32: 5e-7, torch.bfloat16: 5e-3}
-"""Of one operation: a few units in the last place; bf16's is 2^-8 = 0.004."""
+"""Tolerance of one operation: a few units in the last place; bf16's is 2^-8 = 0.004."""
 
 
 @pytest.fixture(autouse=True)

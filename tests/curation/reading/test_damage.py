@@ -56,7 +56,7 @@ def test_every_sample_of_real_archives_is_read_and_every_record_of_it_counted() 
 
 
 def _renamed(file: Path) -> tuple[list[Document], Counter[str]]:
-    """Of a file whose name hides its kind (.warc.gz.bad, .wat)."""
+    """The kind of a file whose name hides it (.warc.gz.bad, .wat)."""
     counts: Counter[str] = Counter()
     return list(warc.read_warc(file, counts)), counts
 

@@ -239,7 +239,7 @@ def test_a_list_of_paths_that_is_cut_off_is_refused(site: Site, tmp_path: Path) 
 
 @pytest.fixture
 def options(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What leads Arrow to the server, which answers as S3 does; signatures are not looked at."""
+    """The environment that leads Arrow to the server, which answers as S3 does; signatures are not looked at."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     (tmp_path / "bucket").mkdir()

@@ -93,7 +93,7 @@ def test_a_recipe_may_name_the_model_that_judges(tmp_path: Path) -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("judged_by", ["pycld2", "lid.176"])
 def test_labelled_pages_are_told_apart(judged_by: str) -> None:
-    """Of 935 pages pycld2 is of one mind with the page's own label on 95.0 %, lid.176 on 95.7 %.
+    """pycld2 agrees with the page's own label on 95.0 % of 935 pages, lid.176 on 95.7 %.
 
     On 38 both agree against the label, which is then wrong, mostly `en` of a template; so it cannot be 100 %.
     """
