@@ -290,7 +290,7 @@ def test_a_value_that_stands_for_gigabytes_is_read_as_a_document_of_its_length(t
     assert [len(document.text or "") for document in read_documents(path, counts)] == [60_000_000]
     assert counts == {"records": 256, "repeated": 255}
     plain = tmp_path / "plain.parquet"  # the same without Arrow's own schema, which says that it is a dictionary
-    pq.write_table(pa.table({"text": repeated.cast(pa.string())[:3]}), plain, compression="zstd", store_schema=False)
+    pq.write_table(pa.table({"text": repeated[:3].cast(pa.string())}), plain, compression="zstd", store_schema=False)
     before = _peak()
     assert len(list(read_documents(plain, Counter()))) == 1
     assert _peak() - before < 1e9
