@@ -7,6 +7,7 @@ from outside, the document is tried again, since that says nothing about it.
 """
 
 import contextlib
+import json
 import os
 import pickle
 import signal
@@ -118,7 +119,7 @@ class Preparer:
             if not channel.poll(PATIENCE * self.seconds + WAIT_SECONDS):
                 assert self._process is not None
                 self._process.send_signal(signal.SIGXCPU)  # it waits for something that does not come
-            answers.append(Prepared(*pickle.loads(channel.recv_bytes())))
+            answers.append(Prepared(*json.loads(channel.recv_bytes())))  # JSON: a page may have broken the process
             self._done += 1
 
     def _start(self) -> Connection:

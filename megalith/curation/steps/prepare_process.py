@@ -1,5 +1,6 @@
 """The process that `prepare` starts: it extracts and cleans documents, each within its limit of processor time."""
 
+import json
 import math
 import os
 import pickle
@@ -44,7 +45,7 @@ def serve() -> None:
         except EOFError:
             return
         for document in documents:
-            channel.send_bytes(pickle.dumps(tuple(_prepare(Raw(*document), extractor, limit)), protocol=5))
+            channel.send_bytes(json.dumps(_prepare(Raw(*document), extractor, limit)).encode())
 
 
 def _prepare(document: Raw, extractor: Extractor, limit: "Limit") -> Prepared:
