@@ -218,7 +218,7 @@ def test_the_file_holds_all_that_was_measured(tmp_path: Path) -> None:
         (b"{", "Invalid JSON"),
         (b"\xff\xfe", "Invalid JSON"),
         (b"{}", "machine"),
-        (b'{"schema_version": 2}', "schema_version"),
+        (b'{"schema_version": 3}', "schema_version"),
     ],
 )
 def test_what_is_no_measured_machine_is_refused(content: bytes, what: str, tmp_path: Path) -> None:
