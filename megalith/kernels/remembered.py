@@ -2,7 +2,8 @@
 
 The file is found by all that the measurement depends on (processor, caps, torch, threads). Of processes that measure at
 the same time the first to write is heeded by all, so that the choice of a machine never changes. A damaged file is
-measured again and replaced; where nothing can be written, each command measures for itself.
+measured again and replaced. Each command measures for itself where nothing can be written, and on a busy machine, whose
+other programs may have made every implementation slow.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from megalith.kernels.processor import caps, processor
 VARIABLE = "MEGALITH_KERNELS"
 """Set to `torch` or `megalith` it stands for all operations, and nothing is measured."""
 _VERSION = 3  # of the kernels and of the contest; a new one is measured anew
+_BUSY = 2.0  # programs for each core that wait to run or run, beyond which a measurement is not remembered
 _PATIENCE_SECONDS = 120.0  # for a process that takes two seconds and the import of torch, on a busy machine
 
 
@@ -30,7 +32,8 @@ _PATIENCE_SECONDS = 120.0  # for a process that takes two seconds and the import
 def choose(threads: int) -> dict[str, str]:
     """The implementation of each operation that suits this processor at this many threads.
 
-    torch's own for all where the measurement fails or takes too long; that is not remembered.
+    torch's own for all where the measurement fails or takes too long; neither that nor a busy machine's choice is
+    remembered.
     """
     said = os.environ.get(VARIABLE)
     if said is not None:
@@ -47,10 +50,11 @@ def choose(threads: int) -> dict[str, str]:
     file = None if folder is None else folder / f"kernels-{name}.json"
     if file is not None and (remembered := _read(file)) is not None:
         return remembered
+    busy = os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
     choice = _measure(threads)
     if choice is None:
         return dict.fromkeys(ALTERNATIVES, TORCH)
-    if file is None:
+    if file is None or busy:
         return choice
     with contextlib.suppress(OSError):
         _write(file, json.dumps({"choice": choice, **depends_on}, indent=1))

@@ -23,6 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(remembered.VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(remembered, "_measure", Measurement())
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     remembered.choose.cache_clear()
     return tmp_path / "megalith"
 
@@ -98,6 +99,13 @@ def test_a_damaged_file_is_measured_again_and_replaced(cache: Path, damage: str)
 def test_where_nothing_can_be_written_each_process_measures(cache: Path) -> None:
     cache.parent.joinpath("megalith").write_text("a file, where the folder should be")
     assert [choose_again(), choose_again()] == [ONE, dict(choice.ALTERNATIVES)]
+
+
+def test_what_a_busy_machine_says_is_not_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
+    assert choose_again() == ONE
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    assert choose_again() == choose_again() == dict(choice.ALTERNATIVES)
 
 
 def test_who_writes_second_heeds_the_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
