@@ -56,7 +56,7 @@ def main() -> int:
         _preload(part, materials)
         one, count = PARTS[part]
         cases = one(materials)
-        whole = count if count is not None else len(cases)  # type: ignore[arg-type]
+        whole = count if count is not None else len(cases)  # type: ignore[arg-type]  # a part without a number has a length
         numbers = range(options.first, options.first + max(1, round(whole * options.scale)))
         if options.case is not None:
             found.append(attempt(part, cases, options.seed, options.case, work, keep=options.keep))

@@ -181,7 +181,7 @@ def _count_operations(room: Path, logs: Path, kill: Kill | None) -> None:
         end(code)
 
     sys.addaudithook(on_audit)
-    os._exit = end_and_tell  # type: ignore[assignment]
+    os._exit = end_and_tell  # type: ignore[assignment]  # the fork must not end unheard
 
 
 def _opens_to_write(arguments: tuple[object, ...]) -> bool:

@@ -61,7 +61,7 @@ def attempt_all(
         selector.register(os.fdopen(reader), selectors.EVENT_READ)
     while selector.get_map():
         for key, _ in selector.select():
-            line = key.fileobj.readline()  # type: ignore[union-attr]
+            line = key.fileobj.readline()  # type: ignore[union-attr]  # files alone are registered
             if line:
                 yield Found(**json.loads(line))
             else:
@@ -91,4 +91,4 @@ def _tell_modules(path: Path) -> None:
             path.write_text(json.dumps(sorted(sys.modules)))
         end(code)
 
-    os._exit = tell  # type: ignore[assignment]
+    os._exit = tell  # type: ignore[assignment]  # the fork must not end unheard
