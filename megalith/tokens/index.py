@@ -10,6 +10,7 @@ The file is little-endian and unpadded:
     S × i32   tokens of each sequence
     S × i64   byte at which each sequence begins in the .bin
     D × i64   first sequence of each document, then S
+    S × i8    mode of each sequence, in multimodal data sets alone, which are refused
 
 The index of a trillion tokens may have 20 GB. So opening checks what it can in constant time: the header against the
 size of the file, and the tables at both ends (an index of up to 8,192 sequences is checked whole). What lies between is
@@ -32,11 +33,13 @@ VERSION = 1
 HEADER = struct.Struct("<9sQBQQ")
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("u1"),
+    2: np.dtype("i1"),
     3: np.dtype("<i2"),
     4: np.dtype("<i4"),
     5: np.dtype("<i8"),
     8: np.dtype("<u2"),
 }
+_FLOATS = (6, 7)
 _CHECKED_ROWS = 4096  # at each end of a table, when the index is opened
 
 
@@ -130,9 +133,17 @@ def _map_tables(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32], NDArray[n
         refuse(path, f"it begins with {magic!r} and not with {MAGIC!r}, so this is not a Megatron index")
     if version != VERSION:
         refuse(path, f"it is of version {version}, and version {VERSION} is wanted")
+    if code in _FLOATS:
+        refuse(path, f"type code {code} is of floating-point numbers, and token ids are whole ones")
     if code not in DTYPES:
         refuse(path, f"type code {code} is not one of whole numbers ({', '.join(map(str, DTYPES))})")
     expected = HEADER.size + 12 * sequences + 8 * document_index
+    if sequences and size == expected + sequences:
+        raise InputError(
+            "this index has a mode for each sequence: it is of a multimodal data set, and only text is trained on.",
+            where=str(path),
+            mend="Write the text alone, without --multimodal.",
+        )
     if size != expected:
         refuse(path, f"its header promises {sequences} sequences, {expected} bytes, and the file has {size}")
     lengths_end, pointers_end = HEADER.size + 4 * sequences, HEADER.size + 12 * sequences

@@ -22,6 +22,7 @@ from megalith.tokens.index import DTYPES, HEADER, MAGIC, VERSION, Index, refuse
 from megalith.tokens.stream import JoinedStream, TokenStream, map_file
 
 _UINT16, _INT32 = 8, 4
+_MOST_IN_UINT16 = 65499  # Megatron writes larger vocabularies as int32, a few ids before it must
 _COPIED_BYTES = 1 << 20
 
 
@@ -78,7 +79,7 @@ class ShardWriter:
     """Writes documents one by one: the `.bin` as they come, the `.idx` when the block ends well."""
 
     def __init__(self, bin_path: Path, idx_path: Path, vocab_size: int) -> None:
-        self._code = _UINT16 if vocab_size <= 1 << 16 else _INT32
+        self._code = _UINT16 if vocab_size <= _MOST_IN_UINT16 else _INT32
         self._idx_path = idx_path
         self._lengths = array.array("i")
         self._bin = bin_path.open("wb")
@@ -96,9 +97,12 @@ class ShardWriter:
     def add_shards(self, prefix: Path) -> None:
         """Append all documents of a pair that was written for as large a vocabulary."""
         bin_path, idx_path = shard_paths(prefix)
+        index = Index(idx_path)
+        if index.dtype != DTYPES[self._code]:
+            refuse(idx_path, f"its ids are of type {index.dtype}, and {DTYPES[self._code]} is being written")
         with bin_path.open("rb") as file:
             shutil.copyfileobj(file, self._bin, _COPIED_BYTES)
-        self._lengths.frombytes(Index(idx_path).lengths.tobytes())
+        self._lengths.frombytes(index.lengths.tobytes())
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from megalith.errors import InputError
 from megalith.tokens import Shards, write_shards
 from megalith.tokens.stream import JoinedStream, read_ring
 
-DOCUMENTS = [[5, 6, 7, 0], [0], [65535, 1, 0], [2] * 10 + [0]]
+DOCUMENTS = [[5, 6, 7, 0], [0], [65498, 1, 0], [2] * 10 + [0]]
 
 
 def read_by_the_book(prefix: Path) -> tuple[str, list[list[int]]]:
@@ -35,7 +35,7 @@ def read_by_the_book(prefix: Path) -> tuple[str, list[list[int]]]:
     return letter, [list(chain(*read[first:after])) for first, after in pairwise(bounds)]
 
 
-@pytest.mark.parametrize(("vocab_size", "letter"), [(65536, "H"), (65537, "i")])
+@pytest.mark.parametrize(("vocab_size", "letter"), [(65499, "H"), (65500, "i")])
 def test_an_independent_reader_finds_the_documents(tmp_path: Path, vocab_size: int, letter: str) -> None:
     shards = write_shards(tmp_path / "train", DOCUMENTS, vocab_size)
     assert read_by_the_book(tmp_path / "train") == (letter, DOCUMENTS)
@@ -64,7 +64,7 @@ def test_a_document_of_several_sequences_is_read_as_one(tmp_path: Path) -> None:
 
 
 def test_a_document_number_out_of_range_is_an_index_error(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path / "train", DOCUMENTS, 65536)
+    shards = write_shards(tmp_path / "train", DOCUMENTS, 65499)
     for number in (-1, 4):
         with pytest.raises(IndexError):
             shards.document(number)
@@ -75,7 +75,7 @@ def test_an_index_is_not_written_when_the_documents_break_off(tmp_path: Path) ->
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_shards(tmp_path / "train", (broken() for _ in range(1)), 65536)
+        write_shards(tmp_path / "train", (broken() for _ in range(1)), 65499)
     assert not (tmp_path / "train.idx").exists()
 
 
@@ -109,7 +109,7 @@ def _patch(at: int, new: bytes) -> Callable[[bytes], bytes]:
 def test_damaged_shards_are_refused_with_what_where_and_the_mend(
     tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes], complaint: str
 ) -> None:
-    write_shards(tmp_path / "train", DOCUMENTS, 65536)
+    write_shards(tmp_path / "train", DOCUMENTS, 65499)
     file = tmp_path / f"train{suffix}"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(InputError) as caught:
@@ -122,7 +122,7 @@ def test_damaged_shards_are_refused_with_what_where_and_the_mend(
 
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])
 def test_half_a_pair_is_refused(tmp_path: Path, suffix: str) -> None:
-    write_shards(tmp_path / "train", DOCUMENTS, 65536)
+    write_shards(tmp_path / "train", DOCUMENTS, 65499)
     (tmp_path / f"train{suffix}").unlink()
     with pytest.raises(InputError) as caught:
         Shards(tmp_path / "train")
@@ -130,7 +130,7 @@ def test_half_a_pair_is_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_no_documents_make_empty_shards(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path / "train", [], 65536)
+    shards = write_shards(tmp_path / "train", [], 65499)
     assert (shards.documents, shards.tokens) == (0, 0)
     assert shards.stream.dtype == np.uint16
 
@@ -146,7 +146,7 @@ def test_several_pairs_read_as_the_one_that_holds_all_their_documents(
     directory = tmp_path_factory.mktemp("pairs")
     prefixes = [directory / f"part.{number}" for number in range(len(sets))]
     for number, (prefix, documents) in enumerate(zip(prefixes, sets, strict=True)):
-        write_shards(prefix, documents, 65536 if number % 2 else 2**31)  # of either type of id
+        write_shards(prefix, documents, 65499 if number % 2 else 2**31)  # of either type of id
     shards, everything = Shards(*prefixes), list(chain(*sets))
     assert (shards.documents, shards.tokens) == (len(everything), sum(map(len, everything)))
     assert [shards.document(number).tolist() for number in range(shards.documents)] == everything
@@ -184,7 +184,7 @@ def test_a_slice_within_one_part_copies_nothing() -> None:
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
     """20,000 documents of 5 tokens: more than opening reads."""
-    write_shards(tmp_path / "large", [[1, 2, 3, 4, 0]] * 20_000, 65536)
+    write_shards(tmp_path / "large", [[1, 2, 3, 4, 0]] * 20_000, 65499)
     return tmp_path / "large.idx"
 
 
