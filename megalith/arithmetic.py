@@ -48,10 +48,10 @@ class ParameterCount:
 def parameters(model: ModelConfig) -> ParameterCount:
     """The parameters of `model`, exactly as `megalith.model` builds it.
 
-    A pre-norm model ends in a norm; a post-norm model has none at the end (its last layer ends in one), and a post-norm
-    BERT has one after the embedding, as the original. An output projection of its own has no bias. Transformer-XL's
-    relative positions (1901.02860) have, in each layer, one projection of the position encodings (hidden × hidden, no
-    bias) and two vectors u and v of hidden size; they are not shared between layers.
+    A model ends in a norm, but for a post-norm one (its last layer ends in one); a post-norm BERT has one after the
+    embedding, as the original. An output projection of its own has no bias. Transformer-XL's
+    relative positions (1901.02860) have, in each layer, one projection of the position encodings (hidden × heads, no
+    bias) and two vectors u and v as wide as all heads; they are not shared between layers.
     """
     hidden, vocab, norm = model.hidden, model.padded_vocab_size, _norm(model)
     bert = model.family == "bert"
@@ -60,7 +60,7 @@ def parameters(model: ModelConfig) -> ParameterCount:
         token_embedding=vocab * hidden,
         position_embedding=learned + (TOKEN_TYPES * hidden if bert else 0),
         layers=model.layers * _layer(model),
-        final_norm=norm if model.layer_norm == "pre" or bert else 0,
+        final_norm=norm if model.ends_in_norm or bert else 0,
         output_projection=0 if model.tie_embeddings else vocab * hidden,
         heads=_bert_heads(model) if bert else 0,
     )
@@ -86,14 +86,23 @@ def step_flops(model: ModelConfig, sequences: int) -> float:
 def layer_forward_flops(model: ModelConfig) -> float:
     """Forward FLOPs of one layer for one token.
 
-    Projections 2·(2h²(1 + kv/a) + g·h·f) with g = 3 for a gated MLP and 2 without; scores and weighted sum 4·s·h, and
-    2·s·h more for the scores against relative positions (whose encodings are projected once for all sequences, and not
-    counted).
+    Projections 2·(2h·d·(a + kv) + g·h·f) with heads of size d, g = 3 for a gated MLP and 2 without; scores and weighted
+    sum 4·s·a·d, and 2·s·a·d more for the scores against relative positions (whose encodings are projected once for all
+    sequences, and not counted). With a sliding window s is `attended_tokens`.
     """
-    hidden = model.hidden
     products = 2 * (_attention_matrix(model) + _mlp_matrix(model))
-    attention = (6 if model.positions == "relative" else 4) * model.sequence_length * hidden
+    attention = (6 if model.positions == "relative" else 4) * attended_tokens(model) * model.query_width
     return float(products + attention)
+
+
+def attended_tokens(model: ModelConfig) -> float:
+    """The mean number of tokens that a token looks at, counted as if attention were not causal.
+
+    The whole sequence; with a sliding window of w, the band of the w − 1 tokens on either side and the token itself.
+    """
+    length = model.sequence_length
+    beside = min(model.sliding_window or length, length) - 1
+    return (length * (2 * beside + 1) - beside * (beside + 1)) / length
 
 
 def head_forward_flops(model: ModelConfig) -> float:
@@ -118,17 +127,22 @@ def state_bytes(model: ModelConfig) -> int:
 def _layer(model: ModelConfig) -> int:
     """Parameters of one layer."""
     hidden, ffn = model.hidden, model.ffn_hidden
-    kv_width = model.kv_heads * model.head_dim
     into_ffn = 2 * ffn if model.activation == "swiglu" else ffn
-    biases = 2 * hidden + 2 * kv_width + into_ffn + hidden if model.bias else 0
-    relative = hidden * hidden + 2 * hidden if model.positions == "relative" else 0
-    return _attention_matrix(model) + _mlp_matrix(model) + biases + relative + 2 * _norm(model)
+    biases = hidden + into_ffn + hidden if model.bias else 0
+    qkv_biases = model.query_width + 2 * model.kv_width if model.has_qkv_bias else 0
+    relative = (hidden + 2) * model.query_width if model.positions == "relative" else 0
+    norms = 2 * _norm(model) + query_key_norm_parameters(model)
+    return _attention_matrix(model) + _mlp_matrix(model) + biases + qkv_biases + relative + norms
+
+
+def query_key_norm_parameters(model: ModelConfig) -> int:
+    """Weights of the RMSNorms on queries and keys of one layer."""
+    return {"none": 0, "head": 2 * model.head_dim, "whole": model.query_width + model.kv_width}[model.query_key_norm]
 
 
 def _attention_matrix(model: ModelConfig) -> int:
     """Weights of query, key, value and output projections."""
-    kv_width = model.kv_heads * model.head_dim
-    return 2 * model.hidden * (model.hidden + kv_width)
+    return 2 * model.hidden * (model.query_width + model.kv_width)
 
 
 def _mlp_matrix(model: ModelConfig) -> int:

@@ -21,6 +21,10 @@ SHAPES = {
               "ffn_hidden_size": 88, "tie_embeddings": False},
     "grouped-with-bias": {"num_kv_heads": 1, "activation": "swiglu"},
     "post-norm": {"layer_norm": "post"},
+    "wide-heads": {"head_size": 12, "num_kv_heads": 2},
+    "exact-gelu": {"activation": "gelu_exact"},
+    "qkv-bias": {"bias": False, "qkv_bias": True, "num_kv_heads": 2},
+    "no-qkv-bias": {"qkv_bias": False},
     "bert": {"family": "bert"},
     "post-norm-bert": {"family": "bert", "layer_norm": "post"},
     "bert-no-bias-untied": {"family": "bert", "bias": False, "tie_embeddings": False},
@@ -83,7 +87,7 @@ def test_forward_flops_are_what_torch_counts(options: dict[str, object]) -> None
     bert = {"segments": tokens, "lengths": torch.full((2,), config.sequence_length)} if config.family == "bert" else {}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         MODELS[config.family](config)(tokens, **bert)
-    attention = 4 * config.sequence_length * config.hidden * config.layers * tokens.numel()
+    attention = 4 * config.sequence_length * config.query_width * config.layers * tokens.numel()
     counted = counter.get_total_flops()
     if bert:
         counted -= len(tokens) * 2 * (config.hidden**2 + 2 * config.hidden)  # the pooler's and the sentence order's

@@ -19,12 +19,11 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.rotary_base = config.rotary_base if config.positions == "rotary" else None
-        kv_width = config.kv_heads * config.head_dim
-        self.query = Linear(config.hidden, config.hidden, bias=config.bias)
-        self.key = Linear(config.hidden, kv_width, bias=config.bias)
-        self.value = Linear(config.hidden, kv_width, bias=config.bias)
+        self.query = Linear(config.hidden, config.query_width, bias=config.has_qkv_bias)
+        self.key = Linear(config.hidden, config.kv_width, bias=config.has_qkv_bias)
+        self.value = Linear(config.hidden, config.kv_width, bias=config.has_qkv_bias)
         self.core = CoreAttention(config)
-        self.output = Linear(config.hidden, config.hidden, bias=config.bias)
+        self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at."""

@@ -38,7 +38,7 @@ class BERT(Transformer):
         places = torch.arange(segments.shape[1], device=lengths.device)
         mask = (places < lengths.unsqueeze(1))[:, None, None]  # (B, 1, 1, T)
         x = self.run_layers(x, mask)
-        return self.final_norm(x) if self.is_last_stage and self.config.layer_norm == "pre" else x
+        return self.final_norm(x) if self.is_last_stage and self.config.ends_in_norm else x
 
     def forward(
         self,
@@ -71,6 +71,7 @@ class Heads(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.vocab_size = config.vocab_size
+        self.gelu = "none" if config.activation == "gelu_exact" else "tanh"
         self.dense = nn.Linear(config.hidden, config.hidden, bias=config.bias)
         self.norm = make_norm(config)
         self.output_bias = nn.Parameter(torch.zeros(config.padded_vocab_size)) if config.bias else None
@@ -101,5 +102,5 @@ class Heads(nn.Module):
 
     def transform(self, x: Tensor) -> Tensor:
         """Features (…, E) to what is multiplied with the output projection."""
-        y: Tensor = self.norm(F.gelu(self.dense(x), approximate="tanh"))
+        y: Tensor = self.norm(F.gelu(self.dense(x), approximate=self.gelu))
         return y

@@ -19,7 +19,7 @@ class GPT(Transformer):
         if self.is_first_stage:
             x = self.dropout(self.embed(x).to(self.activation_dtype))
         x = self.run_layers(x)
-        return self.final_norm(x) if self.is_last_stage and self.config.layer_norm == "pre" else x
+        return self.final_norm(x) if self.is_last_stage and self.config.ends_in_norm else x
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to logits (B, T, V), −∞ in the padded columns; with `targets` (B, T), to the loss.

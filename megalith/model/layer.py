@@ -4,14 +4,14 @@ Before attention and MLP (`layer_norm: pre`; GPT-2, and Megatron-LM's Figure 7b)
 never normalised and large BERTs train; or after the addition (`post`; the original BERT, Figure 7a).
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import Linear, gelu_tanh
 from megalith.model.attention import Attention
 from megalith.recipe import ModelConfig
-
-NORM_EPSILON = 1e-5  # GPT-2's and Llama 2's
 
 
 class Layer(nn.Module):
@@ -38,16 +38,17 @@ class Layer(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two products with a GELU between them, in GPT-2's tanh form."""
+    """Two products with a GELU between them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.gelu = gelu(config)
         self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
-        y: Tensor = self.down(gelu_tanh(self.up(x)))
+        y: Tensor = self.down(self.gelu(self.up(x)))
         return y
 
 
@@ -66,8 +67,13 @@ class SwiGLU(nn.Module):
         return y
 
 
+def gelu(config: ModelConfig) -> Callable[[Tensor], Tensor]:
+    """GPT-2's tanh form, or the exact one by the error function."""
+    return F.gelu if config.activation == "gelu_exact" else gelu_tanh
+
+
 def make_norm(config: ModelConfig) -> nn.Module:
     """LayerNorm or RMSNorm over the hidden size."""
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.hidden, eps=NORM_EPSILON)
-    return nn.LayerNorm(config.hidden, eps=NORM_EPSILON, bias=config.bias)
+        return nn.RMSNorm(config.hidden, eps=config.norm_epsilon)
+    return nn.LayerNorm(config.hidden, eps=config.norm_epsilon, bias=config.bias)

@@ -36,7 +36,7 @@ class Transformer(nn.Module):
             self.position_embedding = nn.Embedding(config.sequence_length, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleDict({str(number): Layer(config) for number in range(config.layers)})
-        if config.layer_norm == "pre":
+        if config.ends_in_norm:
             self.final_norm = make_norm(config)
         if not config.tie_embeddings:
             self.output = nn.Linear(config.hidden, config.padded_vocab_size, bias=False)
@@ -74,3 +74,11 @@ def refuse_what_is_only_planned(config: ModelConfig) -> None:
             where="model.positions",
             mend="Set model.positions to learned or rotary.",
         )
+    for name in ("rotary_fraction", "rotary_scaling", "sliding_window", "query_key_norm", "parallel_residual"):
+        default = ModelConfig.model_fields[name].default
+        if getattr(config, name) != default:
+            raise UnsupportedError(
+                f"{name} can be planned, not yet trained.", where=f"model.{name}", mend="Leave it at its default."
+            )
+    if config.layer_norm == "reordered":
+        raise UnsupportedError("reordered norms can be planned, not yet trained.", where="model.layer_norm")

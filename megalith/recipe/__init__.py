@@ -18,6 +18,7 @@ from megalith.recipe.loading import Origins, Overrides, load_recipe, shipped_rec
 from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
 from megalith.recipe.minhash import MinHashConfig
 from megalith.recipe.model import ModelConfig
+from megalith.recipe.rotary import RotaryScaling
 from megalith.recipe.training import BatchRamp, TrainConfig
 from megalith.recipe.whole import Recipe
 
@@ -42,6 +43,7 @@ __all__ = [
     "PrivateConfig",
     "QualityConfig",
     "Recipe",
+    "RotaryScaling",
     "Section",
     "TaskItemsConfig",
     "TaskTextConfig",

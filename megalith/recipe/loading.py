@@ -16,6 +16,7 @@ from megalith.errors import InputError, RecipeError
 from megalith.input_files import read_text
 from megalith.recipe.base import Section
 from megalith.recipe.explain import explain
+from megalith.recipe.model import WHOLE
 from megalith.recipe.whole import Recipe
 from megalith.recipe.yaml_values import DEEPEST, UnreadableError, read_yaml, shorten, unprintable
 
@@ -170,4 +171,4 @@ def _apply(dotted: str, value: Any, where: str, values: dict[str, Any], origins:
 
 def dump(recipe: Recipe) -> Mapping[str, Any]:
     """The recipe as plain values, fit for JSON and YAML."""
-    return recipe.model_dump(mode="json")
+    return recipe.model_dump(mode="json", context=WHOLE)

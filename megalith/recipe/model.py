@@ -1,13 +1,28 @@
 """The `model` section: one transformer block with options, from GPT-2 to Llama, and BERT."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from megalith.recipe.base import Dimension, Section
+from megalith.recipe.rotary import RotaryScaling
 
 Layers = Annotated[int, Field(gt=0, le=4_000)]
+LATER = (
+    "head_size", "norm_epsilon", "qkv_bias", "query_key_norm", "rotary_fraction", "rotary_scaling",
+    "parallel_residual", "sliding_window",
+)  # fmt: skip
+"""Fields that older models lack: at their defaults they are not written, so that keys and files stay what they were."""
+WHOLE = {"defaults": True}
+"""As the context of a dump: with all fields."""
 
 
 class ModelConfig(Section):
@@ -21,6 +36,8 @@ class ModelConfig(Section):
     """Attention heads of the queries."""
     num_kv_heads: Dimension | None = None
     """Heads of keys and values; fewer than `num_heads` is grouped-query attention. Default: `num_heads`."""
+    head_size: Dimension | None = None
+    """Width of a head. Default: hidden_size / num_heads."""
     ffn_hidden_size: Dimension | None = None
     """Width of the MLP. Default: 4 × hidden_size."""
     sequence_length: Dimension = 1024
@@ -32,12 +49,26 @@ class ModelConfig(Section):
     positions: Literal["learned", "rotary", "relative"] = "learned"
     """relative: Transformer-XL's (Gopher, Chinchilla)."""
     rotary_base: PositiveFloat = 10000.0
+    rotary_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
+    """The part of each head, from its first dimension, that is rotated (GPT-NeoX: 0.25)."""
+    rotary_scaling: RotaryScaling | None = None
+    sliding_window: Dimension | None = None
+    """Tokens that a token sees in every layer: itself and those just before it. Default: all before it."""
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    layer_norm: Literal["pre", "post"] = "pre"
-    """pre: before attention and MLP (Megatron-LM, Figure 7b). post: the original BERT's."""
-    activation: Literal["gelu", "swiglu"] = "gelu"
+    norm_epsilon: PositiveFloat = 1e-5
+    layer_norm: Literal["pre", "post", "reordered"] = "pre"
+    """pre: before attention and MLP (Megatron-LM, Figure 7b). post: the original BERT's. reordered: on what attention
+    and MLP give, before it is added (OLMo 2, 2501.00656)."""
+    query_key_norm: Literal["none", "head", "whole"] = "none"
+    """RMSNorm on queries and keys. head: each head by itself (Qwen3). whole: all heads at once (OLMo 2)."""
+    parallel_residual: bool = False
+    """Attention and MLP read the same residual stream, and both are added to it (GPT-NeoX)."""
+    activation: Literal["gelu", "gelu_exact", "swiglu"] = "gelu"
+    """gelu: GPT-2's tanh form. gelu_exact: by the error function."""
     bias: bool = True
     """Biases in linear layers (and in LayerNorm)."""
+    qkv_bias: bool | None = None
+    """Biases of query, key and value. Default: `bias`."""
     tie_embeddings: bool = True
     """The output projection shares the token embedding's weights."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -56,22 +87,59 @@ class ModelConfig(Section):
                 f"{' and '.join(given)} given without {' and '.join(missing)}: give all three, or none and the plan "
                 "chooses them for the budget"
             )
-        if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
+        if self.hidden_size and self.num_heads and not self.head_size and self.hidden_size % self.num_heads:
             divisors = _divisors_near(self.hidden_size, self.num_heads)
             raise ValueError(
                 f"hidden_size {self.hidden_size} cannot be split over num_heads {self.num_heads}; "
-                f"try num_heads {divisors}"
+                f"try num_heads {divisors}, or set head_size"
             )
         if self.num_heads and self.num_kv_heads and self.num_heads % self.num_kv_heads:
             divisors = _divisors_near(self.num_heads, self.num_kv_heads)
             raise ValueError(
                 f"num_heads {self.num_heads} cannot share num_kv_heads {self.num_kv_heads}; try num_kv_heads {divisors}"
             )
-        if self.positions == "rotary" and self.is_sized and (self.head_dim % 2):
-            raise ValueError(f"rotary positions want an even head size, and hidden_size / num_heads is {self.head_dim}")
-        if self.family == "bert" and self.positions != "learned":
-            raise ValueError(f"a bert has learned positions, not {self.positions}")
         return self
+
+    @model_validator(mode="after")
+    def _positions_fit(self) -> Self:
+        if self.positions != "rotary":
+            for name, given in (
+                ("rotary_scaling", self.rotary_scaling is not None),
+                ("rotary_fraction", self.rotary_fraction != 1.0),
+            ):
+                if given:
+                    raise ValueError(f"{name} is of rotary positions, and positions is {self.positions}: leave it out")
+        elif (self.is_sized or self.head_size) and (self.rotary_width % 2 or not self.rotary_width):
+            of_it = "" if self.rotary_fraction == 1.0 else f", of which {self.rotary_fraction:g} is {self.rotary_width}"
+            raise ValueError(
+                f"rotary positions turn pairs of an even part of each head, and the head size is {self.head_dim}{of_it}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> Self:
+        if self.family == "bert":
+            if self.positions != "learned":
+                raise ValueError(f"a bert has learned positions, not {self.positions}")
+            for name, given in (
+                ("query_key_norm", self.query_key_norm != "none"),
+                ("sliding_window", self.sliding_window is not None),
+                ("parallel_residual", self.parallel_residual),
+                ("layer_norm: reordered", self.layer_norm == "reordered"),
+            ):
+                if given:
+                    raise ValueError(f"{name} is for a gpt, not for a bert: leave it out")
+        if self.parallel_residual and self.layer_norm != "pre":
+            raise ValueError(f"parallel_residual wants layer_norm: pre, and it is {self.layer_norm}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if info.context == WHOLE:
+            return values
+        defaults = {name: type(self).model_fields[name].default for name in LATER}
+        return {name: value for name, value in values.items() if name not in LATER or value != defaults[name]}
 
     @property
     def is_sized(self) -> bool:
@@ -96,7 +164,31 @@ class ModelConfig(Section):
 
     @property
     def head_dim(self) -> int:
-        return self.hidden // self.heads
+        return self.head_size or self.hidden // self.heads
+
+    @property
+    def query_width(self) -> int:
+        """All heads of the queries together."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """All heads of the keys together; as wide are those of the values."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def rotary_width(self) -> int:
+        """Dimensions of each head that are rotated."""
+        return int(self.head_dim * self.rotary_fraction)
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        return self.bias if self.qkv_bias is None else self.qkv_bias
+
+    @property
+    def ends_in_norm(self) -> bool:
+        """Whether a norm stands after the last layer."""
+        return self.layer_norm != "post"
 
     @property
     def ffn_hidden(self) -> int:
