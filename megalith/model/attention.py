@@ -1,14 +1,10 @@
-"""Self-attention, with as many heads of keys and values as of queries or fewer, and rotary positions.
+"""Self-attention, with as many heads of keys and values as of queries or fewer (grouped queries, 2305.13245)."""
 
-Grouped-query attention is 2305.13245, rotary positions 2104.09864 in Llama's layout: the first half of a head's
-dimensions is rotated against the second half.
-"""
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import Linear, causal_attention
+from megalith.model.rotary import rotary, rotate
 from megalith.recipe import ModelConfig
 
 
@@ -17,22 +13,24 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.head_dim = config.head_dim
-        self.rotary_base = config.rotary_base if config.positions == "rotary" else None
+        self.config = config
         self.query = Linear(config.hidden, config.query_width, bias=config.has_qkv_bias)
         self.key = Linear(config.hidden, config.kv_width, bias=config.has_qkv_bias)
         self.value = Linear(config.hidden, config.kv_width, bias=config.has_qkv_bias)
         self.core = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at.
+
+        `positions` (B, T) are those of the tokens, by default 0 … T − 1. Queries and keys are rotated before the core.
+        """
         q, k, v = (
-            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            projection(x).unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )  # (B, H, T, D), and (B, H_kv, T, D) twice
-        if self.rotary_base is not None:
-            rotation = rotary(q.shape[2], self.head_dim, self.rotary_base, like=q)
+        if self.config.positions == "rotary":
+            rotation = rotary(self.config, q.shape[2], positions, like=q)
             q, k = rotate(q, rotation), rotate(k, rotation)
         y = self.core(q, k, v, mask)  # (B, H, T, D)
         mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
@@ -56,24 +54,3 @@ class CoreAttention(nn.Module):
         if self.causal and not dropout:
             return causal_attention(q, k, v)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal)
-
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines, (T, D / 2) each."""
-
-
-def rotary(length: int, head_dim: int, base: float, like: Tensor) -> Rotation:
-    """Cosine and sine of position × base^(−2i / D), i = 0 … D/2 − 1, in fp32 or `like`'s wider type."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    places = torch.arange(length, dtype=torch.float64, device=like.device)
-    rates = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=like.device) / head_dim)
-    angles = torch.outer(places, rates)  # (T, D / 2)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair (i, i + D/2) of the head's dimensions by the angle of its position; the type of x is kept."""
-    cosine, sine = rotation
-    first, second = x.chunk(2, dim=-1)  # (B, H, T, D / 2)
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
-    return turned.to(x.dtype)

@@ -14,11 +14,14 @@ from megalith.model.transformer import Transformer
 class GPT(Transformer):
     """Predicts each token from those before it."""
 
-    def features(self, x: Tensor) -> Tensor:
-        """Token ids (B, T), or the activations of the stage before, to the features of the logits (B, T, E)."""
+    def features(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Token ids (B, T), or the activations of the stage before, to the features of the logits (B, T, E).
+
+        `positions` (B, T) are those of the tokens, by default 0 … T − 1.
+        """
         if self.is_first_stage:
-            x = self.dropout(self.embed(x).to(self.activation_dtype))
-        x = self.run_layers(x)
+            x = self.dropout(self.embed(x, positions).to(self.activation_dtype))
+        x = self.run_layers(x, positions=positions)
         return self.final_norm(x) if self.is_last_stage and self.config.ends_in_norm else x
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:

@@ -26,13 +26,13 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.norm_first = config.layer_norm == "pre"
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, T, E) to (B, T, E); for `mask` see `Attention`."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """(B, T, E) to (B, T, E); for `mask` and `positions` see `Attention`."""
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask))
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, positions=positions))
             y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
             return y
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask=mask)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask=mask, positions=positions)))
         normed: Tensor = self.mlp_norm(x + self.dropout(self.mlp(x)))
         return normed
 

@@ -51,18 +51,19 @@ class Transformer(nn.Module):
         """The layers of this stage, by their number in the whole model."""
         return {int(number): block for number, block in self.layers.items() if isinstance(block, Layer)}
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, T) to the residual stream (B, T, E), before dropout."""
+    def embed(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Token ids (B, T) to the residual stream (B, T, E), before dropout; `positions` (B, T) as in `features`."""
         x: Tensor = self.token_embedding(tokens)
         if self.config.positions == "learned":
-            places = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)  # (1, T)
-            x = x + self.position_embedding(places)
+            if positions is None:
+                positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)  # (1, T)
+            x = x + self.position_embedding(positions)
         return x
 
-    def run_layers(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The residual stream through this stage's layers, (B, T, E) to (B, T, E)."""
+    def run_layers(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """The residual stream through this stage's layers, (B, T, E) to (B, T, E); see `Attention`."""
         for layer in self.layers.values():
-            x = layer(x, mask=mask)
+            x = layer(x, mask=mask, positions=positions)
         return x
 
 

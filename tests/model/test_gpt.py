@@ -105,6 +105,42 @@ def test_shorter_sequences_than_the_context_are_taken() -> None:
         torch.testing.assert_close(model(tokens[:, :3])[..., :13], model(tokens)[:, :3, :13])
 
 
+@ALL
+def test_positions_are_those_of_the_tokens_and_count_from_0_without_being_said(config: ModelConfig) -> None:
+    model, tokens = trained_looking(config), some_tokens(config)
+    places = torch.arange(config.sequence_length).expand(2, -1)
+    plain = model.features(tokens)
+    torch.testing.assert_close(model.features(tokens, places), plain, rtol=0, atol=0)
+    moved = torch.stack([places[0], places[0].flip(0)])
+    found = model.features(tokens, moved)
+    torch.testing.assert_close(found[0], plain[0], rtol=0, atol=0)
+    assert not torch.allclose(found[1], plain[1])
+
+
+@ALL
+def test_a_sequence_may_come_in_chunks_each_at_its_place(config: ModelConfig) -> None:
+    """As inference does: keys and values of the chunks before stand beside those of the chunk."""
+    model, tokens = trained_looking(config), some_tokens(config)
+    whole = model.features(tokens)
+    for layer in model.numbered_layers.values():
+        layer.attention.core = Kept()
+    places = torch.arange(config.sequence_length).expand(2, -1)
+    chunks = [model.features(tokens[:, here], places[:, here]) for here in (slice(0, 3), slice(3, 4), slice(4, None))]
+    torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=1e-11, atol=1e-11)
+
+
+class Kept(torch.nn.Module):
+    """Attention over all keys that have come so far."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        self.k = torch.cat([self.k, k], dim=2) if hasattr(self, "k") else k
+        self.v = torch.cat([self.v, v], dim=2) if hasattr(self, "v") else v
+        group, new, all_ = q.shape[1] // k.shape[1], q.shape[2], self.k.shape[2]
+        scores = q @ self.k.repeat_interleave(group, 1).transpose(2, 3) / q.shape[-1] ** 0.5
+        later = torch.ones(new, all_, dtype=torch.bool).triu(all_ - new + 1)
+        return scores.masked_fill(later, -torch.inf).softmax(-1) @ self.v.repeat_interleave(group, 1)
+
+
 def test_bf16_layers_leave_the_loss_and_the_gradients_near_those_of_fp32() -> None:
     config = ModelConfig(**{**SHAPE, "hidden_size": 64, "vocab_size": 300, "sequence_length": 64})
     model, narrow = GPT(config), GPT(config)
