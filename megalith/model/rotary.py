@@ -68,7 +68,7 @@ def attention_factor(scaling: RotaryScaling | None) -> float:
 
 
 def _yarn_ramp(config: ModelConfig, scaling: RotaryScaling, plain: Tensor) -> Tensor:
-    """The part of each rate that stays, (R / 2): 1 at high rates, 0 at low ones, and between by the number of the pair."""
+    """The part of each rate that stays, (R / 2): 1 at high rates, 0 at low ones, between by the number of the pair."""
     last = config.rotary_width - 1
 
     def pair_of(turns: float) -> float:
