@@ -33,14 +33,14 @@ def generate(
     """The model's continuation of each prompt, without the prompt.
 
     Temperature 0 always takes the most likely token. `top_k` leaves the k most likely tokens, and `top_p` then the
-    smallest set of most likely ones that holds this share of the probability (the nucleus). A text ends before
-    <|endoftext|> and before `stop`. A prompt longer than the context keeps its end: `tokens_cut` counts the rest.
+    smallest set of most likely ones that holds this share of the probability (the nucleus). A text ends before the
+    model's end of text and before `stop`. A prompt longer than the context keeps its end: `tokens_cut` counts the rest.
 
     Raises InputError for a setting out of range, a prompt that is not Unicode text, and a model whose logits are not
     finite.
     """
     _check(prompts, tokens, temperature, top_k, top_p)
-    ids = [[lm.tokenizer.end_of_text, *row] for row in lm.tokenizer.encode_batch(prompts)]
+    ids = [lm.tokenizer.with_prefix(row) for row in lm.tokenizer.encode_batch(prompts)]
     starts = [len(row) for row in ids]
     generators = [torch.Generator().manual_seed(keyed_hash(seed, str(place))) for place in range(len(prompts))]
     unfinished = sorted(range(len(prompts)), key=lambda place: starts[place])
@@ -49,19 +49,19 @@ def generate(
         for batch in _batches(unfinished, ids, lm.config.sequence_length, batch_tokens):
             for place, logits in zip(batch, _next_logits(lm, [ids[place] for place in batch]), strict=True):
                 token = choose(logits, temperature, top_k, top_p, generators[place])
-                if token == lm.tokenizer.end_of_text:
+                if token in lm.tokenizer.ends:
                     continue
                 ids[place].append(token)
-                if stop is None or stop not in lm.tokenizer.decode(ids[place][starts[place] :]):
+                if stop is None or stop not in lm.tokenizer.decode(ids[place][starts[place] :], after_text=True):
                     still.append(place)
         unfinished = still
-    texts = [lm.tokenizer.decode(row[start:]) for row, start in zip(ids, starts, strict=True)]
+    texts = [lm.tokenizer.decode(row[start:], after_text=True) for row, start in zip(ids, starts, strict=True)]
     return [text if stop is None else text.split(stop)[0] for text in texts]
 
 
 def tokens_cut(lm: LanguageModel, prompts: Sequence[str]) -> list[int]:
     """How many tokens at the start of each prompt the model does not see, since its context is shorter."""
-    lengths = [1 + len(row) for row in lm.tokenizer.encode_batch(prompts)]  # the end-of-text token stands first
+    lengths = [len(lm.tokenizer.with_prefix(row)) for row in lm.tokenizer.encode_batch(prompts)]
     return [max(0, length - lm.config.sequence_length) for length in lengths]
 
 

@@ -14,7 +14,7 @@ from megalith.errors import InputError
 from megalith.input_files import read_json
 from megalith.model import GPT
 from megalith.recipe import ModelConfig
-from megalith.tokens import Tokenizer, load_tokenizer
+from megalith.tokens import GENERATION, Tokenizer, load_tokenizer
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -30,7 +30,7 @@ class LanguageModel:
     config: ModelConfig
     tokenizer: Tokenizer
     token_bytes: tuple[int, ...]
-    """Bytes of text of each token."""
+    """Bytes of text of each token; empty where tokens do not keep all of the text."""
 
 
 def load_model(directory: Path) -> LanguageModel:
@@ -50,16 +50,7 @@ def load_model(directory: Path) -> LanguageModel:
         )
     model = GPT(config)
     _fill(model, _read_weights(files[WEIGHTS]), files[WEIGHTS])
-    return LanguageModel(model.eval(), config, tokenizer, token_bytes(files[TOKENIZER]))
-
-
-def token_bytes(path: Path) -> tuple[int, ...]:
-    """Return the bytes of each token of a byte-level BPE: one for each character of its spelling in the file."""
-    vocabulary: dict[str, int] = read_json(path)["model"]["vocab"]
-    lengths = [0] * (max(vocabulary.values()) + 1)
-    for spelling, number in vocabulary.items():
-        lengths[number] = len(spelling)
-    return tuple(lengths)
+    return LanguageModel(model.eval(), config, tokenizer, tuple(map(len, tokenizer.token_bytes or ())))
 
 
 def not_finite() -> InputError:
@@ -73,7 +64,11 @@ def not_finite() -> InputError:
 
 def model_digests(directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each of the model's files, by name. Raises InputError if one is missing."""
-    return {name: file_digest(path) for name, path in _model_files(directory).items()}
+    files = _model_files(directory)
+    conventions = files[TOKENIZER].with_name(GENERATION)
+    if conventions.is_file():
+        files[GENERATION] = conventions
+    return {name: file_digest(path) for name, path in files.items()}
 
 
 def _model_files(directory: Path) -> dict[str, Path]:

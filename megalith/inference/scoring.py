@@ -1,10 +1,14 @@
 """Log-likelihoods under a language model: of continuations given their contexts, and of whole documents.
 
 Context and continuation are tokenised together, as in training. If a token spans the join, the scored span begins with
-that token; all continuations of a request are scored from the same boundary, so that they can be compared. Every text
-begins with the end-of-text token, as a document does in training. Log-softmax is in fp32 over the vocabulary without
-its padding. Texts of similar length are batched; rows are padded on the right, which a causal model does not see, so a
-score does not depend on its batch (except in fp32's last bits).
+that token; all continuations of a request are scored from the same boundary, so that they can be compared. Where tokens
+do not keep all of the text (WordPiece), the boundary is the number of tokens of the context alone.
+
+A text begins with the model's own prefix, which for a model that Megalith trained is the end-of-text token, as before a
+document in training. A model without one reads a token that begins a text only where the first token is scored.
+
+Log-softmax is in fp32 over the vocabulary without its padding. Texts of similar length are batched; rows are padded on
+the right, which a causal model does not see, so a score does not depend on its batch (except in fp32's last bits).
 """
 
 import math
@@ -104,7 +108,7 @@ def rolling(
     so that each token after the first window has at least sequence_length − stride tokens before it.
     """
     limit = lm.config.sequence_length
-    ids = [[lm.tokenizer.end_of_text, *row] for row in lm.tokenizer.encode_batch(texts)]
+    ids = [[lm.tokenizer.first, *row] for row in lm.tokenizer.encode_batch(texts)]
     windows = [
         window
         for owner, row in enumerate(ids)
@@ -147,22 +151,39 @@ def _spans(lm: LanguageModel, request: Request) -> list[_Span]:
     texts = [context + whole_characters(continuation) for continuation in request.continuations]
     encoded = lm.tokenizer.encode_batch(texts)
     join = len(context.encode())
-    boundary = min(_token_at(lm, ids, join) for ids in encoded)
+    begins = [_begins(lm, ids, text) for ids, text in zip(encoded, texts, strict=True)]
+    boundary = (
+        min(_token_at(starts, join) for starts in begins if starts is not None)
+        if all(starts is not None for starts in begins)
+        else min(len(lm.tokenizer.encode(context)), *(len(ids) - 1 for ids in encoded))
+    )
     shared = [len(set(column)) == 1 for column in zip(*(ids[:boundary] for ids in encoded), strict=True)]
     boundary = shared.index(False) if False in shared else boundary
     spans = []
-    for text, ids in zip(texts, encoded, strict=True):
-        begin = sum(lm.token_bytes[number] for number in ids[:boundary])
+    for text, ids, starts in zip(texts, encoded, begins, strict=True):
+        begin = join if starts is None else starts[boundary]
         span = text.encode()[begin:]
         characters = len(span.decode(errors="ignore"))  # a token may begin within a character
-        spans.append(_Span([lm.tokenizer.end_of_text, *ids], boundary + 1, len(span), characters, begin < join))
+        before = [lm.tokenizer.first] if boundary == 0 or lm.tokenizer.prefix is not None else []
+        spans.append(_Span([*before, *ids], boundary + len(before), len(span), characters, begin < join))
     return spans
 
 
-def _token_at(lm: LanguageModel, ids: Sequence[int], byte: int) -> int:
+def _begins(lm: LanguageModel, ids: Sequence[int], text: str) -> list[int] | None:
+    """Return the byte at which each token begins, and the text's length; None where tokens do not keep all of it.
+
+    In sentencepiece's manner the first token may have a space that the text does not.
+    """
+    if not lm.token_bytes:
+        return None
+    ends = list(accumulate(lm.token_bytes[number] for number in ids))
+    added = (ends[-1] if ends else 0) - utf8_bytes(text)
+    return [0, *(end - added for end in ends)] if added in (0, 1) else None
+
+
+def _token_at(begins: Sequence[int], byte: int) -> int:
     """Return the index of the token that contains a byte."""
-    ends = accumulate(lm.token_bytes[number] for number in ids)
-    return next(index for index, end in enumerate(ends) if end > byte)
+    return next(index for index, end in enumerate(begins[1:]) if end > byte)
 
 
 def _stride(limit: int) -> int:

@@ -1,13 +1,13 @@
 """Tokens: the byte-level BPE, shards in Megatron's format, and the order in which training reads them."""
 
 from megalith.tokens.blend import Blend
+from megalith.tokens.conventions import END_OF_TEXT, GENERATION, Conventions
 from megalith.tokens.loader import IGNORE, TrainingWindows, ValidationWindows
 from megalith.tokens.masked import MaskedBatch, MaskedWindows, ValidationMaskedWindows
 from megalith.tokens.shards import Shards, ShardWriter, write_shards
 from megalith.tokens.tokenize import tokenize
 from megalith.tokens.tokenizer import (
     BERT_TOKENS,
-    END_OF_TEXT,
     SpecialTokens,
     Tokenizer,
     load_tokenizer,
@@ -18,8 +18,10 @@ from megalith.tokens.tokenizer import (
 __all__ = [
     "BERT_TOKENS",
     "END_OF_TEXT",
+    "GENERATION",
     "IGNORE",
     "Blend",
+    "Conventions",
     "MaskedBatch",
     "MaskedWindows",
     "ShardWriter",

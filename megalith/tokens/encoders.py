@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megalith.console import note
-from megalith.tokens.tokenizer import BERT_TOKENS, END_OF_TEXT, Tokenizer, cut_runs, whole_characters
+from megalith.tokens.conventions import END_OF_TEXT, OURS
+from megalith.tokens.tokenizer import BERT_TOKENS, Tokenizer, cut_runs, whole_characters
 
 Encoded = tuple[NDArray[Any], NDArray[np.int64]]
 """The ids of several texts end to end, each followed by `<|endoftext|>`, and how many there are of each."""
@@ -40,8 +41,11 @@ def encoder(name: EncoderName, tokenizer: Tokenizer) -> Encode:
 
 
 def choose_encoder(tokenizer: Tokenizer, sample: Sequence[str]) -> EncoderName:
-    """gigatoken where it is installed and gives the ids of `tokenizers` for all of `sample`, else tokenizers."""
-    if find_spec("gigatoken") is None:
+    """gigatoken where it is installed and gives the ids of `tokenizers` for all of `sample`, else tokenizers.
+
+    Tokenizers that were made elsewhere are left to the latter.
+    """
+    if find_spec("gigatoken") is None or tokenizer.conventions != OURS:
         return "tokenizers"
     texts = [*sample, *_PROBES]
     try:
