@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from megalith.arithmetic import flops_per_token, parameters, state_bytes, step_flops
+from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters, state_bytes, step_flops
 from megalith.model import GPT, MODELS
 from megalith.recipe import ModelConfig
 
@@ -22,7 +22,10 @@ SHAPES = {
     "grouped-with-bias": {"num_kv_heads": 1, "activation": "swiglu"},
     "post-norm": {"layer_norm": "post"},
     "wide-heads": {"head_size": 12, "num_kv_heads": 2},
-    "exact-gelu": {"activation": "gelu_exact"},
+    "reordered": {"layer_norm": "reordered"},
+    "head-norm": {"query_key_norm": "head", "head_size": 16, "num_kv_heads": 1},
+    "whole-norm": {"query_key_norm": "whole", "num_kv_heads": 2},
+    "parallel-residual": {"parallel_residual": True, "activation": "gelu_exact"},
     "qkv-bias": {"bias": False, "qkv_bias": True, "num_kv_heads": 2},
     "no-qkv-bias": {"qkv_bias": False},
     "bert": {"family": "bert"},
@@ -94,6 +97,14 @@ def test_forward_flops_are_what_torch_counts(options: dict[str, object]) -> None
     if not any("attention" in str(name) for name in counter.get_flop_counts()["Global"]):
         counted += attention  # this torch has no formula for the CPU's fused attention
     assert flops_per_token(config) * tokens.numel() / 3 == counted
+
+
+@pytest.mark.parametrize("window", [1, 5, 23, 24, 100])
+def test_a_window_costs_its_band_of_tokens(window: int) -> None:
+    """Counted pair by pair; as everywhere, as if attention were not causal."""
+    seen = sum(abs(one - other) < window for one in range(24) for other in range(24)) / 24
+    plain, narrow = layer_forward_flops(small()), layer_forward_flops(small(sliding_window=window))
+    assert plain - narrow == pytest.approx(4 * 32 * (24 - seen), abs=1e-6)
 
 
 def test_a_gpt_costs_what_megatrons_formula_says() -> None:

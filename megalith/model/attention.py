@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from megalith.kernels import Linear, causal_attention
 from megalith.model.rotary import rotary, rotate
+from megalith.model.window import window_attention
 from megalith.recipe import ModelConfig
 
 
@@ -17,6 +18,11 @@ class Attention(nn.Module):
         self.query = Linear(config.hidden, config.query_width, bias=config.has_qkv_bias)
         self.key = Linear(config.hidden, config.kv_width, bias=config.has_qkv_bias)
         self.value = Linear(config.hidden, config.kv_width, bias=config.has_qkv_bias)
+        if config.query_key_norm != "none":
+            self.query_norm, self.key_norm = (
+                nn.RMSNorm(config.head_dim if config.query_key_norm == "head" else width, eps=config.norm_epsilon)
+                for width in (config.query_width, config.kv_width)
+            )
         self.core = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
@@ -25,10 +31,12 @@ class Attention(nn.Module):
 
         `positions` (B, T) are those of the tokens, by default 0 … T − 1. Queries and keys are rotated before the core.
         """
-        q, k, v = (
-            projection(x).unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )  # (B, H, T, D), and (B, H_kv, T, D) twice
+        q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, H · D), and (B, T, H_kv · D) twice
+        if self.config.query_key_norm == "whole":
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = (each.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2) for each in (q, k, v))  # (B, H, T, D)
+        if self.config.query_key_norm == "head":
+            q, k = self.query_norm(q), self.key_norm(k)
         if self.config.positions == "rotary":
             rotation = rotary(self.config, q.shape[2], positions, like=q)
             q, k = rotate(q, rotation), rotate(k, rotation)
@@ -43,6 +51,7 @@ class CoreAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.causal = config.family == "gpt"
+        self.window = config.sliding_window
         self.dropout = config.dropout
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -51,6 +60,8 @@ class CoreAttention(nn.Module):
             group = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         dropout = self.dropout if self.training else 0.0
+        if self.window is not None and self.window < q.shape[2]:
+            return window_attention(q, k, v, self.window, dropout)
         if self.causal and not dropout:
             return causal_attention(q, k, v)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal)

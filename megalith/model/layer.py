@@ -1,7 +1,9 @@
 """One transformer layer: attention and MLP, each added to the residual stream, with a norm each.
 
 Before attention and MLP (`layer_norm: pre`; GPT-2, and Megatron-LM's Figure 7b), so that the residual stream itself is
-never normalised and large BERTs train; or after the addition (`post`; the original BERT, Figure 7a).
+never normalised and large BERTs train; after the addition (`post`; the original BERT, Figure 7a); or on what is added
+(`reordered`; OLMo 2, 2501.00656 §3.2). With a parallel residual (GPT-NeoX, 2204.06745 §2.1) attention and MLP read the
+same stream.
 """
 
 from collections.abc import Callable
@@ -24,17 +26,21 @@ class Layer(nn.Module):
         self.mlp_norm = make_norm(config)
         self.mlp: nn.Module = SwiGLU(config) if config.activation == "swiglu" else MLP(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm_first = config.layer_norm == "pre"
+        self.order = config.layer_norm
+        self.parallel_residual = config.parallel_residual
 
     def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """(B, T, E) to (B, T, E); for `mask` and `positions` see `Attention`."""
-        if self.norm_first:
-            x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, positions=positions))
-            y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
-            return y
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask=mask, positions=positions)))
-        normed: Tensor = self.mlp_norm(x + self.dropout(self.mlp(x)))
-        return normed
+        if self.order == "post":
+            x = self.attention_norm(x + self.dropout(self.attention(x, mask=mask, positions=positions)))
+            y: Tensor = self.mlp_norm(x + self.dropout(self.mlp(x)))
+        elif self.order == "reordered":
+            x = x + self.dropout(self.attention_norm(self.attention(x, mask=mask, positions=positions)))
+            y = x + self.dropout(self.mlp_norm(self.mlp(x)))
+        else:
+            attended = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, positions=positions))
+            y = attended + self.dropout(self.mlp(self.mlp_norm(x if self.parallel_residual else attended)))
+        return y
 
 
 class MLP(nn.Module):

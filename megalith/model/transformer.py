@@ -75,11 +75,3 @@ def refuse_what_is_only_planned(config: ModelConfig) -> None:
             where="model.positions",
             mend="Set model.positions to learned or rotary.",
         )
-    for name in ("rotary_fraction", "rotary_scaling", "sliding_window", "query_key_norm", "parallel_residual"):
-        default = ModelConfig.model_fields[name].default
-        if getattr(config, name) != default:
-            raise UnsupportedError(
-                f"{name} can be planned, not yet trained.", where=f"model.{name}", mend="Leave it at its default."
-            )
-    if config.layer_norm == "reordered":
-        raise UnsupportedError("reordered norms can be planned, not yet trained.", where="model.layer_norm")

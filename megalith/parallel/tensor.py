@@ -66,7 +66,7 @@ def _block_plan(block: nn.Module, stream: Replicate | Shard, sequence_parallel: 
     if hasattr(block.mlp, "gate"):
         plan["mlp.gate"] = ColwiseParallel()
     if sequence_parallel:
-        plain = not block.norm_first  # then what they give is the residual stream
+        plain = block.order != "pre"  # then what they give is the residual stream
         plan |= {name: SequenceParallel(use_local_output=plain) for name in ("attention_norm", "mlp_norm")}
     return plan
 

@@ -34,20 +34,28 @@ def layers(config: ModelConfig, w: Weights, x: Tensor, seen: Callable[[int], ran
         start = f"layers.{layer}."
         own = {name.removeprefix(start): value for name, value in w.items() if name.startswith(start)}
         if config.layer_norm == "pre":
+            before = x
             x = x + attention(config, own, norm(config, own, "attention_norm", x), seen)
-            x = x + mlp(config, own, norm(config, own, "mlp_norm", x))
+            x = x + mlp(config, own, norm(config, own, "mlp_norm", before if config.parallel_residual else x))
+        elif config.layer_norm == "reordered":
+            x = x + norm(config, own, "attention_norm", attention(config, own, x, seen))
+            x = x + norm(config, own, "mlp_norm", mlp(config, own, x))
         else:
             x = norm(config, own, "attention_norm", x + attention(config, own, x, seen))
             x = norm(config, own, "mlp_norm", x + mlp(config, own, x))
-    return norm(config, w, "final_norm", x) if config.layer_norm == "pre" else x
+    return x if config.layer_norm == "post" else norm(config, w, "final_norm", x)
 
 
 def norm(config: ModelConfig, w: Weights, name: str, x: Tensor) -> Tensor:
     if config.norm == "rmsnorm":
-        return x / ((x**2).mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"]
+        return rms_norm(config, w[f"{name}.weight"], x)
     centred = x - x.mean(-1, keepdim=True)
-    normed = centred / ((centred**2).mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"]
+    normed = centred / ((centred**2).mean(-1, keepdim=True) + config.norm_epsilon).sqrt() * w[f"{name}.weight"]
     return normed + w[f"{name}.bias"] if config.bias else normed
+
+
+def rms_norm(config: ModelConfig, weight: Tensor, x: Tensor) -> Tensor:
+    return x / ((x**2).mean(-1, keepdim=True) + config.norm_epsilon).sqrt() * weight
 
 
 def linear(w: Weights, name: str, x: Tensor) -> Tensor:
@@ -57,6 +65,8 @@ def linear(w: Weights, name: str, x: Tensor) -> Tensor:
 def attention(config: ModelConfig, w: Weights, x: Tensor, seen: Callable[[int], range]) -> Tensor:
     size = config.head_dim
     q, k, v = (linear(w, f"attention.{name}", x) for name in ("query", "key", "value"))
+    if config.query_key_norm == "whole":
+        q, k = (rms_norm(config, w[f"attention.{name}_norm.weight"], x) for name, x in (("query", q), ("key", k)))
     heads = []
     for head in range(config.heads):
         shared = head * config.kv_heads // config.heads
@@ -64,10 +74,9 @@ def attention(config: ModelConfig, w: Weights, x: Tensor, seen: Callable[[int], 
         common = slice(shared * size, (shared + 1) * size)
         rows = []
         for place in range(len(x)):
-            query = turn(config, q[place, own], place)
-            scores = torch.stack(
-                [query @ turn(config, k[other, common], other) for other in seen(place)]
-            ) / math.sqrt(size)  # fmt: skip
+            query = turn(config, normed(config, w, "query", q[place, own]), place)
+            keys = [turn(config, normed(config, w, "key", k[other, common]), other) for other in seen(place)]
+            scores = torch.stack([query @ key for key in keys]) / math.sqrt(size)
             shares = scores.exp() / scores.exp().sum()
             mixed = [share * v[other, common] for share, other in zip(shares, seen(place), strict=True)]
             rows.append(torch.stack(mixed).sum(0))
@@ -75,14 +84,20 @@ def attention(config: ModelConfig, w: Weights, x: Tensor, seen: Callable[[int], 
     return linear(w, "attention.output", torch.cat(heads, dim=-1))
 
 
+def normed(config: ModelConfig, w: Weights, name: str, x: Tensor) -> Tensor:
+    """One head, (D) to (D)."""
+    return rms_norm(config, w[f"attention.{name}_norm.weight"], x) if config.query_key_norm == "head" else x
+
+
 def turn(config: ModelConfig, x: Tensor, place: int) -> Tensor:
-    """Rotary positions as complex numbers: dimension i is the real part, i + D/2 the imaginary part."""
+    """Rotary positions as complex numbers: dimension i is the real part, i + R/2 the imaginary part."""
     if config.positions != "rotary":
         return x
-    half = config.head_dim // 2
-    turns = torch.tensor([config.rotary_base ** (-2 * i / config.head_dim) for i in range(half)], dtype=x.dtype)
-    turned = torch.complex(x[:half], x[half:]) * torch.polar(torch.ones(half, dtype=x.dtype), place * turns)
-    return torch.cat([turned.real, turned.imag])
+    width = int(config.head_dim * config.rotary_fraction)
+    half = width // 2
+    turns = torch.tensor([config.rotary_base ** (-2 * i / width) for i in range(half)], dtype=x.dtype)
+    turned = torch.complex(x[:half], x[half:width]) * torch.polar(torch.ones(half, dtype=x.dtype), place * turns)
+    return torch.cat([turned.real, turned.imag, x[width:]])
 
 
 def mlp(config: ModelConfig, w: Weights, x: Tensor) -> Tensor:
@@ -90,6 +105,8 @@ def mlp(config: ModelConfig, w: Weights, x: Tensor) -> Tensor:
     if config.activation == "swiglu":
         gate = linear(w, "mlp.gate", x)
         return linear(w, "mlp.down", gate / (1 + (-gate).exp()) * up)
+    if config.activation == "gelu_exact":
+        return linear(w, "mlp.down", up * (1 + torch.erf(up / math.sqrt(2))) / 2)
     return linear(w, "mlp.down", gelu(up))
 
 

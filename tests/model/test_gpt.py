@@ -25,12 +25,31 @@ LLAMA = ModelConfig(
 )
 MIXED = ModelConfig(**SHAPE, norm="layernorm", bias=False, activation="swiglu", num_kv_heads=1)
 POST = ModelConfig(**SHAPE, layer_norm="post")
-ALL = pytest.mark.parametrize("config", [GPT2, LLAMA, MIXED, POST], ids=["gpt2", "llama", "mixed", "post-norm"])
+QWEN3 = LLAMA.model_copy(update={"query_key_norm": "head", "head_size": 6, "norm_epsilon": 1e-2, "qkv_bias": True})
+OLMO2 = LLAMA.model_copy(update={"query_key_norm": "whole", "layer_norm": "reordered", "qkv_bias": False})
+PYTHIA = ModelConfig(
+    **{**SHAPE, "hidden_size": 32},
+    positions="rotary",
+    rotary_fraction=0.25,
+    parallel_residual=True,
+    activation="gelu_exact",
+    tie_embeddings=False,
+)
+MISTRAL = LLAMA.model_copy(update={"sliding_window": 3})
+CONFIGS = {
+    "gpt2": GPT2, "llama": LLAMA, "mixed": MIXED, "post-norm": POST, "qwen3": QWEN3, "olmo2": OLMO2, "pythia": PYTHIA,
+    "mistral": MISTRAL, "window of one": GPT2.model_copy(update={"sliding_window": 1}),
+    "window of the context": GPT2.model_copy(update={"sliding_window": 7}),
+}  # fmt: skip
+ALL = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def oracle_logits(config: ModelConfig, w: Weights, tokens: list[int]) -> Tensor:
     """Logits (T, vocab_size) of one sequence."""
-    x = loops.layers(config, w, loops.embeddings(config, w, tokens), seen=lambda place: range(place + 1))
+    window = config.sliding_window or len(tokens)
+    x = loops.layers(
+        config, w, loops.embeddings(config, w, tokens), seen=lambda place: range(max(0, place + 1 - window), place + 1)
+    )
     output = w["token_embedding.weight"] if config.tie_embeddings else w["output.weight"]
     return (x @ output.T)[:, : config.vocab_size]
 
@@ -123,7 +142,7 @@ def test_a_sequence_may_come_in_chunks_each_at_its_place(config: ModelConfig) ->
     model, tokens = trained_looking(config), some_tokens(config)
     whole = model.features(tokens)
     for layer in model.numbered_layers.values():
-        layer.attention.core = Kept()
+        layer.attention.core = Kept(config.sliding_window)
     places = torch.arange(config.sequence_length).expand(2, -1)
     chunks = [model.features(tokens[:, here], places[:, here]) for here in (slice(0, 3), slice(3, 4), slice(4, None))]
     torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=1e-11, atol=1e-11)
@@ -132,13 +151,18 @@ def test_a_sequence_may_come_in_chunks_each_at_its_place(config: ModelConfig) ->
 class Kept(torch.nn.Module):
     """Attention over all keys that have come so far."""
 
+    def __init__(self, window: int | None) -> None:
+        super().__init__()
+        self.window = window
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         self.k = torch.cat([self.k, k], dim=2) if hasattr(self, "k") else k
         self.v = torch.cat([self.v, v], dim=2) if hasattr(self, "v") else v
         group, new, all_ = q.shape[1] // k.shape[1], q.shape[2], self.k.shape[2]
         scores = q @ self.k.repeat_interleave(group, 1).transpose(2, 3) / q.shape[-1] ** 0.5
-        later = torch.ones(new, all_, dtype=torch.bool).triu(all_ - new + 1)
-        return scores.masked_fill(later, -torch.inf).softmax(-1) @ self.v.repeat_interleave(group, 1)
+        hidden = torch.ones(new, all_, dtype=torch.bool)
+        hidden = hidden.triu(all_ - new + 1) | hidden.tril(all_ - new - (self.window or all_))
+        return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ self.v.repeat_interleave(group, 1)
 
 
 def test_bf16_layers_leave_the_loss_and_the_gradients_near_those_of_fp32() -> None:
