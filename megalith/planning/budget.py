@@ -313,14 +313,14 @@ def _machines(recipe: Recipe) -> AbstractContextManager[Machines]:
 
 def _searched(cluster: Cluster) -> Reach:
     """By the layout search; each model at each batch once."""
-    from megalith.planning.search import Evaluator, Question, best_layout, choices
+    from megalith.planning.search import FINALISTS, Evaluator, Question, best_layout, choices
 
     known: dict[tuple[int | None, int], Reached] = {}
 
     def reach(model: ModelConfig, batch: int) -> Reached:
         key = (model.num_layers, batch)
         if key not in known:
-            found = best_layout(Question(model, cluster, batch), Evaluator())
+            found = best_layout(Question(model, cluster, batch), Evaluator(), kept=FINALISTS)
             if found is None:
                 raise RecipeError(
                     f"no layout of a model of {parameters(model).total:.3g} parameters fits on {cluster.nodes} nodes "

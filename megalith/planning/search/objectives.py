@@ -15,7 +15,7 @@ from megalith.console import progress
 from megalith.errors import MegalithError, ResourceError
 from megalith.job import Job
 from megalith.planning.performance.run_cost import Totals, run_totals
-from megalith.planning.search.branch_and_bound import SearchResult, fastest, least_memory
+from megalith.planning.search.branch_and_bound import KEPT, SearchResult, fastest, least_memory
 from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.infeasible import MOST_NODES, impossible
 from megalith.planning.search.request import resized
@@ -93,10 +93,15 @@ def why_none(request: Request, question: Question, evaluator: Evaluator) -> Mega
     )
 
 
-def best_layout(question: Question, evaluator: Evaluator, most_seconds: float = math.inf) -> Answer | None:
-    """The fastest layout that fits and takes at most `most_seconds` a step; None where none fits."""
+def best_layout(
+    question: Question, evaluator: Evaluator, most_seconds: float = math.inf, *, kept: int = KEPT
+) -> Answer | None:
+    """The fastest layout that fits and takes at most `most_seconds` a step; None where none fits.
+
+    It is the same whatever `kept`, but with FINALISTS the search rules out more; there are as few runners-up.
+    """
     space = Space(question)
-    return _settle(space, evaluator, fastest(space, evaluator, most_seconds), FINALISTS)
+    return _settle(space, evaluator, fastest(space, evaluator, most_seconds, kept), FINALISTS)
 
 
 def _settle(space: Space, evaluator: Evaluator, searched: SearchResult, finalists: int) -> Answer | None:

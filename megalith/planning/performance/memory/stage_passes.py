@@ -4,8 +4,8 @@ A pipeline rank is at its peak when the most micro-batches are in flight: in the
 the backward pass that follows. What the dry run counts is what is counted here.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 from megalith.planning.performance.memory.embedding_and_loss import (
@@ -54,10 +54,11 @@ def stage_passes(
     pipelined = not (is_first_stage and is_last_stage)
     tied = model.tie_embeddings and not pipelined
     waits = embeddings_wait(settings, pipelined=pipelined)
-    runs = _runs(settings, first_layer, layers)
+    kinds = _period(settings, first_layer)
     forward = embedding_forward(s) if is_first_stage else Segment(s.stream, s.stream)
-    for what, count in runs:
-        forward = forward.then(gathered_forward(s, layer_forward(s, what), settings.zero).times(count))
+    forward = forward.then(
+        _repeated([gathered_forward(s, layer_forward(s, kind), settings.zero) for kind in kinds], layers)
+    )
     loss = 0.0
     if is_last_stage:
         kept, forward = forward.net, forward.then(loss_forward(s))
@@ -68,48 +69,41 @@ def stage_passes(
         backward = inputs = Segment(s.stream, s.stream)
     table = s.table if is_last_stage and not tied else 0.0
     root = (s.table + s.positions_table if is_first_stage else 0.0) + table
-    place = 0
-    for what, count in reversed(runs):
-        inputs = inputs.then(layer_input_gradient(s, what).times(count))
-        for number, first, last in _apart(place, count, layers, apart=s.shared):
-            one = gathered_backward(
-                s,
-                layer_backward(s, what),
-                settings,
-                pipelined=pipelined,
-                first=first,
-                last=last,
-                root=root if settings.several else 0.0,
-            )
-            backward = backward.then(one.times(number))
-        place += count
+    kinds = _backwards(kinds, layers)
+    inputs = inputs.then(_repeated([layer_input_gradient(s, kind) for kind in kinds], layers))
+
+    def gathered(kind: str, *, first: bool = False, last: bool = False) -> Segment:
+        one, at_root = layer_backward(s, kind), root if settings.several else 0.0
+        return gathered_backward(s, one, settings, pipelined=pipelined, first=first, last=last, root=at_root)
+
+    inner = layers
+    if s.shared:  # the first layer and the last one differ
+        backward = backward.then(gathered(kinds[0], first=True, last=layers == 1))
+        kinds, inner = kinds[1:] + kinds[:1], layers - 2
+    backward = backward.then(_repeated([gathered(kind) for kind in kinds], inner))
+    if s.shared and layers > 1:
+        backward = backward.then(gathered(kinds[inner % len(kinds)], last=True))
     if is_first_stage:
         backward = backward.then(embedding_backward(s, s.table if tied else 0.0, waits=waits))
     backward = reduced_embeddings(s, backward, settings.zero, pipelined=pipelined, wide=root if waits else 0.0)
     return StagePasses(forward, backward, inputs, loss)
 
 
-def _runs(settings: StageSettings, first_layer: int, layers: int) -> list[tuple[str, int]]:
-    """Yield (what is recomputed, number of layers) in the order of the layers, alike ones together."""
-    if settings.recompute == "none" or settings.recompute_every == 1:
-        return [(settings.recompute, layers)]
-    numbers = range(first_layer, first_layer + layers)
-    return [("none" if number % settings.recompute_every else settings.recompute, 1) for number in numbers]
+def _period(settings: StageSettings, first_layer: int) -> list[str]:
+    """What is recomputed in each layer from the first on, until it repeats."""
+    every = 1 if settings.recompute == "none" else settings.recompute_every
+    return ["none" if number % every else settings.recompute for number in range(first_layer, first_layer + every)]
 
 
-def _apart(place: int, count: int, layers: int, *, apart: bool) -> Iterator[tuple[int, bool, bool]]:
-    """So many layers, whether they are the first of all and whether the last; with `apart` these two by themselves."""
-    if not apart:
-        yield count, False, False
-        return
-    first, last = place == 0, place + count == layers
-    if count == 1:
-        yield 1, first, last
-        return
-    yield 1, first, False
-    if count > 2:
-        yield count - 2, False, False
-    yield 1, False, last
+def _backwards(kinds: list[str], layers: int) -> list[str]:
+    """The period as it is from the last of the layers to the first."""
+    return [kinds[(layers - 1 - number) % len(kinds)] for number in range(len(kinds))]
+
+
+def _repeated(period: Sequence[Segment], layers: int) -> Segment:
+    """So many layers, one after the other."""
+    whole, rest = divmod(max(0, layers), len(period))
+    return reduce(Segment.then, period, Segment()).times(whole).then(reduce(Segment.then, period[:rest], Segment()))
 
 
 class RankPeak(NamedTuple):
