@@ -3,6 +3,8 @@
 import ast
 import json
 import sysconfig
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 PACKAGES = (
@@ -19,7 +21,8 @@ PACKAGES = (
 )
 
 
-def docstrings(*, per_file: int = 100) -> list[str]:
+@cache  # to parse the library takes seconds
+def docstrings(*, per_file: int = 100) -> tuple[str, ...]:
     """One document a module: its docstrings one after another, in source order."""
     library = Path(sysconfig.get_path("stdlib"))
     files = sorted(library.glob("*.py")) + [
@@ -34,10 +37,10 @@ def docstrings(*, per_file: int = 100) -> list[str]:
         texts = [text for node in nodes if (text := ast.get_docstring(node))]
         if texts:
             documents.append("\n\n".join(texts[:per_file]))
-    return documents
+    return tuple(documents)
 
 
-def write_jsonl(path: Path, documents: list[str]) -> Path:
+def write_jsonl(path: Path, documents: Sequence[str]) -> Path:
     """The documents in the form that `--source` takes."""
     with path.open("w") as file:
         for number, text in enumerate(documents):

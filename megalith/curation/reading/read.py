@@ -201,19 +201,21 @@ def _read_parquet(path: Source, counts: Counter[str], part: Part) -> Iterator[Do
 def _rows(batches: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Document]:
     """The documents of a row group: the first column is the text, the second, if there is one, the URL."""
     told: Counter[bytes] = Counter()
+    long, digest = pa.py_buffer(b""), b""  # the last long text: to compare with it is faster than to digest again
     for batch in batches:
         urls = _values(batch.column(1)) if batch.num_columns > 1 else [None] * len(batch)
         for text, url in zip(_values(batch.column(0)), urls, strict=True):
             counts["records"] += 1
-            size = 0 if text is None else len(text)
-            if size >= LONG_BYTES and text is not None:
-                digest = hashlib.blake2b(text, digest_size=16).digest()
+            size = 0 if text is None else text.size
+            if LONG_BYTES <= size <= MAXIMUM_BYTES and text is not None:
+                if not text.equals(long):
+                    long, digest = text, hashlib.blake2b(text, digest_size=16).digest()
                 told[digest] += size
-                size = max(size, told[digest])
+                size = told[digest]
             if text is None:
                 counts["no_text"] += 1
             elif size > MAXIMUM_BYTES:
-                counts["too_long" if len(text) > MAXIMUM_BYTES else "repeated"] += 1
+                counts["too_long" if text.size > MAXIMUM_BYTES else "repeated"] += 1
             else:
                 yield Document(url=None if url is None else _text(url), text=_text(text))
 
@@ -259,18 +261,20 @@ def _page_bytes(file: BinaryIO, start: int) -> int:
     return numbers[1] if len(numbers) > 1 else 0
 
 
-def _values(column: pa.Array) -> Iterator[memoryview | None]:
+def _values(column: pa.Array) -> Iterator[pa.Buffer | None]:
     """Each value of a column as the bytes that the column holds; numbers as they are spelled."""
     repeated = isinstance(column, pa.DictionaryArray)
     values = column.dictionary if repeated else column
     if pa.types.is_integer(values.type):
         values = values.cast(pa.string())
+    last, buffer = None, None  # a value is copied when it is taken out
     for place in column.indices.to_pylist() if repeated else range(len(column)):
-        buffer = None if place is None else values[place].as_buffer()
-        yield None if buffer is None else memoryview(buffer)
+        if place is not None and place != last:
+            last, buffer = place, values[place].as_buffer()
+        yield None if place is None else buffer
 
 
-def _text(value: memoryview) -> str:
+def _text(value: pa.Buffer) -> str:
     return str(value, "utf-8", errors="replace")
 
 

@@ -1,6 +1,7 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -133,7 +134,7 @@ def _by_the_rules(text: str) -> dict[str, Any]:
     }
 
 
-def _agrees(texts: list[str]) -> None:
+def _agrees(texts: Sequence[str]) -> None:
     made = signal_table(pa.array(texts, pa.large_string())).to_pylist()
     for text, found in zip(texts, made, strict=True):
         expected = _by_the_rules(text)

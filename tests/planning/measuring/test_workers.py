@@ -15,9 +15,10 @@ from megalith.errors import ResourceError
 from megalith.planning.measuring.workers import SlowAnswerError, Workers, start_workers
 
 ASKING = """
-import sys
+import signal
 from megalith.planning.measuring.workers import start_workers
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 with start_workers(2, "tests.planning.measuring.echo") as workers:
     print("asking", flush=True)
     workers.ask({"sleep": 600}, 2)
