@@ -124,6 +124,15 @@ def state_bytes(model: ModelConfig) -> int:
     return parameters(model).total * (WEIGHT_BYTES + GRADIENT_BYTES + OPTIMIZER_BYTES)
 
 
+def kv_cache_bytes(model: ModelConfig, tokens: int, number_bytes: int = WEIGHT_BYTES) -> int:
+    """Bytes of the keys and values of one sequence of so many tokens, as generation holds them.
+
+    2 × layers × kv_heads × head_dim × bytes of a number × tokens, with a sliding window no more tokens than it sees.
+    """
+    held = tokens if model.sliding_window is None else min(tokens, model.sliding_window)
+    return 2 * model.layers * model.kv_heads * model.head_dim * number_bytes * held
+
+
 def _layer(model: ModelConfig) -> int:
     """Parameters of one layer."""
     hidden, ffn = model.hidden, model.ffn_hidden

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters, state_bytes, step_flops
+from megalith.arithmetic import (
+    flops_per_token,
+    kv_cache_bytes,
+    layer_forward_flops,
+    parameters,
+    state_bytes,
+    step_flops,
+)
 from megalith.model import GPT, MODELS
 from megalith.recipe import ModelConfig
 
@@ -159,3 +166,12 @@ def test_published_teraflops_follow_from_the_step_time(
         flops = flops_per_token(model, "full") * int(row["gbs"]) * int(row["seq"])
         teraflops = flops / float(row["step_time_s"]) / int(row["n_gpus"]) / 1e12
         assert teraflops == pytest.approx(float(row["tflops_gpu"]), rel=tolerance), row["row_id"]
+
+
+def test_bytes_of_keys_and_values_are_those_of_their_tensors() -> None:
+    model = ModelConfig(num_layers=30, hidden_size=576, num_heads=9, num_kv_heads=3)
+    assert kv_cache_bytes(model, 1000) == 2 * 30 * 3 * 64 * 4 * 1000
+    assert kv_cache_bytes(model, 1000, number_bytes=2) == 2 * 30 * 3 * 64 * 2 * 1000
+    windowed = model.model_copy(update={"sliding_window": 128})
+    assert kv_cache_bytes(windowed, 1000) == kv_cache_bytes(model, 128)
+    assert kv_cache_bytes(windowed, 100) == kv_cache_bytes(model, 100)

@@ -1,23 +1,31 @@
 """Questions to a finished model: the log-likelihood of texts, and text of its own."""
 
 from megalith.inference.draws import draw, keyed_hash
-from megalith.inference.generation import generate, samples, tokens_cut
+from megalith.inference.engine import Engine, Sequence, TokenEvent
+from megalith.inference.generation import generate, prompt_ids, samples, stream, tokens_cut
 from megalith.inference.load import LanguageModel, load_model, model_digests
+from megalith.inference.sampling import Sampling
 from megalith.inference.scoring import Advance, Request, Rolled, Score, rolling, score
 
 __all__ = [
     "Advance",
+    "Engine",
     "LanguageModel",
     "Request",
     "Rolled",
+    "Sampling",
     "Score",
+    "Sequence",
+    "TokenEvent",
     "draw",
     "generate",
     "keyed_hash",
     "load_model",
     "model_digests",
+    "prompt_ids",
     "rolling",
     "samples",
     "score",
+    "stream",
     "tokens_cut",
 ]

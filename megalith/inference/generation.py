@@ -1,21 +1,21 @@
-"""Text from a language model: greedy, or drawn at a temperature from the top k and the top p together.
+"""Text from a language model: the continuations of prompts, whole or as they come.
 
-Each prompt draws from a generator of its own, seeded by (seed, its place in the list): the text of one prompt does not
-depend on the others. The whole window is read anew for each token; keys and values are not cached.
+Each prompt draws with a seed of its own, found from the seed and its place in the list: the text of one prompt does not
+depend on the others. A text that reaches the end of the model's context goes on: see `kept_tokens`.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-import torch
-from torch import Tensor
-
+from megalith.arithmetic import kv_cache_bytes
 from megalith.errors import InputError
 from megalith.inference.draws import keyed_hash
-from megalith.inference.load import LanguageModel, not_finite
+from megalith.inference.engine import Engine, TokenEvent, kept_tokens
+from megalith.inference.load import LanguageModel
+from megalith.inference.sampling import Sampling
 
-LEAST_TEMPERATURE = 1e-6
-"""Below it the most likely token is taken, as at 0: fp32 cannot hold logits divided by much less."""
+BATCH_TOKENS = 8192
+"""Tokens whose keys and values are held at a time, or those of one full context."""
 
 
 def generate(
@@ -26,104 +26,68 @@ def generate(
     temperature: float,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
     seed: int = 0,
-    stop: str | None = None,
-    batch_tokens: int = 8192,
+    stop: str | Sequence[str] = (),
+    batch_tokens: int = BATCH_TOKENS,
 ) -> list[str]:
-    """The model's continuation of each prompt, without the prompt.
+    """The model's continuation of each prompt, without the prompt; for the settings see `Sampling`.
 
-    Temperature 0 always takes the most likely token. `top_k` leaves the k most likely tokens, and `top_p` then the
-    smallest set of most likely ones that holds this share of the probability (the nucleus). A text ends before the
-    model's end of text and before `stop`. A prompt longer than the context keeps its end: `tokens_cut` counts the rest.
+    A text ends before the model's end of text and before the first stop. A prompt longer than the context keeps its
+    end: `tokens_cut` counts the rest.
 
     Raises InputError for a setting out of range, a prompt that is not Unicode text, and a model whose logits are not
     finite.
     """
-    _check(prompts, tokens, temperature, top_k, top_p)
-    ids = [lm.tokenizer.with_prefix(row) for row in lm.tokenizer.encode_batch(prompts)]
-    starts = [len(row) for row in ids]
-    generators = [torch.Generator().manual_seed(keyed_hash(seed, str(place))) for place in range(len(prompts))]
-    unfinished = sorted(range(len(prompts)), key=lambda place: starts[place])
-    for _ in range(tokens):
-        still = []
-        for batch in _batches(unfinished, ids, lm.config.sequence_length, batch_tokens):
-            for place, logits in zip(batch, _next_logits(lm, [ids[place] for place in batch]), strict=True):
-                token = choose(logits, temperature, top_k, top_p, generators[place])
-                if token in lm.tokenizer.ends:
-                    continue
-                ids[place].append(token)
-                if stop is None or stop not in lm.tokenizer.decode(ids[place][starts[place] :], after_text=True):
-                    still.append(place)
-        unfinished = still
-    texts = [lm.tokenizer.decode(row[start:], after_text=True) for row, start in zip(ids, starts, strict=True)]
-    return [text if stop is None else text.split(stop)[0] for text in texts]
+    if tokens < 0:
+        raise InputError(f"{tokens} is out of range.", where="tokens", mend="Set it to 0 or more.")
+    sampling = Sampling(
+        max_tokens=max(1, tokens),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+    )
+    texts: list[list[str]] = [[] for _ in prompts]
+    for place, event in stream(lm, prompts if tokens else (), sampling, batch_tokens=batch_tokens):
+        texts[place].append(event.text)
+    return ["".join(pieces) for pieces in texts]
 
 
-def tokens_cut(lm: LanguageModel, prompts: Sequence[str]) -> list[int]:
-    """How many tokens at the start of each prompt the model does not see, since its context is shorter."""
-    lengths = [len(lm.tokenizer.with_prefix(row)) for row in lm.tokenizer.encode_batch(prompts)]
-    return [max(0, length - lm.config.sequence_length) for length in lengths]
+def stream(
+    lm: LanguageModel, prompts: Sequence[str], sampling: Sampling, *, batch_tokens: int = BATCH_TOKENS
+) -> Iterator[tuple[int, TokenEvent]]:
+    """Each token of each continuation as it comes, with the place of its prompt; raises as `generate` does."""
+    ids = prompt_ids(lm, prompts)
+    limit = kv_cache_bytes(lm.config, max(batch_tokens, lm.config.sequence_length))
+    engine = Engine(lm, kv_bytes=limit, slide=True)
+    places = {}
+    for place, row in enumerate(ids):
+        own = sampling if sampling.seed is None else replace(sampling, seed=keyed_hash(sampling.seed, str(place)))
+        places[engine.submit(row, own)] = place
+    while engine.waiting or engine.running:
+        yield from ((places[event.sequence], event) for event in engine.step())
+
+
+def prompt_ids(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each prompt with the one that stands before every text. Raises InputError for what is no text."""
+    for number, prompt in enumerate(prompts, start=1):
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise InputError("this is not UTF-8 text.", where=f"prompt {number}", mend="Pass the prompt as UTF-8.")
+    return [lm.tokenizer.with_prefix(row) for row in lm.tokenizer.encode_batch(prompts)]
+
+
+def tokens_cut(lm: LanguageModel, prompts: Sequence[str], tokens: int) -> list[int]:
+    """How many tokens at the start of each prompt the model does not see, of which `tokens` new ones are wanted."""
+    context = lm.config.sequence_length
+    return [len(row) - kept_tokens(len(row), tokens, context) for row in prompt_ids(lm, prompts)]
 
 
 def samples(lm: LanguageModel, prompts: Sequence[str], tokens: int, seed: int) -> list[dict[str, str]]:
     """At most `tokens` tokens after each prompt, for people to read: temperature 0.8, top-k 40 and top-p 0.95."""
     texts = generate(lm, prompts, tokens=tokens, temperature=0.8, top_k=40, top_p=0.95, seed=seed)
     return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-
-
-def choose(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
-) -> int:
-    """The next token from its logits (V)."""
-    if temperature < LEAST_TEMPERATURE:
-        return int(logits.argmax())
-    ordered, order = torch.sort(logits / temperature, descending=True, stable=True)  # (V)
-    shares = ordered[:top_k].softmax(-1)
-    if top_p is not None:
-        before = shares.cumsum(-1) - shares
-        before[0] = -1.0  # the first is always left
-        shares = shares.masked_fill(before >= top_p, 0.0)
-    return int(order[torch.multinomial(shares, 1, generator=generator)])
-
-
-def _check(prompts: Sequence[str], tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raise InputError for what cannot be generated."""
-    for name, holds, given, mend in (
-        ("tokens", tokens >= 0, tokens, "Set it to 0 or more."),
-        ("temperature", temperature >= 0 and math.isfinite(temperature), temperature, "Set it to 0 or more."),
-        ("top_k", top_k is None or top_k >= 1, top_k, "Set it to 1 or more, or leave it out."),
-        ("top_p", top_p is None or 0 <= top_p <= 1, top_p, "Set it between 0 and 1, or leave it out."),
-    ):
-        if not holds:
-            raise InputError(f"{given} is out of range.", where=name, mend=mend)
-    for number, prompt in enumerate(prompts, start=1):
-        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise InputError("this is not UTF-8 text.", where=f"prompt {number}", mend="Pass the prompt as UTF-8.")
-
-
-def _batches(places: list[int], ids: list[list[int]], limit: int, batch_tokens: int) -> list[list[int]]:
-    batches: list[list[int]] = []
-    longest = 0
-    for place in places:
-        longest = max(longest, min(limit, len(ids[place])))
-        if batches and (len(batches[-1]) + 1) * longest <= batch_tokens:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-            longest = min(limit, len(ids[place]))
-    return batches
-
-
-@torch.inference_mode()
-def _next_logits(lm: LanguageModel, ids: list[list[int]]) -> Tensor:
-    """The logits (B, V) after each row, of the tokens that the tokenizer knows."""
-    windows = [row[-lm.config.sequence_length :] for row in ids]
-    lengths = torch.tensor([len(window) for window in windows])
-    tokens = torch.full((len(windows), int(lengths.max())), lm.tokenizer.end_of_text)  # (B, T)
-    for row, window in enumerate(windows):
-        tokens[row, : len(window)] = torch.tensor(window)
-    last = lm.model.features(tokens)[torch.arange(len(windows)), lengths - 1]  # (B, E)
-    logits = (last @ lm.model.output_weight[: lm.tokenizer.vocab_size].T).float()
-    if not bool(torch.isfinite(logits).all()):
-        raise not_finite()
-    return logits

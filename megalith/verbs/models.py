@@ -54,7 +54,7 @@ def generate(
     loaded = load(recipe, overrides)
     lm = load_from(directory_of(loaded, output) / "train" if model is None else Path(model))
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    for number, cut in enumerate(tokens_cut(lm, prompts), start=1):
+    for number, cut in enumerate(tokens_cut(lm, prompts, tokens), start=1):
         if cut:
             note(f"prompt {number}: its first {cut:,} tokens are beyond the model's context and are not read")
     texts = write(

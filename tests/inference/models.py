@@ -48,7 +48,7 @@ class Planted(nn.Module):
         super().__init__()
         self.output_weight = table.T.contiguous()
 
-    def features(self, tokens: Tensor) -> Tensor:
+    def features(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
         return nn.functional.one_hot(tokens, self.output_weight.shape[1]).float()
 
 

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from megalith.cli import app
 from megalith.errors import InputError
 from megalith.inference import LanguageModel, Request, draw, generate, samples, score, tokens_cut
-from megalith.inference.generation import choose
 from tests.inference.models import VOCAB_SIZE, logits_of, plant
 
 PROMPTS = ["The baker", "Is it True or False that the farmer followed the sailor? Answer:", "石は", ""]
@@ -20,16 +19,23 @@ PROMPTS = ["The baker", "Is it True or False that the farmer followed the sailor
 
 @pytest.mark.parametrize("prompt", ["The baker", "The nurse laughed at the pilot. " * 8])
 def test_greedy_text_is_the_first_choice_at_each_step(lm: LanguageModel, prompt: str) -> None:
-    ids = [0, *lm.tokenizer.encode(prompt)]
+    """A text that reaches the end of the context goes on with its last half, or more if fewer tokens are left."""
+    context, tokens = lm.config.sequence_length, 40
+    ids = lm.tokenizer.with_prefix(lm.tokenizer.encode(prompt))
     start = len(ids)
-    assert start > lm.config.sequence_length or prompt == "The baker"
-    for _ in range(10):
+    assert start > context or prompt == "The baker"
+    begin = 0 if start <= context else start - max(context + 1 - tokens, context // 2)
+    for left in range(tokens, 0, -1):
+        if len(ids) - begin > context:
+            begin = len(ids) - max(context + 1 - left, context // 2)
         with torch.no_grad():
-            logits = lm.model(torch.tensor([ids[-lm.config.sequence_length :]]))[0, -1, : lm.tokenizer.vocab_size]
+            logits = lm.model(torch.tensor([ids[begin:]]))[0, -1, : lm.tokenizer.vocab_size]
         if int(logits.argmax()) == 0:
             break
         ids.append(int(logits.argmax()))
-    assert generate(lm, [prompt], tokens=10, temperature=0) == [lm.tokenizer.decode(ids[start:])]
+    else:
+        assert begin > 0
+    assert generate(lm, [prompt], tokens=tokens, temperature=0) == [lm.tokenizer.decode(ids[start:])]
 
 
 def test_a_text_does_not_depend_on_the_other_prompts(lm: LanguageModel) -> None:
@@ -57,29 +63,6 @@ def test_text_ends_at_the_end_of_text_and_before_the_stop(lm: LanguageModel) -> 
         table[before, after] = 9.0
     assert generate(plant(lm, table), ["A:"], tokens=50, temperature=0) == [" 42\n"]
     assert generate(plant(lm, table), ["A:"], tokens=50, temperature=0, stop="\n") == [" 42"]
-
-
-@pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p", "expected"),
-    [
-        (1.0, None, None, [0.5, 0.3, 0.15, 0.05]),
-        (1.0, 2, None, [0.625, 0.375, 0, 0]),
-        (1.0, None, 0.7, [0.625, 0.375, 0, 0]),
-        (1.0, 3, 0.53, [0.625, 0.375, 0, 0]),  # of three, the first has 0.526: the nucleus holds two
-        (1.0, 3, 0.52, [1, 0, 0, 0]),  # of four it would have 0.5, and the nucleus would hold two
-        (0.5, None, None, [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365]),
-        (1.0, None, 0.0, [1, 0, 0, 0]),
-    ],
-)
-def test_tokens_are_drawn_as_often_as_their_share(
-    temperature: float, top_k: int | None, top_p: float | None, expected: list[float]
-) -> None:
-    logits = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()
-    order = [1, 3, 0, 2]
-    generator = torch.Generator().manual_seed(0)
-    counts = Counter(choose(logits, temperature, top_k, top_p, generator) for _ in range(4000))
-    for token, share in zip(order, expected, strict=True):
-        assert counts[token] / 4000 == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 4000) + 1e-9)
 
 
 def test_ids_beyond_the_tokenizer_are_never_drawn(lm: LanguageModel) -> None:
@@ -111,13 +94,6 @@ def test_a_temperature_near_zero_takes_the_first_choice(lm: LanguageModel, tempe
     assert generate(lm, ["The baker"], tokens=8, temperature=temperature) == generate(
         lm, ["The baker"], tokens=8, temperature=0
     )
-
-
-@pytest.mark.parametrize("temperature", [1e300, 1.7e308])
-def test_a_huge_temperature_draws_evenly(temperature: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    counts = Counter(choose(torch.tensor([9.0, 0.0]), temperature, None, None, generator) for _ in range(1000))
-    assert abs(counts[0] - 500) < 4 * math.sqrt(250)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +132,11 @@ def test_logits_that_are_not_finite_are_an_error_and_no_text(lm: LanguageModel, 
 def test_the_part_of_a_prompt_that_the_model_does_not_see_is_counted(lm: LanguageModel) -> None:
     long = "The nurse laughed at the pilot. " * 8
     inside = lm.config.sequence_length - 1
-    cut = tokens_cut(lm, ["", "The baker", long])
+    cut = tokens_cut(lm, ["", "The baker", long], tokens=1)
     assert cut == [0, 0, len(lm.tokenizer.encode(long)) - inside]
     assert cut[2] > 0
+    for_more = tokens_cut(lm, [long], tokens=5)
+    assert for_more == [cut[2] + 4]
 
 
 def test_a_prompt_longer_than_the_context_is_said(model_directory: Path) -> None:

@@ -1,0 +1,56 @@
+"""A model as generation runs it: its own modules and weights, with attention over caches in place of its core.
+
+The model that was given stays as it is; weights are shared with it.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from megalith.inference.kv_cache import CachedAttention, CacheShape, Flight, Segment
+from megalith.inference.load import LanguageModel, not_finite
+from megalith.model.attention import Attention
+
+_ROWS = 256  # logits are computed for this many tokens at a time, to fit a CPU's caches
+
+
+class Decoder:
+    """Reads the next tokens of several sequences at a time."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        shared = {id(tensor): tensor for tensor in (*lm.model.parameters(), *lm.model.buffers())}
+        self._model = copy.deepcopy(lm.model, shared)
+        self._flight = Flight()
+        attentions = [module for module in self._model.modules() if isinstance(module, Attention)]
+        for layer, attention in enumerate(attentions):
+            attention.core = CachedAttention(layer, self._flight)  # type: ignore[assignment]  # it stands in for it
+        config = lm.config
+        self.cache_shape = CacheShape(
+            layers=config.layers,
+            heads=config.kv_heads,
+            head_dim=config.head_dim,
+            dtype=attentions[0].key.weight.dtype if attentions else torch.float32,
+            window=config.sliding_window,
+        )
+        self._weight = self._model.output_weight[: config.vocab_size]  # (V, E), without the padding
+
+    @torch.inference_mode()
+    def features(self, tokens: Sequence[int], segments: Sequence[Segment]) -> Tensor:
+        """Read the tokens of all segments, side by side, into their caches; gives the features of the logits (N, E)."""
+        positions = [place for each in segments for place in range(each.start, each.start + each.count)]
+        self._flight.segments = segments
+        try:
+            found: Tensor = self._model.features(torch.tensor([tokens]), torch.tensor([positions]))[0]
+        finally:
+            self._flight.segments = []
+        return found
+
+    @torch.inference_mode()
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits in fp32 (N, V) of features (N, E). Raises InputError where they are not finite."""
+        found = (features @ self._weight.T).float()
+        if not bool(torch.isfinite(found.sum())):
+            raise not_finite()
+        return found
