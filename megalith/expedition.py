@@ -39,12 +39,12 @@ def run(
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     yes = yes or _has_begun(directory)
     check(recipe, given, yes=yes)
+    walked = stages_of(recipe, given)
     with lock(directory), set_aside(fresh):
         sweep(directory)
         made: dict[str, Artifact] = {}
-        walk = [stage for stage in STAGES if stage != "crawl" or not given]
-        for number, stage in enumerate(walk, start=1):
-            made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walk)}")
+        for number, stage in enumerate(walked, start=1):
+            made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walked)}")
             if stage == "plan":
                 _tell_plan(recipe, made[stage], yes=yes)
         expedition = _tell(recipe, given, made)
@@ -53,12 +53,19 @@ def run(
     return expedition
 
 
+def stages_of(recipe: Recipe, sources: Sequence[Path]) -> list[str]:
+    """The stages of an expedition, in order: sources take the place of the crawl, shards that of a corpus."""
+    left_out = {"crawl", "curate"} if recipe.tokens.sources else {"crawl"} if sources else set()
+    return [stage for stage in STAGES if stage not in left_out]
+
+
 def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None:
     """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
     from megalith.curation.corpus.read_units import datasets_of
     from megalith.planning.plan import check as check_plan
     from megalith.training import refuse_what_cannot_be_trained
 
+    _refuse_both(recipe, sources)
     datasets_of(sources, recipe.curate)
     if recipe.model.family == "bert":
         raise UnsupportedError(
@@ -68,6 +75,15 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
         )
     refuse_what_cannot_be_trained(recipe)
     check_plan(recipe, yes=yes)
+
+
+def _refuse_both(recipe: Recipe, sources: Sequence[Path]) -> None:
+    if recipe.tokens.sources and sources:
+        raise InputError(
+            "a source is curated, and tokens.from names shards that stand already.",
+            where=str(sources[0]),
+            mend="Remove --source, or tokens.from.",
+        )
 
 
 def run_stage(
@@ -87,6 +103,8 @@ def run_stage(
     if stage not in STAGES:
         raise InputError(f"{stage!r} is not a stage.", mend=f"Use {', '.join(STAGES[:-1])} or {STAGES[-1]}.")
     given = [Path(source) for source in (sources or recipe.curate.paths)]
+    _refuse_both(recipe, given)
+    walked = stages_of(recipe, given)
     if stage == "train":
         from megalith.training import take_up_slurm
 
@@ -94,12 +112,16 @@ def run_stage(
     started_by_launcher = "RANK" in os.environ
     follows = started_by_launcher and os.environ["RANK"] != "0"
     with contextlib.nullcontext() if follows else lock(directory), set_aside(fresh):
-        made = {}
+        made: dict[str, Artifact] = {}
         if not follows:
             sweep(directory)
         for earlier in (*_NEEDS[stage], *_USES[stage]):
-            needed = earlier in _NEEDS[stage] and not (earlier == "crawl" and given)
-            if needed or (directory / earlier / MANIFEST).is_file():
+            if earlier not in walked:
+                continue
+            needed = earlier in _NEEDS[stage]
+            if needed and earlier == "tokenize" and recipe.tokens.sources and not follows:
+                made[earlier] = _stage(earlier, recipe, directory, given, made, earlier)  # as the shards are now
+            elif needed or (directory / earlier / MANIFEST).is_file():
                 made[earlier] = open_artifact(directory / earlier, earlier, check=not follows)
         if stage == "train" and not started_by_launcher:  # there, all ranks would measure the machine at once
             made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
@@ -203,8 +225,10 @@ def _curate(place: _Place) -> Artifact:
 
 
 def _tokenize(place: _Place) -> Artifact:
-    from megalith.tokens import tokenize
+    from megalith.tokens import take_shards, tokenize
 
+    if place.recipe.tokens.sources:
+        return take_shards(place.recipe, place.directory / "tokenize")
     return tokenize(place.recipe, place.directory / "tokenize", place.made["curate"])
 
 
@@ -267,7 +291,7 @@ def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact])
         "recipe": masked(resolved_recipe(recipe, made["plan"]).model_dump(mode="json")),
         "sources": [masked(str(source)) for source in sources],
         "crawl": facts.get("crawl"),
-        "curation": facts["curate"],
+        "curation": facts.get("curate"),
         "tokens": {**facts["tokenize"], **facts["tokenize"]["tokens"]},
         "plan": facts["plan"],
         "train": facts["train"],

@@ -4,6 +4,7 @@ Every failure is an InputError with the file's name and the mend; nothing here h
 """
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MOST_BYTES = 256 * 2**20
 """No settings, constants, facts or samples of Megalith's come near this size."""
+
+
+def expand(path: Path, *, where: str = "curate") -> Path:
+    """The path with `$NAME` and `~` filled in. Raises InputError where there is no such variable."""
+    filled = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - pathlib knows no variables
+    if "$" in filled:
+        raise InputError(f"{path} names a variable that is not set.", where=where, mend="Set it and try again.")
+    return Path(filled)
 
 
 def read_bytes(path: Path, *, most: int = MOST_BYTES, mend: str | None = None) -> bytes:

@@ -305,3 +305,20 @@ def test_a_second_run_of_the_same_directory_is_refused_while_the_first_runs(tmp_
     finally:
         first.kill()
         first.wait()
+
+
+@pytest.mark.slow
+def test_shards_that_stand_already_train_the_same_model_as_the_run_that_wrote_them(
+    walked: Path, tmp_path: Path
+) -> None:
+    """Also where the run has no crawl and no corpus, down to its report."""
+    made = walked / "tokenize"
+    tokens = f"{{from: {made / 'train'}, validation: {made / 'validation'}, tokenizer: {made}}}"
+    done = megalith("run", "quickstart", *SMALL, f"tokens={tokens}", "--output", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [artifact["stage"] for artifact in told["artifacts"]] == ["tokenize", "plan", "train", "evaluate", "audit"]
+    for name in ("model/model.safetensors", "history.json"):
+        assert (tmp_path / "run" / "train" / name).read_bytes() == (walked / "train" / name).read_bytes()
+    assert "the shards" in (tmp_path / "run" / "report.html").read_text()
+    assert not list((tmp_path / "run").rglob("*.bin"))

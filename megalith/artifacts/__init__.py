@@ -10,7 +10,7 @@ Three kinds of file within an artifact: outputs, whose SHA-256 makes the artifac
 (times, TensorBoard events), listed but not part of the digest; and the manifest itself.
 """
 
-from megalith.artifacts.digests import check_files, check_part, file_digest
+from megalith.artifacts.digests import check_files, check_part, file_digest, file_digests
 from megalith.artifacts.files import sweep, sync, whole
 from megalith.artifacts.fresh import set_aside
 from megalith.artifacts.making import produce
@@ -30,6 +30,7 @@ __all__ = [
     "check_files",
     "check_part",
     "file_digest",
+    "file_digests",
     "open_artifact",
     "produce",
     "read_manifest",

@@ -41,6 +41,29 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """The SHA-256 of files anywhere; one that has not changed since an earlier call is not read again.
+
+    Raises InputError where one cannot be read.
+    """
+    made: dict[Path, str] = {}
+    for folder in dict.fromkeys(path.parent for path in paths):
+        known, unread = _recall(folder), []
+        for path in (each for each in paths if each.parent == folder):
+            now, kept = identity(path), known.get(path.name)
+            if now is not None and isinstance(kept, list) and kept[:-1] == [*now]:
+                made[path] = kept[-1]
+            else:
+                unread.append(path.name)
+        read = read_files(folder, unread)
+        remember(folder, read)
+        for name, one in read.items():
+            if one.identity is None:
+                raise InputError(f"this file cannot be read: {one.sha256}.", where=str(folder / name))
+            made[folder / name] = one.sha256
+    return made
+
+
 def check_files(directory: Path, manifest: Manifest, part: str = "") -> None:
     """Compare the outputs, logs left out, with their digests; of a `part`, what lies at or below it.
 

@@ -11,7 +11,7 @@ from megalith.artifacts import Artifact
 from megalith.errors import InputError
 from megalith.inference import LanguageModel, keyed_hash
 from megalith.input_files import parse_json
-from megalith.tokens import Shards
+from megalith.tokens import open_split
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _corpus(directory: Path) -> Iterator[Text]:
 
 
 def _shards(lm: LanguageModel, directory: Path) -> Iterator[Text]:
-    shards = Shards(directory / "validation")
+    shards = open_split(directory, "validation")
     for number in range(shards.documents):
         ids = [int(token) for token in shards.document(number) if token != lm.tokenizer.end_of_text]
         yield Text(str(number), lm.tokenizer.decode(ids))

@@ -19,6 +19,7 @@ from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
 from megalith.recipe.minhash import MinHashConfig
 from megalith.recipe.model import ModelConfig
 from megalith.recipe.rotary import RotaryScaling
+from megalith.recipe.tokens import TokensConfig, TokenSource
 from megalith.recipe.training import BatchRamp, TrainConfig
 from megalith.recipe.whole import Recipe
 
@@ -47,7 +48,9 @@ __all__ = [
     "Section",
     "TaskItemsConfig",
     "TaskTextConfig",
+    "TokenSource",
     "TokenizeConfig",
+    "TokensConfig",
     "TrainConfig",
     "UrlConfig",
     "load_recipe",

@@ -16,3 +16,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+
+def key_of(section: type[BaseModel], name: str) -> str:
+    """The key in a recipe of a section's field: its name, but for a word that Python has for itself."""
+    return section.model_fields[name].alias or name

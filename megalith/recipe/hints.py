@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from megalith.recipe.base import key_of
 from megalith.recipe.whole import Recipe
 
 SYNONYMS: dict[str, str] = {
@@ -88,7 +89,11 @@ SYNONYMS: dict[str, str] = {
         "warmup_ratio warmup_fraction",
         "train.weight_decay": "wd decay",
         "curate.languages": "language lang langs",
-        "curate.sources": "data data_path dataset input inputs train_data corpus dataset_path",
+        "curate.sources": "data dataset input inputs train_data corpus dataset_path",
+        "tokens.from": "data_path train_data_path data_prefix data_prefixes bin_path",
+        "tokens.tokenizer": "tokenizer_model tokenizer_path vocab_file merge_file tokenizer_name_or_path",
+        "tokens.validation": "valid_data_path validation_data_path",
+        "tokens.validation_share": "split",
         "evaluate.shots": "num_fewshot n_shot fewshot few_shot",
         "evaluate.tasks": "benchmarks eval_tasks",
     }.items()
@@ -195,15 +200,16 @@ def known_keys(location: Sequence[str]) -> list[str]:
         if inner is None:
             return []
         section = inner
-    return list(section.model_fields)
+    return [key_of(section, name) for name in section.model_fields]
 
 
 def _leaves(section: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        yield f"{prefix}{name}"
+        key = f"{prefix}{key_of(section, name)}"
+        yield key
         inner = _section_of(field.annotation)
         if inner is not None:
-            yield from _leaves(inner, f"{prefix}{name}.")
+            yield from _leaves(inner, f"{key}.")
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

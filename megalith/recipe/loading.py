@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from megalith.errors import InputError, RecipeError
 from megalith.input_files import read_text
-from megalith.recipe.base import Section
+from megalith.recipe.base import Section, key_of
 from megalith.recipe.explain import explain
 from megalith.recipe.model import WHOLE
 from megalith.recipe.whole import Recipe
@@ -66,14 +66,14 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
 
     def walk(section: Section, prefix: str) -> None:
         for name in type(section).model_fields:
-            value = getattr(section, name)
+            value, key = getattr(section, name), f"{prefix}{key_of(type(section), name)}"
             if isinstance(value, Section):
-                walk(value, f"{prefix}{name}.")
+                walk(value, f"{key}.")
             elif isinstance(value, dict) and value and all(isinstance(one, Section) for one in value.values()):
-                for key, one in value.items():
-                    walk(one, f"{prefix}{name}.{key}.")
+                for inner, one in value.items():
+                    walk(one, f"{key}.{inner}.")
             else:
-                flat[f"{prefix}{name}"] = value
+                flat[key] = value
 
     walk(recipe, "")
     return flat

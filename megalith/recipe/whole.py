@@ -10,6 +10,7 @@ from megalith.recipe.data import CrawlConfig, CurateConfig, TokenizeConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
 from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
 from megalith.recipe.model import ModelConfig
+from megalith.recipe.tokens import TokensConfig, mixture
 from megalith.recipe.training import TrainConfig
 
 
@@ -24,6 +25,7 @@ class Recipe(Section):
     crawl: CrawlConfig = CrawlConfig()
     curate: CurateConfig = CurateConfig()
     tokenize: TokenizeConfig = TokenizeConfig()
+    tokens: TokensConfig = TokensConfig()
     blend: BlendConfig = BlendConfig()
     budget: BudgetConfig = BudgetConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -33,15 +35,21 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     audit: AuditConfig = AuditConfig()
 
+    @property
+    def mixture(self) -> BlendConfig:
+        """The shares in which a run reads its data sets: of `tokens.from` where it has weights, or else `blend`."""
+        return mixture(self.tokens, self.blend)
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         model, parallel = self.model, self.parallel
-        if self.tokenize.vocab_size != model.vocab_size:
+        self._check_tokens()
+        if not self.tokens.sources and self.tokenize.vocab_size != model.vocab_size:
             raise ValueError(
                 f"tokenize.vocab_size is {self.tokenize.vocab_size} and model.vocab_size is {model.vocab_size}: "
                 "give both the same"
             )
-        if self.blend.datasets and model.family != "gpt":
+        if self.mixture.datasets and model.family != "gpt":
             raise ValueError(f"a {model.family} reads its corpus as one: leave out blend")
         if self.blend.datasets and self.curate.datasets and set(self.blend.datasets) != set(self.curate.datasets):
             name = min(set(self.blend.datasets) ^ set(self.curate.datasets))
@@ -77,3 +85,11 @@ class Recipe(Section):
                     f"train.micro_batch_size = {parallel.data} × {self.train.micro_batch_size}"
                 )
         return self
+
+    def _check_tokens(self) -> None:
+        if not self.tokens.sources:
+            return
+        if self.curate.paths:
+            raise ValueError("tokens.from has shards that stand, and curate has sources: give one of them")
+        if self.blend.datasets:
+            raise ValueError("tokens.from says what is read: give its sources weights, and leave out blend.datasets")

@@ -87,8 +87,13 @@ class _RecipeTasks(_Part):
     tasks: list[str] | None = None
 
 
+class _Taken(_Part):
+    sources: Objects = Field(default=None, alias="from")
+
+
 class _Recipe(_Part):
     budget: Object | None = None
+    tokens: _Taken | None = None
     train: Object | None = None
     tokenize: Object | None = None
     model: Object | None = None

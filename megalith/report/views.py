@@ -38,14 +38,16 @@ class Comparison:
 def headlines(expedition: Facts) -> list[Headline]:
     """Return the five figures that summarise a run."""
     curation, tokens, plan, train = (_part(expedition, key) for key in ("curation", "tokens", "plan", "train"))
-    share = percent(kept_share(curation), 0)
+    text = Headline("Tokens", _many(tokens.get("train")), "for training, in shards that stood already")
+    if curation:
+        share = percent(kept_share(curation), 0)
+        beside_text = f"{share} of {whole(curation.get('documents_in'))} documents"
+        text = Headline("Text kept", data(curation.get("bytes_out")), beside_text)
     beside_loss = f"nats per token; unigram entropy {fixed(train.get('unigram_entropy'), 2)}"
     beside_time = f"all stages; peak memory {data(expedition.get('peak_memory_bytes'))}"
     vocabulary = f"parameters, vocabulary of {whole(tokens.get('vocab_size'))}"
     return [
-        Headline(
-            "Text kept", data(curation.get("bytes_out")), f"{share} of {whole(curation.get('documents_in'))} documents"
-        ),
+        text,
         Headline("Model", _many(plan.get("parameters")), vocabulary),
         Headline("Trained on", _many(train.get("tokens")), f"tokens in {whole(train.get('steps'))} steps"),
         Headline("Validation loss", fixed(train.get("validation_loss")), beside_loss),
@@ -101,11 +103,14 @@ def asked(recipe: Facts, sources: Sequence[str]) -> list[tuple[str, str]]:
     budget, train, evaluate = (_part(recipe, key) for key in ("budget", "train", "evaluate"))
     tasks = evaluate.get("tasks") or []
     batch = f"{whole(train.get('global_batch_size'))} sequences a step"
+    taken = [str(source.get("prefix")) for source in _part(recipe, "tokens").get("from") or ()]
+    text = ", ".join(sources) if sources else "the Python documentation of this machine, crawled"
+    vocabulary = f"{whole(_part(recipe, 'tokenize').get('vocab_size'))} entries, byte-level BPE"
     return [
-        ("Text", ", ".join(sources) if sources else "the Python documentation of this machine, crawled"),
+        ("Text", f"the shards {', '.join(taken)}" if taken else text),
         ("Seed", _said(recipe.get("seed"))),
         ("Budget", _budget(budget)),
-        ("Vocabulary", f"{whole(_part(recipe, 'tokenize').get('vocab_size'))} entries, byte-level BPE"),
+        ("Vocabulary", "that of the shards" if taken else vocabulary),
         ("Context", f"{whole(_part(recipe, 'model').get('sequence_length'))} tokens"),
         ("Batch", f"{batch}, peak learning rate {_said(train.get('learning_rate'))}"),
         ("Judged by", ", ".join(map(words, tasks)) or DASH),

@@ -4,7 +4,9 @@ from megalith.tokens.blend import Blend
 from megalith.tokens.conventions import END_OF_TEXT, GENERATION, Conventions
 from megalith.tokens.loader import IGNORE, TrainingWindows, ValidationWindows
 from megalith.tokens.masked import MaskedBatch, MaskedWindows, ValidationMaskedWindows
-from megalith.tokens.shards import Shards, ShardWriter, write_shards
+from megalith.tokens.shards import Shards, ShardWriter, Slice, write_shards
+from megalith.tokens.splits import open_split
+from megalith.tokens.take import take_shards
 from megalith.tokens.tokenize import tokenize
 from megalith.tokens.tokenizer import (
     BERT_TOKENS,
@@ -26,12 +28,15 @@ __all__ = [
     "MaskedWindows",
     "ShardWriter",
     "Shards",
+    "Slice",
     "SpecialTokens",
     "Tokenizer",
     "TrainingWindows",
     "ValidationMaskedWindows",
     "ValidationWindows",
     "load_tokenizer",
+    "open_split",
+    "take_shards",
     "tokenize",
     "train_tokenizer",
     "utf8_bytes",

@@ -9,7 +9,7 @@ from megalith.errors import InputError, RecipeError
 from megalith.recipe import BlendConfig
 from megalith.tokens.blend import Blend
 from megalith.tokens.loader import TrainingWindows
-from megalith.tokens.shards import Shards
+from megalith.tokens.splits import open_split
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def check_epochs(blend: BlendConfig, made: list[Portion]) -> None:
 def blended_windows(blend: BlendConfig, tokens: Path, sequence_length: int, seed: int) -> Blend:
     """The data sets' training shards under `tokens`, each in its own order, read in the shares of the blend."""
     parts = [
-        (TrainingWindows(Shards(tokens / shard_name(name)).stream, sequence_length, seed), one.given)
+        (TrainingWindows(open_split(tokens, shard_name(name)).stream, sequence_length, seed), one.given)
         for name, one in blend.datasets.items()
     ]
     return Blend.of_epochs(parts) if blend.by_epochs else Blend(parts)

@@ -72,7 +72,7 @@ class Index:
 
         Raises InputError where the index is damaged here.
         """
-        start, end = self._start(number), self._start(number + 1)
+        start, end = self.begins(number), self.begins(number + 1)
         first, after = self._first_sequences[number : number + 2].tolist()
         if self._lengths[first:after].sum(dtype=np.int64) != end - start:
             refuse(self.path, f"the lengths of document {number} do not add up to the byte at which the next begins")
@@ -80,10 +80,13 @@ class Index:
 
     def find(self, place: int) -> int:
         """The number of the document that holds the token at `place`, by halving: about 30 looks in 10⁹ documents."""
-        return bisect_right(range(self.documents), place, key=self._start) - 1
+        return bisect_right(range(self.documents), place, key=self.begins) - 1
 
-    def _start(self, number: int) -> int:
-        """The place of a document's first token; of number `documents`, the end."""
+    def begins(self, number: int) -> int:
+        """The place of a document's first token; of number `documents`, the end.
+
+        Raises InputError where the index is damaged here.
+        """
         sequence = self._first_sequences.item(number)
         if sequence == len(self._lengths):
             return self.tokens

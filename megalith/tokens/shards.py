@@ -9,6 +9,7 @@ import array
 import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -26,21 +27,30 @@ _MOST_IN_UINT16 = 65499  # Megatron writes larger vocabularies as int32, a few i
 _COPIED_BYTES = 1 << 20
 
 
+@dataclass(frozen=True)
+class Slice:
+    """The documents `first` … `after` − 1 of a pair."""
+
+    prefix: Path
+    first: int
+    after: int
+
+
 class Shards:
     """The documents of `.bin/.idx` pairs, memory-mapped: opening takes the same time whatever their size."""
 
-    def __init__(self, *prefixes: Path) -> None:
-        """Open PREFIX.bin and PREFIX.idx of each prefix, as one set in this order.
+    def __init__(self, *parts: Path | Slice) -> None:
+        """Open PREFIX.bin and PREFIX.idx of each prefix, or a slice of their documents, as one set in this order.
 
         Raises InputError when a file is missing, is of another format, or does not agree with the other. Of a large
         index only both ends are read here; the rest is checked as it is used (see `index.py`).
         """
-        self._indexes = [Index(shard_paths(prefix)[1]) for prefix in prefixes]
-        arrays = [_map(shard_paths(prefix)[0], index) for prefix, index in zip(prefixes, self._indexes, strict=True)]
+        self._parts = [_Opened.of(part) for part in parts]
+        arrays = [part.tokens for part in self._parts]
         self.stream: TokenStream = arrays[0] if len(arrays) == 1 else JoinedStream(arrays)
         """All token ids, end to end; a NumPy array (tokens,) when there is one pair."""
-        self._first_documents = [0, *accumulate(index.documents for index in self._indexes)]
-        self._first_tokens = [0, *accumulate(index.tokens for index in self._indexes)]
+        self._first_documents = [0, *accumulate(part.documents for part in self._parts)]
+        self._first_tokens = [0, *accumulate(map(len, arrays))]
 
     @property
     def documents(self) -> int:
@@ -59,9 +69,9 @@ class Shards:
         """
         if not 0 <= number < self.documents:
             raise IndexError(f"document {number} of {self.documents}")
-        pair = bisect_right(self._first_documents, number) - 1
-        start, end = self._indexes[pair].document(number - self._first_documents[pair])
-        first = self._first_tokens[pair]
+        place = bisect_right(self._first_documents, number) - 1
+        start, end = self._parts[place].document(number - self._first_documents[place])
+        first = self._first_tokens[place]
         return self.stream[first + start : first + end]
 
     def find(self, place: int) -> tuple[int, int]:
@@ -69,10 +79,40 @@ class Shards:
 
         Raises InputError where the index is damaged here.
         """
-        pair = bisect_right(self._first_tokens, place) - 1
-        index, first = self._indexes[pair], self._first_tokens[pair]
-        start, end = index.document(index.find(place - first))
+        number = bisect_right(self._first_tokens, place) - 1
+        first = self._first_tokens[number]
+        start, end = self._parts[number].find(place - first)
         return first + start, first + end
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A slice of an open pair; documents and places count from its own first ones."""
+
+    index: Index
+    tokens: NDArray[Any]
+    documents: int
+    first_document: int
+    first_token: int
+
+    @classmethod
+    def of(cls, part: Path | Slice) -> Self:
+        bin_path, idx_path = shard_paths(part.prefix if isinstance(part, Slice) else part)
+        index = Index(idx_path)
+        tokens = _map(bin_path, index)
+        if not isinstance(part, Slice):
+            return cls(index, tokens, index.documents, 0, 0)
+        if not 0 <= part.first <= part.after <= index.documents:
+            refuse(idx_path, f"documents {part.first} to {part.after} are wanted, and it has {index.documents}")
+        first, after = index.begins(part.first), index.begins(part.after)
+        return cls(index, tokens[first:after], part.after - part.first, part.first, first)
+
+    def document(self, number: int) -> tuple[int, int]:
+        start, end = self.index.document(self.first_document + number)
+        return start - self.first_token, end - self.first_token
+
+    def find(self, place: int) -> tuple[int, int]:
+        return self.document(self.index.find(self.first_token + place) - self.first_document)
 
 
 class ShardWriter:

@@ -23,12 +23,12 @@ from megalith.tokens import (
     IGNORE,
     Blend,
     MaskedWindows,
-    Shards,
     SpecialTokens,
     TrainingWindows,
     ValidationMaskedWindows,
     ValidationWindows,
     load_tokenizer,
+    open_split,
 )
 from megalith.tokens.blending import blended_windows, check_blend, shard_name
 from megalith.training.lr_schedule import run_tokens
@@ -111,12 +111,12 @@ def training_samples(task: TrainTask) -> Samples:
 
     Raises InputError when a BERT model's tokens were made for a GPT model, or a blend cannot be read.
     """
-    length, seed, blend = task.recipe.model.sequence_length, task.recipe.seed, task.recipe.blend
+    length, seed, blend = task.recipe.model.sequence_length, task.recipe.seed, task.recipe.mixture
     if blend.datasets:
-        sizes = {name: Shards(task.tokens / shard_name(name)).tokens for name in blend.datasets}
+        sizes = {name: open_split(task.tokens, shard_name(name)).tokens for name in blend.datasets}
         check_blend(blend, sizes, task.recipe.train.tokens)
         return CausalSamples(blended_windows(blend, task.tokens, length, seed))
-    shards = Shards(task.tokens / "train")
+    shards = open_split(task.tokens, "train")
     if task.recipe.model.family == "bert":
         return MaskedSamples(MaskedWindows(shards, length, seed, *_vocabulary(task.tokens)))
     return CausalSamples(TrainingWindows(shards.stream, length, seed))
@@ -124,7 +124,8 @@ def training_samples(task: TrainTask) -> Samples:
 
 def validation_samples(task: TrainTask) -> tuple[Samples, int]:
     """The held-out samples, with masks that never change, and their number."""
-    shards, length, seed = Shards(task.tokens / "validation"), task.recipe.model.sequence_length, task.recipe.seed
+    shards, length = open_split(task.tokens, "validation"), task.recipe.model.sequence_length
+    seed = task.recipe.seed
     if task.recipe.model.family == "bert":
         masked = ValidationMaskedWindows(shards, length, seed, *_vocabulary(task.tokens))
         return MaskedSamples(masked), len(masked)

@@ -9,7 +9,7 @@ from typing import Any
 from megalith.arithmetic import flops_per_token
 from megalith.parallel import Mesh
 from megalith.processes import keep_freed_memory
-from megalith.tokens import Shards
+from megalith.tokens import open_split
 from megalith.topology import this_machine
 from megalith.training.data import Batch, batches
 from megalith.training.monitor import Monitor, Timing, Yardsticks, watch
@@ -57,7 +57,7 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
         "steps": state.progress.step,
         "tokens": state.progress.tokens,
         "validation_loss": whole,
-        "unigram_entropy": unigram_entropy(Shards(task.tokens / "validation").stream, task.recipe.model.vocab_size),
+        "unigram_entropy": unigram_entropy(open_split(task.tokens, "validation").stream, task.recipe.model.vocab_size),
         "skipped_steps": state.progress.skipped_steps,
         "resumed_at_step": first - 1 or None,
         "peak_memory_bytes": sum(memory),

@@ -20,6 +20,7 @@ from megalith.machine import cpu_name, usable_cores
 from megalith.model import refuse_what_is_only_planned
 from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
+from megalith.tokens import GENERATION
 from megalith.topology import check_layout, describe, layout_of, this_machine
 from megalith.training import checkpoint, launch
 from megalith.training.data import micro_batches
@@ -29,6 +30,7 @@ from megalith.training.slurm import take_up_slurm
 from megalith.training.task import MEASURED, TrainTask, kernels_of_run
 
 VERSION = 2
+TOKENIZER_FILES = ("tokenizer.json", GENERATION)
 LAST_STEPS = 20  # train_loss is the mean over these
 _MAKES_NO_OTHER_RUN = {
     "micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept", "validation_interval",
@@ -113,7 +115,7 @@ def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
         "model": recipe.model.model_dump(mode="json"),
         "train": {name: value for name, value in train.items() if name not in _MAKES_NO_OTHER_RUN},
         "version": VERSION,
-        **({"blend": recipe.blend.shares} if recipe.blend.datasets else {}),
+        **({"blend": recipe.mixture.shares} if recipe.mixture.datasets else {}),
     }
     recorded = {f"train.{name}": train[name] for name in sorted(_RECORDED)}
     recorded |= {f"parallel.{name}": value for name, value in parallel.items()}
@@ -195,8 +197,10 @@ def _assemble(workspace: Workspace, task: TrainTask) -> None:
         raise AssertionError("the training ended without a checkpoint")
     with workspace.file("model/model.safetensors") as path:
         checkpoint.consolidate(last, path)
-    with workspace.file("model/tokenizer.json") as path:
-        shutil.copyfile(task.tokens / "tokenizer.json", path)
+    for name in TOKENIZER_FILES:
+        if (task.tokens / name).is_file():
+            with workspace.file(f"model/{name}") as path:
+                shutil.copyfile(task.tokens / name, path)
     workspace.write_json("model/config.json", task.recipe.model.model_dump(mode="json"))
     workspace.write_json("history.json", last.progress.history)
 

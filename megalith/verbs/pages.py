@@ -47,14 +47,14 @@ def blend(
     if tokens is not None or (place / MANIFEST).is_file():
         facts = open_artifact(place, "tokenize").facts
         sizes = {name: held["tokens"] for name, held in facts.get("datasets", {}).items()}
-    made = portions(loaded.blend, sizes, loaded.train.tokens)
+    made = portions(loaded.mixture, sizes, loaded.train.tokens)
     if sizes:
-        check_blend(loaded.blend, sizes, loaded.train.tokens)
-    check_epochs(loaded.blend, made)
+        check_blend(loaded.mixture, sizes, loaded.train.tokens)
+    check_epochs(loaded.mixture, made)
     return BlendTable(
         recipe=loaded.name,
         run_tokens=loaded.train.tokens,
-        maximum_epochs=loaded.blend.maximum_epochs,
+        maximum_epochs=loaded.mixture.maximum_epochs,
         sizes_from="shards" if sizes else "recipe",
         datasets=tuple(made),
     )

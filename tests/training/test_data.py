@@ -7,7 +7,7 @@ import torch
 
 from megalith.errors import InputError, RecipeError
 from megalith.recipe import BlendConfig, Recipe
-from megalith.tokens import BERT_TOKENS, IGNORE, train_tokenizer, write_shards
+from megalith.tokens import BERT_TOKENS, IGNORE, take_shards, train_tokenizer, write_shards
 from megalith.training.data import blank, counts, training_samples, validation_samples
 from megalith.training.task import TrainTask
 from tests.training.small import VOCAB, small_recipe
@@ -101,3 +101,22 @@ def test_a_blend_that_reads_a_data_set_too_often_is_refused_before_the_first_ste
     task = TrainTask(recipe=recipe, tokens=tmp_path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None)
     with pytest.raises(RecipeError, match=r"reads a 20\.00 times"):
         training_samples(task)
+
+
+def test_shards_that_stand_already_are_read_in_their_shares(tmp_path: Path) -> None:
+    train_tokenizer([], 0).save(tmp_path / "tokenizer.json")
+    for name, low in (("low", 5), ("high", 105)):
+        write_shards(tmp_path / name, [[*range(low, low + 90), 0]] * 40, VOCAB)
+    sources = [{"prefix": str(tmp_path / "low"), "weight": 3}, {"prefix": str(tmp_path / "high"), "weight": 1}]
+    tokens = {"from": sources, "tokenizer": str(tmp_path), "validation_share": 0.1}
+    recipe = Recipe.model_validate(small_recipe().model_dump() | {"tokens": tokens})
+    taken = take_shards(recipe, tmp_path / "tokenize")
+    task = TrainTask(
+        recipe=recipe, tokens=taken.path, workspace=tmp_path, run="", threads=1, peak_flops_per_second=None
+    )
+    task = TrainTask.model_validate_json(task.model_dump_json())  # as its processes get it
+    batch = training_samples(task).batch(0, 64)["tokens"]
+    assert [int((row[row > 0] >= 105).all()) for row in batch].count(1) == 16
+    samples, count = validation_samples(task)
+    assert count == -(-(8 * 91 - 1) // LENGTH)
+    assert samples.batch(0, 1)["tokens"][0].tolist() == list(range(5, 5 + LENGTH))

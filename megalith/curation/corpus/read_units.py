@@ -5,7 +5,6 @@ Parquet; a file may lie behind an address. Small files go together into one unit
 sources alone, so that another number of cores takes up the same ones.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from megalith.curation.reading import Remote, address_of, find_files, find_remote, open_bytes, title_of
 from megalith.errors import InputError
+from megalith.input_files import expand
 from megalith.recipe import CurateConfig
 
 FEWEST_BYTES, MOST_BYTES = 1_000_000, 64_000_000
@@ -114,14 +114,6 @@ def files_of(source: Path) -> list[tuple[File, str]]:
     if address_of(root) is not None:
         return [(file, file.name) for file in find_remote(root)]
     return [(file, str(file.relative_to(root)) if file != root else file.name) for file in find_files(root)]
-
-
-def expand(path: Path) -> Path:
-    """The path with `$NAME` and `~` filled in. Raises InputError where there is no such variable."""
-    filled = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - pathlib knows no variables
-    if "$" in filled:
-        raise InputError(f"{path} names a variable that is not set.", where="curate", mend="Set it and try again.")
-    return Path(filled)
 
 
 def model_file(named: str | None, key: str) -> Path | None:
