@@ -171,8 +171,7 @@ RAMP = {"start": 8, "increment": 8, "tokens": 1000}
     [
         (Layout(4, 2, 2), 3, {}, r"is 16 ranks, and 3 nodes of 8 are 24\. Set parallel.data=3 or cluster.nodes=2\."),
         (Layout(4, 3, 1), 2, {}, r"is 12 ranks, .* Set a cluster.nodes that is a multiple of 3, and a parallel.data"),
-        (Layout(12, 2, 1), 3, {}, r"num_kv_heads is 4: 4 heads .* tensor=12\. Try 1, 2 or 4\."),
-        (Layout(8, 1, 1), 1, {}, r"num_heads is 12: 12 heads cannot be split over tensor=8"),
+        (Layout(8, 1, 1), 1, {}, r"num_heads is 12: 12 heads .* over tensor=8\. Try 1, 2, 3, 4, 6 or 12\."),
         (Layout(4, 2, 1), 1, {"model_": model(ffn_hidden_size=130)}, r"130 columns of the MLP .* Try 1 or 2\."),
         (Layout(4, 16, 1), 8, {}, r"8 layers cannot fill 16 stages .* Set parallel.pipeline=8 or less"),
         (Layout(1, 8, 1), 1, {"virtual_stages": 2}, r"8 layers cannot fill 16 stages .* Set parallel.pipeline=4 or"),
@@ -186,6 +185,11 @@ def test_what_cannot_be_is_refused_with_the_mend(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         checked(layout, nodes, **given)  # type: ignore[arg-type]
+
+
+def test_ranks_may_share_heads_of_keys_and_values() -> None:
+    assert checked(Layout(tensor=2, pipeline=4, data=1), 1, model(num_kv_heads=3)) == []  # unevenly
+    assert checked(Layout(tensor=4, pipeline=2, data=1), 1, model(num_kv_heads=1)) == []
 
 
 def test_no_mend_asks_for_nodes_that_are_not_there() -> None:

@@ -59,7 +59,7 @@ class FlatGradients:
         """Nothing: what has been added up waits for `reduce`."""
 
     def reduce(self) -> None:
-        if self._partial:  # norms under sequence parallelism: each rank has seen its own tokens alone
+        if self._partial:  # of what ranks hold alike: each has seen its own tokens (norms) or its own heads alone
             pieces = list(self._partial.values())
             together = torch.cat([piece.flatten() for piece in pieces])
             dist.all_reduce(together, group=self._ranks.submesh("tensor").get_group())

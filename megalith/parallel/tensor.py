@@ -22,7 +22,9 @@ from torch.distributed.tensor.parallel import (
 )
 
 from megalith.model import Transformer
+from megalith.parallel.heads import HeadNorm, SharedHeads, WholeNorm, key_heads
 from megalith.parallel.vocabulary import vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
+from megalith.recipe import ModelConfig
 
 
 def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bool) -> None:
@@ -45,7 +47,7 @@ def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bo
         }
     parallelize_module(model, mesh, {name: style for name, style in plan.items() if hasattr(model, name)})
     for block in model.numbered_layers.values():
-        parallelize_module(block, mesh, _block_plan(block, stream, sequence_parallel))
+        parallelize_module(block, mesh, _block_plan(block, stream, sequence_parallel) | _heads_plan(model.config, mesh))
     if hasattr(model, "heads"):
         _split_bias(model.heads, mesh)  # type: ignore[arg-type]  # it is a module
     model.cross_entropy = vocabulary_parallel_cross_entropy
@@ -55,9 +57,6 @@ def _block_plan(block: nn.Module, stream: Replicate | Shard, sequence_parallel: 
     plan: dict[str, ParallelStyle] = {
         # one gradient of the input for query, key and value together: one all-reduce, not three
         "attention": PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(Replicate(),)),
-        "attention.query": ColwiseParallel(),
-        "attention.key": ColwiseParallel(),
-        "attention.value": ColwiseParallel(),
         "attention.output": RowwiseParallel(output_layouts=stream),
         "mlp": PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(Replicate(),)),
         "mlp.up": ColwiseParallel(),
@@ -68,6 +67,20 @@ def _block_plan(block: nn.Module, stream: Replicate | Shard, sequence_parallel: 
     if sequence_parallel:
         plain = block.order != "pre"  # then what they give is the residual stream
         plan |= {name: SequenceParallel(use_local_output=plain) for name in ("attention_norm", "mlp_norm")}
+    return plan
+
+
+def _heads_plan(config: ModelConfig, mesh: DeviceMesh) -> dict[str, ParallelStyle]:
+    heads, size = key_heads(config, mesh.size(), mesh.get_local_rank()), config.head_dim
+    plan: dict[str, ParallelStyle] = {
+        "attention.query": ColwiseParallel(),
+        "attention.key": SharedHeads(heads, size) if heads else ColwiseParallel(),
+        "attention.value": SharedHeads(heads, size) if heads else ColwiseParallel(),
+    }
+    if config.query_key_norm == "head":
+        plan |= {"attention.query_norm": HeadNorm(), "attention.key_norm": HeadNorm()}
+    if config.query_key_norm == "whole":
+        plan |= {"attention.query_norm": WholeNorm(None, size), "attention.key_norm": WholeNorm(heads, size)}
     return plan
 
 

@@ -53,10 +53,9 @@ def _check_world(cluster: Cluster, layout: Layout) -> None:
 
 
 def _check_tensor(tensor: int, model: ModelConfig, *, sequence_parallel: bool) -> None:
-    """Whole heads on each rank imply whole slices of the hidden size; the vocabulary need not come out even."""
+    """Whole heads of queries on each rank; neither the heads of keys nor the vocabulary need come out even."""
     parts = {
         "num_heads": (model.heads, "heads"),
-        "num_kv_heads": (model.kv_heads, "heads of keys and values"),
         "ffn_hidden_size": (model.ffn_hidden, "columns of the MLP"),
     }
     for key, (count, words) in parts.items():
@@ -64,7 +63,7 @@ def _check_tensor(tensor: int, model: ModelConfig, *, sequence_parallel: bool) -
             raise RecipeError(
                 f"model.{key} is {count}: {count} {words} cannot be split over tensor={tensor}.",
                 where="parallel.tensor",
-                mend=f"Try {_divisors(math.gcd(model.heads, model.kv_heads, model.ffn_hidden))}.",
+                mend=f"Try {_divisors(math.gcd(model.heads, model.ffn_hidden))}.",
             )
     if sequence_parallel and model.sequence_length % tensor:
         raise RecipeError(

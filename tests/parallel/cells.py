@@ -31,6 +31,35 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "activation": "swiglu",
         "bias": False,
     },
+    "qwen3": {  # the heads of keys are shared by two of four ranks
+        "num_kv_heads": 2,
+        "head_size": 10,
+        "query_key_norm": "head",
+        "positions": "rotary",
+        "rotary_scaling": {"kind": "llama3", "factor": 4, "original_length": 8},
+        "norm": "rmsnorm",
+        "activation": "swiglu",
+        "bias": False,
+        "qkv_bias": True,
+    },
+    "olmo2": {  # a rank's queries share the heads of keys unevenly
+        "num_heads": 12,
+        "num_kv_heads": 3,
+        "head_size": 4,
+        "query_key_norm": "whole",
+        "layer_norm": "reordered",
+        "positions": "rotary",
+        "norm": "rmsnorm",
+        "activation": "swiglu",
+        "bias": False,
+    },
+    "pythia": {
+        "positions": "rotary",
+        "rotary_fraction": 0.5,
+        "parallel_residual": True,
+        "activation": "gelu_exact",
+    },
+    "mistral": {"num_kv_heads": 1, "sliding_window": 5, "norm_epsilon": 1e-3},
     "bert": {"family": "bert"},
     "post-norm bert": {"family": "bert", "layer_norm": "post"},
 }
@@ -158,6 +187,11 @@ def short_table() -> list[Cell]:
         Cell("gpt", pipeline=2, data=2, zero=3, schedule="zb-h1"),
         Cell("gpt", tensor=2, pipeline=2, recompute="full", precision="bf16"),
         Cell("bert", tensor=2, pipeline=2, data=2, zero=1, schedule="zb-h1", sequence_parallel=True),
+        Cell("mistral", tensor=2),
+        Cell("pythia", tensor=2, sequence_parallel=True),
+        Cell("olmo2", tensor=2, pipeline=2, schedule="zb-h1", recompute="selective"),
+        Cell("qwen3", tensor=2, data=2, zero=3),
+        Cell("qwen3", tensor=4, sequence_parallel=True),
     ]
 
 

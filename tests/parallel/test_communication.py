@@ -10,7 +10,8 @@ from megalith.parallel import DistributedModel, MicroBatch, loss_weights, parall
 from tests.parallel.cells import Cell, sample_batch
 from tests.parallel.fakes import collectives, fake_ranks
 
-FAMILIES = [("gpt", True), ("gpt", False), ("llama", False), ("bert", True), ("post-norm bert", True)]
+FAMILIES = [("gpt", True), ("gpt", False), ("llama", False), ("bert", True), ("post-norm bert", True),
+            ("qwen3", True), ("pythia", True), ("mistral", False)]  # fmt: skip
 
 
 def passes(cell: Cell, layers: int, sequences: int = 2) -> tuple[Counter[str], Counter[str]]:
@@ -54,6 +55,13 @@ def test_with_sequence_parallelism_they_are_pairs_of_all_gather_and_reduce_scatt
     cell = Cell(family, tied, tensor=2, sequence_parallel=True, recompute=recompute)
     pairs = {"all_gather": 2, "reduce_scatter": 2}
     assert of_a_layer(cell) == (pairs, pairs)
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_norms_over_all_heads_share_a_number_a_token_each(sequence_parallel: bool) -> None:
+    forward, backward = of_a_layer(Cell("olmo2", tensor=4, sequence_parallel=sequence_parallel))
+    pairs = {"all_gather": 2, "reduce_scatter": 2} if sequence_parallel else {"all_reduce": 2}
+    assert forward == backward == Counter(pairs) + Counter(all_reduce=2)
 
 
 def test_full_recomputation_repeats_the_forward_collectives_up_to_the_last() -> None:

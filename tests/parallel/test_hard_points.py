@@ -36,6 +36,8 @@ STEPPED = {
         Cell(tensor=2, data=2, zero=1, sequence_parallel=True),
         Cell("llama", tied=False, pipeline=4),
         Cell("post-norm bert", data=4, zero=3, zero_shard=2),
+        Cell("qwen3", tensor=4),
+        Cell("olmo2", tensor=4, sequence_parallel=True),
     ],
 }
 
