@@ -23,6 +23,7 @@ VERBS = (
     "evaluate",
     "audit",
     "generate",
+    "serve",
     "report",
     "recipe show",
     "recipe list",

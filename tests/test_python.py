@@ -19,13 +19,13 @@ from megalith.verbs import results
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
-SAME = ("run", "crawl", "curate", "tokenize", "train", "evaluate", "generate", "blend", "verify")
+SAME = ("run", "crawl", "curate", "tokenize", "train", "evaluate", "generate", "serve", "blend", "verify")
 FUNCTION_OF = dict(zip(SAME, SAME, strict=True)) | {
     "audit": "audit_model", "report": "write_report", "card": "write_card"
 }  # fmt: skip
 COMMAND_ALONE = {"as_json"}
 COMMAND_ALONE_OF = {"report": {"recipe", "overrides", "output"}, "plan curation": {"cores"}}
-OURS_ALONE = {"report": {"directory"}}
+OURS_ALONE = {"report": {"directory"}, "serve": {"ready"}}
 RENAMED = {"no_hold_out": "hold_out"}
 
 

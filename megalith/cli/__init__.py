@@ -24,6 +24,7 @@ from megalith.cli.recipe import app as recipe_app
 from megalith.cli.report import report
 from megalith.cli.run import run
 from megalith.cli.scaling import app as scaling_app
+from megalith.cli.serve import serve
 from megalith.cli.tokenize import tokenize
 from megalith.cli.train import train
 from megalith.cli.verify import verify
@@ -37,16 +38,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a compute budget to an audited language model.",
 )
-for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, blend, card, verify):
+for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, serve, blend, card, verify):
     app.command()(verb)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(plan_app, name="plan")
 app.add_typer(scaling_app, name="scaling")
-not_built(
-    app,
-    "serve",
-    "`serve` (an OpenAI-compatible endpoint) is not built yet; `megalith generate` writes text from a model.",
-)
 not_built(
     app,
     "export",

@@ -15,7 +15,7 @@ from megalith.verbs.expeditions import (
     tokenize,
     train,
 )
-from megalith.verbs.models import Continuation, generate, load_model
+from megalith.verbs.models import Continuation, generate, load_model, serve
 from megalith.verbs.pages import blend, verify, write_card, write_report
 from megalith.verbs.plans import (
     plan_budget,
@@ -50,6 +50,7 @@ __all__ = [
     "read_expedition",
     "run",
     "scaling_fit",
+    "serve",
     "tokenize",
     "train",
     "verify",
