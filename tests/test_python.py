@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
 SAME = ("run", "crawl", "curate", "tokenize", "train", "evaluate", "generate", "serve", "blend", "verify")
 FUNCTION_OF = dict(zip(SAME, SAME, strict=True)) | {
-    "audit": "audit_model", "report": "write_report", "card": "write_card"
+    "audit": "audit_model", "report": "write_report", "card": "write_card", "import": "import_model"
 }  # fmt: skip
 COMMAND_ALONE = {"as_json"}
 COMMAND_ALONE_OF = {"report": {"recipe", "overrides", "output"}, "plan curation": {"cores"}}
@@ -30,7 +30,10 @@ RENAMED = {"no_hold_out": "hold_out"}
 
 
 def pairs() -> list[tuple[str, Callable[..., Any], Callable[..., Any]]]:
-    walk = [(verb, getattr(cli, verb), getattr(verbs, name)) for verb, name in FUNCTION_OF.items()]
+    walk = [
+        (verb, getattr(cli, name if verb == "import" else verb), getattr(verbs, name))
+        for verb, name in FUNCTION_OF.items()
+    ]
     kinds = ("budget", "layout", "ranks", "timeline", "dryrun", "curation", "validate", "calibrate")
     planned = [(f"plan {kind}", getattr(plan, f"plan_{kind}"), getattr(verbs, f"plan_{kind}")) for kind in kinds]
     return [*walk, *planned, ("scaling fit", scaling_fit, verbs.scaling_fit)]
