@@ -9,13 +9,11 @@ import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -26,6 +24,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from megalith.errors import InputError, ResourceError
 from megalith.parallel.master_weights import block
 from megalith.training.checkpoint import Progress, Saver, State, consolidate, load, newest
+from tests.parallel.processes import start, wait
 
 RANKS = 4
 TENSOR_CUTS = {"embedding": 0, "query": 1, "bias": 0, "rows": 0}
@@ -118,21 +117,17 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def on_each_rank(rank: int, directory: Path) -> None:
-    torch.set_num_threads(1)
-    init_method, timeout = f"file://{directory / 'store'}", timedelta(minutes=3)
-    dist.init_process_group("gloo", init_method=init_method, rank=rank, world_size=RANKS, timeout=timeout)
     for job in (any_to_any, one_rank_out_of_disk, one_rank_sees_damage, one_rank_wants_too_much):
         (directory / job.__name__).mkdir(exist_ok=True)
         job(rank, directory / job.__name__)
         dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the files of four processes, after their own assertions."""
     directory = tmp_path_factory.mktemp("played")
-    mp.spawn(on_each_rank, (directory,), nprocs=RANKS)
+    wait(start(RANKS, str(directory), on_each_rank, directory))
     return directory
 
 
