@@ -73,12 +73,6 @@ def limit_reached(error: BaseException, where: str | None = None) -> ResourceErr
     return None
 
 
-def disk_is_full(error: BaseException) -> bool:
-    """Whether the limit is that of the disk."""
-    limit = limit_reached(error)
-    return limit is not None and limit.what == _LIMITS[0][2]
-
-
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: BaseException | None = error
     while seen is not None:

@@ -9,8 +9,6 @@ from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.minhash import MinHashConfig
 
-Share = Field(ge=0.0, le=1.0)
-
 
 class CrawlConfig(Section):
     """The crawl of the machine's own Python documentation."""

@@ -3,7 +3,7 @@
 Ground floor, without torch: planning places traffic with this map, and training builds its mesh from it.
 """
 
-from megalith.topology.accelerators import Accelerator, accelerator, known_accelerators
+from megalith.topology.accelerators import Accelerator, accelerator
 from megalith.topology.checks import check_layout
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
 from megalith.topology.known_clusters import describe, known_clusters
@@ -35,7 +35,6 @@ __all__ = [
     "accelerator",
     "check_layout",
     "describe",
-    "known_accelerators",
     "known_clusters",
     "layout_of",
     "local_cluster",

@@ -34,11 +34,6 @@ class Accelerator:
         return self.flops_per_second.get(precision) or self.flops_per_second["fp16"]
 
 
-def known_accelerators() -> tuple[str, ...]:
-    """The names that `accelerator` knows."""
-    return tuple(_ACCELERATORS)
-
-
 def accelerator(name: str) -> Accelerator | None:
     """The facts of an accelerator by the name that `Cluster.accelerator` has; None for an unknown one."""
     return _ACCELERATORS.get(name)

@@ -1,7 +1,8 @@
 """Under which settings a layout's blocks are to be measured: what `measure` asks for is what `compose` looks up."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict
 
 from megalith.errors import UnsupportedError
 from megalith.job import Job, Recompute
@@ -12,9 +13,10 @@ TOY = ModelConfig(num_layers=2, hidden_size=64, num_heads=2, sequence_length=32,
 """The model of the toy pipeline that times the pipeline's runner."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(BaseModel):
     """How a block is split, and what else runs beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tensor: int
     data: int
@@ -34,18 +36,8 @@ class Setting:
     @property
     def parallel(self) -> ParallelConfig:
         """The group's own layout."""
-        return ParallelConfig.model_validate(
-            {
-                "tensor": self.tensor,
-                "pipeline": 1,
-                "data": self.data,
-                "zero": self.zero,
-                "zero_shard": self.zero_shard,
-                "sequence_parallel": self.sequence_parallel,
-                "recompute": self.recompute,
-                "recompute_every": self.recompute_every,
-            }
-        )
+        axes = {"tensor", "data", "zero", "zero_shard", "sequence_parallel", "recompute", "recompute_every"}
+        return ParallelConfig.model_validate({**self.model_dump(include=axes), "pipeline": 1})
 
 
 def settings_of(job: Job, cores: int) -> list[Setting]:
@@ -83,7 +75,7 @@ def all_settings(job: Job, cores: int) -> Iterator[Setting]:
 
 def without_zero(setting: Setting) -> Setting:
     """The same block whole on each rank."""
-    return replace(setting, data=1, zero=0, zero_shard=None)
+    return setting.model_copy(update={"data": 1, "zero": 0, "zero_shard": None})
 
 
 def _refuse(job: Job) -> None:

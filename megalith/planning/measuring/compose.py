@@ -38,8 +38,6 @@ class BlockStep:
     interval: tuple[float, float]
     parts: Mapping[str, float]
     """Seconds by what the step's longest rank does; they add up to `seconds`."""
-    corrected_by: float
-    """The factor by which recorded runs on this machine correct the sum of the parts."""
 
 
 def predict_here(job: Job, table: BlockTable) -> BlockStep:
@@ -60,7 +58,7 @@ def predict_here(job: Job, table: BlockTable) -> BlockStep:
     factor = table.correction.factor if table.correction else 1.0
     parts = {name: factor * seconds for name, seconds in parts.items() if seconds}
     seconds = sum(parts.values())
-    return BlockStep(seconds, _interval(seconds, table, blocks), parts, factor)
+    return BlockStep(seconds, _interval(seconds, table, blocks), parts)
 
 
 def _plain(job: Job, table: BlockTable, setting: Setting, block: Block) -> dict[str, float]:

@@ -8,30 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from megalith.artifacts import Workspace
 from megalith.input_files import read_model
 from megalith.planning.measuring.block_settings import Setting
-from megalith.precision import Precision
 from megalith.recipe import ModelConfig
-
-_SETTING = tuple(Setting.__dataclass_fields__)
 
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Block(_Row):
+class Block(Setting):
     """One block under one setting; the pairs are at the table's two depths."""
 
-    tensor: int
-    data: int
-    zero: int
-    zero_shard: int | None
-    sequence_parallel: bool
-    recompute: Literal["none", "selective", "full"]
-    recompute_every: int
-    precision: Precision
-    micro_batch_size: int
-    threads: int
-    processes: int
     forward: tuple[float, float]
     backward: tuple[float, float]
     update: tuple[float, float]
@@ -46,7 +32,7 @@ class Block(_Row):
 
     @property
     def setting(self) -> Setting:
-        return Setting(**{name: getattr(self, name) for name in _SETTING})
+        return Setting(**self.model_dump(include=set(Setting.model_fields)))
 
 
 class Message(_Row):

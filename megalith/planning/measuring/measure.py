@@ -156,7 +156,10 @@ class Measurement:
         return max(1, self._cores // processes)
 
     def _toy(self, processes: int) -> Setting:
-        return Setting(1, 1, 0, None, False, "none", 1, "fp32", 1, self._threads(processes), processes)
+        return Setting(
+            tensor=1, data=1, zero=0, zero_shard=None, sequence_parallel=False, recompute="none", recompute_every=1,
+            precision="fp32", micro_batch_size=1, threads=self._threads(processes), processes=processes,
+        )  # fmt: skip
 
     def _keep(self, key: Key, answers: Sequence[Mapping[str, list[float]]]) -> None:
         """Add the repetitions of the slowest worker."""
