@@ -16,11 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from scipy.special import expit
 
 from megalith.curation.corpus.read_units import model_file
 from megalith.curation.keyed_draws import draws
-from megalith.curation.steps.quality.held_out import Bin, HeldOut, fit_sigmoid, measure
+from megalith.curation.steps.quality.held_out import Bin, HeldOut, fit_sigmoid, measure, sigmoid
 from megalith.curation.steps.quality.kernels import fit, logits
 from megalith.curation.steps.quality.sample import Sample, fold, sample
 from megalith.curation.text.fasttext import FastText, read_fasttext
@@ -93,7 +92,7 @@ class Classifier:
 
     def _of(self, hashes: Array, bounds: Array) -> Array:
         found = logits(hashes, bounds, self.ngram_words > 1, self.words_per_document, self.weights, self.bias)
-        return np.asarray(expit(self.slope * found + self.intercept))
+        return sigmoid(self.slope * found + self.intercept)
 
 
 def train(
@@ -189,7 +188,7 @@ def _train(samples: Sequence[Sample], config: QualityConfig) -> Classifier:
         ngram_words=config.ngram_words,
         words_per_document=config.words_per_document,
         documents_per_class=size,
-        held_out=measure(expit(slope * values + intercept), positive),
+        held_out=measure(sigmoid(slope * values + intercept), positive),
     )
 
 
