@@ -90,7 +90,7 @@ def stage_passes(
 
 
 def _period(settings: StageSettings, first_layer: int) -> list[str]:
-    """What is recomputed in each layer from the first on, until it repeats."""
+    """The recomputation of each layer from the first on, until it repeats."""
     every = 1 if settings.recompute == "none" else settings.recompute_every
     return ["none" if number % every else settings.recompute for number in range(first_layer, first_layer + every)]
 
