@@ -20,6 +20,8 @@ SHAPES = {
         "positions": "rotary", "norm": "rmsnorm", "activation": "swiglu", "bias": False, "num_heads": 4,
         "num_kv_heads": 2,
     },
+    "window": {"positions": "rotary", "sliding_window": 7, "num_heads": 4, "num_kv_heads": 1, "query_key_norm": "head"},
+    "neox": {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True, "head_size": 12},
 }  # fmt: skip
 PROMPTS = [[7], [5, 9, 200], list(range(10, 40)), [3] * 17, list(range(60, 83)), [1, 2]]
 
@@ -141,7 +143,8 @@ def test_a_text_ends_where_the_context_does(model: LanguageModel) -> None:
         engine.submit([5] * (context + 1), Sampling())
 
 
-def test_caches_take_what_arithmetic_says_and_the_queue_waits_for_room(model: LanguageModel) -> None:
+def test_caches_take_what_arithmetic_says_and_the_queue_waits_for_room(lm: LanguageModel) -> None:
+    model = random_model(lm, **SHAPES["llama"])
     engine = engine_for(model, tokens=50)
     first = engine.submit([5] * 20, Sampling(max_tokens=11, temperature=0))
     second = engine.submit([6] * 20, Sampling(max_tokens=2, temperature=0))
@@ -164,8 +167,20 @@ def test_caches_take_what_arithmetic_says_and_the_queue_waits_for_room(model: La
     assert engine.kv_bytes_used == 0
 
 
-def test_what_can_never_fit_is_refused(model: LanguageModel) -> None:
-    engine = engine_for(model, tokens=20)
+def test_a_sliding_window_bounds_the_cache(lm: LanguageModel) -> None:
+    model = random_model(lm, **SHAPES["window"])
+    engine = engine_for(model, tokens=7)
+    sequence = engine.submit([5] * 30, Sampling(max_tokens=30, temperature=0))
+    engine.step()
+    assert sequence._cache is not None
+    assert sum(each.nbytes for each in (*sequence._cache._keys, *sequence._cache._values)) == engine.kv_bytes_used
+    assert engine.kv_bytes_used == kv_cache_bytes(model.config, 7) == kv_cache_bytes(model.config, 59)
+    run(engine)
+    assert sequence.tokens == read_again(model, [5] * 30, 30)
+
+
+def test_what_can_never_fit_is_refused(lm: LanguageModel) -> None:
+    engine = engine_for(random_model(lm, **SHAPES["llama"]), tokens=20)
     for prompt, sampling, message in (
         ([5] * 15, Sampling(max_tokens=7), "the limit is"),
         ([], Sampling(), "no tokens"),
