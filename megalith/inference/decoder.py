@@ -1,25 +1,28 @@
-"""A model as generation runs it: its own modules and weights, with attention over caches in place of its core.
+"""A model as generation runs it: its own modules, with attention over caches in place of its core.
 
-The model that was given stays as it is; weights are shared with it.
+The model that was given stays as it is, and its weights are shared, but for those of which `kernels.for_few_rows` makes
+a copy in another order because that is quicker here: then the weights are held twice.
 """
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from megalith.inference.kv_cache import CachedAttention, CacheShape, Flight, Segment
 from megalith.inference.load import LanguageModel, not_finite
+from megalith.kernels import for_few_rows
 from megalith.model.attention import Attention
-
-_ROWS = 256  # logits are computed for this many tokens at a time, to fit a CPU's caches
 
 
 class Decoder:
     """Reads the next tokens of several sequences at a time."""
 
-    def __init__(self, lm: LanguageModel) -> None:
+    def __init__(self, lm: LanguageModel, rows: int) -> None:
+        """Most forward passes have up to `rows` tokens."""
         shared = {id(tensor): tensor for tensor in (*lm.model.parameters(), *lm.model.buffers())}
         self._model = copy.deepcopy(lm.model, shared)
         self._flight = Flight()
@@ -34,7 +37,15 @@ class Decoder:
             dtype=attentions[0].key.weight.dtype if attentions else torch.float32,
             window=config.sliding_window,
         )
-        self._weight = self._model.output_weight[: config.vocab_size]  # (V, E), without the padding
+        weight = self._model.output_weight[: config.vocab_size]  # (V, E), without the padding
+        self._head = for_few_rows(weight, None, rows) or partial(F.linear, weight=weight)
+        for parent in list(self._model.modules()):
+            for name, linear in list(parent.named_children()):
+                if (
+                    isinstance(linear, nn.Linear)
+                    and (own := for_few_rows(linear.weight, linear.bias, rows)) is not None
+                ):
+                    setattr(parent, name, own)
 
     @torch.inference_mode()
     def features(self, tokens: Sequence[int], segments: Sequence[Segment]) -> Tensor:
@@ -50,7 +61,7 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:
         """Logits in fp32 (N, V) of features (N, E). Raises InputError where they are not finite."""
-        found = (features @ self._weight.T).float()
+        found: Tensor = self._head(features).float()
         if not bool(torch.isfinite(found.sum())):
             raise not_finite()
         return found

@@ -96,7 +96,7 @@ class Engine:
         self.kv_bytes_limit = kv_bytes
         self.kv_bytes_used = 0
         """Bytes of the caches of the sequences that run."""
-        self._lm, self._decoder = lm, Decoder(lm)
+        self._lm, self._decoder = lm, Decoder(lm, max_batch)
         self._context = lm.config.sequence_length
         self._max_batch, self._prefill_tokens, self._slide = max_batch, prefill_tokens, slide
         self._ends = lm.tokenizer.ends

@@ -7,6 +7,7 @@ types and under torch.compile each is torch's own.
 
 from megalith.kernels.causal import causal_attention
 from megalith.kernels.choice import chosen, use, using
+from megalith.kernels.few_rows import for_few_rows
 from megalith.kernels.gelu import gelu_tanh
 from megalith.kernels.linear import Linear, add_weight_gradient, input_gradient, linear
 from megalith.kernels.processor import caps, multiplies_bf16
@@ -19,6 +20,7 @@ __all__ = [
     "causal_attention",
     "choose",
     "chosen",
+    "for_few_rows",
     "gelu_tanh",
     "input_gradient",
     "linear",

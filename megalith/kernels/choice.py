@@ -21,9 +21,13 @@ ALTERNATIVES: Mapping[str, str] = {
     **{f"{name} gelu": "sigmoid" for name in NAMES.values()},
     "bf16 attention": "blocks",
     "bf16 long attention": "blocks",
+    "fp32 one row": "columns",
+    "fp32 few rows": "blocks",
+    "bf16 one row": "blocks",
+    "bf16 few rows": "blocks",
 }
 """By operation, the implementation that stands beside torch's. `vocabulary` is a linear layer to many more outputs than
-inputs, a few tokens at a time: the logits."""
+inputs, a few tokens at a time: the logits. Rows are those that a linear layer sees while text is generated."""
 
 _chosen: dict[str, str] = {}
 

@@ -14,9 +14,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from megalith.kernels.causal import causal_attention
-from megalith.kernels.choice import ALTERNATIVES, NAMES, TORCH, using
+from megalith.kernels.choice import ALTERNATIVES, NAMES, TORCH, is_ours, using
+from megalith.kernels.few_rows import for_few_rows
 from megalith.kernels.gelu import gelu_tanh
 from megalith.kernels.linear import add_weight_gradient, input_gradient, linear
 from megalith.processes import die_with, keep_freed_memory
@@ -24,7 +26,7 @@ from megalith.processes import die_with, keep_freed_memory
 MARGIN = 0.95  # of torch's processor time: less than this, or torch's own is taken
 HOPELESS = 1.2  # of torch's processor time after a first round: no more rounds
 ROUNDS = 4
-WORK_SECONDS = 1.5  # of the processor, for all; what has not been decided by then is torch's
+WORK_SECONDS = 2.0  # of the processor, for all; what has not been decided by then is torch's
 SLOW_SECONDS = 0.005  # of a trial: an operation that takes longer is emulated, and torch's
 TRIALS = 3
 
@@ -78,6 +80,9 @@ def _shapes(operation: str) -> list[Callable[[], Work]]:
         return [partial(_attention, dtype, *size) for size in sizes]  # sequences, tokens, heads
     if kind == "gelu":
         return [partial(_gelu, dtype, rows) for rows in (16, 512, 2048)]
+    if "row" in operation:  # weights that no cache holds, as a model's
+        sizes = [(1, 64, 128), (8, 1024, 3072)]  # layers, inputs, outputs
+        return [partial(_reading, dtype, 1 if kind == "one" else 8, *size) for size in sizes]
     sizes = [(64, 64, 64)]  # tokens, inputs, outputs
     sizes += [(1024, 256, 256), (1024, 384, 1536)] if kind == "linear" else [(256, 384, 8192)]
     return [partial(_product, product[0], *size) for size in sizes]
@@ -99,6 +104,16 @@ def _product(product: str, tokens: int, inputs: int, outputs: int) -> Work:
     if product == "input gradient":
         return partial(input_gradient, gradient, x, weight)
     return partial(add_weight_gradient, torch.zeros_like(weight), gradient, x, weight)
+
+
+def _reading(dtype: torch.dtype, rows: int, layers: int, inputs: int, outputs: int) -> Work:
+    x = _random(rows, inputs, dtype=dtype)
+    weights = [_random(outputs, inputs, dtype=dtype) for _ in range(layers)]
+    theirs = [partial(F.linear, x, weight) for weight in weights]
+    with using(ALTERNATIVES):
+        ours = [partial(layer, x) for each in weights if (layer := for_few_rows(each, None, rows)) is not None]
+    operation = f"{NAMES[dtype]} {'one row' if rows == 1 else 'few rows'}"
+    return lambda: [_without_gradient(each) for each in (ours if ours and is_ours(operation) else theirs)]
 
 
 def _random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from megalith.arithmetic import kv_cache_bytes
 from megalith.errors import InputError
 from megalith.inference import Engine, LanguageModel, Sampling, Sequence, TokenEvent, generate
+from megalith.kernels import using
+from megalith.kernels.choice import ALTERNATIVES
 from megalith.model import GPT, initialise
 from megalith.recipe import ModelConfig
 from tests.inference.models import VOCAB_SIZE, one_by_one, plant
@@ -70,8 +72,13 @@ def read_again(lm: LanguageModel, prompt: list[int], count: int) -> list[int]:
     return ids[len(prompt) :]
 
 
-def test_greedy_tokens_are_those_of_reading_everything_again(model: LanguageModel) -> None:
-    engine = engine_for(model)
+@pytest.mark.parametrize("kernels", ["torch", "megalith"])
+@pytest.mark.parametrize("max_batch", [1, 4])
+def test_greedy_tokens_are_those_of_reading_everything_again(
+    model: LanguageModel, kernels: str, max_batch: int
+) -> None:
+    with using(ALTERNATIVES if kernels == "megalith" else {}):
+        engine = engine_for(model, max_batch=max_batch)
     sequences = [engine.submit(prompt, Sampling(max_tokens=12, temperature=0)) for prompt in PROMPTS]
     run(engine)
     assert [one.tokens for one in sequences] == [read_again(model, prompt, 12) for prompt in PROMPTS]

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megalith.kernels import Linear, add_weight_gradient, causal_attention, gelu_tanh, input_gradient, using
+from megalith.kernels import (
+    Linear,
+    add_weight_gradient,
+    causal_attention,
+    for_few_rows,
+    gelu_tanh,
+    input_gradient,
+    using,
+)
 from megalith.kernels.choice import ALTERNATIVES, PRODUCTS
 
 ROUNDING = {torch.float64: 1e-14, torch.float32: 5e-7, torch.bfloat16: 5e-3}
@@ -109,3 +117,22 @@ def test_gradients_of_a_product_are_the_two_products(tokens: int, dtype: torch.d
     total = torch.ones(512, 128, dtype=torch.promote_types(dtype, torch.float32))
     add_weight_gradient(total, gradient, x, weight)
     assert relative(total, 1 + gradient.double().T @ x.double()) < ROUNDING[dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("made_for", [1, 8])
+def test_a_layer_for_few_rows_is_a_linear_layer_at_any_number_of_rows(dtype: torch.dtype, made_for: int) -> None:
+    random = torch.Generator().manual_seed(4)
+    for bias in (None, torch.randn(300, generator=random).to(dtype)):
+        weight = torch.randn(300, 200, generator=random).to(dtype)
+        layer = for_few_rows(weight, bias, made_for)
+        assert layer is not None
+        for shape in ((1, 200), (8, 200), (1, 37, 200)):
+            x = torch.randn(shape, generator=random).to(dtype)
+            wanted = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+            found = layer(x)
+            assert found.dtype == dtype
+            assert relative(found, wanted) < ROUNDING[dtype]
+    with using({}):
+        assert for_few_rows(weight, None, made_for) is None
+    assert for_few_rows(weight.double(), None, made_for) is None
