@@ -19,6 +19,7 @@ PRODUCTS = ("forward", "input gradient", "weight gradient")
 ALTERNATIVES: Mapping[str, str] = {
     **{f"fp32 {kind} {product}": "convolution" for kind in ("linear", "vocabulary") for product in PRODUCTS},
     **{f"{name} gelu": "sigmoid" for name in NAMES.values()},
+    "fp32 attention": "blocks",
     "bf16 attention": "blocks",
     "bf16 long attention": "blocks",
     "fp32 one row": "columns",

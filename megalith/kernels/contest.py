@@ -26,7 +26,7 @@ from megalith.processes import die_with, keep_freed_memory
 MARGIN = 0.95  # of torch's processor time: less than this, or torch's own is taken
 HOPELESS = 1.2  # of torch's processor time after a first round: no more rounds
 ROUNDS = 4
-WORK_SECONDS = 2.0  # of the processor, for all; what has not been decided by then is torch's
+WORK_SECONDS = 3.0  # of the processor, for all; what has not been decided by then is torch's
 SLOW_SECONDS = 0.005  # of a trial: an operation that takes longer is emulated, and torch's
 TRIALS = 3
 

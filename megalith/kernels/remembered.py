@@ -20,10 +20,11 @@ from pathlib import Path
 from megalith.errors import InputError
 from megalith.kernels.choice import ALTERNATIVES, TORCH
 from megalith.kernels.processor import caps, processor
+from megalith.processes import SPINS
 
 VARIABLE = "MEGALITH_KERNELS"
 """Set to `torch` or `megalith` it stands for all operations, and nothing is measured."""
-_VERSION = 4  # of the kernels and of the contest; a new one is measured anew
+_VERSION = 5  # of the kernels and of the contest; a new one is measured anew
 _BUSY = 2.0  # programs for each core that wait to run or run, beyond which a measurement is not remembered
 _PATIENCE_SECONDS = 120.0  # for a process that takes two seconds and the import of torch, on a busy machine
 
@@ -100,7 +101,12 @@ def _measure(threads: int) -> dict[str, str] | None:
             text=True,
             check=True,
             timeout=_PATIENCE_SECONDS,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(threads)},
+            env={
+                "GOMP_SPINCOUNT": SPINS,  # as in training
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "OMP_NUM_THREADS": str(threads),
+            },
         )
         choice = json.loads(done.stdout.splitlines()[-1])
         return {operation: choice[operation] for operation in ALTERNATIVES}
