@@ -7,6 +7,7 @@ rows dealt head by head (GPT-NeoX), pairs of rotary dimensions side by side (GGU
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Entry:
         )
 
 
-def linear(theirs: str, *ours: str, **layout: bool) -> tuple[Entry, Entry]:
+def linear(theirs: str, *ours: str, **layout: Any) -> tuple[Entry, Entry]:
     """Weight and bias of a linear layer or a norm."""
     return (
         Entry(f"{theirs}.weight", tuple(f"{name}.weight" for name in ours), **layout),
@@ -52,7 +53,7 @@ def linear(theirs: str, *ours: str, **layout: bool) -> tuple[Entry, Entry]:
     )
 
 
-def fused(theirs: str, **layout: bool) -> tuple[Entry, Entry]:
+def fused(theirs: str, **layout: Any) -> tuple[Entry, Entry]:
     """Weight and bias of query, key and value in one."""
     return linear(theirs, *(f"layers.{{n}}.attention.{part}" for part in QKV), **layout)
 
