@@ -34,9 +34,10 @@ class Attention(nn.Module):
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, H · D), and (B, T, H_kv · D) twice
         if self.config.query_key_norm == "whole":
             q, k = self.query_norm(q), self.key_norm(k)
-        q, k, v = (each.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2) for each in (q, k, v))  # (B, H, T, D)
+        q, k, v = (each.unflatten(-1, (-1, self.config.head_dim)) for each in (q, k, v))  # (B, T, H, D)
         if self.config.query_key_norm == "head":
             q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, D), and (B, H_kv, T, D) twice
         if self.config.positions == "rotary":
             rotation = rotary(self.config, q.shape[2], positions, like=q)
             q, k = rotate(q, rotation), rotate(k, rotation)

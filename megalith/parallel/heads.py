@@ -7,6 +7,7 @@ up once a step. A norm over all heads at once is one over all ranks: they share 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,20 +18,7 @@ from torch.distributed.tensor.parallel import ParallelStyle
 from torch.nn import functional as F
 
 from megalith.kernels import linear
-from megalith.recipe import ModelConfig
-
-KeyHeads = tuple[int, ...]
-"""Numbers of the heads of keys that a rank's queries look at, in order: one for all of them, or one for each."""
-
-
-def key_heads(config: ModelConfig, ranks: int, rank: int) -> KeyHeads | None:
-    """The heads of keys and values of a rank; None where they are split, so that each rank has its own."""
-    if config.kv_heads % ranks == 0:
-        return None
-    own, group = config.heads // ranks, config.heads // config.kv_heads
-    if group % own == 0:
-        return (rank * own // group,)
-    return tuple(head // group for head in range(rank * own, (rank + 1) * own))
+from megalith.topology import KeyHeads
 
 
 class SharedHeads(ParallelStyle):
@@ -84,10 +72,8 @@ class WholeNorm(ParallelStyle):
         def normalise(x: Tensor) -> Tensor:
             weight: DTensor = module.weight  # type: ignore[assignment]  # a DTensor
             own = weight.to_local() if self.heads is None else _copied(_part(weight), self.heads, self.size)
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            # every head of keys has as many copies as any other, so that the mean of all copies is that of the heads
-            mean = _sum_over(wide.square().mean(-1, keepdim=True), mesh.get_group()) / mesh.size()
-            return (wide * torch.rsqrt(mean + module.eps) * own).to(x.dtype)  # type: ignore[operator]  # a number
+            found: Tensor = _RMSNorm.apply(x, own, module.eps, mesh.get_group())  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+            return found
 
         return normalise
 
@@ -110,23 +96,32 @@ def _copied(x: Tensor, heads: KeyHeads, size: int) -> Tensor:
     return torch.cat([x[..., head * size : (head + 1) * size] for head in heads], dim=-1)
 
 
-def _sum_over(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    summed: Tensor = _Sum.apply(x, group)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-    return summed
+class _RMSNorm(torch.autograd.Function):
+    """x / √(mean of x² over all ranks + ε) · weight, for x (…, own) and weight (own).
 
-
-class _Sum(torch.autograd.Function):
-    """A sum over ranks that all go on with; each finds a part of its gradient."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group  # type: ignore[attr-defined]  # a context takes what it is given
-        summed = x.clone()
-        dist.all_reduce(summed, group=group)
-        return summed
+    Every head has as many copies on the ranks as any other, so that the mean over all copies is that over the heads,
+    and each copy finds its own part of the gradient.
+    """
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *outer: Tensor) -> tuple[Tensor, None]:
-        summed = outer[0].clone()
-        dist.all_reduce(summed, group=ctx.group)  # type: ignore[attr-defined]  # set in forward
-        return summed, None
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, group: dist.ProcessGroup) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale = torch.rsqrt(_mean_over(wide.square().mean(-1, keepdim=True), group) + epsilon)  # (…, 1)
+        ctx.save_for_backward(x, weight, scale)
+        ctx.group = group
+        return (wide * scale * weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        normed = x.to(scale.dtype) * scale
+        of_normed = outer[0] * weight  # the gradient of `normed`
+        of_weight = (outer[0] * normed).flatten(0, -2).sum(0).to(weight.dtype)
+        shared = _mean_over((of_normed * normed).mean(-1, keepdim=True), ctx.group)
+        of_x = (of_normed - normed * shared) * scale
+        return of_x.to(x.dtype), of_weight, None, None
+
+
+def _mean_over(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    dist.all_reduce(x, group=group)
+    return x.div_(dist.get_world_size(group))

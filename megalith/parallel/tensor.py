@@ -22,9 +22,10 @@ from torch.distributed.tensor.parallel import (
 )
 
 from megalith.model import Transformer
-from megalith.parallel.heads import HeadNorm, SharedHeads, WholeNorm, key_heads
+from megalith.parallel.heads import HeadNorm, SharedHeads, WholeNorm
 from megalith.parallel.vocabulary import vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
 from megalith.recipe import ModelConfig
+from megalith.topology import key_heads
 
 
 def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bool) -> None:

@@ -77,8 +77,8 @@ def _family(model: ModelConfig) -> Iterator[ModelConfig]:
         wanted = width(depth)
         step = 32 if wanted < 128 else 64 if wanted < 4096 else 128  # whole tiles of a matrix product
         hidden = max(step, round(wanted / step) * step)
-        head_dim = 32 if hidden < 256 else 64 if hidden < 4096 else 128
-        shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head_dim}
+        head_dim = model.head_size or (32 if hidden < 256 else 64 if hidden < 4096 else 128)
+        shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": max(1, hidden // head_dim)}
         try:
             yield ModelConfig.model_validate({**model.model_dump(), **shape})
         except ValidationError:  # the heads cannot share the num_kv_heads that the recipe gives

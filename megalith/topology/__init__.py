@@ -6,6 +6,7 @@ Ground floor, without torch: planning places traffic with this map, and training
 from megalith.topology.accelerators import Accelerator, accelerator
 from megalith.topology.checks import check_layout
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
+from megalith.topology.heads import KeyHeads, key_heads, key_heads_computed, key_heads_on_a_rank, shares_key_heads
 from megalith.topology.known_clusters import describe, known_clusters
 from megalith.topology.layout import (
     AXES,
@@ -28,6 +29,7 @@ __all__ = [
     "Axis",
     "Cluster",
     "Coordinates",
+    "KeyHeads",
     "Layout",
     "Link",
     "MeshAxis",
@@ -35,10 +37,14 @@ __all__ = [
     "accelerator",
     "check_layout",
     "describe",
+    "key_heads",
+    "key_heads_computed",
+    "key_heads_on_a_rank",
     "known_clusters",
     "layout_of",
     "local_cluster",
     "mesh_shape",
     "shard_ranks",
+    "shares_key_heads",
     "this_machine",
 ]

@@ -24,6 +24,10 @@ from megalith.topology import describe
 from tests.parallel.processes import on_ranks
 from tests.planning.performance.memory.jobs import LLAMA
 
+QWEN3 = LLAMA | {"query_key_norm": "head", "head_size": 16, "qkv_bias": True}
+OLMO2 = LLAMA | {"num_kv_heads": 1, "query_key_norm": "whole", "layer_norm": "reordered"}
+PYTHIA = {"positions": "rotary", "rotary_fraction": 0.25, "parallel_residual": True, "tie_embeddings": False}
+
 
 def tiny(parallel: dict[str, Any], model: dict[str, Any] | None = None, **train: Any) -> Recipe:
     """A recipe of a small model, in bf16."""
@@ -65,6 +69,9 @@ def sent(row: dict[str, Any]) -> dict[str, list[int]]:
         ({"pipeline": 2, "data": 2, "zero": 1}, {}),
         ({"tensor": 2, "data": 2, "zero": 3}, {"family": "bert"}),
         ({"pipeline": 2, "virtual_stages": 2, "schedule": "interleaved-1f1b"}, {"num_layers": 4}),
+        ({"tensor": 4}, QWEN3),
+        ({"tensor": 2, "data": 2, "zero": 3}, OLMO2),
+        ({"tensor": 2, "pipeline": 2}, PYTHIA),
     ],
 )
 def test_the_parts_of_all_ranks_are_the_whole_model(parallel: dict[str, Any], model: dict[str, Any]) -> None:
@@ -163,6 +170,8 @@ def test_the_real_run_on_gloo_sends_the_same_messages_and_takes_the_same_memory(
     [
         ({"tensor": 2, "pipeline": 4, "data": 2}, {"num_layers": 5}),
         ({"tensor": 2, "pipeline": 2, "sequence_parallel": True, "recompute": "full"}, LLAMA | {"dropout": 0.1}),
+        ({"tensor": 4}, QWEN3),
+        ({"tensor": 4, "recompute": "full", "sequence_parallel": True}, OLMO2),
     ],
 )
 def test_the_planners_formulas_give_the_same_messages(parallel: dict[str, Any], model: dict[str, Any]) -> None:

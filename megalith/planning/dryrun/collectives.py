@@ -122,7 +122,7 @@ class Collectives:
         if axis == "all":
             return "scalars"
         if self.phase == "reduction":
-            return "norms and positions"
+            return "whole weights"
         part = self._part()
         if part not in (None, "heads"):  # a bert's cross entropy is in them
             return "embedding" if part == "token_embedding" else str(part).replace("_", " ")
@@ -135,7 +135,7 @@ class Collectives:
             return self._open[-1] if self._open else None
         number = node._sequence_nr()
         if number == _LEAF:
-            return "norms and positions"
+            return "whole weights"
         place = bisect_right(self._begun, number) - 1
         return (self._parts[place] or None) if place >= 0 else None
 

@@ -177,7 +177,7 @@ def _layouts(processes: int, model: ModelConfig, batch: int) -> Iterator[Layout]
     for tensor in powers_of_two_dividing(processes, processes):
         for pipeline in powers_of_two_dividing(processes // tensor, processes):
             data = processes // tensor // pipeline
-            splits = model.kv_heads % tensor == 0 and model.ffn_hidden % tensor == 0
+            splits = model.heads % tensor == 0 and model.ffn_hidden % tensor == 0
             if splits and pipeline <= model.layers and batch % data == 0:
                 yield Layout(tensor, pipeline, data)
 

@@ -8,11 +8,12 @@ parallelism and selective recomputation: 2205.05198 §4–5; fused attention: 22
 import functools
 from typing import NamedTuple
 
+from megalith.arithmetic import attended_tokens
 from megalith.planning.performance.collectives import Group, all_reduce_seconds, half_seconds, rate
 from megalith.planning.performance.constants import Constants
 from megalith.planning.performance.matmul_time import ELEMENT_BYTES, Product, product, products_seconds
 from megalith.recipe import ModelConfig
-from megalith.topology import Accelerator
+from megalith.topology import Accelerator, key_heads_computed
 
 UNFUSED = 0.42  # of what large products reach: attention's are many small ones, and their scores go through memory
 EXPOSED = 0.45  # of communication that could run beside computation, the share that is seen all the same
@@ -37,6 +38,8 @@ class LayerWork(NamedTuple):
     """Forward, of norms, activations, biases and residuals."""
     residual_bytes: float
     """The residual stream of the micro-batch, as one all-reduce of the tensor axis takes it."""
+    norm_bytes: float
+    """Shared by a norm of all heads at once, as an all-reduce of the tensor axis takes it; 0 without one."""
     context_bytes: float
     """Keys and values, as the context axis passes them round."""
 
@@ -54,24 +57,28 @@ def layer_work(
     """The work on `sequences` whole sequences, of which each of `context` ranks has its part of the tokens."""
     hidden, length, gated = model.hidden, model.sequence_length, model.activation == "swiglu"
     tokens = max(1, sequences * length // context)
-    head_dim = hidden // model.heads
+    head_dim = model.head_dim
     heads = max(1, model.heads // tensor)
-    keys = max(1, model.kv_heads // tensor)
+    keys = key_heads_computed(model, tensor)
     qkv, attended, inner = (heads + 2 * keys) * head_dim, heads * head_dim, max(1, model.ffn_hidden // tensor)
     into = 2 * inner if gated else inner
     matrices = ((qkv, hidden), (hidden, attended), (into, hidden), (hidden, inner))  # (columns, depth)
-    flops = (6.0 if model.positions == "relative" else 4.0) * tokens * length * attended
+    seen = attended_tokens(model)
+    flops = (6.0 if model.positions == "relative" else 4.0) * tokens * seen * attended
+    skips = fused and seen == length  # the mask of a window is given to the kernel, which skips nothing then
     if head_dim % 8:
         flops *= MISALIGNED
     split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if gated else 4) * model.ffn_hidden / hidden) / tensor
+    normed = 2 * ELEMENT_BYTES * (attended + keys * head_dim) if model.query_key_norm != "none" else 0
     return LayerWork(
         forward=tuple(product(tokens, n, k, device) for n, k in matrices),
         input_gradient=tuple(product(tokens, k, n, device) for n, k in matrices),
         weight_gradient=tuple(product(k, n, tokens, device) for n, k in matrices),
-        attention_flops=flops / 2 if fused else flops,
-        score_bytes=0.0 if fused else 10.0 * heads * tokens * length,
-        element_bytes=split * tokens * hidden,
+        attention_flops=flops / 2 if skips else flops,
+        score_bytes=0.0 if fused else 10.0 * heads * tokens * seen,
+        element_bytes=split * tokens * hidden + float(normed * tokens),
         residual_bytes=float(ELEMENT_BYTES * tokens * hidden),
+        norm_bytes=float(4 * tokens) if model.query_key_norm == "whole" else 0.0,
         context_bytes=float(2 * ELEMENT_BYTES * tokens * keys * head_dim),
     )
 
@@ -120,10 +127,11 @@ def layer_seconds(
     forward = multiple * (dense + core + elements + launch)
     backward = multiple * (to_inputs + core_back + BACKWARD_BYTES * elements + launch)
     reduction = residual_seconds(work.residual_bytes, tensor, sequence_parallel, constants)
+    norms = 2 * all_reduce_seconds(work.norm_bytes, tensor, constants) if work.norm_bytes else 0.0
     ring = context_seconds(work, context, constants)
     seen = max(0.0, ring - core * multiple)
     repeat = {"none": 0.0, "selective": multiple * core, "full": forward}[recompute]
-    repeated_sums = 2 * reduction if recompute == "full" else 0.0
+    repeated_sums = 2 * reduction + norms if recompute == "full" else 0.0
     if stops_early and recompute == "full":
         repeat -= multiple * products_seconds(work.forward[-1:], peak, bandwidth, constants)
         repeated_sums -= half_seconds(work.residual_bytes, tensor, constants) if sequence_parallel else reduction
@@ -131,8 +139,8 @@ def layer_seconds(
         forward=forward,
         input_gradient=backward,
         weight_gradient=multiple * (to_weights + launch),
-        tensor_forward=2 * reduction,
-        tensor_backward=2 * reduction * EXPOSED,
+        tensor_forward=2 * reduction + norms,
+        tensor_backward=2 * reduction * EXPOSED + norms,
         recompute=repeat,
         tensor_recompute=repeated_sums,
         context_forward=seen,

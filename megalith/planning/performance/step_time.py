@@ -142,7 +142,8 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
     context = group(cluster, job.context, layout.tensor)
     split = job.sequence_parallel and layout.tensor > 1
     work = layer_work(job.model, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device)
-    stops_early = stack.stops_early and job.model.dropout == 0  # dropout's mask comes after the last product
+    ends_in_product = job.model.dropout == 0 and job.model.layer_norm == "pre"  # else a mask or a norm comes after it
+    stops_early = stack.stops_early and ends_in_product
     layer = layer_seconds(
         work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early
     )

@@ -15,7 +15,7 @@ from typing import Literal
 from megalith.arithmetic import LOSS_ROWS, parameters
 from megalith.job import Job
 from megalith.planning.performance.memory.parameters_per_rank import held
-from megalith.planning.performance.memory.tensor_bytes import norm_parameters
+from megalith.planning.performance.memory.tensor_bytes import norm_parameters, whole_on_each_rank
 from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
 from megalith.schedules import layers_of_stages
@@ -134,8 +134,8 @@ def _tensor(part: _Part) -> list[Traffic]:
     split = part.job.sequence_parallel
     every = part.job.recompute_every
     recomputed = sum(layer % every == 0 for layer in part.layers) if part.job.recompute == "full" else 0
-    # torch's checkpoint stops once it has what the backward pass needs: after the last product, or dropout's mask.
-    to_last = 2 if model.dropout else 1
+    # torch's checkpoint stops once it has what the backward pass needs: after the last product, or what follows its sum
+    to_last = 2 if model.dropout or model.layer_norm != "pre" else 1
 
     def row(what: str, collective: Collective, count: int, payload: int) -> Traffic:
         return Traffic("tensor", what, collective, size, count, payload)
@@ -146,10 +146,17 @@ def _tensor(part: _Part) -> list[Traffic]:
     down = micro_batches * (4 * len(part.layers) + to_last * recomputed)
     up = micro_batches * (4 * len(part.layers) + 2 * recomputed)
     rows = []
-    if split:
-        rows += [of_stream("layers", "reduce_scatter", down), of_stream("layers", "all_gather", up), *_whole(part)]
+    if model.query_key_norm == "whole":  # a number a token for queries, and one for keys, each way
+        shared = micro_batches * (4 * len(part.layers) + 2 * recomputed)
+        shared_bytes = shared * part.job.micro_batch_size * model.sequence_length * FP32_BYTES
     else:
-        rows += [of_stream("layers", "all_reduce", down)]
+        shared = shared_bytes = 0
+    if split:
+        rows += [of_stream("layers", "reduce_scatter", down), of_stream("layers", "all_gather", up)]
+        rows += [row("layers", "all_reduce", shared, shared_bytes)]
+    else:
+        rows += [row("layers", "all_reduce", down + shared, down * stream * part.compute_bytes + shared_bytes)]
+    rows += _whole(part, split=split)
     if part.is_first_stage and split:
         rows += [of_stream("embedding", collective, micro_batches, FP32_BYTES)
                  for collective in ("reduce_scatter", "all_gather")]  # fmt: skip
@@ -179,16 +186,22 @@ def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *
     return [*rows, Traffic("tensor", "loss", "all_reduce", part.tensor, chunks, shared)]
 
 
-def _whole(part: _Part) -> list[Traffic]:
-    """Gradients of the weights that every rank holds whole: under sequence parallelism each saw only its own tokens."""
-    model, width = part.model, norm_parameters(part.model)
-    tables = parameters(model).position_embedding if part.is_first_stage else 0
-    norms = 2 * len(part.layers) * width + (parameters(model).final_norm if _has_norm(part) else 0)
+def _whole(part: _Part, *, split: bool) -> list[Traffic]:
+    """Gradients of the weights that every rank holds whole, each of which saw only its own tokens, or its own heads.
+
+    The tokens are its own under sequence parallelism (`split`).
+    """
+    model, layers = part.model, len(part.layers)
+    sizes = list(whole_on_each_rank(model, part.tensor)) * layers
+    tables = parameters(model).position_embedding if part.is_first_stage and split else 0
+    if split:
+        norms = 2 * layers * norm_parameters(model) + (parameters(model).final_norm if _has_norm(part) else 0)
+        sizes += [model.hidden] * (norms // model.hidden)
     element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else FP32_BYTES
-    table_tensors = ((model.positions == "learned") + (model.family == "bert")) * part.is_first_stage
-    count = (norms // model.hidden + table_tensors) * part.reductions if part.sharded else 1
-    payload = (norms * element + tables * FP32_BYTES) * part.reductions
-    return [Traffic("tensor", "norms and positions", "all_reduce", part.tensor, count, payload)]
+    table_tensors = ((model.positions == "learned") + (model.family == "bert")) * bool(tables)
+    count = (len(sizes) + table_tensors) * part.reductions if part.sharded else 1
+    payload = (sum(sizes) * element + tables * FP32_BYTES) * part.reductions
+    return [Traffic("tensor", "whole weights", "all_reduce", part.tensor, count, payload)]
 
 
 def _pipeline(part: _Part) -> list[Traffic]:
@@ -218,7 +231,7 @@ def _data(part: _Part) -> list[Traffic]:
     reductions = part.reductions
     gathers = 2 * part.micro_batches if part.job.zero == 3 else 1
     units = len(part.layers) + _roots(part)
-    units += part.is_last_stage * ((part.model.layer_norm == "pre") + (part.model.family == "bert"))
+    units += part.is_last_stage * ((part.model.ends_in_norm) + (part.model.family == "bert"))
     rows = []
     if part.job.shard_ranks > 1:
         payload = narrow * part.compute_bytes + wide * FP32_BYTES
@@ -257,4 +270,4 @@ def _roots(part: _Part) -> int:
 
 def _has_norm(part: _Part) -> bool:
     """Whether this rank has the norm that no layer has: the last one, or a post-norm bert's after the embedding."""
-    return part.is_last_stage if part.model.layer_norm == "pre" else part.is_first_stage
+    return part.is_last_stage if part.model.ends_in_norm else part.is_first_stage

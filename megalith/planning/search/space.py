@@ -196,9 +196,7 @@ class Space:
     @cached_property
     def _tensors(self) -> list[int]:
         model = self.question.model
-        return [
-            size for size in divisors(math.gcd(model.heads, model.kv_heads, model.ffn_hidden)) if size <= WIDEST_TENSOR
-        ]
+        return [size for size in divisors(math.gcd(model.heads, model.ffn_hidden)) if size <= WIDEST_TENSOR]
 
     def _allowed(self, knob: str, choices: list[Any]) -> list[Any]:
         """The choices, or what is fixed where it is one of them."""

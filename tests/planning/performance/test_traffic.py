@@ -26,6 +26,12 @@ COLLECTIVES = {
 }  # fmt: skip
 
 
+QWEN3 = {"positions": "rotary", "norm": "rmsnorm", "bias": False, "qkv_bias": True, "num_kv_heads": 2,
+         "query_key_norm": "head", "head_size": 16}  # fmt: skip
+OLMO2 = {"positions": "rotary", "norm": "rmsnorm", "bias": False, "num_kv_heads": 1, "query_key_norm": "whole",
+         "layer_norm": "reordered"}  # fmt: skip
+
+
 class Counted(TorchDispatchMode):
     """Collectives that are begun, and the bytes of their whole tensors."""
 
@@ -74,6 +80,14 @@ def no_group() -> Iterator[None]:
         (3, 3, {"pipeline": 2, "data": 2, "zero": 2}, {}),
         (0, 2, {"tensor": 2, "data": 2}, {"positions": "rotary", "norm": "rmsnorm", "activation": "swiglu",
                                           "bias": False, "num_kv_heads": 2, "tie_embeddings": False}),
+        (0, 2, {"tensor": 4, "data": 2}, QWEN3),
+        (0, 2, {"tensor": 4, "sequence_parallel": True}, QWEN3),
+        (0, 2, {"tensor": 4, "data": 2, "zero": 2}, QWEN3),
+        (0, 2, {"tensor": 4, "data": 2, "zero": 1, "sequence_parallel": True}, QWEN3),
+        (0, 1, {"tensor": 2, "recompute": "full"}, OLMO2),
+        (0, 1, {"tensor": 2, "recompute": "full"}, {"layer_norm": "post"}),
+        (0, 1, {"tensor": 2, "recompute": "full"}, {"parallel_residual": True}),
+        (0, 2, {"tensor": 4, "pipeline": 2, "sequence_parallel": True}, OLMO2),
         (0, 2, {"tensor": 2}, {"family": "bert"}),
         (0, 2, {"tensor": 2, "sequence_parallel": True}, {"family": "bert"}),
         (5, 2, {"tensor": 2, "pipeline": 3}, {"family": "bert"}),

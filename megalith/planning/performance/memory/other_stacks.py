@@ -96,7 +96,7 @@ def layer_bytes(job: Job) -> tuple[float, float, float]:
     mask = 0 if gated or job.stack.startswith("fsdp") else 1  # MPT and Llama have no dropout, GPT has
     stream = tokens * hidden / split
     whole = 4 * wide * stream + 2 * mask * stream  # the norms' inputs and the products', and two masks
-    heads = wide * tokens * (2 * hidden + 2 * hidden * model.kv_heads / model.heads) / t
+    heads = wide * tokens * 2 * (model.query_width + model.kv_width) / t
     mlp = (4 if gated and job.stack != "megatron-core" else 3 if gated else 2) * wide * tokens * ffn / t
     rows = tokens * model.heads / t
     scores = rows * 4 if job.fused_attention else rows * model.sequence_length * (2 * wide + 1)

@@ -42,7 +42,7 @@ def held(model: ModelConfig, tensor: int, layers: int, *, is_first_stage: bool, 
     count = parameters(model)
     table = -(-model.padded_vocab_size // tensor) * model.hidden
     narrow, wide = layers * layer_parameters(model, tensor), 0.0
-    if is_last_stage if model.layer_norm == "pre" else is_first_stage:
+    if is_last_stage if model.ends_in_norm else is_first_stage:
         narrow += count.final_norm
     if is_first_stage:
         wide += table + count.position_embedding

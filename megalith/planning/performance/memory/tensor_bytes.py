@@ -6,6 +6,7 @@ from typing import NamedTuple
 from megalith.arithmetic import parameters
 from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
+from megalith.topology import shares_key_heads
 
 
 class StageSettings(NamedTuple):
@@ -138,9 +139,20 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
 
 @lru_cache(maxsize=4096)
 def layer_parameters(model: ModelConfig, tensor: int) -> float:
-    """Parameters of one layer on a tensor-parallel rank; norms, and biases after a sum, are whole on each."""
-    whole = 2 * norm_parameters(model) + (2 * model.hidden if model.bias else 0)
+    """Parameters of one layer on a tensor-parallel rank, those that are whole on each among them."""
+    norms = 2 * norm_parameters(model) + (2 * model.hidden if model.bias else 0)  # and biases after a sum
+    whole = norms + sum(whole_on_each_rank(model, tensor))
     return (parameters(model).layers / model.layers - whole) / tensor + whole
+
+
+@lru_cache(maxsize=4096)
+def whole_on_each_rank(model: ModelConfig, tensor: int) -> tuple[int, ...]:
+    """Sizes of a layer's weights that each rank holds whole and uses for its own heads alone."""
+    sizes = [model.head_dim] * 2 if model.query_key_norm == "head" else []
+    if shares_key_heads(model, tensor):
+        sizes += [model.hidden * model.kv_width] * 2 + [model.kv_width] * (2 * model.has_qkv_bias)
+        sizes += [model.kv_width] * (model.query_key_norm == "whole")
+    return tuple(sizes)
 
 
 def norm_parameters(model: ModelConfig) -> int:

@@ -1,0 +1,39 @@
+"""The heads of keys and values that a tensor-parallel rank's queries look at."""
+
+from megalith.recipe.model import ModelConfig
+
+KeyHeads = tuple[int, ...]
+"""Numbers of heads in order: one for all queries of a rank, or one for each of its queries."""
+
+
+def key_heads(model: ModelConfig, ranks: int, rank: int) -> KeyHeads | None:
+    """The heads of keys and values of a rank; None where they are split, so that each rank has its own.
+
+    `ranks` divide the heads of the queries.
+    """
+    if not shares_key_heads(model, ranks):
+        return None
+    own, group = model.heads // ranks, model.heads // model.kv_heads
+    if group % own == 0:
+        return (rank * own // group,)
+    return tuple(head // group for head in range(rank * own, (rank + 1) * own))
+
+
+def shares_key_heads(model: ModelConfig, ranks: int) -> bool:
+    """Whether ranks have heads of keys and values in common."""
+    return model.kv_heads % ranks != 0
+
+
+def key_heads_on_a_rank(model: ModelConfig, ranks: int) -> int:
+    """Heads of keys that a rank's attention takes, copies for each query among them."""
+    own = key_heads(model, ranks, 0)
+    return model.kv_heads // ranks if own is None else len(own)
+
+
+def key_heads_computed(model: ModelConfig, ranks: int) -> int:
+    """Heads of keys that the ranks with most of them compute."""
+    if not shares_key_heads(model, ranks):
+        return model.kv_heads // ranks
+    if model.heads % ranks:
+        return max(1, model.kv_heads // ranks)
+    return max(len(set(key_heads(model, ranks, rank) or ())) for rank in range(ranks))
