@@ -99,3 +99,10 @@ def test_every_layout_is_timed_and_its_time_is_accounted_for(tmp_path: Path) -> 
         assert math.isclose(sum(row["shares"].values()), 1.0 if row["layout"] != "one process" else 0.0)
     sent = {row["layout"]: row["shares"]["point to point"] for row in rows if row["shares"]}
     assert sent["pipeline 2, 1f1b"] > 0.0 == sent["tensor 2"]
+
+
+@pytest.mark.slow
+def test_a_server_under_load_loses_nothing() -> None:
+    pytest.importorskip("starlette", reason="the extra megalith[serve] is not installed")
+    said = run("serve.py", "--seconds", "6", "--clients", "16")
+    assert "honest 200" in said and "10 MB 413" in said and "wrong" not in said
