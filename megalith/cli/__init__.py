@@ -16,10 +16,10 @@ from megalith.cli.card import card
 from megalith.cli.crawl import crawl
 from megalith.cli.curate import curate
 from megalith.cli.evaluate import evaluate
+from megalith.cli.export_model import export_model
 from megalith.cli.generate import generate
 from megalith.cli.help import Sections
 from megalith.cli.import_model import import_model
-from megalith.cli.not_built import not_built
 from megalith.cli.plan import app as plan_app
 from megalith.cli.recipe import app as recipe_app
 from megalith.cli.report import report
@@ -42,14 +42,10 @@ app = typer.Typer(
 for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, serve, blend, card, verify):
     app.command()(verb)
 app.command("import")(import_model)
+app.command("export")(export_model)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(plan_app, name="plan")
 app.add_typer(scaling_app, name="scaling")
-not_built(
-    app,
-    "export",
-    "`export` (Hugging Face checkpoints) is not built yet; `train/model` holds safetensors and tokenizer.json.",
-)
 
 
 def main() -> None:

@@ -87,9 +87,9 @@ def read(family: Family, told: Mapping[str, Any], where: str) -> ModelConfig:
 
 def write(family: Family, config: ModelConfig) -> dict[str, Any]:
     """The content of config.json, without token ids. What the family cannot hold is left out: read it back."""
-    resolved = _resolved(config)
+    values = resolved(config)
     told: dict[str, Any] = {"model_type": family.name, "architectures": [family.architectures[0]]}
-    told |= {key: resolved[name] for key, name in family.fields.items()}
+    told |= {key: values[name] for key, name in family.fields.items()}
     told[family.activation_key] = next(
         (theirs for theirs, ours in family.activations.items() if ours == config.activation), config.activation
     )
@@ -129,13 +129,15 @@ def family_of(families: Sequence[Family], config: ModelConfig) -> tuple[Family, 
 
 def differences(family: Family, config: ModelConfig) -> list[str]:
     """The fields of a model that a family cannot hold, with their values."""
-    wanted = _resolved(config)
+    wanted = resolved(config)
     if wanted["family"] != family.fixed["family"]:
         return [f"family: {config.family}", *(f"{name}" for name in wanted)]
+    fixed = [f"{name}: {wanted[name]}" for name, value in family.fixed.items() if wanted[name] != value]
     try:
-        held = _resolved(read(family, write(family, config), family.name))
+        held = resolved(read(family, write(family, config), family.name))
     except UnsupportedError as error:
-        return [error.where.rpartition(": ")[2] if error.where else "this"]
+        key = error.where.rpartition(": ")[2] if error.where else "this"
+        return [*fixed, f"activation: {config.activation}" if key == family.activation_key else key]
     return [f"{name}: {value}" for name, value in wanted.items() if held[name] != value and name not in NOT_COMPARED]
 
 
@@ -153,7 +155,7 @@ def _read_window(keys: Keys, *, switched: bool) -> int | None:
     return width
 
 
-def _resolved(config: ModelConfig) -> dict[str, Any]:
+def resolved(config: ModelConfig) -> dict[str, Any]:
     """Every field, with defaults that follow from others filled in."""
     values = {name: getattr(config, name) for name in ModelConfig.model_fields}
     return values | {

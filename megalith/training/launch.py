@@ -104,6 +104,7 @@ def work_in_place(
 def _lead(ranks: Mesh, lead: Callable[[Callable[[TrainTask], None]], Artifact]) -> Artifact:
     def train_together(task: TrainTask) -> None:
         forget_errors(task)
+        (task.logs / TASK).write_text(task.model_dump_json())  # by which `export` knows an unfinished run's model
         _tell(ranks, str(task.workspace))
         _work(task, ranks)
 

@@ -15,7 +15,7 @@ from megalith.verbs.expeditions import (
     tokenize,
     train,
 )
-from megalith.verbs.interop import import_model
+from megalith.verbs.interop import export_model, import_model
 from megalith.verbs.models import Continuation, generate, load_model, serve
 from megalith.verbs.pages import blend, verify, write_card, write_report
 from megalith.verbs.plans import (
@@ -38,6 +38,7 @@ __all__ = [
     "crawl",
     "curate",
     "evaluate",
+    "export_model",
     "generate",
     "import_model",
     "load_model",

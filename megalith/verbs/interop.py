@@ -1,9 +1,12 @@
 """Models of other programs: taken in, and handed out."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from megalith.artifacts import Artifact
 from megalith.verbs.arguments import Place
+from megalith.verbs.arguments import path as path_of
 
 
 def import_model(path: Place, *, output: Place | None = None, fresh: bool = False) -> Artifact:
@@ -20,3 +23,30 @@ def import_model(path: Place, *, output: Place | None = None, fresh: bool = Fals
     place = Path("imported") / source.resolve().stem if output is None else Path(output)
     with set_aside(fresh):
         return take_in(source, place)
+
+
+def export_model(
+    checkpoint: Place,
+    to: Literal["hf", "gguf"] = "hf",
+    *,
+    types: Sequence[str] = (),
+    text: Place | None = None,
+    output: Place | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """A model of ours for other programs: the verb `export`.
+
+    `checkpoint` is a train or import artifact, its `model` directory, or a checkpoint still in shards
+    (runs/NAME/train/checkpoints/step-XXXXXXXX). `to` is a Hugging Face directory or GGUF files, at `output`,
+    exported/NAME-FORMAT by default. `types` are those of the weights (F32, F16, BF16; for GGUF any number, and Q8_0);
+    the loss of GGUF files is measured on `text`, or on the run's held-out documents. Raises UnsupportedError for a
+    model that the format cannot hold.
+    """
+    from megalith.artifacts import set_aside
+    from megalith.interop.checkpoint import open_checkpoint
+    from megalith.interop.exporting import export_model as hand_out
+
+    source = Path(checkpoint)
+    place = Path("exported") / f"{open_checkpoint(source).name}-{to}" if output is None else Path(output)
+    with set_aside(fresh):
+        return hand_out(source, place, to, types, path_of(text))

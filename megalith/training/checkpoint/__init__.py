@@ -8,8 +8,8 @@ pickles in part, are replaced by ours. Nothing is ever unpickled from a file. Eq
 bytes.
 """
 
-from megalith.training.checkpoint.load import Found, consolidate, load, newest
+from megalith.training.checkpoint.load import Found, consolidate, load, model_tensors, newest, open_step
 from megalith.training.checkpoint.save import Saver
 from megalith.training.checkpoint.state import Progress, State
 
-__all__ = ["Found", "Progress", "Saver", "State", "consolidate", "load", "newest"]
+__all__ = ["Found", "Progress", "Saver", "State", "consolidate", "load", "model_tensors", "newest", "open_step"]

@@ -1,6 +1,6 @@
 """Loading: the newest whole checkpoint, into tensors of any layout, or into one file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from megalith.training.checkpoint.files import Written, in_order_of_trust
 from megalith.training.checkpoint.pieces import Piece, PieceLoadPlanner, pieces
 from megalith.training.checkpoint.state import STATE, Progress, Sealed, read_history, unseal
 from megalith.training.checkpoint.storage import INDEX, Index, ShardReader
-from megalith.training.checkpoint.tensors import write_tensors
+from megalith.training.checkpoint.tensors import Spec, write_tensors
 
 T = TypeVar("T")
 
@@ -83,6 +83,12 @@ def consolidate(found: Found, path: Path) -> None:
 
     Equal models give equal bytes, whatever layout they were saved from. Raises OSError.
     """
+    specs, whole = model_tensors(found)
+    write_tensors(path, specs, whole)
+
+
+def model_tensors(found: Found) -> tuple[dict[str, Spec], Callable[[str], Tensor]]:
+    """The model's tensors under their own names, and a function that reads one whole, whatever it was saved from."""
     prefix = "model."
     names = [name.removeprefix(prefix) for name in found.index.tensors if name.startswith(prefix)]
     specs = {name: found.index.tensors[f"{prefix}{name}"].spec for name in names}
@@ -92,7 +98,17 @@ def consolidate(found: Found, path: Path) -> None:
         _fill(found, pieces({name: tensor}, {}))
         return tensor
 
-    write_tensors(path, specs, whole)
+    return specs, whole
+
+
+def open_step(path: Path) -> Found:
+    """The checkpoint in this one directory, of whatever run. Raises InputError where it is damaged."""
+    content = _read(path / STATE)
+    sealed = unseal(content) if content is not None else None
+    fault = _fault(path, sealed.files) if sealed else f"{STATE} is missing, damaged or of another version"
+    if sealed is None or fault:
+        raise InputError(f"this checkpoint cannot be used: {fault}.", where=str(path), mend="Use another step.")
+    return _found(path, sealed, _Ranks(None))
 
 
 class _Ranks:

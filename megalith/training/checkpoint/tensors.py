@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,9 @@ def dtype_name(dtype: torch.dtype) -> str:
     return _NAMES[dtype]
 
 
-def write_tensors(path: Path, specs: Mapping[str, Spec], tensor: Callable[[str], Tensor]) -> Written:
+def write_tensors(
+    path: Path, specs: Mapping[str, Spec], tensor: Callable[[str], Tensor], metadata: Mapping[str, str] | None = None
+) -> Written:
     """Write the tensors that `tensor` gives for each name of `specs`, and flush them to the disk.
 
     Equal tensors give equal bytes. Raises OSError, and leaves what it had written by then.
@@ -59,7 +62,7 @@ def write_tensors(path: Path, specs: Mapping[str, Spec], tensor: Callable[[str],
     names = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        header = _header(names, specs)
+        header = _header(names, specs, metadata)
         digest.update(header)
         file.write(header)
         for name in names:
@@ -73,8 +76,9 @@ def write_tensors(path: Path, specs: Mapping[str, Spec], tensor: Callable[[str],
         return Written(bytes=file.tell(), sha256=digest.hexdigest())
 
 
-def _header(names: list[str], specs: Mapping[str, Spec]) -> bytes:
-    entries, end = {}, 0
+def _header(names: list[str], specs: Mapping[str, Spec], metadata: Mapping[str, str] | None) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
     for name in names:
         start, end = end, end + specs[name].bytes
         entries[name] = {
