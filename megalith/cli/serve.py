@@ -22,7 +22,7 @@ def serve(
     name: Annotated[str | None, typer.Option(help="The model's name to clients. Default: its directory's.")] = None,
     kv_gigabytes: Annotated[
         float | None,
-        typer.Option("--kv-gigabytes", min=0.0, help="Keys and values of all sequences. Default: ¼ of free memory."),
+        typer.Option("--kv-gigabytes", min=0.001, help="Keys and values of all sequences. Default: ¼ of free memory."),
     ] = None,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=4096, help="Sequences at work at once.")] = 64,
     max_waiting: Annotated[

@@ -8,7 +8,7 @@ from typing import Any
 from megalith.inference import LanguageModel, Sampling
 from megalith.serving.choices import Piece
 from megalith.serving.engine_thread import EngineThread
-from megalith.serving.errors import ApiError, out_of_time, stopping, too_busy
+from megalith.serving.errors import ApiError, engine_ended, out_of_time, stopping, too_busy
 from megalith.serving.exchange import Bodies, Exchange, GoneError, to_json
 from megalith.serving.forms import ChatForm, CompletionForm
 from megalith.serving.metrics import Metrics
@@ -51,6 +51,8 @@ class Answering:
     async def _within_time(self, exchange: Exchange, understand: Callable[[bytes], Asked]) -> None:
         if self.stopping:
             raise stopping()
+        if not self._engine.alive:
+            raise engine_ended()
         limit = self._settings.time_limit_seconds
         try:
             async with asyncio.timeout(limit):

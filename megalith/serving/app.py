@@ -15,7 +15,7 @@ from megalith.console import note
 from megalith.inference import Engine, LanguageModel
 from megalith.serving.answering import Answering
 from megalith.serving.engine_thread import EngineThread
-from megalith.serving.errors import ApiError, stopping
+from megalith.serving.errors import ApiError, engine_ended, stopping
 from megalith.serving.exchange import Bodies, Exchange, GoneError
 from megalith.serving.metrics import CONTENT_TYPE_LATEST, Metrics
 from megalith.serving.security import check_host, check_key
@@ -62,7 +62,7 @@ class Service:
         if self.answering.stopping:
             raise stopping()
         if not self.engine.alive:
-            raise ApiError(503, "The engine has ended.", code="engine_failed")
+            raise engine_ended()
         await exchange.json({"status": "ok"})
 
     async def _models(self, exchange: Exchange) -> None:

@@ -18,7 +18,7 @@ from megalith.errors import MegalithError
 from megalith.inference import Engine, Sampling, TokenEvent
 from megalith.inference import Sequence as EngineSequence
 from megalith.serving.choices import Top
-from megalith.serving.errors import ApiError, stopping
+from megalith.serving.errors import ApiError, engine_ended, stopping
 
 PromptLogprobs: TypeAlias = Sequence[tuple[float, Top]]
 Update: TypeAlias = "tuple[TokenEvent, PromptLogprobs | None] | ApiError"
@@ -61,6 +61,8 @@ class EngineThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.load = self._measure()
         """As it was after the last step."""
+        self.alive = True
+        """Whether it can go on."""
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -73,11 +75,6 @@ class EngineThread:
             self._orders.put(None)
             self._thread.join()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
-
     def submit(self, work: Work) -> None:
         """Hand a sequence to the engine."""
         self._orders.put(lambda: self._submit(work))
@@ -88,25 +85,32 @@ class EngineThread:
         self._orders.put(lambda: self._drop(work))
 
     def _run(self) -> None:
-        while self._take_orders():
-            try:
-                events = self._engine.step() if self._works else []
-            except Exception as error:  # noqa: BLE001 - whatever a step raises, the server stays up
-                self._fail(error)
+        told = engine_ended()
+        try:
+            while self._take_orders():
+                self._step()
+            told = stopping()
+        finally:
+            self.alive = False
+            self._post([(work, told) for work in self._works.values()])
+
+    def _step(self) -> None:
+        try:
+            events = self._engine.step() if self._works else []
+        except Exception as error:  # noqa: BLE001 - whatever a step raises, the server stays up
+            self._fail(error)
+            return
+        updates: list[tuple[Work, Update]] = []
+        for event in events:
+            work = self._works.get(id(event.sequence))
+            if work is None:
                 continue
-            updates: list[tuple[Work, Update]] = []
-            for event in events:
-                work = self._works.get(id(event.sequence))
-                if work is None:
-                    continue
-                known = event.sequence.prompt_logprobs if work.prompt_logprobs else None
-                updates.append((work, (event, known)))
-                if event.finish is not None:
-                    del self._works[id(event.sequence)]
-            self.load = self._measure()
-            self._post(updates)
-        works, self._works = list(self._works.values()), {}
-        self._post([(work, stopping()) for work in works])
+            known = event.sequence.prompt_logprobs if work.prompt_logprobs else None
+            updates.append((work, (event, known)))
+            if event.finish is not None:
+                del self._works[id(event.sequence)]
+        self.load = self._measure()
+        self._post(updates)
 
     def _take_orders(self) -> bool:
         """Follow all orders that are there, after waiting for one where the engine has nothing to do."""
@@ -134,10 +138,12 @@ class EngineThread:
 
     def _fail(self, error: Exception) -> None:
         told = _told(error)
-        works, self._works = list(self._works.values()), {}
+        works = list(self._works.values())
         for work in works:
             if work.sequence is not None:
                 self._engine.cancel(work.sequence)
+        self._works.clear()
+        self.load = self._measure()
         self._post([(work, told) for work in works])
 
     def _measure(self) -> Load:

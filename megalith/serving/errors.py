@@ -84,3 +84,8 @@ def out_of_time(seconds: float) -> ApiError:
 def stopping() -> ApiError:
     """The error for a request that comes, or is unfinished, when the server ends."""
     return ApiError(503, "This server is stopping.", code="stopping", retry_after=5)
+
+
+def engine_ended() -> ApiError:
+    """The error for a server whose engine cannot go on."""
+    return ApiError(503, "The engine has ended: start the server again.", code="engine_failed")

@@ -43,6 +43,7 @@ class Exchange:
         self._send_message = send
         self._stall = settings.stall_seconds
         self._more = True
+        self._streaming = False
 
     async def receive(self) -> bytes | None:
         """Some more of the body; None: that was all.
@@ -81,15 +82,21 @@ class Exchange:
         await self.whole(to_json(value), "application/json", status, headers)
 
     async def error(self, error: ApiError) -> None:
-        """Send an error: by its status, or at the end of a stream that has begun."""
+        """Send an error: by its status, or at the end of a stream that has begun.
+
+        Raises GoneError where another answer has begun: it can only be broken off.
+        """
         if self.status is None:
             await self.json(error.body(), error.status, error.headers())
-        else:
+        elif self._streaming:
             await self.event(to_json(error.body()), last=True)
+        else:
+            raise GoneError
 
     async def event(self, data: bytes, *, last: bool = False) -> None:
         """Send one event of a stream."""
         if self.status is None:
+            self._streaming = True
             await self._start(200, {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"})
         await self._send_part(b"data: " + data + b"\n\n", last=last)
 

@@ -1,5 +1,6 @@
 """Limits: of bytes, time, waiting requests and patience; and engines that fail."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -15,6 +16,10 @@ from megalith.errors import InputError
 from megalith.inference import LanguageModel
 from tests.serving.engines import SlowEngine
 from tests.serving.servers import MODEL, Server, eventually, serving
+
+from megalith.serving import Settings  # isort: skip # after the check that Starlette is there
+from megalith.serving.errors import out_of_time  # isort: skip
+from megalith.serving.exchange import Exchange, GoneError  # isort: skip
 
 COMPLETIONS = "/v1/completions"
 
@@ -177,6 +182,35 @@ def test_a_step_that_fails_ends_its_requests_and_not_the_server(lm: LanguageMode
         server.engine.pause = 0
         assert is_idle(server) and server.complete("The", max_tokens=2).status == 200
         assert server.ask("GET", "/health").status == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_that_cannot_go_on_is_told_and_asked_no_more(lm: LanguageModel) -> None:
+    with serving(lm) as server:
+        server.engine.failing = RuntimeError("broken")
+        server.engine.cancel = None  # type: ignore[method-assign]  # what a failed step is cleaned up with
+        for _turn in range(2):
+            assert server.refused(503, server.complete("The"))["code"] == "engine_failed"
+        assert server.refused(503, server.ask("GET", "/health"))["code"] == "engine_failed"
+
+
+def test_an_answer_that_has_begun_is_broken_off_and_not_spoilt() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        await asyncio.sleep(0 if message["type"].endswith("start") else 10)
+
+    async def answer() -> None:
+        scope = {"type": "http", "method": "GET", "headers": []}
+        exchange = Exchange(scope, lambda: asyncio.sleep(10), send, Settings(MODEL))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(exchange.whole(b"{}", "application/json"), 0.05)
+        with pytest.raises(GoneError):
+            await exchange.error(out_of_time(1))
+
+    asyncio.run(answer())
+    assert sent == ["http.response.start", "http.response.body"]
 
 
 def test_what_can_never_fit_the_cache_is_refused_and_what_can_waits(lm: LanguageModel) -> None:
