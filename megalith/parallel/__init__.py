@@ -6,11 +6,12 @@ from megalith.parallel.dropout import dropout_seed
 from megalith.parallel.master_weights import Master, local
 from megalith.parallel.mesh import Mesh, build_mesh, init_process_group
 from megalith.parallel.optimizer import Optimizer
-from megalith.parallel.parallelize import parallelize
+from megalith.parallel.parallelize import FirstValue, parallelize
 from megalith.parallel.step import clip_factor, compute_dtype, loss_weights, take_step, update
 
 __all__ = [
     "DistributedModel",
+    "FirstValue",
     "Master",
     "Mesh",
     "MicroBatch",

@@ -4,11 +4,11 @@
 recomputed, compiles its layers, shards it with ZeRO, and only then gives it memory and its first weights.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from megalith.model import MODELS, Transformer
 from megalith.model.initialise import initial_value
@@ -27,6 +27,10 @@ EMBEDDINGS = ("token_embedding", "position_embedding", "token_type_embedding", "
 """They compute in fp32: their gradients add up many tokens, and the logits' cross entropy narrows them itself."""
 
 
+FirstValue = Callable[[str, torch.Size, tuple[slice, ...]], Tensor]
+"""The first value of a parameter by its name and whole shape, at a region of it."""
+
+
 def parallelize(
     config: ModelConfig,
     parallel: ParallelConfig,
@@ -34,11 +38,13 @@ def parallelize(
     *,
     dtype: torch.dtype,
     seed: int | None,
+    weights: FirstValue | None = None,
     compile_layers: bool = False,
 ) -> DistributedModel:
     """The model of `config` over all ranks, which stand as `parallel` says; every rank must call it.
 
-    `dtype` is what the layers compute in. Without `seed` the weights are left unset, for a checkpoint to fill.
+    `dtype` is what the layers compute in. The first weights are drawn from `seed`, or `weights` gives them; without
+    either they are left unset, for a checkpoint to fill.
     """
     count = ranks.size("pipeline") * (parallel.virtual_stages if ranks.size("pipeline") > 1 else 1)
     stages: dict[int, Transformer] = {}
@@ -58,14 +64,16 @@ def parallelize(
         stage.to_empty(device=ranks.device)
         stages[number] = stage.train()
     seed_dropout(stages, ranks.index("tensor"), sequence_parallel=parallel.sequence_parallel)
-    if seed is not None:
+    if weights is None and seed is not None:
+        weights = _drawn(config, seed)
+    if weights is not None:
         for name, parameter in _parameters(stages):
-            _fill(parameter, config, name, seed)
+            _fill(parameter, name, weights)
     tied = _tied_stages(config, ranks)
     copied = tied is not None and ranks.index("pipeline") > 0
     masters = make_masters(list(_parameters(stages)), ranks, lambda name: copied and name == "token_embedding.weight")
-    if seed is not None:
-        _refill_wide(masters, config, seed)
+    if weights is not None:
+        _refill_wide(masters, weights)
     sharded = parallel.zero > 0 and ranks.data_size > 1
     return DistributedModel(
         config=config,
@@ -95,20 +103,23 @@ def _set_dtype(stage: Transformer, dtype: torch.dtype, *, sharded: bool) -> None
                 module.to(dtype)
 
 
+def _drawn(config: ModelConfig, seed: int) -> FirstValue:
+    return lambda name, shape, place: initial_value(config, name, shape, place, seed)
+
+
 @torch.no_grad()
-def _fill(parameter: nn.Parameter, config: ModelConfig, name: str, seed: int) -> None:
+def _fill(parameter: nn.Parameter, name: str, weights: FirstValue) -> None:
     own = local(parameter)
     if own.device.type != "meta":
-        own.copy_(initial_value(config, name, parameter.shape, region(parameter), seed))
+        own.copy_(weights(name, parameter.shape, region(parameter)))
 
 
 @torch.no_grad()
-def _refill_wide(masters: Sequence[Master], config: ModelConfig, seed: int) -> None:
+def _refill_wide(masters: Sequence[Master], weights: FirstValue) -> None:
     """Masters that are wider than the model begin with all their digits."""
     for master in masters:
         if master.value.dtype != master.parameter.dtype and master.value.device.type != "meta":
-            shape, place = master.parameter.shape, region(master.parameter)
-            master.value.copy_(initial_value(config, master.name, shape, place, seed))
+            master.value.copy_(weights(master.name, master.parameter.shape, region(master.parameter)))
 
 
 def _tied_stages(config: ModelConfig, ranks: Mesh) -> dist.ProcessGroup | None:

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from megalith.precision import Precision
 from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
@@ -21,8 +21,13 @@ class BatchRamp(Section):
 class TrainConfig(Section):
     """How the model is trained."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     tokens: PositiveInt | None = None
     """Tokens to train on. Default: what the plan found compute-optimal for the budget."""
+    weights_from: str | None = Field(default=None, min_length=1, alias="from")
+    """A finished model (a train or import artifact) whose weights, and tokenizer, the run begins with; optimizer and
+    schedule are new. Default: weights are drawn."""
     global_batch_size: Dimension = 512
     """Sequences per optimizer step, over all ranks."""
     micro_batch_size: Dimension | None = None

@@ -15,12 +15,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from megalith.artifacts import Artifact, Workspace, produce
+from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.console import progress
 from megalith.errors import InputError, RecipeError
 from megalith.machine import usable_cores
 from megalith.recipe import Recipe
 from megalith.tokens.blending import check_blend, check_names, shard_name
+from megalith.tokens.conventions import GENERATION
 from megalith.tokens.encoders import EncoderName, choose_encoder, encoder
 from megalith.tokens.parts import (
     FOLDER,
@@ -61,6 +62,9 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact, *, workers: int | Non
     settings: dict[str, Any] = {"tokenize": recipe.tokenize.model_dump(mode="json"), "version": VERSION}
     if special_tokens:  # a gpt's settings, and so its artifact, are those they were before there were berts
         settings["special_tokens"] = list(special_tokens)
+    given = _given_files(recipe)
+    if given:  # likewise
+        settings["tokenizer"] = {file.name: file_digest(file) for file in given}
     if blended:  # likewise; the shares are the run's affair
         settings["by_dataset"] = sorted(recipe.blend.datasets)
 
@@ -105,6 +109,20 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact, *, workers: int | Non
         sizes = {name: held["tokens"] for name, held in made.facts["datasets"].items()}
         check_blend(recipe.blend, sizes, recipe.train.tokens)
     return made
+
+
+def _given_files(recipe: Recipe) -> list[Path]:
+    """The tokenizer of the model that `train.from` names: its tokenizer.json, and generation.json if it has one.
+
+    Raises InputError where it is missing.
+    """
+    if recipe.train.weights_from is None:
+        return []
+    home = Path(recipe.train.weights_from)
+    home = home / "model" if (home / "model").is_dir() else home
+    if not (home / "tokenizer.json").is_file():
+        raise InputError("there is no tokenizer here.", where=str(home), mend="Set train.from to a finished model.")
+    return [home / name for name in ("tokenizer.json", GENERATION) if (home / name).is_file()]
 
 
 def _special_tokens(recipe: Recipe) -> Sequence[str]:
@@ -167,8 +185,11 @@ def _open_split(corpus: Path, name: str, *, by_dataset: bool = False) -> _Split:
 
 
 def _tokenizer(workspace: Workspace, split: _Split, recipe: Recipe) -> Tokenizer:
-    """The tokenizer that an earlier attempt left, or a new one."""
+    """The tokenizer that an earlier attempt left, that of the model to begin from, or a new one."""
     path = workspace.path / "tokenizer.json"
+    for file in _given_files(recipe):
+        with workspace.file(file.name) as temporary:
+            shutil.copyfile(file, temporary)
     if not path.is_file():
         with progress() as bar:
             task = bar.add_task("Training the tokenizer", total=split.documents)

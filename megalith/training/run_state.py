@@ -10,6 +10,7 @@ from megalith.recipe import TrainConfig
 from megalith.training import checkpoint
 from megalith.training.checkpoint import Progress
 from megalith.training.data import Samples, training_samples, validation_samples
+from megalith.training.initial_weights import open_weights
 from megalith.training.loss_scale import LossScale, loss_scale
 from megalith.training.profiling import PhaseClock
 from megalith.training.task import TrainTask
@@ -53,6 +54,7 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         build_mesh(ranks, recipe.parallel),
         dtype=compute_dtype(recipe.train.precision),
         seed=recipe.seed if found is None else None,
+        weights=open_weights(recipe) if found is None else None,
         compile_layers=recipe.train.compile,
     )
     optimizer, scale = Optimizer(model.masters, recipe.train), loss_scale(recipe.train.precision)

@@ -24,6 +24,7 @@ from megalith.tokens import GENERATION
 from megalith.topology import check_layout, describe, layout_of, this_machine
 from megalith.training import checkpoint, launch
 from megalith.training.data import micro_batches
+from megalith.training.initial_weights import WHERE, check_origin
 from megalith.training.lr_schedule import learning_rate
 from megalith.training.monitor import compared, measured_steps
 from megalith.training.slurm import take_up_slurm
@@ -33,7 +34,7 @@ VERSION = 2
 TOKENIZER_FILES = ("tokenizer.json", GENERATION)
 LAST_STEPS = 20  # train_loss is the mean over these
 _MAKES_NO_OTHER_RUN = {
-    "micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept", "validation_interval",
+    "from", "micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept", "validation_interval",
     "validation_sequences",
 }  # fmt: skip
 _RECORDED = {"micro_batch_size", "validation_interval", "validation_sequences"}
@@ -50,6 +51,7 @@ def train(
 ) -> Artifact:
     """Train the recipe's model on `tokens`; the artifact at `path` holds model, history, last checkpoint and logs.
 
+    With `train.from` it begins with the weights of that model, whose digests are inputs of the artifact.
     The recipe is a plan's: sized, with train.tokens, micro-batch, precision and parallel.* given.
     MFU is relative to `peak_flops_per_second`; `predicted` has the plan's step_seconds and memory_bytes.
 
@@ -59,7 +61,8 @@ def train(
     """
     processes = check(recipe)
     settings, recorded = _settings(recipe)
-    depends_on = json.dumps([settings, tokens.digest, recipe.seed], sort_keys=True)
+    origin = check_origin(recipe, tokens.path)
+    depends_on = json.dumps([settings, tokens.digest, recipe.seed, *([origin] if origin else [])], sort_keys=True)
 
     def task_in(workspace: Path) -> TrainTask:
         return TrainTask(
@@ -85,7 +88,7 @@ def train(
             path,
             stage="train",
             settings=settings,
-            inputs={"tokens": tokens.digest},
+            inputs={"tokens": tokens.digest, **origin},
             seed=recipe.seed,
             build=build,
             recorded=recorded,
@@ -118,6 +121,8 @@ def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
         **({"blend": recipe.mixture.shares} if recipe.mixture.datasets else {}),
     }
     recorded = {f"train.{name}": train[name] for name in sorted(_RECORDED)}
+    if recipe.train.weights_from is not None:
+        recorded[WHERE] = recipe.train.weights_from
     recorded |= {f"parallel.{name}": value for name, value in parallel.items()}
     if recipe.model.dropout:
         settings["train"]["micro_batch_size"] = recorded.pop("train.micro_batch_size")

@@ -1,0 +1,131 @@
+"""`train.from`: the weights of a finished model in place of drawn ones, read piece by piece, on any layout."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from megalith.errors import InputError, RecipeError
+from megalith.inference import model_digests
+from megalith.input_files import read_json
+from megalith.model import MODELS
+from megalith.parallel import FirstValue
+from megalith.recipe import ModelConfig, Recipe
+
+WHERE = "train.from"
+_MAY_DIFFER = ("dropout", "init_std", "vocab_multiple")
+"""Fields that change no weight, or only how many rows of padding there are."""
+
+
+def model_home(recipe: Recipe) -> Path | None:
+    """The directory with the weights that a run begins from; None where they are drawn."""
+    if recipe.train.weights_from is None:
+        return None
+    path = Path(recipe.train.weights_from)
+    return path / "model" if (path / "model" / "config.json").is_file() else path
+
+
+def check_origin(recipe: Recipe, tokens: Path) -> dict[str, str]:
+    """The digests of the files that a run begins from, by name; none where its weights are drawn.
+
+    Raises InputError where the model is missing or damaged, or the tokens were made with another tokenizer; RecipeError
+    where the recipe's model is another one.
+    """
+    home = model_home(recipe)
+    if home is None:
+        return {}
+    digests = {f"from/{name}": digest for name, digest in model_digests(home).items()}
+    try:
+        made = ModelConfig.model_validate(read_json(home / "config.json"))
+    except ValidationError as error:
+        raise InputError("this is not a model's configuration as Megalith writes it.", where=str(home)) from error
+    asked = recipe.model
+    differing = [
+        f"{name} is {_shown(asked, name)} and was {_shown(made, name)}"
+        for name in ModelConfig.model_fields
+        if name not in _MAY_DIFFER and _resolved(asked, name) != _resolved(made, name)
+    ]
+    longer = asked.positions == "rotary" and all(each.startswith("sequence_length") for each in differing)
+    if differing and not longer:
+        raise RecipeError(
+            f"the model there is another one: {'; '.join(differing[:4])}.",
+            where=WHERE,
+            mend=f"Set `model` as {home / 'config.json'} has it.",
+        )
+    _check_tokenizer(home / "tokenizer.json", tokens / "tokenizer.json")
+    return digests
+
+
+def open_weights(recipe: Recipe) -> FirstValue | None:
+    """A function that reads a part of a parameter in fp32; None where weights are drawn."""
+    home = model_home(recipe)
+    if home is None:
+        return None
+    file = home / "model.safetensors"
+    try:
+        content: Any = safe_open(file, framework="pt")
+        held = {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"these weights cannot be read ({error}).", where=str(file)) from error
+    with torch.device("meta"):
+        model = MODELS[recipe.model.family](recipe.model)
+    for name, parameter in model.named_parameters():
+        if name not in held:
+            raise InputError(f"{name} is missing.", where=str(file))
+        if held[name][1:] != tuple(parameter.shape)[1:]:
+            raise InputError(f"{name} is {held[name]}, and {tuple(parameter.shape)} is wanted.", where=str(file))
+    return _reader(content, held)
+
+
+def _reader(content: Any, held: dict[str, tuple[int, ...]]) -> FirstValue:
+    def read(name: str, shape: torch.Size, region: tuple[slice, ...]) -> Tensor:
+        part = content.get_slice(name)
+        rows = held[name][0]
+        if rows >= shape[0]:
+            found: Tensor = part[region].float()
+            return found
+        sizes = [place.stop - place.start for place in region]  # more rows of padding are asked for: they are 0
+        padded = torch.zeros(sizes)
+        last = min(region[0].stop, rows)
+        if last > region[0].start:
+            padded[: last - region[0].start] = part[(slice(region[0].start, last), *region[1:])].float()
+        return padded
+
+    return read
+
+
+def _check_tokenizer(ours: Path, theirs: Path) -> None:
+    if not theirs.is_file():
+        return
+    one, other = (_vocabulary(path) for path in (ours, theirs))
+    if one != other:
+        raise InputError(
+            "the tokens were made with another tokenizer than the model's.",
+            where=str(theirs.parent),
+            mend="Tokenize with train.from set, or name shards that were made with the model's tokenizer.",
+        )
+
+
+def _vocabulary(path: Path) -> object:
+    told = read_json(path)
+    return [told["model"].get("vocab"), told["model"].get("merges"), told.get("pre_tokenizer"), told.get("normalizer")]
+
+
+def _resolved(config: ModelConfig, name: str) -> object:
+    filled: dict[str, Callable[[], object]] = {
+        "num_kv_heads": lambda: config.kv_heads,
+        "head_size": lambda: config.head_dim,
+        "ffn_hidden_size": lambda: config.ffn_hidden,
+        "qkv_bias": lambda: config.has_qkv_bias,
+    }
+    return filled[name]() if name in filled else getattr(config, name)
+
+
+def _shown(config: ModelConfig, name: str) -> str:
+    value = _resolved(config, name)
+    return json.dumps(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
