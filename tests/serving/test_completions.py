@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from megalith.inference import LanguageModel, Request, score
-from tests.inference.models import one_by_one
+from megalith.inference import LanguageModel, Request, load_model, score
+from tests.inference.models import one_by_one, write_model
 from tests.serving.servers import MODEL, Server, serving
 
 TEXT = "Naïve 石は: “42”?"
@@ -149,3 +150,17 @@ def test_names_of_one_model_differ_by_token(server: Server, lm: LanguageModel) -
 
     names = [Spelling(lm.tokenizer).name(token) for token in range(lm.tokenizer.vocab_size)]
     assert all(one != other for one, other in pairwise(sorted(names)))
+
+
+def test_a_model_without_a_prefix_reads_a_prompt_as_it_is(tmp_path: Path) -> None:
+    directory = write_model(tmp_path / "model")
+    (directory / "generation.json").write_text('{"prefix": null, "end_of_text": [0]}')
+    lm = load_model(directory)
+    ids = lm.tokenizer.encode(TEXT)
+    with serving(lm) as server:
+        for prompt in (TEXT, ids):
+            shown = server.complete(prompt, echo=True, logprobs=0, max_tokens=0).json["choices"][0]["logprobs"]
+            assert shown["token_logprobs"][0] is None
+            assert shown["token_logprobs"][1:] == pytest.approx(one_by_one(lm, ids, 1), abs=1e-4)
+        empty = server.complete("", echo=True, logprobs=0, max_tokens=2, seed=1).json
+        assert empty["usage"]["prompt_tokens"] == 0 and len(empty["choices"][0]["logprobs"]["tokens"]) in (1, 2)
