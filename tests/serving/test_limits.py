@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import copy
+import dataclasses
 import json
 import socket
 import threading
@@ -11,6 +13,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+import torch
 
 from megalith.errors import InputError
 from megalith.inference import LanguageModel
@@ -182,6 +185,16 @@ def test_a_step_that_fails_ends_its_requests_and_not_the_server(lm: LanguageMode
         server.engine.pause = 0
         assert is_idle(server) and server.complete("The", max_tokens=2).status == 200
         assert server.ask("GET", "/health").status == 200
+
+
+def test_logits_that_are_not_finite_are_told_and_the_server_stays(lm: LanguageModel) -> None:
+    model = copy.deepcopy(lm.model)
+    with torch.no_grad():
+        model.final_norm.weight.fill_(3e38)
+    with serving(dataclasses.replace(lm, model=model)) as server:
+        for _turn in range(2):
+            assert "not finite" in server.refused(500, server.complete("The"))["message"]
+        assert is_idle(server) and server.ask("GET", "/health").status == 200
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
