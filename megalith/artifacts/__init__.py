@@ -10,11 +10,11 @@ Three kinds of file within an artifact: outputs, whose SHA-256 makes the artifac
 (times, TensorBoard events), listed but not part of the digest; and the manifest itself.
 """
 
-from megalith.artifacts.digests import check_files, check_part, file_digest, file_digests
+from megalith.artifacts.digests import check_files, check_part, file_digest, file_digests, file_states
 from megalith.artifacts.files import sweep, sync, whole
 from megalith.artifacts.fresh import set_aside
 from megalith.artifacts.making import produce
-from megalith.artifacts.manifest import LOGS, MANIFEST, Manifest, Output, read_manifest
+from megalith.artifacts.manifest import LOGS, MANIFEST, Manifest, Output, is_ours, read_manifest
 from megalith.artifacts.verification import FileState, Verified, verify
 from megalith.artifacts.workspace import Artifact, Workspace, open_artifact
 
@@ -31,6 +31,8 @@ __all__ = [
     "check_part",
     "file_digest",
     "file_digests",
+    "file_states",
+    "is_ours",
     "open_artifact",
     "produce",
     "read_manifest",

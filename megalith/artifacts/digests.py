@@ -89,7 +89,7 @@ def first_fault(directory: Path, manifest: Manifest, part: str = "") -> str:
     outputs = [o for o in manifest.outputs if (part or not o.is_log) and _is_within(o.path, part)]
     if part and not outputs:
         return f"{part} {ADDED}"
-    for output, state in zip(outputs, states(directory, outputs), strict=True):
+    for output, state in zip(outputs, file_states(directory, outputs), strict=True):
         if state == MISSING:
             return f"{output.path} is missing"
         if state != WHOLE:
@@ -98,7 +98,7 @@ def first_fault(directory: Path, manifest: Manifest, part: str = "") -> str:
     return f"{added[0]} has been added since the artifact was written" if added else ""
 
 
-def states(directory: Path, outputs: Sequence[Output], *, remembered: bool = True) -> list[str]:
+def file_states(directory: Path, outputs: Sequence[Output], *, remembered: bool = True) -> list[str]:
     """The state of each output; without `remembered` every file is read."""
     known = _recall(directory) if remembered else {}
     found = [_at_a_glance(identity(directory / output.path), output, known) for output in outputs]

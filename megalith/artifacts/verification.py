@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from megalith.artifacts.digests import ADDED, DAMAGED, WHOLE, added_files, states
+from megalith.artifacts.digests import ADDED, DAMAGED, WHOLE, added_files, file_states
 from megalith.artifacts.manifest import MANIFEST, is_ours, read_manifest
 from megalith.errors import InputError
 
@@ -61,7 +61,7 @@ def _verified(place: Path) -> Verified:
         manifest = read_manifest(place)
     except InputError:
         return Verified(place, "", (FileState(MANIFEST, size, DAMAGED),))
-    found = zip(manifest.outputs, states(place, manifest.outputs, remembered=False), strict=True)
+    found = zip(manifest.outputs, file_states(place, manifest.outputs, remembered=False), strict=True)
     return Verified(
         place,
         manifest.stage,

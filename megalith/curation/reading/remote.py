@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from megalith.curation.reading.http_ranges import HttpRanges
 from megalith.curation.reading.s3_ranges import S3Ranges
+from megalith.storage.http_ranges import HttpRanges
 
 FIRST_BYTES, MOST_BYTES = 1 << 18, 1 << 23
 """Bytes of the first and of the largest range."""

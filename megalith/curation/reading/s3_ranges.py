@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from megalith.curation.reading.retry import FailedError, fetch, found
+from megalith.storage.retry import FailedError, fetch, found
 
 
 class S3Ranges:

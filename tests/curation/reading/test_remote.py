@@ -15,7 +15,7 @@ import pytest
 
 from megalith.curation.corpus import read_units
 from megalith.curation.corpus.read_units import Unit, datasets_of, units_of
-from megalith.curation.reading import remote, retry
+from megalith.curation.reading import remote
 from megalith.curation.reading.opening import open_file
 from megalith.curation.reading.read import read_documents
 from megalith.curation.reading.remote import RemoteFile, address_of
@@ -23,6 +23,7 @@ from megalith.curation.reading.remote_sources import find_remote
 from megalith.errors import InputError, ResourceError, UnsupportedError
 from megalith.recipe import CurateConfig
 from megalith.recipe.data import DatasetConfig
+from megalith.storage import retry
 from tests.curation.http_server import Site, served
 from tests.curation.warcs import members, page
 

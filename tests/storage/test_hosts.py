@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from megalith.curation.reading import hosts, retry
-from megalith.curation.reading.hosts import RefusedError, followed, refuse_private
 from megalith.curation.reading.read import read_documents
 from megalith.errors import ResourceError
+from megalith.storage import hosts, retry
+from megalith.storage.hosts import RefusedError, followed, refuse_private
 from tests.curation.http_server import Site, served
 
 PRIVATE = (

@@ -14,9 +14,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from megalith.curation.reading.hosts import RefusedError, followed, is_named, public_manager
-from megalith.curation.reading.retry import FailedError, fetch, found
 from megalith.errors import InputError, UnsupportedError
+from megalith.storage.hosts import RefusedError, followed, is_named, public_manager
+from megalith.storage.retry import FailedError, fetch, found
 
 READ_BYTES = 1 << 17
 TIMEOUT = urllib3.Timeout(connect=10.0, read=60.0)
@@ -77,7 +77,7 @@ class HttpRanges:
         position = self._at if response is self._open else start
         try:
             while position < stop:
-                piece = response.read(min(READ_BYTES, stop - position), decode_content=False)
+                piece = response.read1(min(READ_BYTES, stop - position), decode_content=False)
                 if not piece:
                     break
                 position += len(piece)
@@ -134,6 +134,7 @@ class HttpRanges:
             f"the server answers {response.status} {response.reason or ''}".strip(),
             wait_seconds=seconds or 0.0,
             final=not busy,
+            missing=response.status in (404, 410),
         )
 
 

@@ -12,6 +12,8 @@ ATTEMPTS = 10
 FIRST_ATTEMPTS = 5
 """To find a file at all: a quarter of a minute. An address may be wrong."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+PATIENCE_SECONDS, SLOWEST_BYTES_PER_SECOND = 120.0, 1000
+"""A range takes as long at most, and a second more for so many of its bytes."""
 
 Looked = TypeVar("Looked")
 Stream = Callable[[int, int], Iterator[bytes]]
@@ -19,12 +21,16 @@ Stream = Callable[[int, int], Iterator[bytes]]
 
 
 class FailedError(Exception):
-    """A request failed; the server may have said for how long to wait. `final` where asking again is of no use."""
+    """A request failed; the server may have said for how long to wait. `final` where asking again is of no use.
 
-    def __init__(self, what: str, *, wait_seconds: float = 0.0, final: bool = False) -> None:
+    `missing`: the server says that there is no such file.
+    """
+
+    def __init__(self, what: str, *, wait_seconds: float = 0.0, final: bool = False, missing: bool = False) -> None:
         super().__init__(what)
         self.wait_seconds = wait_seconds
         self.final = final
+        self.missing = missing
 
 
 def found(address: str, look: Callable[[], Looked]) -> Looked:
@@ -42,12 +48,15 @@ def fetch(address: str, start: int, stop: int, stream: Stream) -> bytes:
     """The bytes from `start` to `stop`, all of them. Raises ResourceError when they do not come."""
     read = bytearray()
     failures = 0
+    end = time.monotonic() + PATIENCE_SECONDS + (stop - start) / SLOWEST_BYTES_PER_SECOND
     while start + len(read) < stop:
         before = len(read)
         failure = FailedError("the answer is shorter than it says")
         try:
             for piece in stream(start + len(read), stop):
                 read += piece
+                if time.monotonic() > end:
+                    raise FailedError("the server is too slow", final=True)
         except FailedError as error:
             failure = error
         if start + len(read) < stop:
