@@ -19,7 +19,7 @@ from megalith.verbs import results
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
-SAME = ("run", "crawl", "curate", "tokenize", "train", "evaluate", "generate", "serve", "blend", "verify")
+SAME = ("run", "crawl", "curate", "tokenize", "train", "evaluate", "generate", "serve", "blend", "verify", "push")
 FUNCTION_OF = dict(zip(SAME, SAME, strict=True)) | {
     "audit": "audit_model", "report": "write_report", "card": "write_card", "import": "import_model",
     "export": "export_model",

@@ -21,6 +21,7 @@ from megalith.cli.generate import generate
 from megalith.cli.help import Sections
 from megalith.cli.import_model import import_model
 from megalith.cli.plan import app as plan_app
+from megalith.cli.push import push
 from megalith.cli.recipe import app as recipe_app
 from megalith.cli.report import report
 from megalith.cli.run import run
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a compute budget to an audited language model.",
 )
-for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, serve, blend, card, verify):
+for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, serve, blend, card, verify, push):
     app.command()(verb)
 app.command("import")(import_model)
 app.command("export")(export_model)

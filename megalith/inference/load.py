@@ -14,11 +14,13 @@ from megalith.errors import InputError
 from megalith.input_files import read_json
 from megalith.model import GPT
 from megalith.recipe import ModelConfig
+from megalith.storage import local_copy
 from megalith.tokens import GENERATION, Tokenizer, load_tokenizer
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class LanguageModel:
 
 
 def load_model(directory: Path) -> LanguageModel:
-    """Read the model in `directory`: a train artifact, or its `model` directory.
+    """Read the model in `directory`: a train artifact, or its `model` directory; behind an address, a verified copy.
 
     Weights are held in fp32. Raises InputError where a file is missing or damaged (within a train artifact: is not what
     its manifest lists), where weights do not fit the shape in config.json, or where they are not finite.
@@ -72,6 +74,7 @@ def model_digests(directory: Path) -> dict[str, str]:
 
 
 def _model_files(directory: Path) -> dict[str, Path]:
+    directory = local_copy(directory, MODEL)
     home = directory / "model" if (directory / "model" / CONFIG).is_file() else directory
     files = {name: home / name for name in (WEIGHTS, CONFIG, TOKENIZER)}
     missing = [name for name, path in files.items() if not path.is_file()]

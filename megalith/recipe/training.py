@@ -63,6 +63,14 @@ class TrainConfig(Section):
     checkpoint_interval: PositiveInt = 100
     """Steps between checkpoints."""
     checkpoints_kept: PositiveInt = 2
+    mirror: str | None = None
+    """An address (s3://, gs://) to which each checkpoint is copied; a run whose own are gone goes on from there."""
+
+    @model_validator(mode="after")
+    def _mirrors_without_a_secret(self) -> Self:
+        if self.mirror is not None and "@" in self.mirror.partition("://")[2].partition("/")[0]:
+            raise ValueError("mirror holds a name or a key before its @: credentials come from the environment")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -26,6 +26,7 @@ MOST_MANIFEST_BYTES = 1 << 26
 _SHOW_BYTES = 100_000_000
 _WITHOUT_A_LIST = ("config.json", "tokenizer.json", "model.safetensors")
 _PERHAPS = ("generation.json",)
+_KINDS = (".json", ".safetensors", ".txt", ".model", ".jinja", ".md")
 
 
 def local_copy(place: Path | str, part: str = "") -> Path:
@@ -162,18 +163,25 @@ def _plain(address: str) -> Path:
     copy = cache_folder() / "models" / hashlib.sha256(told.encode()).hexdigest()
     with _alone(copy):
         if copy.is_dir():
-            return copy
+            return _single(copy, address)
         partial = copy.with_name(f"{copy.name}.partial")
         for file in files:
             fetch_file(file.address, partial / file.name)
         if _files(address) != files:
             raise InputError("these files changed while they were read.", where=address, mend="Try again.")
         partial.rename(copy)
-    return copy
+    return _single(copy, address)
+
+
+def _single(copy: Path, address: str) -> Path:
+    """The file itself where the address is one's."""
+    name = parent(address)[1]
+    return copy / name if name.endswith(".gguf") else copy
 
 
 def _files(address: str) -> list[Object]:
-    """The files of a model behind an address: all that lie directly in it, or of https:// those that a model has."""
+    """The files of a model behind an address: those that lie directly in it, or of https:// those that ours has."""
+    above, name = parent(address)
     if scheme_of(address) in ("https", "http"):
         found: list[Object] = []
         for name in (*_WITHOUT_A_LIST, *_PERHAPS):
@@ -185,8 +193,10 @@ def _files(address: str) -> list[Object]:
                 raise
             found.append(Object(join(address, name), name, ranges.size, ranges.tag))
             ranges.close()
+    elif name.endswith(".gguf"):
+        found = [file for file in [Store(above).look(name)] if file is not None]
     else:
-        found = [file for file in Store(address).objects() if "/" not in file.name]
+        found = [file for file in Store(address).objects() if _is_of_a_model(file.name)]
     if not found:
         raise InputError(
             "neither an artifact nor a model is here.",
@@ -194,6 +204,11 @@ def _files(address: str) -> list[Object]:
             mend="Name the folder with manifest.json, or with config.json; `megalith push` puts one there.",
         )
     return found
+
+
+def _is_of_a_model(name: str) -> bool:
+    """Whether a file among others is one that a model is read from: no pickles, no other frameworks' weights."""
+    return "/" not in name and (Path(name).suffix in _KINDS or name.startswith(("LICENSE", "LICENCE")))
 
 
 def _differs(address: str, what: str) -> InputError:

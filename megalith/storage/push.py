@@ -12,7 +12,7 @@ from pathlib import Path
 from megalith.artifacts import MANIFEST, check_files, is_ours, read_manifest
 from megalith.console import progress
 from megalith.errors import InputError
-from megalith.storage.addresses import join, scheme_of, storage_address
+from megalith.storage.addresses import join
 from megalith.storage.copies import fetch_bytes
 from megalith.storage.store import Store
 
@@ -39,10 +39,7 @@ def push(directory: Path, address: str) -> list[Pushed]:
     An artifact goes to the address itself, those of an expedition to folders of their names. Raises InputError where no
     artifact stands here, one is damaged, or another one stands there; ResourceError where the store cannot be written.
     """
-    found = storage_address(address)
-    if found is None or scheme_of(found) in ("https", "http"):
-        raise InputError("this is not an address of a store.", where=address, mend="Use s3://BUCKET/PATH or gs://….")
-    store = Store(found)
+    store = Store(address)
     store.refuse_reading_only()
     if (directory / MANIFEST).is_file():
         return [_push(directory, store)]
@@ -53,7 +50,7 @@ def push(directory: Path, address: str) -> list[Pushed]:
             where=str(directory),
             mend="Name a stage's directory, or the directory of an expedition.",
         )
-    made = [_push(path, Store(join(found, path.name))) for path in artifacts]
+    made = [_push(path, Store(join(store.address, path.name))) for path in artifacts]
     for name in _BESIDE:
         if (directory / name).is_file():
             store.write(directory / name, name)

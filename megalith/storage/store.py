@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from megalith.errors import InputError, MegalithError, UnsupportedError
-from megalith.storage.addresses import join, refuse_secrets, scheme_of
+from megalith.storage.addresses import join, refuse_secrets, scheme_of, storage_address
 from megalith.storage.retry import FailedError, fetch, found
 
 LIMIT_SECONDS = 60.0
@@ -25,6 +25,7 @@ SILENT_SECONDS = 20.0
 """Without a byte, where the client has such a limit of its own."""
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}
 _WRITABLE = ("s3", "gs")
+_STORES = (*_WRITABLE, "hf")
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {
@@ -57,8 +58,17 @@ class Store:
 
     def __init__(self, address: str) -> None:
         """Raises UnsupportedError where the client of such addresses is not installed, InputError for a secret."""
-        refuse_secrets(address)
-        self.address = address.rstrip("/")
+        found = storage_address(address)
+        if found is None:
+            raise InputError("this is not an address of a store.", where=address, mend="Use s3://BUCKET/PATH or gs://….")
+        refuse_secrets(found)
+        self.address = found.rstrip("/")
+        if scheme_of(found) not in _STORES:
+            raise UnsupportedError(
+                f"{scheme_of(found)}:// has no folders that can be listed or written.",
+                where=found,
+                mend="Use s3:// or gs://.",
+            )
         self._files, path = _client(self.address)
         self._path = str(path).rstrip("/")
 

@@ -17,6 +17,7 @@ from megalith.console import note, progress
 from megalith.errors import InputError
 from megalith.input_files import expand
 from megalith.recipe import Recipe, TokensConfig
+from megalith.storage import refuse_remote
 from megalith.tokens.blending import check_blend, shard_name
 from megalith.tokens.conventions import GENERATION, OURS
 from megalith.tokens.given_tokenizer import read_given_tokenizer, tokenizer_files
@@ -106,6 +107,7 @@ def _find(config: TokensConfig) -> list[_Source]:
 
 
 def _prefixes(named: str, where: str) -> list[Path]:
+    refuse_remote(named, what="shards are mapped from a disk, not read from a store.", mend="Copy them here first.")
     pattern = expand(Path(named), where=where)
     if not any(sign in named for sign in "*?["):
         return [pattern]

@@ -47,6 +47,8 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
                 _save(state, monitor, keep=1 if last else state.train.checkpoints_kept)
             if stop and not last:
                 state.saver.wait()
+                if state.mirroring:
+                    state.mirroring.wait()
                 raise Stopped
         if monitor:
             monitor.describe("Validating")

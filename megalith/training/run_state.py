@@ -12,6 +12,7 @@ from megalith.training.checkpoint import Progress
 from megalith.training.data import Samples, training_samples, validation_samples
 from megalith.training.initial_weights import open_weights
 from megalith.training.loss_scale import LossScale, loss_scale
+from megalith.training.mirroring import mirroring
 from megalith.training.profiling import PhaseClock
 from megalith.training.task import TrainTask
 
@@ -29,6 +30,7 @@ class Run:
     held_out: Samples
     held_out_count: int
     saver: checkpoint.Saver
+    mirroring: checkpoint.Mirroring | None = None
     clock: PhaseClock = field(default_factory=PhaseClock)
 
     @property
@@ -66,8 +68,9 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         scale = LossScale(**found.extras["loss_scale"])
         model.copy_master_weights()
     held_out, count = validation_samples(task)
-    saver = checkpoint.Saver(task.checkpoints)
-    return Run(task, model, optimizer, scale, progress, training_samples(task), held_out, count, saver)
+    copies = mirroring(recipe.train.mirror if ranks.is_rank_zero else None)
+    saver = checkpoint.Saver(task.checkpoints, stands=copies)
+    return Run(task, model, optimizer, scale, progress, training_samples(task), held_out, count, saver, copies)
 
 
 def save(run: Run, keep: int) -> None:

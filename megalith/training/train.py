@@ -26,6 +26,7 @@ from megalith.training import checkpoint, launch
 from megalith.training.data import micro_batches
 from megalith.training.initial_weights import WHERE, check_origin
 from megalith.training.lr_schedule import learning_rate
+from megalith.training.mirroring import mirror_last, take_up_mirror
 from megalith.training.monitor import compared, measured_steps
 from megalith.training.slurm import take_up_slurm
 from megalith.training.task import MEASURED, TrainTask, kernels_of_run
@@ -35,7 +36,7 @@ TOKENIZER_FILES = ("tokenizer.json", GENERATION)
 LAST_STEPS = 20  # train_loss is the mean over these
 _MAKES_NO_OTHER_RUN = {
     "from", "micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept", "validation_interval",
-    "validation_sequences",
+    "validation_sequences", "mirror",
 }  # fmt: skip
 _RECORDED = {"micro_batch_size", "validation_interval", "validation_sequences"}
 _LAYOUT_OF_DROPOUT = ("tensor", "sequence_parallel")
@@ -80,7 +81,9 @@ def train(
         def build(workspace: Workspace) -> Mapping[str, Any]:
             (workspace.logs / MEASURED).unlink(missing_ok=True)
             task = task_in(workspace.path)
+            take_up_mirror(task)
             train_in(task)
+            mirror_last(task)
             _assemble(workspace, task)
             return _facts(task, processes)
 
@@ -162,6 +165,8 @@ def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
     """Raise UnsupportedError for settings that training cannot serve; open ones are passed over."""
     parallel = recipe.parallel
     refuse_what_is_only_planned(recipe.model)
+    if recipe.train.mirror is not None:
+        checkpoint.Mirror(recipe.train.mirror)
     if parallel.schedule_file is not None and recipe.train.batch_ramp is not None:
         raise UnsupportedError(
             "parallel.schedule_file fixes the number of micro-batches, which train.batch_ramp changes.",

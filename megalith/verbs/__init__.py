@@ -29,6 +29,7 @@ from megalith.verbs.plans import (
     plan_validate,
     scaling_fit,
 )
+from megalith.verbs.storage import push
 
 __all__ = [
     "Continuation",
@@ -50,6 +51,7 @@ __all__ = [
     "plan_ranks",
     "plan_timeline",
     "plan_validate",
+    "push",
     "read_expedition",
     "run",
     "scaling_fit",

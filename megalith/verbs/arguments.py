@@ -18,7 +18,15 @@ def load(recipe: RecipeSource, overrides: Overrides) -> Recipe:
 
 
 def directory_of(recipe: Recipe, output: Place | None) -> Path:
-    """The directory of an expedition: `output`, or runs/NAME."""
+    """The directory of an expedition: `output`, or runs/NAME. Raises UnsupportedError for an address."""
+    if output is not None:
+        from megalith.storage import refuse_remote
+
+        refuse_remote(
+            output,
+            what="a run needs a directory of this machine: a store has neither renames nor locks.",
+            mend="Use --output DIR, train.mirror for the checkpoints, and `megalith push DIR ADDRESS` at the end.",
+        )
     return Path("runs") / recipe.name if output is None else Path(output)
 
 

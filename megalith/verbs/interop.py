@@ -10,7 +10,7 @@ from megalith.verbs.arguments import path as path_of
 
 
 def import_model(path: Place, *, output: Place | None = None, fresh: bool = False) -> Artifact:
-    """A Hugging Face directory or a GGUF file as a model artifact: the verb `import`.
+    """A Hugging Face directory or a GGUF file, here or behind an address, as a model artifact: the verb `import`.
 
     It stands at `output`, imported/NAME by default; one that was made of the same files is taken as it stands, and
     `fresh` sets aside any other. Raises InputError for files that are missing or damaged, UnsupportedError for a model
@@ -18,11 +18,12 @@ def import_model(path: Place, *, output: Place | None = None, fresh: bool = Fals
     """
     from megalith.artifacts import set_aside
     from megalith.interop.importing import import_model as take_in
+    from megalith.storage import local_copy
 
     source = Path(path)
     place = Path("imported") / source.resolve().stem if output is None else Path(output)
     with set_aside(fresh):
-        return take_in(source, place)
+        return take_in(local_copy(source), place)
 
 
 def export_model(

@@ -37,8 +37,11 @@ class Proxy:
     def objects(self) -> dict[str, bytes]:
         """Everything in the bucket, as the server has it."""
         client = self.client
-        listed = client.list_objects_v2(Bucket="bucket").get("Contents", [])
-        return {each["Key"]: client.get_object(Bucket="bucket", Key=each["Key"])["Body"].read() for each in listed}
+        return {key: client.get_object(Bucket="bucket", Key=key)["Body"].read() for key in self.keys()}
+
+    def keys(self) -> list[str]:
+        """The names of everything in the bucket."""
+        return [each["Key"] for each in self.client.list_objects_v2(Bucket="bucket").get("Contents", [])]
 
     def put(self, key: str, content: bytes) -> None:
         self.client.put_object(Bucket="bucket", Key=key, Body=content)

@@ -206,7 +206,7 @@ def test_no_secret_is_in_an_error_or_in_what_is_written(
 @pytest.mark.parametrize(
     ("address", "kind"),
     [
-        ("https://example.org/a", InputError),
+        ("https://example.org/a", UnsupportedError),
         ("hf://user/repository", UnsupportedError),
         ("somewhere", InputError),
         ("ftp://x/y", InputError),

@@ -9,7 +9,20 @@ bytes.
 """
 
 from megalith.training.checkpoint.load import Found, consolidate, load, model_tensors, newest, open_step
+from megalith.training.checkpoint.mirror import Mirror, Mirroring
 from megalith.training.checkpoint.save import Saver
 from megalith.training.checkpoint.state import Progress, State
 
-__all__ = ["Found", "Progress", "Saver", "State", "consolidate", "load", "model_tensors", "newest", "open_step"]
+__all__ = [
+    "Found",
+    "Mirror",
+    "Mirroring",
+    "Progress",
+    "Saver",
+    "State",
+    "consolidate",
+    "load",
+    "model_tensors",
+    "newest",
+    "open_step",
+]

@@ -6,7 +6,7 @@ The order that makes a kill at any moment harmless: shards, index and `state.jso
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -36,7 +36,14 @@ class Saver:
     process groups are not set up, this process saves alone.
     """
 
-    def __init__(self, directory: Path, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        group: dist.ProcessGroup | None = None,
+        *,
+        stands: Callable[[Path, int], None] | None = None,
+    ) -> None:
+        """`stands` is called, on the first rank, with each checkpoint that stands and how many are kept."""
         self._directory = directory
         self._group = dist.new_group(backend="gloo") if group is None and dist.is_initialized() else group
         self._leads = self._group is None or dist.get_rank(self._group) == 0
@@ -44,6 +51,7 @@ class Saver:
         self._history = History(directory)
         self._writing: Future[object] | None = None
         self._unfinished = directory
+        self._stands = stands
 
     def save(self, state: State, keep: int) -> None:
         """Copy the state and begin to write it; afterwards, the newest `keep` checkpoints are left.
@@ -64,6 +72,8 @@ class Saver:
             write_whole(self._unfinished / STATE, seal(sealed))
             self._put_in_place(name)
             self._prune(name, keep)
+            if self._stands is not None:
+                self._stands(self._directory / str(name), keep)
 
         future = state_dict_saver.async_save(
             pieces(state.model, state.optimizer),
