@@ -91,8 +91,8 @@ class CurateConfig(Section):
     """From pages to documents."""
 
     sources: tuple[str, ...] = ()
-    """Files, directories or addresses of WARC, JSONL, Parquet or text (also .gz, .zst): https://, s3://, or
-    cc:SNAPSHOT of Common Crawl. None: the crawl."""
+    """Files, directories or addresses of WARC, JSONL, Parquet or text (also .gz, .zst): https://, s3://, gs://, hf://,
+    or cc:SNAPSHOT of Common Crawl. None: the crawl."""
     datasets: dict[str, DatasetConfig] = Field(default={})
     """In place of `sources`: by name, and in the order in which a duplicate's copy is kept."""
     against: tuple[str, ...] = ()

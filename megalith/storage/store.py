@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from megalith.errors import InputError, MegalithError, UnsupportedError
+from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
 from megalith.storage.addresses import join, refuse_secrets, scheme_of, storage_address
 from megalith.storage.retry import FailedError, fetch, found
 
@@ -35,7 +35,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         }
     },
 }
-_TAGS = ("ETag", "etag", "blob_id", "oid", "md5Hash", "generation", "LastModified", "mtime", "updated")
+_TAGS = ("ETag", "etag", "blob_id", "oid", "md5Hash", "generation", "LastModified", "mtime", "updated", "created")
 _FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError, TypeError)
 
 Answer = TypeVar("Answer")
@@ -60,7 +60,9 @@ class Store:
         """Raises UnsupportedError where the client of such addresses is not installed, InputError for a secret."""
         found = storage_address(address)
         if found is None:
-            raise InputError("this is not an address of a store.", where=address, mend="Use s3://BUCKET/PATH or gs://….")
+            raise InputError(
+                "this is not an address of a store.", where=address, mend="Use s3://BUCKET/PATH or gs://…."
+            )
         refuse_secrets(found)
         self.address = found.rstrip("/")
         if scheme_of(found) not in _STORES:
@@ -132,11 +134,11 @@ class Store:
             if error.missing:
                 return []
             raise
-        scheme, start = scheme_of(self.address), len(root) + 1
+        start = len(root) + 1
         found = []
         for path, info in sorted(infos.items()):
             if path != root and not path.endswith("/") and info.get("type") == "file":
-                found.append(Object(f"{scheme}://{path}", path[start:], int(info["size"]), _tag(info)))
+                found.append(Object(join(self._at(name), path[start:]), path[start:], int(info["size"]), _tag(info)))
         return found
 
     def _info(self, name: str) -> Object | None:
@@ -180,7 +182,15 @@ class StoreRanges:
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop`, of the file that was found first."""
-        content = self._store.read(self._name, start, stop)
+        try:
+            content = self._store.read(self._name, start, stop)
+        except ResourceError:  # it may have become shorter
+            self._check()
+            raise
+        self._check()
+        return content
+
+    def _check(self) -> None:
         there = self._store.look(self._name)
         if there is None or (there.bytes, there.tag) != (self.size, self.tag):
             raise InputError(
@@ -188,7 +198,6 @@ class StoreRanges:
                 where=self.address,
                 mend="Use the same command again; it is read anew.",
             )
-        return content
 
     def close(self) -> None:
         """Connections are the client's affair."""

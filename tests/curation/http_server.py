@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -113,7 +114,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not body:
             return None
         with suppress(ConnectionError):  # the other side may have enough
-            self.wfile.write(content)
+            if fault == "trickle":  # a byte every so many milliseconds
+                for place in range(len(content)):
+                    self.wfile.write(content[place : place + 1])
+                    time.sleep(int(number) / 1000)
+            else:
+                self.wfile.write(content)
         site.sent_bytes += len(content)
         if fault:
             self.close_connection = True

@@ -37,9 +37,9 @@ class Proxy:
     def objects(self) -> dict[str, bytes]:
         """Everything in the bucket, as the server has it."""
         client = self.client
-        return {key: client.get_object(Bucket="bucket", Key=key)["Body"].read() for key in self.keys()}
+        return {key: client.get_object(Bucket="bucket", Key=key)["Body"].read() for key in self.names()}
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of everything in the bucket."""
         return [each["Key"] for each in self.client.list_objects_v2(Bucket="bucket").get("Contents", [])]
 

@@ -147,7 +147,7 @@ def test_a_killed_run_on_a_new_machine_ends_as_if_nothing_had_been(tmp_path: Pat
     first = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "first")], env=os.environ, start_new_session=True
     )
-    while "mirror/step-00000008/state.json" not in s3.keys():
+    while "mirror/step-00000008/state.json" not in s3.names():
         assert first.poll() is None
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)

@@ -45,7 +45,7 @@ def find_files(source: Path) -> list[Path]:
         raise UnsupportedError(
             "this kind of address is not read.",
             where=str(source),
-            mend="Use https://, http:// or s3://, or download it and name the file.",
+            mend="Use https://, http://, s3://, gs:// or hf://, or download it and name the file.",
         )
     if source.is_dir():
         return _inside(source)

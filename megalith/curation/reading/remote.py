@@ -1,4 +1,4 @@
-"""Files that lie elsewhere, read as if they lay here: https://, http:// and s3://.
+"""Files that lie elsewhere, read as if they lay here: https://, http://, s3://, gs:// and hf://.
 
 A range at a time is fetched: little where something is looked up, more the longer a file is read in order, and then the
 next range while this one is worked on. Nothing is written to disk; some tens of megabytes are held.
@@ -8,11 +8,11 @@ import io
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from megalith import storage
 from megalith.curation.reading.s3_ranges import S3Ranges
-from megalith.storage.http_ranges import HttpRanges
 
 FIRST_BYTES, MOST_BYTES = 1 << 18, 1 << 23
 """Bytes of the first and of the largest range."""
@@ -20,22 +20,11 @@ KEPT = 3
 """Ranges that are kept for a look back."""
 
 
-class Ranges(Protocol):
-    """A way to a remote file."""
-
-    size: int
-    tag: str
-
-    def read(self, start: int, stop: int) -> bytes: ...
-
-    def close(self) -> None: ...
-
-
 def address_of(source: Path | str) -> str | None:
-    """The source as an address if it is one (`https:`, `http:`, `s3:`, `cc:`), with the slash that a Path took off."""
-    if not re.match(r"(https?|s3|cc):", str(source)):
+    """The source as an address if it is one (of a store, or `cc:`), with the slash that a Path took off."""
+    if not re.match(r"(https?|s3|gs|hf|cc):", str(source)):
         return None
-    return re.sub(r"\b(https?|s3):/(?!/)", r"\1://", str(source))
+    return re.sub(r"\b(https?|s3|gs|hf):/(?!/)", r"\1://", str(source))
 
 
 def name_of(source: Path | str) -> str:
@@ -46,9 +35,12 @@ def name_of(source: Path | str) -> str:
     return unquote(urlsplit(address).path).rstrip("/").rpartition("/")[2]
 
 
-def open_ranges(address: str) -> Ranges:
-    """The way to the file at an address. Raises ResourceError where it cannot be had."""
-    return S3Ranges(address) if address.startswith("s3:") else HttpRanges(address)
+def open_ranges(address: str) -> storage.Ranges:
+    """The way to the file at an address: to S3 by Arrow's client, which needs no extra.
+
+    Raises ResourceError where it cannot be had, UnsupportedError where the client of such addresses is not installed.
+    """
+    return S3Ranges(address) if address.startswith("s3:") else storage.open_ranges(address)
 
 
 class RemoteFile(io.RawIOBase):

@@ -8,18 +8,23 @@ its files is asked for before it is read.
 """
 
 import hashlib
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
+
+from fsspec.utils import glob_translate
 
 from megalith.curation.reading.opening import open_file
 from megalith.curation.reading.read import KINDS, is_data, reader_of
 from megalith.curation.reading.remote import address_of, name_of, open_ranges
 from megalith.curation.reading.s3_ranges import objects_under
 from megalith.errors import InputError
+from megalith.storage import Object, Store
 
 COMMON_CRAWL = "https://data.commoncrawl.org/"
+_LISTED = ("s3:", "gs:", "hf:")
 LIST_BYTES = 1 << 28
 """A longer list of paths is none; today's have ten megabytes."""
 
@@ -57,7 +62,9 @@ def find_remote(source: Path | str) -> list[Remote]:
     if address.startswith("cc:"):
         return _snapshot(address)
     name = name_of(address)
-    if address.startswith("s3:") and (reader_of(name) is None or urlsplit(address).path.endswith("/")):
+    if address.startswith(_LISTED) and any(sign in urlsplit(address).path for sign in "*["):
+        return _matching(address)
+    if address.startswith(_LISTED) and (reader_of(name) is None or urlsplit(address).path.endswith("/")):
         return _under(address)
     if reader_of(name) is None:
         raise InputError("this is not a kind of file that is read.", where=address, mend=f"Use {KINDS}.")
@@ -73,7 +80,7 @@ def title_of(address: str) -> str:
 
 def _under(address: str) -> list[Remote]:
     """The objects under a prefix that are of a kind that is read, as `read.find_files` takes those of a directory."""
-    objects = objects_under(address)
+    objects = _objects(address)
     files = [one for one in objects if is_data(one.name)]
     if not files:
         raise InputError(
@@ -81,7 +88,29 @@ def _under(address: str) -> list[Remote]:
             where=address,
             mend=f"Use an existing prefix or object of {KINDS}.",
         )
-    return [Remote(one.address, one.name, one.bytes, one.changed) for one in files]
+    return [Remote(one.address, one.name, one.bytes, one.tag) for one in files]
+
+
+def _matching(address: str) -> list[Remote]:
+    """The objects whose address fits a pattern: `*` for any characters of a name, `**` for folders, too."""
+    path = urlsplit(address).path
+    folder = path[: min(path.index(sign) for sign in "*[" if sign in path)].rpartition("/")[0]
+    root = urlsplit(address)._replace(path=f"{folder}/").geturl()
+    pattern = re.compile(glob_translate(path[len(folder) + 1 :]))
+    files = [one for one in _objects(root) if pattern.match(one.name)]
+    unknown = next((one.name for one in files if reader_of(one.name) is None), None)
+    if unknown or not files:
+        raise InputError(
+            f"it fits {unknown}, which is not a kind of file that is read." if unknown else "no object fits it.",
+            where=address,
+            mend=f"Use a pattern of {KINDS}." if unknown else "See that the pattern is right.",
+        )
+    return [Remote(one.address, one.name, one.bytes, one.tag) for one in files]
+
+
+def _objects(address: str) -> list[Object]:
+    """All objects under a prefix: of S3 by Arrow's client, as they are read."""
+    return objects_under(address) if address.startswith("s3:") else Store(address).objects()
 
 
 def _snapshot(source: str) -> list[Remote]:

@@ -5,12 +5,12 @@ that is not Amazon's). Arrow asks again when a connection breaks; over its attem
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from megalith.storage import Object
 from megalith.storage.retry import FailedError, fetch, found
 
 
@@ -42,16 +42,6 @@ class S3Ranges:
             yield self._file.read_at(stop - start, start)
         except OSError as error:
             raise _failed(error) from error
-
-
-@dataclass(frozen=True)
-class Object:
-    """An object of a listing; `name` is its key without the prefix."""
-
-    address: str
-    name: str
-    bytes: int
-    changed: str
 
 
 def objects_under(address: str) -> list[Object]:

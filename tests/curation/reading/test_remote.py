@@ -5,13 +5,16 @@ import itertools
 import json
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from megalith.curation.corpus import read_units
 from megalith.curation.corpus.read_units import Unit, datasets_of, units_of
@@ -369,3 +372,75 @@ def _serve_snapshot(root: Path) -> None:
     for kind, files in (("warc", [f"{number}.warc.gz" for number in range(9)]), ("wet", ["0.warc.wet.gz"])):
         paths = "".join(f"crawl-data/CC-MAIN-2021-04/segments/1/{kind}/{file}\n" for file in files)
         (place / f"{kind}.paths.gz").write_bytes(gzip.compress(paths.encode()))
+
+
+class InMemory(MemoryFileSystem):
+    """Stands in for the client of Google's store or of the Hub."""
+
+    protocol = ("gs", "hf")
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + str(path).partition("://")[2].strip("/") if "://" in path else super()._strip_protocol(path)
+
+
+@pytest.fixture(params=["gs", "hf"])
+def stored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The scheme of a store that holds a folder of two files of data."""
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, request.param, InMemory)
+    files = InMemory()
+    files.pipe("/bucket/repo/data/a.warc.gz", b"".join(members([page(number, 1000) for number in range(60)])))
+    files.pipe("/bucket/repo/data/deep/b.jsonl", b'{"text": "b"}\n')
+    files.pipe("/bucket/repo/data/README.exe", b"no data")
+    yield request.param
+    InMemory.store.clear()
+
+
+def test_other_stores_are_listed_and_read_by_ranges(stored: str) -> None:
+    files = find_remote(Path(f"{stored}://bucket/repo/data"))
+    assert [(file.name, file.address) for file in files] == [
+        (name, f"{stored}://bucket/repo/data/{name}") for name in ("a.warc.gz", "deep/b.jsonl")
+    ]
+    assert all(file.bytes and file.tag for file in files)
+    assert read(files[0].address) == (URLS, {"records": 60})
+    (one,) = find_remote(f"{stored}://bucket/repo/data/a.warc.gz")
+    assert one.digest == files[0].digest
+    with pytest.raises(InputError, match="no such file"):
+        find_remote(f"{stored}://bucket/repo/data/c.warc.gz")
+
+
+def test_a_file_of_another_store_that_changes_while_it_is_read_is_an_error(stored: str) -> None:
+    with RemoteFile(f"{stored}://bucket/repo/data/a.warc.gz") as file:
+        file.read(10)
+        InMemory().pipe("/bucket/repo/data/a.warc.gz", b"short")
+        with pytest.raises(InputError, match="changed while it was read"):
+            file[-10:]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("*.warc.gz", ["a.warc.gz"]), ("**/*.jsonl", ["deep/b.jsonl"]), ("d*/*.jsonl", ["deep/b.jsonl"])],
+)
+def test_a_pattern_stands_for_the_files_that_fit_it(stored: str, pattern: str, names: list[str]) -> None:
+    found = find_remote(f"{stored}://bucket/repo/data/{pattern}")
+    assert [file.address.partition("data/")[2] for file in found] == names
+    for wrong, complaint in (("*.parquet", "no object fits"), ("*.exe", "not a kind of file")):
+        with pytest.raises(InputError, match=complaint):
+            find_remote(f"{stored}://bucket/repo/data/{wrong}")
+
+
+def test_a_pattern_of_s3_is_listed_by_arrow(tmp_path: Path, options: str) -> None:
+    (tmp_path / "bucket/part-1.jsonl").write_text('{"text": "a"}\n')
+    (file,) = find_remote(f"s3://bucket/part-*.jsonl?{options}")
+    counts: Counter[str] = Counter()
+    assert [document.text for document in read_documents(file.address, counts)] == ["a"]
+
+
+def test_a_server_that_trickles_has_a_time_limit(site: Site, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(retry, "SLOWEST_BYTES_PER_SECOND", 10**9)
+    site.faults = ["", *["trickle:20"] * 50]
+    with pytest.raises(ResourceError, match="the server is too slow"):
+        read(f"{site.address}a.warc.gz")
