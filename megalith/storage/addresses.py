@@ -8,7 +8,7 @@ from megalith.errors import InputError, UnsupportedError
 
 SCHEMES = ("https", "http", "s3", "gs", "hf")
 _FEWEST_PARTS = {"hf": 1}
-"""Of the path, below the first part; a repository has two."""
+"""Parts of a path above which nothing can be asked for: a repository has two, the first of them the host's place."""
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
 
 

@@ -17,7 +17,7 @@ from megalith.storage.copies import fetch_bytes
 from megalith.storage.store import Store
 
 _BESIDE = ("expedition.json", "report.html")
-"""Of an expedition's directory, after its artifacts."""
+"""Files of an expedition's directory that follow its artifacts."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from megalith.training.task import TrainTask
 
 
 def mirroring(address: str | None) -> Mirroring | None:
-    """What copies each checkpoint that stands; None without a mirror."""
+    """The copier of checkpoints that stand; None without a mirror."""
     return None if address is None else Mirroring(Mirror(address))
 
 

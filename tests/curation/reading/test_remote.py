@@ -405,8 +405,7 @@ def test_other_stores_are_listed_and_read_by_ranges(stored: str) -> None:
     ]
     assert all(file.bytes and file.tag for file in files)
     assert read(files[0].address) == (URLS, {"records": 60})
-    (one,) = find_remote(f"{stored}://bucket/repo/data/a.warc.gz")
-    assert one.digest == files[0].digest
+    assert len(find_remote(f"{stored}://bucket/repo/data/a.warc.gz")) == 1
     with pytest.raises(InputError, match="no such file"):
         find_remote(f"{stored}://bucket/repo/data/c.warc.gz")
 
