@@ -55,10 +55,10 @@ def _rotation(
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn pairs (i, i + R/2) of the first R dimensions of each head (B, H, T, D); the type of x is kept."""
     cosine, sine = rotation
-    width = 2 * cosine.shape[-1]
-    first, second = (x if width == x.shape[-1] else x[..., :width]).chunk(2, dim=-1)  # (B, H, T, R / 2)
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
-    return turned if width == x.shape[-1] else torch.cat([turned, x[..., width:]], dim=-1)
+    half, rest = cosine.shape[-1], x.shape[-1] - 2 * cosine.shape[-1]
+    first, second, *others = torch.split(x, [half, half, rest] if rest else half, dim=-1)  # (B, H, T, R / 2), twice
+    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine, *others], dim=-1)
+    return turned.to(x.dtype)
 
 
 def rates(config: ModelConfig, device: torch.device | None = None) -> Tensor:

@@ -15,9 +15,10 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, window: int, dropout: floa
     `window` is smaller than T.
     """
     length = q.shape[2]
-    own = slice(0, window)
-    first = F.scaled_dot_product_attention(q[:, :, own], k[:, :, own], v[:, :, own], dropout_p=dropout, is_causal=True)
     q, k, v = _blocks(q, window), _blocks(k, window), _blocks(v, window)  # (B, N, H, W, D)
+    first = F.scaled_dot_product_attention(
+        q[:, 0].contiguous(), k[:, 0].contiguous(), v[:, 0].contiguous(), dropout_p=dropout, is_causal=True
+    )  # (B, H, W, D); views would keep all of q, k and v for the backward pass
     later = q[:, 1:].flatten(0, 1)  # (B · (N − 1), H, W, D)
     keys, values = _with_the_block_before(k), _with_the_block_before(v)  # (B · (N − 1), H, 2 W, D)
     mask = torch.ones(window, 2 * window, dtype=torch.bool, device=q.device).tril(window).triu(1)
@@ -29,7 +30,9 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, window: int, dropout: floa
 def _blocks(x: Tensor, window: int) -> Tensor:
     """(B, H, T, D), filled up with zeros, to (B, N, H, W, D)."""
     batch, heads, length, size = x.shape
-    return F.pad(x, (0, 0, 0, -length % window)).view(batch, heads, -1, window, size).transpose(1, 2)
+    if length % window:
+        x = F.pad(x, (0, 0, 0, -length % window))
+    return x.reshape(batch, heads, -1, window, size).transpose(1, 2)
 
 
 def _with_the_block_before(x: Tensor) -> Tensor:

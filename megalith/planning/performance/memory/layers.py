@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from megalith.planning.performance.memory.tape import Segment, Tape
 from megalith.planning.performance.memory.tensor_bytes import Sizes
+from megalith.planning.performance.memory.window_core import window_backward, window_forward
 from megalith.precision import FP32_BYTES
 
 
@@ -48,20 +49,31 @@ def layer_input_gradient(s: Sizes, recompute: str) -> Segment:
 def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool) -> None:
     _norm_forward(tape, s, keep=keep)
     tape.make(s.query, s.key, s.key)
+    if s.norms_heads:
+        tape.make(s.query, s.key, s.head_norms)
+        if not keep:
+            tape.drop(s.query, s.key, s.head_norms)
     if s.rotary:
         _rotate_forward(tape, s, keep=keep)
     if s.grouped:
         tape.make(s.query, s.query)  # keys and values, repeated for each head of their group
-    tape.make(s.query, s.lse)
-    if not keep_core:
-        tape.drop(s.lse)
-    if s.grouped:
-        tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
-    if s.rotary:
+    if s.blocks:
+        window_forward(tape, s, keep=keep_core)
+        if s.grouped:
+            tape.drop(s.query, s.query)
+    else:
+        tape.make(s.query, s.lse)
+        if not keep_core:
+            tape.drop(s.lse)
+        if s.grouped:
+            tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
+    if s.rotary or s.blocks:
         tape.make(s.query)  # heads lie apart after the rotation: they are put together
         if not keep_core:
-            tape.drop(s.query)
+            tape.drop(s.padded if s.blocks else s.query)
     _leave(tape, s)
+    if s.blocks and keep_core:
+        tape.drop(s.padded, s.query, s.key, s.key)  # kept block by block
     if not keep:
         tape.drop(s.query, s.key, s.key, s.query)
         tape.drop(s.whole)
@@ -94,7 +106,7 @@ def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True) -> Non
         tape.drop(s.stream, s.stream)
         return
     _add(tape, s, keep=keep)
-    if not keep:
+    if not keep or s.parallel_residual:
         tape.drop(s.stream)  # the stream between attention and MLP
 
 
@@ -131,14 +143,15 @@ def _rotate_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
     """Rotated queries and keys in fp32, half a head at a time, and then in the layer's type."""
     tape.make(s.rotation)
     for size in (s.query, s.key):
-        half = size * FP32_BYTES / s.compute_bytes / 2
+        whole = size * FP32_BYTES / s.compute_bytes
+        half = whole * s.rotated / 2
         tape.make(half, half, half)
         tape.drop(half, half)
         tape.make(half, half, half)
         tape.drop(half, half)
-        tape.swap(2 * half, half, half)
+        tape.swap(whole, half, half)
         if s.compute_bytes != FP32_BYTES:
-            tape.swap(size, 2 * half)
+            tape.swap(size, whole)
     tape.drop(s.query, s.key)
     if not keep:
         tape.drop(s.rotation)
@@ -165,7 +178,12 @@ def _mlp_backward(tape: Tape, s: Sizes) -> None:
         tape.make(s.whole, s.ffn_weight)
         tape.drop(s.ffn, s.whole)
         _add_up(tape, s, s.ffn_weight)
-    _norm_backward(tape, s)
+    if s.parallel_residual:
+        through_norm(tape, s)
+        tape.drop(s.stream, s.norm)
+        tape.swap(s.stream, s.stream)
+    else:
+        _norm_backward(tape, s)
 
 
 def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
@@ -173,15 +191,25 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
     tape.make(s.query, s.query_weight)
     tape.drop(into)
     _add_up(tape, s, s.query_weight)
-    if s.rotary or core_again:
+    if s.parallel_residual:
+        tape.drop(s.stream)  # the gradient of the layer's output, of which that of its input has its own copy by now
+    if s.rotary or core_again or s.blocks:
         tape.drop(s.query)  # what the projection has kept; the core's own output is another tensor, or is made again
     expanded = s.query if s.grouped else s.key
-    if core_again:
-        if s.grouped:
-            tape.make(s.query, s.query)
-        tape.make(s.query, s.lse)
-    tape.make(s.query, s.query, s.query)
-    tape.drop(s.query, s.query, expanded, expanded, s.lse, s.query)
+    if core_again and s.grouped:
+        tape.make(s.query, s.query)
+    if s.blocks:
+        if core_again:
+            window_forward(tape, s, keep=True)
+            tape.drop(s.padded)
+        window_backward(tape, s)
+        if core_again:
+            tape.drop(s.query, expanded, expanded)
+    else:
+        if core_again:
+            tape.make(s.query, s.lse)
+        tape.make(s.query, s.query, s.query)
+        tape.drop(s.query, s.query, expanded, expanded, s.lse, s.query)
     if s.grouped:
         if core_again:
             tape.drop(s.key, s.key)
@@ -191,6 +219,12 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
         for size in (s.key, s.query):
             _rotate_backward(tape, s, size)
         tape.drop(s.rotation)
+    if s.norms_heads:
+        for size in (s.key, s.query):
+            tape.make(size)
+            tape.drop(size, size)
+        tape.drop(s.head_norms)
+    if s.rotary:
         tape.make(s.key)
         tape.drop(s.key)
     tape.make(s.whole, s.key_weight)
@@ -251,9 +285,10 @@ def through_norm(tape: Tape, s: Sizes) -> None:
 
 
 def _rotate_backward(tape: Tape, s: Sizes, size: float) -> None:
-    half, own = size * FP32_BYTES / s.compute_bytes / 2, size / 2
+    whole = size * FP32_BYTES / s.compute_bytes
+    half, own = whole * s.rotated / 2, size * s.rotated / 2
     if s.compute_bytes != FP32_BYTES:
-        tape.swap(2 * half, size)
+        tape.swap(whole, size)
     tape.make(half)
     tape.swap(own, half)
     tape.make(half)
@@ -263,6 +298,6 @@ def _rotate_backward(tape: Tape, s: Sizes, size: float) -> None:
     tape.swap(own, own, own)
     tape.make(half)
     tape.swap(own, half)
-    tape.drop(2 * half)
+    tape.drop(whole)
     tape.swap(own, own, own)
     tape.swap(size, own, own)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from megalith.arithmetic import parameters
 from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
-from megalith.topology import shares_key_heads
+from megalith.topology import key_heads_on_a_rank, shares_key_heads
 
 
 class StageSettings(NamedTuple):
@@ -40,6 +40,10 @@ class Sizes(NamedTuple):
     wide_whole: float
     query: float
     key: float
+    padded: float
+    """The heads of queries in whole blocks of a sliding window."""
+    blocks: int
+    """Of a sliding window that is shorter than the sequence (a count); 0 without one."""
     ffn: float
     """One activation of the MLP's width."""
     norm: float
@@ -50,6 +54,10 @@ class Sizes(NamedTuple):
     """The mask of one dropout."""
     rotation: float
     """Cosines and sines."""
+    rotated: float
+    """The part of each head that is rotated (a share)."""
+    head_norms: float
+    """Kept by the norms of queries and keys beside their inputs."""
     positions: float
     """The fp32 rows of learned positions."""
     positions_table: float
@@ -77,9 +85,16 @@ class Sizes(NamedTuple):
     gated: bool
     rotary: bool
     grouped: bool
+    norms_heads: bool
+    parallel_residual: bool
     on_cpu: bool
     shared: bool
     """ZeRO: the gradients of a layer's weights stay until the whole layer's are reduced."""
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the blocks of the window do not come out even."""
+        return self.padded > self.query
 
 
 @lru_cache(maxsize=4096)
@@ -88,18 +103,24 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     t, c = settings.tensor, settings.compute_bytes
     tokens = settings.micro_batch_size * model.sequence_length // settings.context
     own = tokens / t if settings.sequence_parallel and t > 1 else float(tokens)
-    hidden, ffn, key_width = model.hidden, model.ffn_hidden, model.kv_heads * model.head_dim
+    hidden, ffn, query_width = model.hidden, model.ffn_hidden, model.query_width
     rms = model.norm == "rmsnorm"
     gated = model.activation == "swiglu"
     norm = own * FP32_BYTES if rms else own * 2 * c
     lse = tokens * model.heads / t * FP32_BYTES
     mask = own * hidden
+    keys = key_heads_on_a_rank(model, t)
+    key_columns = model.kv_width if shares_key_heads(model, t) else model.kv_width / t
+    head_norms = tokens * FP32_BYTES * {"none": 0.0, "head": model.heads / t + keys, "whole": 2.0}[model.query_key_norm]
     # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
     if settings.on_cpu:
         norm += rms * own * hidden * FP32_BYTES
+        head_norms += (head_norms > 0) * tokens * (model.heads / t + keys) * model.head_dim * FP32_BYTES
         mask *= c
         if model.dropout > 0:
             lse = 3.0 * tokens * model.heads / t * model.sequence_length * c
+    window = model.sliding_window or model.sequence_length
+    blocks = -(-model.sequence_length // window)
     rows = -(-model.padded_vocab_size // t)
     return Sizes(
         tokens=tokens,
@@ -107,17 +128,21 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         whole=float(tokens * hidden * c),
         wide_stream=own * hidden * FP32_BYTES,
         wide_whole=float(tokens * hidden * FP32_BYTES),
-        query=tokens * hidden / t * c,
-        key=tokens * key_width / t * c,
+        query=tokens * query_width / t * c,
+        key=float(tokens * keys * model.head_dim * c),
+        padded=tokens * query_width / t * c * (blocks * window / model.sequence_length),
+        blocks=blocks if blocks > 1 else 0,
         ffn=tokens * ffn / t * c,
         norm=norm,
         lse=lse,
         mask=mask,
-        rotation=model.sequence_length // settings.context * model.head_dim * FP32_BYTES,
+        rotation=model.sequence_length // settings.context * model.rotary_width * FP32_BYTES,
+        rotated=model.rotary_width / model.head_dim,
+        head_norms=head_norms,
         positions=model.sequence_length * hidden * FP32_BYTES * (own / tokens) if model.positions == "learned" else 0.0,
         positions_table=model.sequence_length * hidden * FP32_BYTES if model.positions == "learned" else 0.0,
-        query_weight=hidden * hidden / t * c,
-        key_weight=hidden * key_width / t * c,
+        query_weight=hidden * query_width / t * c,
+        key_weight=hidden * key_columns * c,
         ffn_weight=hidden * ffn / t * c,
         layer_weights=layer_parameters(model, t) * c,
         table=rows * hidden * FP32_BYTES,
@@ -131,7 +156,9 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         rms=rms,
         gated=gated,
         rotary=model.positions == "rotary",
-        grouped=model.kv_heads != model.heads,
+        grouped=keys * t != model.heads,
+        norms_heads=model.query_key_norm != "none",
+        parallel_residual=model.parallel_residual,
         on_cpu=settings.on_cpu,
         shared=settings.shard > 1,
     )

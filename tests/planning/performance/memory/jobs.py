@@ -26,6 +26,16 @@ LLAMA = {
     "tie_embeddings": False,
 }
 DROPOUT = {"dropout": 0.1}
+QWEN3 = LLAMA | {"query_key_norm": "head", "head_size": 48, "qkv_bias": True}
+OLMO2 = LLAMA | {"query_key_norm": "whole", "layer_norm": "reordered", "num_kv_heads": 4}
+PYTHIA = {
+    "positions": "rotary",
+    "rotary_fraction": 0.25,
+    "parallel_residual": True,
+    "activation": "gelu_exact",
+    "tie_embeddings": False,
+}
+MISTRAL = LLAMA | {"sliding_window": 60}
 
 
 def small(parallel: dict[str, Any], model: dict[str, Any], train: dict[str, Any]) -> Recipe:

@@ -6,7 +6,7 @@ import pytest
 
 from megalith.planning.performance.memory import estimate_memory
 from megalith.recipe import load_recipe
-from tests.planning.performance.memory.jobs import DROPOUT, LLAMA, job_of, peaks, small
+from tests.planning.performance.memory.jobs import DROPOUT, LLAMA, MISTRAL, OLMO2, PYTHIA, QWEN3, job_of, peaks, small
 
 Cell = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
@@ -24,6 +24,10 @@ QUICK: list[Cell] = [
     ({"pipeline": 2, "virtual_stages": 2, "schedule": "interleaved-1f1b"}, LLAMA, {}),
     ({"pipeline": 2, "tensor": 2, "data": 2, "zero": 1, "sequence_parallel": True}, {}, {"global_batch_size": 16}),
     ({"pipeline": 2, "data": 2, "zero": 3, "recompute": "full"}, {}, {"global_batch_size": 16}),
+    ({"tensor": 4}, QWEN3, {}),
+    ({"tensor": 2}, OLMO2, {}),
+    ({}, PYTHIA, {}),
+    ({}, MISTRAL, {}),
 ]
 
 MORE: list[Cell] = [
@@ -48,6 +52,19 @@ MORE: list[Cell] = [
         {"global_batch_size": 32},
     ),
     ({"pipeline": 2, "data": 2, "zero": 1, "schedule": "zb-h1"}, {}, {}),
+    ({}, QWEN3, {"precision": "fp32"}),
+    ({"tensor": 2}, LLAMA | {"num_heads": 12, "num_kv_heads": 3, "head_size": 16}, {}),
+    ({"tensor": 4, "sequence_parallel": True}, QWEN3, {}),
+    ({"recompute": "selective"}, QWEN3, {}),
+    ({"data": 2, "zero": 3}, QWEN3, {}),
+    ({}, OLMO2 | DROPOUT, {}),
+    ({"tensor": 2, "sequence_parallel": True, "recompute": "full"}, OLMO2, {}),
+    ({"pipeline": 2, "schedule": "zb-h1"}, OLMO2, {}),
+    ({}, PYTHIA | DROPOUT, {}),
+    ({"tensor": 2, "sequence_parallel": True}, PYTHIA, {}),
+    ({"pipeline": 4}, PYTHIA, {"global_batch_size": 16}),
+    ({"recompute": "selective"}, MISTRAL | {"num_layers": 8, "sequence_length": 512}, {}),
+    ({"pipeline": 4}, MISTRAL | {"num_layers": 8}, {"global_batch_size": 16}),
 ]
 
 
