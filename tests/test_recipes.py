@@ -22,7 +22,7 @@ def test_a_shipped_recipe_loads_and_says_its_own_name(name: str) -> None:
 def test_the_papers_are_all_there() -> None:
     assert set(SIZED) == {
         "gpt2-124m", "gpt2-355m", "gpt2-2.5b", "gpt2-8.3b", "bert-336m", "bert-1.3b", "bert-3.9b", "gpt3-175b",
-        "turing-nlg-17b", "mt-nlg-530b", "gopher-280b", "chinchilla-70b", "llama-8b",
+        "turing-nlg-17b", "mt-nlg-530b", "gopher-280b", "chinchilla-70b", "llama-8b", "smollm2-135m",
     }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     padded: float
     """The heads of queries in whole blocks of a sliding window."""
     blocks: int
-    """Of a sliding window that is shorter than the sequence (a count); 0 without one."""
+    """How many a sliding window makes of the sequence (a count); 0 without one."""
     ffn: float
     """One activation of the MLP's width."""
     norm: float
