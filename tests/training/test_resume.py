@@ -178,6 +178,11 @@ def test_what_one_layout_has_begun_another_ends(tmp_path: Path) -> None:
     check_pairs(tmp_path, {name: LAYOUTS[name] for name in SHORT}, 1e-9, fp64=True)
 
 
+def test_heads_of_keys_that_ranks_share_go_from_layout_to_layout(tmp_path: Path) -> None:
+    model = {"num_layers": 1, "num_kv_heads": 1, "query_key_norm": "whole", "qkv_bias": True, "dropout": 0.0}
+    check_pairs(tmp_path, {"alone": ALONE, "tensor": TENSOR}, 1e-9, fp64=True, model=model)
+
+
 @pytest.mark.slow
 def test_what_any_layout_has_begun_any_other_ends(tmp_path: Path) -> None:
     check_pairs(tmp_path, LAYOUTS, 1e-9, fp64=True, model={"dropout": 0.0})
