@@ -94,8 +94,11 @@ def run_stage(
     *,
     fresh: bool = False,
     yes: bool = False,
+    model: Path | None = None,
 ) -> Artifact:
     """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run.
+
+    `evaluate` and `audit` may take another `model`, also behind an address; they then leave `evaluate-NAME`.
 
     `train` plans first, and wants `yes` where `run` does. Started by torchrun or srun it takes the plan that stands, or
     else a recipe that leaves nothing open. `fresh` is as for `run`.
@@ -118,7 +121,7 @@ def run_stage(
         for earlier in (*_NEEDS[stage], *_USES[stage]):
             if earlier not in walked:
                 continue
-            needed = earlier in _NEEDS[stage]
+            needed = earlier in _NEEDS[stage] and not (earlier == "train" and model)
             if needed and earlier == "tokenize" and recipe.tokens.sources and not follows:
                 made[earlier] = _stage(earlier, recipe, directory, given, made, earlier)  # as the shards are now
             elif needed or (directory / earlier / MANIFEST).is_file():
@@ -128,7 +131,7 @@ def run_stage(
             _tell_plan(recipe, made["plan"], yes=yes or _has_begun(directory))
         elif stage == "train" and (directory / "plan" / MANIFEST).is_file():
             made["plan"] = open_artifact(directory / "plan", "plan", check=not follows)
-        return _stage(stage, recipe, directory, given, made, stage)
+        return _stage(stage, recipe, directory, given, made, stage, model)
 
 
 def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
@@ -187,6 +190,19 @@ class _Place:
     directory: Path
     sources: Sequence[Path]
     made: Mapping[str, Artifact]
+    other_model: Path | None = None
+
+    @property
+    def model(self) -> Path:
+        """The directory or the address of the model that is judged."""
+        return self.other_model or self.made["train"].path / "model"
+
+    def judged(self, stage: str) -> Path:
+        """The place for what is found of that model: beside the run's own, for another one."""
+        if self.other_model is None:
+            return self.directory / stage
+        parts = [part for part in self.other_model.parts if part not in ("model", "train")]
+        return self.directory / f"{stage}-{parts[-1] if parts else 'model'}"
 
 
 def _seconds(artifact: Artifact) -> float:
@@ -203,9 +219,10 @@ def _stage(
     sources: Sequence[Path],
     made: Mapping[str, Artifact],
     heading: str,
+    model: Path | None = None,
 ) -> Artifact:
     begun = time.monotonic()
-    artifact = _CALLS[stage](_Place(recipe, directory, sources, made))
+    artifact = _CALLS[stage](_Place(recipe, directory, sources, made, model))
     how = "stands already" if artifact.reused else f"took {human_seconds(time.monotonic() - begun)}"
     if os.environ.get("RANK", "0") == "0":  # one of those that a launcher has started speaks
         note(f"{heading:>5}  {stage:<9} {how:<16} {artifact.path}")
@@ -257,15 +274,14 @@ def _train(place: _Place) -> Artifact:
 def _evaluate(place: _Place) -> Artifact:
     from megalith.evaluation import evaluate
 
-    model = place.made["train"].path / "model"
     tokens, corpus = place.made.get("tokenize"), place.made.get("curate")
-    return evaluate(place.recipe, place.directory / "evaluate", model, tokens, corpus)
+    return evaluate(place.recipe, place.judged("evaluate"), place.model, tokens, corpus)
 
 
 def _audit(place: _Place) -> Artifact:
     from megalith.audit import audit
 
-    return audit(place.recipe, place.directory / "audit", place.made["train"].path / "model")
+    return audit(place.recipe, place.judged("audit"), place.model)
 
 
 _CALLS: Mapping[str, Callable[[_Place], Artifact]] = {

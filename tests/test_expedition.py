@@ -307,6 +307,15 @@ def test_a_second_run_of_the_same_directory_is_refused_while_the_first_runs(tmp_
         first.wait()
 
 
+def test_another_model_is_judged_beside_the_runs_own(walked: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "judged"
+    done = megalith("audit", "quickstart", *SMALL, "--model", walked / "train", "--output", directory, "--json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in directory.iterdir() if path.is_dir()) == ["audit-run"]
+    own = json.loads((walked / "audit" / "manifest.json").read_text())
+    assert json.loads((directory / "audit-run" / "manifest.json").read_text())["digest"] == own["digest"]
+
+
 @pytest.mark.slow
 def test_shards_that_stand_already_train_the_same_model_as_the_run_that_wrote_them(
     walked: Path, tmp_path: Path

@@ -1,7 +1,7 @@
 """The verb `evaluate`: the stage of that name."""
 
 from megalith.cli.guard import resuming_verb
-from megalith.cli.options import Fresh, Json, Output, Overrides, RecipeName, Source
+from megalith.cli.options import Fresh, Json, Model, Output, Overrides, RecipeName, Source
 from megalith.cli.tables import show_facts
 
 
@@ -10,6 +10,7 @@ def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
     source: Source = None,
+    model: Model = None,
     output: Output = None,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -17,5 +18,7 @@ def evaluate(
     """Perplexity and zero- and few-shot tasks, with standard errors."""
     from megalith import verbs
 
-    made = verbs.evaluate(recipe, overrides=overrides or (), source=source or (), output=output, fresh=fresh)
+    made = verbs.evaluate(
+        recipe, overrides=overrides or (), source=source or (), model=model, output=output, fresh=fresh
+    )
     show_facts(made, as_json=as_json)

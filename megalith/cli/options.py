@@ -23,6 +23,9 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Overrides of single values, such as train.tokens=1e9."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the expedition. Default: runs/NAME.")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Another model: a directory, or an address. Default: the expedition's.")
+]
 Source = Annotated[
     list[Path] | None,
     typer.Option("--source", help="WARC, JSONL, Parquet or text: files, directories or addresses; may be repeated."),

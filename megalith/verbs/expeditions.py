@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from megalith.artifacts import Artifact
 from megalith.recipe import Overrides
-from megalith.verbs.arguments import Place, Places, RecipeSource, directory_of, load, paths
+from megalith.verbs.arguments import Place, Places, RecipeSource, directory_of, load, path, paths
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,15 @@ def evaluate(
     *,
     overrides: Overrides = (),
     source: Places = (),
+    model: Place | None = None,
     output: Place | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Perplexity and zero- and few-shot tasks, with standard errors."""
-    return _stage("evaluate", recipe, overrides, source, output, fresh)
+    """Perplexity and zero- and few-shot tasks, with standard errors.
+
+    Of the expedition's model, or of the one in the directory, or behind the address, `model`.
+    """
+    return _stage("evaluate", recipe, overrides, source, output, fresh, model=model)
 
 
 def audit_model(
@@ -126,11 +130,12 @@ def audit_model(
     *,
     overrides: Overrides = (),
     source: Places = (),
+    model: Place | None = None,
     output: Place | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """HANS heuristics and association tests: the verb `audit`."""
-    return _stage("audit", recipe, overrides, source, output, fresh)
+    """HANS heuristics and association tests: the verb `audit`. `model` is as for `evaluate`."""
+    return _stage("audit", recipe, overrides, source, output, fresh, model=model)
 
 
 def _stage(
@@ -142,8 +147,11 @@ def _stage(
     fresh: bool,
     *,
     yes: bool = False,
+    model: Place | None = None,
 ) -> Artifact:
     from megalith import expedition
 
     loaded = load(recipe, overrides)
-    return expedition.run_stage(stage, loaded, directory_of(loaded, output), paths(source), fresh=fresh, yes=yes)
+    return expedition.run_stage(
+        stage, loaded, directory_of(loaded, output), paths(source), fresh=fresh, yes=yes, model=path(model)
+    )

@@ -10,8 +10,9 @@ import pytest
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.errors import InputError, MegalithError, ResourceError, UnsupportedError
-from megalith.storage import Store, local_copy, push, store
+from megalith.storage import Store, local_copy, push, retry, store
 from megalith.storage.copies import cache_folder
+from tests.curation.http_server import served
 from tests.storage.conftest import SECRET, Proxy
 
 CONTENT = {"model/config.json": b"{}", "model/weights.bin": bytes(range(256)) * 1200, "checkpoints/last.bin": b"x" * 99}
@@ -233,3 +234,22 @@ def test_a_digest_of_what_came_is_that_of_what_went(artifact: Artifact, s3: Prox
     push(artifact.path, "s3://bucket/a")
     copy = local_copy("s3://bucket/a", "model")
     assert file_digest(copy / "model/weights.bin") == file_digest(artifact.path / "model/weights.bin")
+
+
+def test_an_artifact_behind_a_web_server_is_fetched_under_the_rules_of_redirects(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEGALITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.001)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with served(artifact.path.parent) as site:
+        copy = local_copy(f"{site.address}train", "model")
+        assert (copy / "model/weights.bin").read_bytes() == CONTENT["model/weights.bin"]
+        assert local_copy(f"{site.address}train/model/") == copy / "model"
+        shutil.rmtree(tmp_path / "cache")
+        site.moved["/train/model/weights.bin"] = "http://169.254.169.254/latest/meta-data"
+        with pytest.raises(ResourceError, match="no public address"):
+            local_copy(f"{site.address}train", "model")
+        with pytest.raises(InputError, match="neither an artifact nor a model"):
+            local_copy(f"{site.address}nothing")
