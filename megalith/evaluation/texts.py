@@ -1,5 +1,6 @@
 """Held-out documents for perplexity, from a curated corpus, token shards, or the user's files."""
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def held_out(
     elif corpus is not None:
         found = _corpus(corpus.path)
     elif tokens is not None:
-        found = _shards(lm, tokens.path)
+        return _shards(lm, tokens.path, count, seed)
     else:
         found = iter(())
     ranked: list[tuple[int, Text]] = []
@@ -90,8 +91,16 @@ def _corpus(directory: Path) -> Iterator[Text]:
             ) from error
 
 
-def _shards(lm: LanguageModel, directory: Path) -> Iterator[Text]:
+def _shards(lm: LanguageModel, directory: Path, count: int, seed: int) -> list[Text]:
+    """The drawn documents of the validation shards: no others are decoded, of however many there are."""
     shards = open_split(directory, "validation")
-    for number in range(shards.documents):
-        ids = [int(token) for token in shards.document(number) if token != lm.tokenizer.end_of_text]
-        yield Text(str(number), lm.tokenizer.decode(ids))
+    for looked_at in (4 * count, shards.documents):  # at all only where most are empty
+        keyed = ((keyed_hash(seed, str(number)), str(number)) for number in range(shards.documents))
+        drawn: list[Text] = []
+        for _, name in heapq.nsmallest(looked_at, keyed):
+            ids = [int(token) for token in shards.document(int(name)) if token != lm.tokenizer.end_of_text]
+            if len(drawn) < count and (text := lm.tokenizer.decode(ids)):
+                drawn.append(Text(name, text))
+        if len(drawn) == count:
+            break
+    return drawn
