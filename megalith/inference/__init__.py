@@ -1,5 +1,6 @@
 """Questions to a finished model: the log-likelihood of texts, and text of its own."""
 
+from megalith.inference.chat import Message, encode_chat
 from megalith.inference.draws import draw, keyed_hash
 from megalith.inference.engine import Engine, Sequence, TokenEvent
 from megalith.inference.generation import generate, prompt_ids, samples, stream, tokens_cut
@@ -11,6 +12,7 @@ __all__ = [
     "Advance",
     "Engine",
     "LanguageModel",
+    "Message",
     "Request",
     "Rolled",
     "Sampling",
@@ -18,6 +20,7 @@ __all__ = [
     "Sequence",
     "TokenEvent",
     "draw",
+    "encode_chat",
     "generate",
     "keyed_hash",
     "load_model",

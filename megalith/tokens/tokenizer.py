@@ -88,6 +88,11 @@ class Tokenizer:
         """The bytes of text that each token stands for, by id; None where tokens do not keep all of the text."""
         return bytes_of_tokens(self._model)
 
+    @cached_property
+    def added_tokens(self) -> dict[int, str]:
+        """The spelling of each token that text is not made of, by id: those of `encode_with_specials`."""
+        return {number: token.content for number, token in self._model.get_added_tokens_decoder().items()}
+
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, with nothing put before or after.
 
