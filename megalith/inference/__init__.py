@@ -4,7 +4,7 @@ from megalith.inference.chat import Message, encode_chat
 from megalith.inference.draws import draw, keyed_hash
 from megalith.inference.engine import Engine, Sequence, TokenEvent
 from megalith.inference.generation import generate, prompt_ids, samples, stream, tokens_cut
-from megalith.inference.load import LanguageModel, load_model, model_digests
+from megalith.inference.load import LanguageModel, at_precision, load_model, model_digests
 from megalith.inference.sampling import Sampling
 from megalith.inference.scoring import Advance, Request, Rolled, Score, rolling, score
 
@@ -19,6 +19,7 @@ __all__ = [
     "Score",
     "Sequence",
     "TokenEvent",
+    "at_precision",
     "draw",
     "encode_chat",
     "generate",

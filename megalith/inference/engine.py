@@ -200,7 +200,7 @@ class Engine:
         batch: list[tuple[Sequence, Segment]] = []
         tokens: list[int] = []
         left = self._prefill_tokens
-        for sequence in self._running:
+        for sequence in sorted(self._running, key=lambda one: one._length - one._read > 1):  # single tokens first
             assert sequence._cache is not None
             unread = sequence._unread(max(1, left))
             if sequence._length - sequence._read > 1:  # a prompt, or the part of a text that is read again

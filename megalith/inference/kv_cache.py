@@ -10,6 +10,7 @@ however many sequences there are, and nothing is padded. The attention of each s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -46,53 +47,70 @@ class KVCache:
         """Room for so many tokens."""
         self.shape = shape
         self.bytes = shape.bytes(tokens)
-        whole = torch.empty(2, shape.layers, shape.heads, shape.slots(tokens), shape.head_dim, dtype=shape.dtype)
-        self._keys, self._values = (each.unbind() for each in whole)  # a layer's is (H_kv, S, D)
+        self.whole = torch.empty(2, shape.layers, shape.heads, shape.slots(tokens), shape.head_dim, dtype=shape.dtype)
+        """Keys and values: (2, L, H_kv, S, D)."""
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
-        """Take in the keys and values (H_kv, T, D) of the tokens from `start` on, and attend: (H, T, D)."""
-        window, count = self.shape.window, q.shape[1]
-        if count == 1:
-            return self._one(layer, q, k, v, start)
-        if window is not None and start + count > window:
-            return self._within_window(layer, q, k, v, start, window)
-        keys, values = self._keys[layer], self._values[layer]
-        keys[:, start : start + count] = k
-        values[:, start : start + count] = v
-        if start == 0:
-            group = q.shape[0] // k.shape[0]
-            y = causal_attention(q[None], _repeated(k, group), _repeated(v, group))
-        else:
-            seen = slice(0, start + count)
-            y = _attend(q, keys[:, seen], values[:, seen], _band(count, start + count, None))
-        return y[0]
 
-    def _one(self, layer: int, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
-        keys, values = self._keys[layer], self._values[layer]
-        slots = keys.shape[1]
-        place = start if self.shape.window is None else start % slots
-        keys[:, place : place + 1] = k
-        values[:, place : place + 1] = v
-        if start + 1 < slots:
-            keys, values = keys[:, : start + 1], values[:, : start + 1]
-        return _attend(q, keys, values, None)[0]
+class OneToken:
+    """The place of the next token of each of several sequences, and what it sees: found once for all layers."""
 
-    def _within_window(self, layer: int, q: Tensor, k: Tensor, v: Tensor, start: int, window: int) -> Tensor:
-        """The keys that the first of these tokens sees, in their order, are read before others take their places."""
-        keys, values = self._keys[layer], self._values[layer]
-        slots = keys.shape[1]
-        count, before = q.shape[1], min(start, window - 1)
-        places = torch.arange(start - before, start) % slots
-        y = _attend(
-            q,
-            torch.cat([keys[:, places], k], dim=1),
-            torch.cat([values[:, places], v], dim=1),
-            _band(count, before + count, window),
-        )
+    def __init__(self, caches: Sequence[KVCache], starts: Sequence[int]) -> None:
+        """`starts` are the positions of the tokens."""
+        places, seen = [], []
+        for cache, start in zip(caches, starts, strict=True):
+            slots = cache.whole.shape[3]
+            places.append(cache.whole[:, :, None, :, start % slots, None].unbind(1))  # L × (2, 1, H_kv, 1, D)
+            seen.append(cache.whole[:, :, None, :, : min(start + 1, slots)].unbind(1))  # L × (2, 1, H_kv, S, D)
+        self._places = [[each for pair in layer for each in pair.unbind()] for layer in zip(*places, strict=True)]
+        self._seen = [[pair.unbind() for pair in layer] for layer in zip(*seen, strict=True)]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Take in a key and value of each sequence (1, H_kv, N, D), and attend: (1, H, N, D)."""
+        new = [each for pair in zip(torch.split(k, 1, 2), torch.split(v, 1, 2), strict=True) for each in pair]
+        torch._foreach_copy_(self._places[layer], new)
+        grouped = q.shape[1] != k.shape[1]
+        attended = [
+            F.scaled_dot_product_attention(one, keys, values, enable_gqa=grouped)
+            for one, (keys, values) in zip(torch.split(q, 1, 2), self._seen[layer], strict=True)
+        ]
+        return attended[0] if len(attended) == 1 else torch.cat(attended, 2)
+
+
+class Chunk:
+    """The next tokens of one sequence."""
+
+    def __init__(self, cache: KVCache, start: int, count: int) -> None:
+        self._keys, self._values = (each.unbind() for each in cache.whole)  # L × (H_kv, S, D)
+        self._start, self._count, self._window = start, count, cache.shape.window
+        self._passes_window = self._window is not None and start + count > self._window
+        slots = cache.whole.shape[3]
+        before = start if self._window is None else min(start, self._window - 1)
+        self._before = torch.arange(start - before, start) % slots
         kept = min(count, slots)
-        places = torch.arange(start + count - kept, start + count) % slots
-        keys[:, places], values[:, places] = k[:, -kept:], v[:, -kept:]
-        return y[0]
+        self._kept = torch.arange(start + count - kept, start + count) % slots
+        self._mask = None
+        if start > 0 or self._passes_window:
+            self._mask = _band(count, before + count, self._window)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Take in the keys and values (1, H_kv, T, D), and attend: (1, H, T, D)."""
+        keys, values = self._keys[layer], self._values[layer]
+        if self._passes_window:  # what the first token sees is read before others take its place
+            seen = torch.cat([keys[:, self._before], k[0]], 1), torch.cat([values[:, self._before], v[0]], 1)
+            kept = len(self._kept)
+            keys[:, self._kept], values[:, self._kept] = k[0, :, -kept:], v[0, :, -kept:]
+        else:
+            new, end = slice(self._start, self._start + self._count), self._start + self._count
+            keys[:, new], values[:, new] = k[0], v[0]
+            seen = keys[:, :end], values[:, :end]
+        if self._mask is not None:
+            return F.scaled_dot_product_attention(
+                q, seen[0][None], seen[1][None], attn_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        group = q.shape[1] // k.shape[1]
+        if group > 1:
+            k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        return causal_attention(q, k, v)
 
 
 @dataclass
@@ -107,9 +125,26 @@ class Segment:
 
 @dataclass
 class Flight:
-    """The segments of the forward pass under way, in the order of their tokens."""
+    """The tokens of the forward pass under way: runs of them, each with its attention."""
 
-    segments: Sequence[Segment] = field(default_factory=list)
+    runs: list[OneToken | Chunk] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def board(self, segments: Sequence[Segment]) -> None:
+        """Take the segments, in the order of their tokens; single tokens side by side are one run."""
+        self.runs, self.sizes = [], []
+        for single, group in groupby(segments, lambda each: each.count == 1):
+            own = list(group)
+            if single:
+                self.runs.append(OneToken([each.cache for each in own], [each.start for each in own]))
+                self.sizes.append(len(own))
+            else:
+                self.runs += [Chunk(each.cache, each.start, each.count) for each in own]
+                self.sizes += [each.count for each in own]
+
+    def land(self) -> None:
+        """Let go of the caches."""
+        self.runs, self.sizes = [], []
 
 
 class CachedAttention(nn.Module):
@@ -122,29 +157,14 @@ class CachedAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q (1, H, N, D), k and v (1, H_kv, N, D), N tokens of all segments, to (1, H, N, D)."""
-        segments = self.flight.segments
-        if len(segments) == 1:
-            only = segments[0]
-            return only.cache.attend(self.layer, q[0], k[0], v[0], only.start)[None]
-        sizes = [segment.count for segment in segments]
-        parts = [
-            segment.cache.attend(self.layer, *own, segment.start)
-            for segment, *own in zip(segments, *(torch.split(each[0], sizes, dim=1) for each in (q, k, v)), strict=True)
-        ]
-        return torch.cat([part.transpose(0, 1) for part in parts]).transpose(0, 1)[None]
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """q (H, T, D) over k and v (H_kv, S, D), with a mask (T, S) of what may be looked at: (1, H, T, D)."""
-    return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, enable_gqa=len(q) != len(k))
+        runs = self.flight.runs
+        if len(runs) == 1:
+            return runs[0].attend(self.layer, q, k, v)
+        parts = zip(*(torch.split(each, self.flight.sizes, 2) for each in (q, k, v)), strict=True)
+        return torch.cat([run.attend(self.layer, *own) for run, own in zip(runs, parts, strict=True)], 2)
 
 
 def _band(queries: int, keys: int, window: int | None) -> Tensor:
     """Which keys (S) the last so many tokens see: those up to themselves, within the window."""
     seen = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
     return seen if window is None else seen.triu(keys - queries - window + 1)
-
-
-def _repeated(x: Tensor, group: int) -> Tensor:
-    """(H_kv, T, D) to (1, H, T, D)."""
-    return (x if group == 1 else x.repeat_interleave(group, dim=0))[None]

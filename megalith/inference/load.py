@@ -1,6 +1,7 @@
 """A language model from disk: weights, shape and tokenizer, in safe formats only (nothing is unpickled)."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,15 @@ def load_model(directory: Path) -> LanguageModel:
     model = GPT(config)
     _fill(model, _read_weights(files[WEIGHTS]), files[WEIGHTS])
     return LanguageModel(model.eval(), config, tokenizer, tuple(map(len, tokenizer.token_bytes or ())))
+
+
+def at_precision(lm: LanguageModel, dtype: torch.dtype) -> LanguageModel:
+    """The same model with its weights, and what it computes, in `dtype`; the one that was given stays as it is."""
+    if lm.model.output_weight.dtype == dtype:
+        return lm
+    model = copy.deepcopy(lm.model).to(dtype)
+    model.activation_dtype = dtype
+    return replace(lm, model=model)
 
 
 def not_finite() -> InputError:

@@ -12,6 +12,7 @@ from megalith.kernels.gelu import gelu_tanh
 from megalith.kernels.linear import Linear, add_weight_gradient, input_gradient, linear
 from megalith.kernels.processor import caps, multiplies_bf16
 from megalith.kernels.remembered import choose
+from megalith.kernels.rms_norm import quick_norm
 
 __all__ = [
     "Linear",
@@ -25,6 +26,7 @@ __all__ = [
     "input_gradient",
     "linear",
     "multiplies_bf16",
+    "quick_norm",
     "use",
     "using",
 ]

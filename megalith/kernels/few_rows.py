@@ -23,7 +23,7 @@ def for_few_rows(weight: Tensor, bias: Tensor | None, rows: int) -> nn.Module | 
         return None
     plain, own_bias = weight.detach(), None if bias is None else bias.detach()
     if rows == 1 and weight.dtype == torch.float32:
-        return _Columns(plain, own_bias) if len(weight) > weight.shape[1] else None
+        return _Columns(plain, own_bias) if len(weight) > weight.shape[1] or weight.shape[1] <= _SHORT else None
     return _Blocks(plain, own_bias, rows) if hasattr(torch.ops.mkldnn, "_linear_pointwise") else None
 
 
@@ -53,4 +53,5 @@ class _Blocks(nn.Module):
         return found
 
 
+_SHORT = 1024  # inputs up to which MKL's kernel for rows is slower whatever the outputs
 _ROWS = 8  # the blocks of fewer rows are slower at more, and hardly quicker themselves

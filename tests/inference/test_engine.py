@@ -118,8 +118,10 @@ def test_events_are_the_tokens_of_their_sequences(model: LanguageModel) -> None:
         assert all(event.logprob is None and event.top == () for event in own)
 
 
-def test_log_probabilities_are_the_models_own(model: LanguageModel) -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_log_probabilities_are_the_models_own(lm: LanguageModel, shape: str) -> None:
     """Those of a prompt read in chunks, and of what follows, before any filter."""
+    model = random_model(lm, **SHAPES[shape], init_std=0.2)  # larger logits have larger last bits
     engine = engine_for(model, prefill_tokens=5)
     asked = Sampling(max_tokens=8, temperature=0.7, top_k=5, repetition_penalty=1.2, seed=1, logprobs=3)
     sequences = [engine.submit(prompt, asked, prompt_logprobs=True) for prompt in PROMPTS]
@@ -160,8 +162,7 @@ def test_caches_take_what_arithmetic_says_and_the_queue_waits_for_room(lm: Langu
     assert (engine.running, engine.waiting) == (1, 2)  # 30 tokens, and 21 more are one too many; nobody passes it
     assert engine.kv_bytes_used == kv_cache_bytes(model.config, 30)
     assert first._cache is not None
-    keys, values = first._cache._keys, first._cache._values
-    assert sum(each.nbytes for each in (*keys, *values)) == kv_cache_bytes(model.config, 30)
+    assert first._cache.whole.nbytes == kv_cache_bytes(model.config, 30)
     engine.cancel(first)
     assert (engine.kv_bytes_used, engine.running, first._cache) == (0, 0, None)
     engine.step()
@@ -180,7 +181,7 @@ def test_a_sliding_window_bounds_the_cache(lm: LanguageModel) -> None:
     sequence = engine.submit([5] * 30, Sampling(max_tokens=30, temperature=0))
     engine.step()
     assert sequence._cache is not None
-    assert sum(each.nbytes for each in (*sequence._cache._keys, *sequence._cache._values)) == engine.kv_bytes_used
+    assert sequence._cache.whole.nbytes == engine.kv_bytes_used
     assert engine.kv_bytes_used == kv_cache_bytes(model.config, 7) == kv_cache_bytes(model.config, 59)
     run(engine)
     assert sequence.tokens == read_again(model, [5] * 30, 30)

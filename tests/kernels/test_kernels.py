@@ -15,6 +15,7 @@ from megalith.kernels import (
     for_few_rows,
     gelu_tanh,
     input_gradient,
+    quick_norm,
     using,
 )
 from megalith.kernels.choice import ALTERNATIVES, PRODUCTS
@@ -141,3 +142,15 @@ def test_a_layer_for_few_rows_is_a_linear_layer_at_any_number_of_rows(dtype: tor
     with using({}):
         assert for_few_rows(weight, None, made_for) is None
     assert for_few_rows(weight.double(), None, made_for) is None
+
+
+def test_a_quick_norm_is_rms_norm_of_large_small_and_zero_rows() -> None:
+    random = torch.Generator().manual_seed(5)
+    norm = torch.nn.RMSNorm(96, eps=1e-5)
+    with torch.no_grad():
+        norm.weight.copy_(torch.rand(96, generator=random) + 0.5)
+    x = torch.randn(2, 5, 96, generator=random) * torch.tensor([1e4, 1.0, 1e-3, 1e-8, 0.0])[:, None]
+    quick = quick_norm(norm)
+    assert quick is not None
+    torch.testing.assert_close(quick(x).double(), norm.double()(x.double()), rtol=1e-6, atol=1e-12)
+    assert quick_norm(norm.bfloat16()) is None
