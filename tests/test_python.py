@@ -19,14 +19,27 @@ from megalith.verbs import results
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
-SAME = ("run", "crawl", "curate", "tokenize", "train", "evaluate", "generate", "serve", "blend", "verify", "push")
+SAME = (
+    "run",
+    "crawl",
+    "curate",
+    "tokenize",
+    "train",
+    "evaluate",
+    "generate",
+    "chat",
+    "serve",
+    "blend",
+    "verify",
+    "push",
+)
 FUNCTION_OF = dict(zip(SAME, SAME, strict=True)) | {
     "audit": "audit_model", "report": "write_report", "card": "write_card", "import": "import_model",
     "export": "export_model",
 }  # fmt: skip
 COMMAND_ALONE = {"as_json"}
 COMMAND_ALONE_OF = {"report": {"recipe", "overrides", "output"}, "plan curation": {"cores"}}
-OURS_ALONE = {"report": {"directory"}, "serve": {"ready"}}
+OURS_ALONE = {"report": {"directory"}, "serve": {"ready"}, "generate": {"advance"}}
 RENAMED = {"no_hold_out": "hold_out"}
 
 

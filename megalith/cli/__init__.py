@@ -13,6 +13,7 @@ from megalith import __version__
 from megalith.cli.audit import audit
 from megalith.cli.blend import blend
 from megalith.cli.card import card
+from megalith.cli.chat import chat
 from megalith.cli.crawl import crawl
 from megalith.cli.curate import curate
 from megalith.cli.evaluate import evaluate
@@ -40,7 +41,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a compute budget to an audited language model.",
 )
-for verb in (run, crawl, curate, tokenize, train, evaluate, audit, report, generate, serve, blend, card, verify, push):
+for verb in (
+    run,
+    crawl,
+    curate,
+    tokenize,
+    train,
+    evaluate,
+    audit,
+    report,
+    generate,
+    chat,
+    serve,
+    blend,
+    card,
+    verify,
+    push,
+):
     app.command()(verb)
 app.command("import")(import_model)
 app.command("export")(export_model)

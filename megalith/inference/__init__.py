@@ -1,6 +1,7 @@
 """Questions to a finished model: the log-likelihood of texts, and text of its own."""
 
 from megalith.inference.chat import Message, encode_chat
+from megalith.inference.conversation import Conversation
 from megalith.inference.draws import draw, keyed_hash
 from megalith.inference.engine import Engine, Sequence, TokenEvent
 from megalith.inference.generation import generate, prompt_ids, samples, stream, tokens_cut
@@ -10,6 +11,7 @@ from megalith.inference.scoring import Advance, Request, Rolled, Score, rolling,
 
 __all__ = [
     "Advance",
+    "Conversation",
     "Engine",
     "LanguageModel",
     "Message",

@@ -65,7 +65,7 @@ class Decoder:
 
 
 def _quicker(module: nn.Module, rows: int) -> nn.Module | None:
-    """What does the same in less time; None where nothing does."""
+    """Return a module that does the same in less time; None where none is known."""
     if isinstance(module, nn.Dropout):
         return nn.Identity()
     if isinstance(module, nn.RMSNorm):

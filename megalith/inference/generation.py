@@ -16,6 +16,7 @@ from megalith.inference.sampling import Sampling
 
 BATCH_TOKENS = 8192
 """Tokens whose keys and values are held at a time, or those of one full context."""
+_MOST = 64  # sequences at a time
 
 
 def generate(
@@ -64,7 +65,7 @@ def stream(
     """Each token of each continuation as it comes, with the place of its prompt; raises as `generate` does."""
     ids = prompt_ids(lm, prompts)
     limit = kv_cache_bytes(lm.config, max(batch_tokens, lm.config.sequence_length))
-    engine = Engine(lm, kv_bytes=limit, slide=True)
+    engine = Engine(lm, kv_bytes=limit, max_batch=max(1, min(len(ids), _MOST)), slide=True)
     places = {}
     for place, row in enumerate(ids):
         own = sampling if sampling.seed is None else replace(sampling, seed=keyed_hash(sampling.seed, str(place)))

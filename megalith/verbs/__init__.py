@@ -16,7 +16,7 @@ from megalith.verbs.expeditions import (
     train,
 )
 from megalith.verbs.interop import export_model, import_model
-from megalith.verbs.models import Continuation, generate, load_model, serve
+from megalith.verbs.models import Continuation, chat, generate, load_model, serve
 from megalith.verbs.pages import blend, verify, write_card, write_report
 from megalith.verbs.plans import (
     plan_budget,
@@ -36,6 +36,7 @@ __all__ = [
     "Expedition",
     "audit_model",
     "blend",
+    "chat",
     "crawl",
     "curate",
     "evaluate",

@@ -4,14 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from megalith.errors import UnsupportedError
+from megalith.console import note
+from megalith.errors import InputError, UnsupportedError
+from megalith.input_files import parse_json, read_text
+from megalith.precision import DTYPE_NAMES
 from megalith.recipe import Overrides
 from megalith.verbs.arguments import Place, RecipeSource, directory_of, load
 
 if TYPE_CHECKING:
-    from megalith.inference import LanguageModel
+    import torch
+
+    from megalith.inference import Conversation, LanguageModel, TokenEvent
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,23 @@ class Continuation:
     prompt: str
     text: str
     """Without the prompt."""
+    finish: Literal["stop", "length"] = "length"
+    """stop: the model ended the text, or a stop did. length: it has as many tokens as were asked for."""
+    tokens: "tuple[TokenLogprob, ...] | None" = None
+    """Where log-probabilities were asked for."""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A generated token."""
+
+    id: int
+    text: str
+    """Its bytes as text, U+FFFD where they are not whole characters."""
+    logprob: float
+    """In nats, of the model's own distribution."""
+    top: tuple[tuple[int, float], ...]
+    """The most likely tokens in its place, as many as asked for, with their log-probabilities."""
 
 
 def load_model(directory: Place) -> "LanguageModel":
@@ -35,40 +57,137 @@ def generate(
     prompt: str | Sequence[str] = "",
     *,
     overrides: Overrides = (),
+    prompts: Place | None = None,
     tokens: int = 100,
     temperature: float = 0.8,
     top_k: int | None = None,
     top_p: float | None = 0.95,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop: Sequence[str] = (),
     seed: int | None = None,
+    logprobs: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
     model: Place | None = None,
     output: Place | None = None,
+    advance: Callable[[int, str], object] | None = None,
 ) -> list[Continuation]:
     """Text after each prompt by the expedition's model, or by the one in the directory `model`.
 
-    Temperature 0 takes the most likely token. `top_k` keeps the likeliest tokens, `top_p` then the fewest that hold
-    this share of the probability. `seed` is the recipe's unless it is set.
+    The file `prompts` has more of them, one a line, or JSON lines with a `prompt`. Temperature 0 takes the most likely
+    token. `top_k` keeps the likeliest tokens, `top_p` then the fewest that hold this share of the probability, `min_p`
+    those of at least this share of the likeliest one's. `repetition_penalty` above 1 makes tokens that the text has
+    less likely. A text ends before the first of `stop`. `logprobs` gives each token's log-probability, and that many
+    alternatives. `seed` is the recipe's unless it is set. `advance` is called with the place of a prompt and its new
+    text as that comes.
     """
-    from megalith.console import note
-    from megalith.inference import generate as write
+    from megalith.inference import Sampling, at_precision, stream, tokens_cut
     from megalith.inference import load_model as load_from
-    from megalith.inference import tokens_cut
 
     loaded = load(recipe, overrides)
-    lm = load_from(directory_of(loaded, output) / "train" if model is None else Path(model))
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    for number, cut in enumerate(tokens_cut(lm, prompts, tokens), start=1):
-        if cut:
-            note(f"prompt {number}: its first {cut:,} tokens are beyond the model's context and are not read")
-    texts = write(
-        lm,
-        prompts,
-        tokens=tokens,
+    texts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if prompts is not None:
+        texts = [*(text for text in texts if text), *_read_prompts(Path(prompts))]
+    sampling = Sampling(
+        max_tokens=tokens,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        stop=tuple(stop),
         seed=loaded.seed if seed is None else seed,
+        logprobs=logprobs,
     )
-    return [Continuation(*pair) for pair in zip(prompts, texts, strict=True)]
+    lm = load_from(directory_of(loaded, output) / "train" if model is None else Path(model))
+    lm = at_precision(lm, _prepared(precision))
+    for number, cut in enumerate(tokens_cut(lm, texts, tokens), start=1):
+        if cut:
+            note(f"prompt {number}: its first {cut:,} tokens are beyond the model's context and are not read")
+    pieces: list[list[TokenEvent]] = [[] for _ in texts]
+    for place, event in stream(lm, texts, sampling):
+        pieces[place].append(event)
+        if advance is not None:
+            advance(place, event.text)
+    return [
+        Continuation(text, "".join(event.text for event in own), own[-1].finish or "length", _tokens(lm, own))
+        for text, own in zip(texts, pieces, strict=True)
+    ]
+
+
+def chat(
+    model: Place,
+    *,
+    system: str | None = None,
+    tokens: int = 512,
+    temperature: float = 0.7,
+    top_k: int | None = None,
+    top_p: float | None = 0.95,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> "Conversation":
+    """A conversation with the model in a directory, by its own chat template: `answer(text)` gives pieces of text.
+
+    An answer has at most `tokens` tokens; for the other settings see `generate`. Raises InputError for a model without
+    a chat template.
+    """
+    from megalith.inference import Conversation, Sampling, at_precision
+    from megalith.inference import load_model as load_from
+
+    sampling = Sampling(
+        max_tokens=tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    lm = load_from(Path(model))
+    return Conversation(at_precision(lm, _prepared(precision)), sampling, system)
+
+
+def _prepared(precision: Literal["fp32", "bf16"]) -> "torch.dtype":
+    """The type of a precision; this process takes the kernels that suit its processor, and keeps what it frees."""
+    import torch
+
+    from megalith import kernels
+    from megalith.processes import keep_freed_memory
+
+    if precision == "bf16" and not kernels.multiplies_bf16():
+        note("this processor has no bf16 instructions: generation will be slower than in fp32")
+    kernels.use(kernels.choose(torch.get_num_threads()))
+    keep_freed_memory()
+    dtype: torch.dtype = getattr(torch, DTYPE_NAMES[precision])
+    return dtype
+
+
+def _read_prompts(path: Path) -> list[str]:
+    """Raises InputError for a file without prompts, and for a line of JSON lines that has none."""
+    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise InputError("this file has no prompts.", where=str(path), mend="Write one a line.")
+    if path.suffix != ".jsonl":
+        return [line.removesuffix("\r") for _, line in lines]
+    found = []
+    for number, line in lines:
+        where = f"{path}, line {number}"
+        value = parse_json(line, where=where)
+        if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
+            raise InputError('this line has no text under "prompt".', where=where, mend='Write {"prompt": "…"}.')
+        found.append(value["prompt"])
+    return found
+
+
+def _tokens(lm: "LanguageModel", events: "Sequence[TokenEvent]") -> tuple[TokenLogprob, ...] | None:
+    if events[0].logprob is None:
+        return None
+    return tuple(
+        TokenLogprob(event.token, lm.tokenizer.decode([event.token], after_text=True), event.logprob or 0.0, event.top)
+        for event in events
+    )
 
 
 def serve(
@@ -118,6 +237,7 @@ def serve(
     )
     with bind(host, port) as listening:
         lm = load_from(directory)
+        _prepared("fp32")
         kv_bytes = available_memory_bytes() // 4 if kv_gigabytes is None else int(kv_gigabytes * 1e9)
         engine = Engine(lm, kv_bytes=kv_bytes, max_batch=max_batch)
         address = address_of(listening)
