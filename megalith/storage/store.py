@@ -6,6 +6,7 @@ or not at all, but nothing can be renamed and nobody can be locked out: whoever 
 makes them valid.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         }
     },
 }
+_LOGGERS = ("s3fs", "aiobotocore", "botocore", "gcsfs", "google", "aiohttp", "huggingface_hub", "fsspec")
 _TAGS = ("ETag", "etag", "blob_id", "oid", "md5Hash", "generation", "LastModified", "mtime", "updated", "created")
 _FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError, TypeError)
 
@@ -231,6 +233,10 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
 
 def _client(address: str) -> tuple[Any, str]:
     scheme = scheme_of(address)
+    for name in _LOGGERS:  # what they say is told as an error, with secrets masked
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL + 1)
     try:
         files, path = fsspec.core.url_to_fs(address, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
     except ImportError as error:

@@ -6,10 +6,11 @@ split; `logs/places.json`, which is no part of the artifact's digest, says where
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from megalith.artifacts import LOGS, whole
 from megalith.errors import InputError
@@ -64,16 +65,19 @@ def open_split(tokens: Path, name: str) -> Shards:
             where=str(tokens),
             mend="Run `megalith tokenize` again, after a change of tokens.from.",
         )
-    places = TypeAdapter(list[Path]).validate_python(read_json(tokens / PLACES, mend=_MEND))
-    return Shards(*(Slice(places[part.pair], part.first, part.after) for part in taken.splits[name]))
+    places = read_json(tokens / PLACES, mend=_MEND)
+    if not isinstance(places, list) or [type(one) for one in places] != [str] * len(taken.pairs):
+        raise InputError("this file does not say where the shards lie.", where=str(tokens / PLACES), mend=_MEND)
+    return Shards(*(Slice(Path(places[part.pair]), part.first, part.after) for part in taken.splits[name]))
 
 
 def write_places(tokens: Path, prefixes: Sequence[Path]) -> None:
     """Say where the pairs lie now, in their order."""
     told: Any = [str(prefix.absolute()) for prefix in prefixes]
     path = tokens / PLACES
-    if path.is_file() and json.loads(path.read_text()) == told:
-        return
+    with suppress(InputError):
+        if read_json(path) == told:
+            return
     path.parent.mkdir(exist_ok=True)
     with whole(path) as temporary:
         temporary.write_text(json.dumps(told, indent=1))

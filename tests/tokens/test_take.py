@@ -228,9 +228,15 @@ def test_a_slice_of_a_pair_counts_documents_and_places_from_its_own(data: Path) 
 
 def test_a_lost_place_says_how_to_find_it_again(data: Path, tmp_path: Path) -> None:
     made: Artifact = take_shards(recipe_of(data, str(part(data, 0))), tmp_path / "tokenize")
+    for damaged in ("", "[1]", "{}", "[]", '["a", "b"]'):
+        (made.path / "logs/places.json").write_text(damaged)
+        with pytest.raises(InputError, match="megalith tokenize"):
+            open_split(made.path, "train")
     shutil.rmtree(made.path / "logs")
     with pytest.raises(InputError, match="megalith tokenize"):
         open_split(made.path, "train")
+    assert take_shards(recipe_of(data, str(part(data, 0))), made.path).reused
+    assert open_split(made.path, "train").documents == 19
 
 
 def test_a_recipe_says_once_what_is_read(data: Path) -> None:
