@@ -53,8 +53,8 @@ _PRE_NORMS = (
     *linear(f"{_L}attn_norm", "layers.{n}.attention_norm"),
     *linear(f"{_L}ffn_norm", "layers.{n}.mlp_norm"),
 )
+_VALUE = linear(f"{_L}attn_v", "layers.{n}.attention.value")
 _REST = (
-    *linear(f"{_L}attn_v", "layers.{n}.attention.value"),
     *linear(f"{_L}attn_output", "layers.{n}.attention.output"),
     *linear(f"{_L}attn_q_norm", "layers.{n}.attention.query_norm"),
     *linear(f"{_L}attn_k_norm", "layers.{n}.attention.key_norm"),
@@ -62,11 +62,13 @@ _REST = (
     *linear(f"{_L}ffn_up", "layers.{n}.mlp.up"),
     *linear(f"{_L}ffn_down", "layers.{n}.mlp.down"),
 )
-_PLAIN_QK = (
+_PLAIN_QKV = (
+    *_VALUE,
     *linear(f"{_L}attn_q", "layers.{n}.attention.query"),
     *linear(f"{_L}attn_k", "layers.{n}.attention.key"),
 )
-_PAIRED_QK = (
+_PAIRED_QKV = (
+    *_VALUE,
     *linear(f"{_L}attn_q", "layers.{n}.attention.query", interleaved=1),
     *linear(f"{_L}attn_k", "layers.{n}.attention.key", interleaved=2),
 )
@@ -94,10 +96,10 @@ class Architecture:
 
 
 ARCHITECTURES = (
-    Architecture("llama", _GROUPED, _LLAMA_LIKE, (*_ENDS, *_PRE_NORMS, *_PAIRED_QK, *_REST), biases="any"),
-    Architecture("qwen2", _GROUPED, _LLAMA_LIKE, (*_ENDS, *_PRE_NORMS, *_PLAIN_QK, *_REST), biases="qkv"),
+    Architecture("llama", _GROUPED, _LLAMA_LIKE, (*_ENDS, *_PRE_NORMS, *_PAIRED_QKV, *_REST), biases="any"),
+    Architecture("qwen2", _GROUPED, _LLAMA_LIKE, (*_ENDS, *_PRE_NORMS, *_PLAIN_QKV, *_REST), biases="qkv"),
     Architecture(
-        "qwen3", _GROUPED, {**_LLAMA_LIKE, "query_key_norm": "head"}, (*_ENDS, *_PRE_NORMS, *_PLAIN_QK, *_REST)
+        "qwen3", _GROUPED, {**_LLAMA_LIKE, "query_key_norm": "head"}, (*_ENDS, *_PRE_NORMS, *_PLAIN_QKV, *_REST)
     ),
     Architecture(
         "olmo2",
@@ -107,7 +109,7 @@ ARCHITECTURES = (
             *_ENDS,
             *linear(f"{_L}post_attention_norm", "layers.{n}.attention_norm"),
             *linear(f"{_L}post_ffw_norm", "layers.{n}.mlp_norm"),
-            *_PLAIN_QK,
+            *_PLAIN_QKV,
             *_REST,
         ),
     ),
