@@ -21,20 +21,22 @@ from megalith.model.attention import Attention
 class Decoder:
     """Reads the next tokens of several sequences at a time."""
 
+    cache_shape: CacheShape
+    needs_seeds = False
+    """Whether others draw the same tokens, so that no seed may be a random one."""
+
     def __init__(self, lm: LanguageModel, rows: int) -> None:
         """Most forward passes have up to `rows` tokens."""
         shared = {id(tensor): tensor for tensor in (*lm.model.parameters(), *lm.model.buffers())}
         self._model = copy.deepcopy(lm.model, shared)
         self._flight = Flight()
-        attentions = [module for module in self._model.modules() if isinstance(module, Attention)]
-        for layer, attention in enumerate(attentions):
-            attention.core = CachedAttention(layer, self._flight)  # type: ignore[assignment]  # it stands in for it
+        with_caches(self._model, self._flight)
         config = lm.config
         self.cache_shape = CacheShape(
             layers=config.layers,
             heads=config.kv_heads,
             head_dim=config.head_dim,
-            dtype=attentions[0].key.weight.dtype if attentions else torch.float32,
+            dtype=self._model.output_weight.dtype,
             window=config.sliding_window,
         )
         weight = self._model.output_weight[: config.vocab_size]  # (V, E), without the padding
@@ -62,6 +64,14 @@ class Decoder:
         if not bool(torch.isfinite(found.sum())):
             raise not_finite()
         return found
+
+
+def with_caches(model: nn.Module, flight: Flight) -> int:
+    """Put attention over caches in place of the core attention of each layer; returns how many there are."""
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    for layer, attention in enumerate(attentions):
+        attention.core = CachedAttention(layer, flight)  # type: ignore[assignment]  # it stands in for it
+    return len(attentions)
 
 
 def _quicker(module: nn.Module, rows: int) -> nn.Module | None:

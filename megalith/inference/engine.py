@@ -88,15 +88,18 @@ class Engine:
         max_batch: int = 64,
         prefill_tokens: int = 512,
         slide: bool = False,
+        decoder: Decoder | None = None,
     ) -> None:
         """Keys and values of all sequences together take at most `kv_bytes`, and at most `max_batch` run at a time.
 
-        With `slide`, a sequence at the end of the context goes on: see `kept_tokens`. Else it ends there.
+        With `slide`, a sequence at the end of the context goes on: see `kept_tokens`. Else it ends there. With a
+        `decoder` for several ranks, `kv_bytes` are those of one rank, and each rank has an engine that is asked the
+        same in the same order.
         """
         self.kv_bytes_limit = kv_bytes
         self.kv_bytes_used = 0
         """Bytes of the caches of the sequences that run."""
-        self._lm, self._decoder = lm, Decoder(lm, max_batch)
+        self._lm, self._decoder = lm, decoder or Decoder(lm, max_batch)
         self._context = lm.config.sequence_length
         self._max_batch, self._prefill_tokens, self._slide = max_batch, prefill_tokens, slide
         self._ends = lm.tokenizer.ends
@@ -170,6 +173,10 @@ class Engine:
                 f"this prompt has {len(prompt):,} tokens, and the model's context is {self._context:,}.",
                 where="prompt",
                 mend="Shorten it.",
+            )
+        if self._decoder.needs_seeds and sampling.seed is None and not sampling.is_greedy:
+            raise InputError(
+                "several ranks draw the same tokens only with a seed.", where="seed", mend="Set it to a number."
             )
         wanted = self._decoder.cache_shape.bytes(self._capacity(prompt, sampling))
         if wanted > self.kv_bytes_limit:
