@@ -10,8 +10,7 @@ from megalith.parallel import DistributedModel, MicroBatch, loss_weights, parall
 from tests.parallel.cells import Cell, sample_batch
 from tests.parallel.fakes import collectives, fake_ranks
 
-FAMILIES = [("gpt", True), ("gpt", False), ("llama", False), ("bert", True), ("post-norm bert", True),
-            ("qwen3", True), ("pythia", True), ("mistral", False)]  # fmt: skip
+FAMILIES = [("gpt", True), ("gpt", False), ("llama", False), ("bert", True), ("post-norm bert", True)]
 
 
 def passes(cell: Cell, layers: int, sequences: int = 2) -> tuple[Counter[str], Counter[str]]:
@@ -55,6 +54,13 @@ def test_with_sequence_parallelism_they_are_pairs_of_all_gather_and_reduce_scatt
     cell = Cell(family, tied, tensor=2, sequence_parallel=True, recompute=recompute)
     pairs = {"all_gather": 2, "reduce_scatter": 2}
     assert of_a_layer(cell) == (pairs, pairs)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "pythia", "mistral"])
+def test_shared_heads_norms_of_heads_and_parallel_residuals_add_no_message(family: str) -> None:
+    assert of_a_layer(Cell(family, tensor=4)) == ({"all_reduce": 2}, {"all_reduce": 2})
+    pairs = {"all_gather": 2, "reduce_scatter": 2}
+    assert of_a_layer(Cell(family, tensor=4, sequence_parallel=True)) == (pairs, pairs)
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
