@@ -83,7 +83,9 @@ but not bounded. bf16 is compared with one process of Megalith in bf16.
 
 The cells: the tied GPT model in all 121 layouts of tensor 1, 2, 4 × pipeline 1, 2, 4 × data 1, 2 × ZeRO 0 to 3 ×
 schedule × sequence parallelism that fit into 8 ranks; every other model in a selection that contains every possible
-pair of choices; then recomputation, ZeRO over a part of the data axis, and narrow types, in a few layouts.
+pair of choices; then recomputation, ZeRO over a part of the data axis, and narrow types, in a few layouts. qwen3,
+olmo2, pythia and mistral have these models' [options](model-options.md), and heads of keys and values that tensor
+ranks split, share evenly or share unevenly.
 
 {body}
 """
