@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that run tests, each file in one of them; a test may start several more.
+WORKERS ?= 2
 
 .PHONY: demo test check bench browser slow closed-loop parity attack docs clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/megalith run recipes/quickstart.yaml --output runs/quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

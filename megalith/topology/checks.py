@@ -123,11 +123,14 @@ def _notes(cluster: Cluster, layout: Layout, parallel: ParallelConfig, train: Tr
             f"{cluster.accelerators_per_node} accelerators a node, tensor={layout.tensor} will be slow."
         )
     share = layout.data * (train.micro_batch_size or 1)
-    uneven = [size for size in ramp_batches(train) if size % share]
+    ramp = ramp_batches(train)
+    period = share // math.gcd(ramp.step, share)  # what is left over repeats, and weighs most in the smallest batches
+    uneven = [size for size in ramp[:period] if size % share]
     if uneven:
         empty = max((-size % share) / (size + -size % share) for size in uneven)
+        even = sum(len(ramp[place::period]) for place, size in enumerate(ramp[:period]) if size % share == 0)
         notes.append(
-            f"{len(uneven)} batches of the ramp are no multiples of data × micro-batch = {share}: they are filled up "
+            f"{len(ramp) - even} batches of the ramp are no multiples of data × micro-batch = {share}: they are filled up "
             f"with samples that do not count, up to {empty:.0%} of what is computed."
         )
     count = micro_batches(train.global_batch_size, layout.data, train.micro_batch_size or 1)

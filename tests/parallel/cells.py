@@ -13,7 +13,7 @@ from megalith.recipe.machine import ParallelConfig
 
 SEQUENCES, LENGTH, VOCAB, RANKS = 16, 12, 303, 8
 SHAPE = {
-    "num_layers": 5,  # no multiple of 2 or 4 stages
+    "num_layers": 3,
     "hidden_size": 32,
     "num_heads": 4,
     "vocab_size": VOCAB - 2,
@@ -88,8 +88,9 @@ class Cell:
 
     @property
     def micro_batch(self) -> int:
-        """Sequences; small where there are stages, so that a pipeline comes into its steady state."""
-        return 2 if self.pipeline > 1 else 4
+        """Sequences; small where there are stages: two micro-batches for each, so that a pipeline comes into its steady
+        state."""
+        return max(2, SEQUENCES // (2 * self.pipeline * self.data)) if self.pipeline > 1 else 4
 
     @property
     def virtual_stages(self) -> int:
@@ -97,7 +98,7 @@ class Cell:
 
     @property
     def model(self) -> ModelConfig:
-        layers = {"num_layers": 9} if self.virtual_stages > 1 else {}
+        layers = {"num_layers": max(2, self.pipeline) * self.virtual_stages + 1}  # no multiple of its stages
         return ModelConfig.model_validate(SHAPE | layers | FAMILIES[self.family] | {"tie_embeddings": self.tied})
 
     @property

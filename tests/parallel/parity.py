@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, clip_factor, loss_weights, parallelize
-from megalith.recipe import Recipe, TrainConfig
+from megalith.recipe import ModelConfig, Recipe, TrainConfig
 from megalith.training.data import counts
 from tests.parallel.cells import SEQUENCES, SHAPE, TYPES, Cell, sample_batch
 from tests.parallel.oracle import CLIP, DECAY, RATE, SEED, STEPS, Outcome, whole_model_steps
@@ -47,9 +47,10 @@ class Difference:
     """The largest share of its bound that any number takes: the cell holds up to 1."""
 
 
-def spread_steps(cell: Cell, ranks: Mesh) -> Outcome:
-    """The cell's steps of this rank's part; the tensors of the outcome are whole, and on the first rank alone."""
-    config = cell.model
+def spread_steps(cell: Cell, ranks: Mesh, config: ModelConfig | None = None) -> Outcome:
+    """The cell's steps of this rank's part, of its own model or another; the tensors of the outcome are whole, and on
+    the first rank alone."""
+    config = config or cell.model
     model = parallelize(config, cell.parallel, ranks, dtype=TYPES[cell.precision], seed=SEED)
     optimizer = Optimizer(model.masters, train_settings())
     share = range(ranks.data_index * cell.micro_batch, SEQUENCES, cell.micro_batch * ranks.data_size)
@@ -209,5 +210,5 @@ def _work(rank: int, world: int, cells: list[Cell], results: str) -> None:
 
 def _oracle(cell: Cell) -> Outcome:
     if cell.precision == "bf16":
-        return spread_steps(Cell(cell.family, cell.tied, schedule=cell.schedule, precision="bf16"), Mesh())
+        return spread_steps(Cell(precision="bf16"), Mesh(), cell.model)
     return whole_model_steps(cell.model)

@@ -152,7 +152,7 @@ def test_what_tensor_ranks_hold_alike_stays_equal_to_the_bit(
         one, other = found[world][first], found[world][second]
         names = [name for name in one if name.startswith("after/") and not name.endswith("token_embedding.weight")]
         assert sum("norm" in name for name in names) >= 4
-        assert sum(name.endswith(("attention.output.bias", "mlp.down.bias")) for name in names) >= 4
+        assert sum(name.endswith(("attention.output.bias", "mlp.down.bias")) for name in names) >= 2
         for name in names:
             assert torch.equal(one[name], other[name]), name
 
