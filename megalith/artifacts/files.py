@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     A process that is killed leaves it behind, as `.*.tmp`: see `sweep`.
     """
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as written:

@@ -31,6 +31,7 @@ from megalith.errors import (
     error_from_json,
     error_to_json,
 )
+from megalith.machine import usable_cores
 from megalith.memory import oom_kills
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
@@ -184,4 +185,4 @@ def _cores() -> int:
         import ray
 
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return len(os.sched_getaffinity(0))
+    return usable_cores()

@@ -130,8 +130,8 @@ def _notes(cluster: Cluster, layout: Layout, parallel: ParallelConfig, train: Tr
         empty = max((-size % share) / (size + -size % share) for size in uneven)
         even = sum(len(ramp[place::period]) for place, size in enumerate(ramp[:period]) if size % share == 0)
         notes.append(
-            f"{len(ramp) - even} batches of the ramp are no multiples of data × micro-batch = {share}: they are filled up "
-            f"with samples that do not count, up to {empty:.0%} of what is computed."
+            f"{len(ramp) - even} batches of the ramp are no multiples of data × micro-batch = {share}: they are filled "
+            f"up with samples that do not count, up to {empty:.0%} of what is computed."
         )
     count = micro_batches(train.global_batch_size, layout.data, train.micro_batch_size or 1)
     if count < layout.pipeline:

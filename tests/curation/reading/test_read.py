@@ -147,7 +147,8 @@ def _zstd(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("a.jsonl", LINES), ("a.jsonl.gz", gzip.compress(LINES)), ("a.jsonl.zst", _zstd(LINES))]
+    ("name", "content"),
+    [("a.jsonl", LINES), ("a.jsonl.gz", gzip.compress(LINES, mtime=0)), ("a.jsonl.zst", _zstd(LINES))],
 )
 def test_json_lines_are_read_plain_and_compressed(tmp_path: Path, name: str, content: bytes) -> None:
     documents = list(read_documents(write(tmp_path / name, content), Counter()))

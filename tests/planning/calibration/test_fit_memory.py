@@ -106,7 +106,8 @@ def test_runs_that_failed_are_foreseen_and_runs_that_ran_are_allowed(table: Sequ
     assert failed
     # the search takes only what fits at the upper end of the interval, so it would have chosen none of these
     assert all(estimate_memory(row.job).interval[1] > row.job.cluster.memory_bytes for row in failed)
-    assert sum(fits(row.job, estimate_memory(row.job)) for row in failed) <= 1
+    # one of them is expected to fit: at 95 % of its GPU, with a global batch that its report does not state
+    assert [row.row_id for row in failed if fits(row.job, estimate_memory(row.job))] == ["70b-128-oom"]
     alarms = [row for row in ran if not fits(row.job, estimate_memory(row.job))]
     assert len(alarms) <= 0.02 * len(ran)
     assert not [row.row_id for row in alarms if row.stated]
