@@ -19,6 +19,8 @@ from megalith.scaling.points import Floats, Points
 
 HUBER_DELTA = 1e-3  # Chinchilla §D.2
 LEAST_POINTS = 8  # five unknowns, and something left to judge them by
+_MOST_EVALUATIONS = 1000  # of one descent; runs that follow the law take up to 400, noise some thousands
+_HUGE = 700.0  # a logarithm near the largest float's: what noise is fitted by may be larger still
 _AGREEMENT = 1e-3  # relative: a start whose objective is this near to the best has found the same valley
 
 # log A, log B, log E, α, β; within the ranges of the paper's grid (§D.2).
@@ -111,7 +113,7 @@ def _descend(guess: Floats, points: Points) -> tuple[Floats, float]:
         args=logs,
         jac=True,
         method="L-BFGS-B",
-        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 3000, "maxfun": 6000},
+        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": _MOST_EVALUATIONS, "maxfun": _MOST_EVALUATIONS},
     )
     return np.asarray(found.x), float(found.fun)
 
@@ -126,6 +128,7 @@ def _bootstrap(theta: Floats, points: Points, resamples: int, seed: int) -> dict
             chosen: NDArray[np.intp] = draw.integers(0, len(points), len(points))
             found[index] = _descend(theta, points[chosen])[0]
             display.advance(task)
+    found[:, :3] = np.minimum(found[:, :3], _HUGE)
     alpha, beta = found[:, 3], found[:, 4]
     figures = {
         "E": np.exp(found[:, 2]),
