@@ -1,6 +1,7 @@
 """From a request for text to its answer: read, admitted, given to the engine, and sent as tokens come in."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,15 +9,18 @@ from typing import Any
 from megalith.inference import LanguageModel, Sampling
 from megalith.serving.choices import Piece
 from megalith.serving.engine_thread import EngineThread
-from megalith.serving.errors import ApiError, engine_ended, out_of_time, stopping, too_busy
+from megalith.serving.errors import ApiError, engine_ended, out_of_time, stopping, too_busy, too_many_numbers
 from megalith.serving.exchange import Bodies, Exchange, GoneError, to_json
 from megalith.serving.forms import ChatForm, CompletionForm
 from megalith.serving.metrics import Metrics
-from megalith.serving.prompts import encode, encode_chat, tokens_allowed
+from megalith.serving.prompts import encode, encode_conversation, tokens_allowed
 from megalith.serving.requests import ChatRequest, CompletionRequest, read
 from megalith.serving.running import Asked, Running
 from megalith.serving.settings import Settings
 from megalith.serving.spelling import Spelling
+
+MOST_NUMBERS = 1_000_000
+"""Log-probabilities in one answer: some 100 MB while it is made."""
 
 
 class Answering:
@@ -57,7 +61,11 @@ class Answering:
         try:
             async with asyncio.timeout(limit):
                 async with self._bodies.read(exchange) as data:
+                    arrived = time.monotonic()
                     asked = await asyncio.to_thread(understand, data)
+                asked.arrived = arrived
+                if asked.numbers > MOST_NUMBERS:
+                    raise too_many_numbers(asked.numbers, MOST_NUMBERS)
                 with self._places(asked.choices):
                     await self._unless_gone(exchange, self._answer(asked, exchange))
         except TimeoutError:
@@ -82,7 +90,7 @@ class Answering:
     def _conversation(self, data: bytes) -> Asked:
         request = read(ChatRequest, data)
         self.check_model(request.model)
-        prompts = encode_chat(self._lm, request)
+        prompts = encode_conversation(self._lm, request)
         wanted = tokens_allowed(self._lm, prompts, request.token_limit, param="messages")
         return Asked(
             form=ChatForm(request.model, self._spelling, logprobs=request.logprobs),

@@ -22,7 +22,7 @@ from megalith.serving.errors import ApiError, engine_ended, stopping
 
 PromptLogprobs: TypeAlias = Sequence[tuple[float, Top]]
 Update: TypeAlias = "tuple[TokenEvent, PromptLogprobs | None] | ApiError"
-"""A token with the log-probabilities of the prompt's, or how the sequence has failed."""
+"""A token, the first one with the log-probabilities of the prompt's; or how the sequence has failed."""
 
 
 @dataclass(eq=False)
@@ -106,6 +106,7 @@ class EngineThread:
             if work is None:
                 continue
             known = event.sequence.prompt_logprobs if work.prompt_logprobs else None
+            work.prompt_logprobs = False  # they are told once
             updates.append((work, (event, known)))
             if event.finish is not None:
                 del self._works[id(event.sequence)]

@@ -66,6 +66,17 @@ def too_large(limit: int) -> ApiError:
     )
 
 
+def too_many_numbers(wanted: int, most: int) -> ApiError:
+    """The error for an answer of more log-probabilities than one may have."""
+    return ApiError(
+        400,
+        f"'logprobs': this answer would have {wanted:,} of them, and one may have {most:,}. Ask for fewer "
+        "alternatives, prompts or choices at once.",
+        param="logprobs",
+        code="answer_too_large",
+    )
+
+
 def too_busy() -> ApiError:
     """The error for a request beyond those that may wait."""
     return ApiError(

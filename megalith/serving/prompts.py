@@ -8,7 +8,8 @@ log-probabilities that `inference.score` gives, whether it comes as text or as i
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from megalith.inference import LanguageModel
+from megalith.errors import InputError
+from megalith.inference import LanguageModel, encode_chat
 from megalith.serving.errors import ApiError
 from megalith.serving.requests import ChatRequest, CompletionRequest
 
@@ -50,12 +51,20 @@ def encode(lm: LanguageModel, request: CompletionRequest) -> list[Prompt]:
     return found
 
 
-def encode_chat(lm: LanguageModel, request: ChatRequest) -> list[Prompt]:
-    """The ids of a conversation as the model's chat template writes it; ApiError (400) where it has none."""
-    del request, lm
-    raise ApiError(
-        400, "This model has no chat template: use /v1/completions.", param="messages", code="no_chat_template"
-    )
+def encode_conversation(lm: LanguageModel, request: ChatRequest) -> list[Prompt]:
+    """The ids of a conversation as the model's chat template writes it.
+
+    Raises ApiError (400) where the model has none, and where its template refuses these messages.
+    """
+    if lm.tokenizer.conventions.chat_template is None:
+        raise ApiError(
+            400, "This model has no chat template: use /v1/completions.", param="messages", code="no_chat_template"
+        )
+    try:
+        ids = encode_chat(lm.tokenizer, [message.fields for message in request.messages])
+    except InputError as error:
+        raise ApiError(400, f"'messages': {error}", param="messages", code="invalid_value") from None
+    return [Prompt(tuple(ids), 0)]
 
 
 def tokens_allowed(lm: LanguageModel, prompts: Sequence[Prompt], wanted: int | None, *, param: str) -> int:

@@ -116,9 +116,10 @@ class Message(_Strict):
     name: str | None = None
 
     @property
-    def text(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+    def fields(self) -> dict[str, str]:
+        """The message as a chat template reads it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": self.role, "content": text} | ({} if self.name is None else {"name": self.name})
 
 
 class ResponseFormat(_Strict):

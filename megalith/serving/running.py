@@ -29,11 +29,20 @@ class Asked:
     stream: bool
     include_usage: bool
     arrived: float = field(default_factory=time.monotonic)
+    """When the body had come."""
 
     @property
     def choices(self) -> int:
         """Sequences that the engine is to run."""
         return len(self.prompts) * self.n
+
+    @property
+    def numbers(self) -> int:
+        """Log-probabilities in the answer, at most."""
+        if self.sampling.logprobs is None:
+            return 0
+        echoed = sum(len(prompt.ids) for prompt in self.prompts) if self.echo else 0
+        return self.n * (echoed + len(self.prompts) * self.wanted) * (1 + self.sampling.logprobs)
 
 
 class Running:

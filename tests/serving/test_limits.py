@@ -81,6 +81,16 @@ def test_a_prompt_of_ten_megabytes_is_an_error_of_the_api_and_nothing_more(lm: L
         assert server.complete("The", max_tokens=1).status == 200
 
 
+def test_an_answer_of_too_many_log_probabilities_is_refused(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megalith.serving.answering.MOST_NUMBERS", 500)
+    with serving(lm) as server:
+        ids = [5] * 20
+        error = server.refused(400, server.complete([ids, ids], echo=True, logprobs=10, max_tokens=5))
+        assert error["code"] == "answer_too_large" and "572" in error["message"]  # 2 × (21 + 5) × 11
+        assert server.complete([ids, ids], echo=True, logprobs=5, max_tokens=5).status == 200
+        assert server.complete([ids] * 30, echo=True, max_tokens=5).status == 200
+
+
 def test_bodies_that_come_together_share_a_limit(lm: LanguageModel) -> None:
     with serving(lm, body_limit_bytes=1000) as server, contextlib.ExitStack() as open_ones:
         for _ in range(8):
