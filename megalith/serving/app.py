@@ -36,7 +36,8 @@ class Service:
         self.settings = settings
         self.engine = EngineThread(engine)
         self.metrics = Metrics(self.engine)
-        self.answering = Answering(lm, self.engine, Bodies(settings), self.metrics, settings)
+        self.bodies = Bodies(settings)
+        self.answering = Answering(lm, self.engine, self.bodies, self.metrics, settings)
         self._context = lm.config.sequence_length
         self._created = int(time.time())
         get: tuple[tuple[str, Handler, bool], ...] = (

@@ -123,7 +123,8 @@ class Bodies:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.body_limit_bytes
         self._limit_of_all = settings.all_bodies_limit_bytes
-        self._bytes = 0
+        self.bytes = 0
+        """Of the bodies that are being read."""
 
     @asynccontextmanager
     async def read(self, exchange: Exchange) -> AsyncIterator[bytes]:
@@ -137,15 +138,15 @@ class Bodies:
         data = bytearray()
         try:
             while (part := await exchange.receive()) is not None:
-                self._bytes += len(part)
+                self.bytes += len(part)
                 data += part
                 if len(data) > self._limit:
                     raise too_large(self._limit)
-                if self._bytes > self._limit_of_all:
+                if self.bytes > self._limit_of_all:
                     raise too_busy()
             yield bytes(data)
         finally:
-            self._bytes -= len(data)
+            self.bytes -= len(data)
 
 
 def to_json(value: Any) -> bytes:

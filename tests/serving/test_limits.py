@@ -7,7 +7,6 @@ import dataclasses
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -96,7 +95,7 @@ def test_bodies_that_come_together_share_a_limit(lm: LanguageModel) -> None:
         for _ in range(8):
             connection = open_ones.enter_context(connected(server))
             connection.sendall(request(b" " * 990, length=1000))
-        time.sleep(0.1)
+        eventually(lambda: server.service.bodies.bytes == 8 * 990)
         answer = server.ask("POST", COMPLETIONS, body() + b" " * 500)
         assert answer.headers["retry-after"] == "1"
         assert server.refused(429, answer)["type"] == "rate_limit_error"
@@ -105,7 +104,7 @@ def test_bodies_that_come_together_share_a_limit(lm: LanguageModel) -> None:
 def test_a_request_beyond_those_that_may_wait_is_told_to_come_again(lm: LanguageModel) -> None:
     engine = SlowEngine(lm, max_batch=2)
     with serving(lm, engine, max_batch=2, max_waiting=1) as server, contextlib.ExitStack() as open_ones:
-        engine.pause = 0.05
+        engine.pause = 0.2
         for _ in range(3):
             open_ones.enter_context(connected(server)).sendall(request(body(stop="§§")))
         eventually(lambda: server.engine.running + server.engine.waiting == 3)
@@ -120,7 +119,7 @@ def test_a_request_beyond_those_that_may_wait_is_told_to_come_again(lm: Language
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_request_that_takes_too_long_is_ended(lm: LanguageModel, stream: bool) -> None:
-    with serving(lm, time_limit_seconds=0.4) as server:
+    with serving(lm, time_limit_seconds=0.8) as server:
         server.engine.pause = 0.1
         answer = server.ask("POST", COMPLETIONS, body(stream=stream))
         if stream:
@@ -130,23 +129,21 @@ def test_a_request_that_takes_too_long_is_ended(lm: LanguageModel, stream: bool)
         else:
             assert server.refused(504, answer)["type"] == "timeout_error"
         eventually(lambda: is_idle(server))
-        server.engine.pause = 0.5  # no token in time: a stream has not begun, and has a status
+        server.engine.pause = 1.0  # no token in time: a stream has not begun, and has a status
         assert server.refused(504, server.ask("POST", COMPLETIONS, body(stream=stream)))["code"] == "timeout"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_frees_its_cache(lm: LanguageModel, stream: bool) -> None:
     with serving(lm) as server:
-        server.engine.pause = 0.05
+        server.engine.pause = 0.2
         with connected(server) as connection:
             connection.sendall(request(body(stream=stream, n=3)))
             eventually(lambda: server.engine.kv_bytes_used > 0)
             if stream:
                 assert connection.recv(1000)
-        began = time.monotonic()
         eventually(lambda: is_idle(server))
-        assert time.monotonic() - began < 0.6  # to the end there would be 1.25 s
-        assert server.engine.cancelled == 3
+        assert server.engine.cancelled == 3 and server.engine.steps < 25  # for 25 tokens
         assert b"megalith_requests_abandoned_total 1.0" in server.ask("GET", "/metrics").body
 
 
@@ -247,7 +244,7 @@ def test_what_can_never_fit_the_cache_is_refused_and_what_can_waits(lm: Language
 
 def test_the_end_gives_grace_and_then_says_why(lm: LanguageModel) -> None:
     answers: dict[str, Any] = {}
-    with serving(lm, grace_seconds=1.0) as server:
+    with serving(lm, grace_seconds=1.5) as server:
         server.engine.pause = 0.04
 
         def ask(name: str, **fields: Any) -> None:
@@ -256,7 +253,7 @@ def test_the_end_gives_grace_and_then_says_why(lm: LanguageModel) -> None:
         asking = [
             threading.Thread(target=ask, args=[name], kwargs=fields)
             for name, fields in {
-                "short": {"max_tokens": 8},
+                "short": {"max_tokens": 4},
                 "whole": {"max_tokens": 30, "n": 2},
                 "streamed": {"max_tokens": 30, "stream": True},
             }.items()
@@ -264,7 +261,7 @@ def test_the_end_gives_grace_and_then_says_why(lm: LanguageModel) -> None:
         for thread in asking:
             thread.start()
         eventually(lambda: server.engine.running == 4)
-        threading.Timer(0.3, lambda: setattr(server.engine, "pause", 0.2)).start()
+        threading.Timer(0.4, lambda: setattr(server.engine, "pause", 0.2)).start()
     for thread in asking:
         thread.join()
     assert answers["short"].status == 200
