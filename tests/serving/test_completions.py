@@ -5,8 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers import decoders, pre_tokenizers
+from tokenizers.models import WordLevel
 
 from megalith.inference import LanguageModel, Request, load_model, score
+from megalith.tokens import Conventions, Tokenizer
 from tests.inference.models import one_by_one, write_model
 from tests.serving.servers import MODEL, Server, serving
 
@@ -164,3 +168,12 @@ def test_a_model_without_a_prefix_reads_a_prompt_as_it_is(tmp_path: Path) -> Non
             assert shown["token_logprobs"][1:] == pytest.approx(one_by_one(lm, ids, 1), abs=1e-4)
         empty = server.complete("", echo=True, logprobs=0, max_tokens=2, seed=1).json
         assert empty["usage"]["prompt_tokens"] == 0 and len(empty["choices"][0]["logprobs"]["tokens"]) in (1, 2)
+
+
+def test_a_first_token_in_sentencepieces_manner_lends_the_text_no_space() -> None:
+    from megalith.serving.spelling import Spelling
+
+    made = tokenizers.Tokenizer(WordLevel({"</s>": 0, "▁The": 1, "▁nurse": 2, "s": 3}, unk_token="</s>"))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    text, found = Spelling(Tokenizer(made, Conventions(prefix=None, end_of_text=(0,)))).text([1, 2, 3])
+    assert text == "The nurses" and [one.offset for one in found] == [0, 3, 9]
