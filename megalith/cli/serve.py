@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from megalith.cli.generate import Precision
 from megalith.cli.guard import verb
 from megalith.cli.options import Json
 from megalith.cli.tables import print_json
@@ -20,6 +21,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     name: Annotated[str | None, typer.Option(help="The model's name to clients. Default: its directory's.")] = None,
+    precision: Precision = "fp32",
     kv_gigabytes: Annotated[
         float | None,
         typer.Option("--kv-gigabytes", min=0.001, help="Keys and values of all sequences. Default: ¼ of free memory."),
@@ -60,6 +62,7 @@ def serve(
         host=host,
         port=port,
         name=name,
+        precision=precision,
         kv_gigabytes=kv_gigabytes,
         max_batch=max_batch,
         max_waiting=max_waiting,

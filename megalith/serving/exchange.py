@@ -124,7 +124,7 @@ class Bodies:
         self._limit = settings.body_limit_bytes
         self._limit_of_all = settings.all_bodies_limit_bytes
         self.bytes = 0
-        """Of the bodies that are being read."""
+        """Read of all bodies whose requests are not understood yet."""
 
     @asynccontextmanager
     async def read(self, exchange: Exchange) -> AsyncIterator[bytes]:

@@ -196,6 +196,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     name: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
     kv_gigabytes: float | None = None,
     max_batch: int = 64,
     max_waiting: int = 128,
@@ -219,7 +220,7 @@ def serve(
             f"`serve` needs {', '.join(needed)}, which {'is' if len(needed) == 1 else 'are'} not installed.",
             mend="Run `pip install 'megalith[serve]'`.",
         )
-    from megalith.inference import Engine
+    from megalith.inference import Engine, at_precision
     from megalith.inference import load_model as load_from
     from megalith.machine import available_memory_bytes
     from megalith.serving import Service, Settings, address_of, bind, read_key, run, served_name
@@ -236,7 +237,7 @@ def serve(
         grace_seconds=grace,
     )
     with bind(host, port) as listening:
-        lm = load_from(directory)
+        lm = at_precision(load_from(directory), _prepared(precision))
         _prepared("fp32")
         kv_bytes = available_memory_bytes() // 4 if kv_gigabytes is None else int(kv_gigabytes * 1e9)
         engine = Engine(lm, kv_bytes=kv_bytes, max_batch=max_batch)
