@@ -70,7 +70,7 @@ class HttpRanges:
                 raise InputError(
                     "this file changed while it was read.",
                     where=self.address,
-                    mend="Use the same command again; it is read anew.",
+                    mend="Run the same command again; it is read anew.",
                 )
             if response.status == 200:
                 self._open, self._at = response, 0

@@ -74,7 +74,7 @@ def wait(address: str, failure: FailedError, failures: int, *, first: bool = Fal
         raise ResourceError(
             f"this cannot be fetched: {failure}.",
             where=address,
-            mend="See that the address is right and may be read; then give the same command again.",
+            mend="See that the address is right and may be read; then run the same command again.",
         ) from failure
     seconds = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**failures)
     time.sleep(min(LONGEST_WAIT_SECONDS, max(seconds * random.uniform(0.5, 1.0), failure.wait_seconds)))

@@ -198,7 +198,7 @@ class StoreRanges:
             raise InputError(
                 "this file changed while it was read.",
                 where=self.address,
-                mend="Use the same command again; it is read anew.",
+                mend="Run the same command again; it is read anew.",
             )
 
     def close(self) -> None:
