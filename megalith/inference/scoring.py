@@ -153,7 +153,7 @@ def _spans(lm: LanguageModel, request: Request) -> list[_Span]:
     join = len(context.encode())
     begins = [_begins(lm, ids, text) for ids, text in zip(encoded, texts, strict=True)]
     boundary = (
-        min(_token_at(starts, join) for starts in begins if starts is not None)
+        min(_token_at(starts, join) if join else 0 for starts in begins if starts is not None)
         if all(starts is not None for starts in begins)
         else min(len(lm.tokenizer.encode(context)), *(len(ids) - 1 for ids in encoded))
     )
