@@ -15,6 +15,9 @@ from megalith.topology import (
     Layout,
     check_layout,
     describe,
+    key_heads,
+    key_heads_computed,
+    key_heads_on_a_rank,
     known_clusters,
     layout_of,
     local_cluster,
@@ -190,6 +193,26 @@ def test_what_cannot_be_is_refused_with_the_mend(
 def test_ranks_may_share_heads_of_keys_and_values() -> None:
     assert checked(Layout(tensor=2, pipeline=4, data=1), 1, model(num_kv_heads=3)) == []  # unevenly
     assert checked(Layout(tensor=4, pipeline=2, data=1), 1, model(num_kv_heads=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads"), [(12, 3), (12, 4), (14, 2), (9, 3), (12, 1), (16, 16), (24, 6), (30, 10)]
+)
+def test_every_query_finds_its_head_of_keys_on_its_rank(heads: int, kv_heads: int) -> None:
+    shape = model(num_heads=heads, num_kv_heads=kv_heads, head_size=8)
+    for ranks in (size for size in range(1, heads + 1) if heads % size == 0):
+        own = heads // ranks
+        taken, computed = [], []
+        for rank in range(ranks):
+            split = tuple(range(rank * kv_heads // ranks, (rank + 1) * kv_heads // ranks))
+            found = key_heads(shape, ranks, rank) or split
+            per_head = own // len(found)  # as the attention repeats them
+            reached = [found[query // per_head] for query in range(own)]
+            assert reached == [(rank * own + query) * kv_heads // heads for query in range(own)]
+            taken.append(len(found))
+            computed.append(len(set(found)))
+        assert set(taken) == {key_heads_on_a_rank(shape, ranks)}
+        assert max(computed) == key_heads_computed(shape, ranks)
 
 
 def test_no_mend_asks_for_nodes_that_are_not_there() -> None:

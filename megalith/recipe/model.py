@@ -117,6 +117,12 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _yarn_has_slower_and_slower_pairs(self) -> Self:
+        if self.rotary_scaling and self.rotary_scaling.kind == "yarn" and self.rotary_base <= 1.0:
+            raise ValueError(f"yarn wants a rotary_base above 1, and it is {self.rotary_base:g}")
+        return self
+
+    @model_validator(mode="after")
     def _options_go_together(self) -> Self:
         if self.family == "bert":
             if self.positions != "learned":

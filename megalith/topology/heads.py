@@ -1,5 +1,7 @@
 """The heads of keys and values that a tensor-parallel rank's queries look at."""
 
+import math
+
 from megalith.recipe.model import ModelConfig
 
 KeyHeads = tuple[int, ...]
@@ -26,14 +28,16 @@ def shares_key_heads(model: ModelConfig, ranks: int) -> bool:
 
 def key_heads_on_a_rank(model: ModelConfig, ranks: int) -> int:
     """Heads of keys that a rank's attention takes, copies for each query among them."""
-    own = key_heads(model, ranks, 0)
-    return model.kv_heads // ranks if own is None else len(own)
+    if not shares_key_heads(model, ranks):
+        return model.kv_heads // ranks
+    own, group = max(1, model.heads // ranks), model.heads // model.kv_heads
+    return 1 if group % own == 0 else own
 
 
 def key_heads_computed(model: ModelConfig, ranks: int) -> int:
     """Heads of keys that the ranks with most of them compute."""
     if not shares_key_heads(model, ranks):
         return model.kv_heads // ranks
-    if model.heads % ranks:
-        return max(1, model.kv_heads // ranks)
-    return max(len(set(key_heads(model, ranks, rank) or ())) for rank in range(ranks))
+    own, group = max(1, model.heads // ranks), model.heads // model.kv_heads
+    latest = group - math.gcd(own, group)  # the place in its group at which some rank's queries begin
+    return (latest + own - 1) // group + 1

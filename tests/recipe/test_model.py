@@ -90,6 +90,7 @@ def test_query_key_and_value_have_biases_of_their_own_choice(bias: bool, qkv_bia
         ({**ROTARY, "rotary_scaling": {"kind": "linear", "factor": 0.5}}, "greater than or equal to 1"),
         ({**ROTARY, "rotary_scaling": {**YARN, "kind": "linear"}}, "belongs to the kind llama3 or yarn"),
         ({**ROTARY, "rotary_scaling": {**YARN, "low_frequency_factor": 1}}, "belongs to the kind llama3, not to yarn"),
+        ({**ROTARY, "rotary_scaling": YARN, "rotary_base": 1}, "yarn wants a rotary_base above 1"),
         ({**ROTARY, "rotary_scaling": {**YARN, "beta_slow": 40}}, "beta_slow is 40 and beta_fast 32"),
     ],
 )  # fmt: skip
