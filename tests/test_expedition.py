@@ -310,7 +310,7 @@ def test_a_second_run_of_the_same_directory_is_refused_while_the_first_runs(tmp_
 def test_another_model_is_judged_beside_the_runs_own(walked: Path, tmp_path: Path) -> None:
     directory = tmp_path / "judged"
     done = megalith("audit", "quickstart", *SMALL, "--model", walked / "train", "--output", directory, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert sorted(path.name for path in directory.iterdir() if path.is_dir()) == ["audit-run"]
     own = json.loads((walked / "audit" / "manifest.json").read_text())
     assert json.loads((directory / "audit-run" / "manifest.json").read_text())["digest"] == own["digest"]
@@ -324,7 +324,7 @@ def test_shards_that_stand_already_train_the_same_model_as_the_run_that_wrote_th
     made = walked / "tokenize"
     tokens = f"{{from: {made / 'train'}, validation: {made / 'validation'}, tokenizer: {made}}}"
     done = megalith("run", "quickstart", *SMALL, f"tokens={tokens}", "--output", tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert [artifact["stage"] for artifact in told["artifacts"]] == ["tokenize", "plan", "train", "evaluate", "audit"]
     for name in ("model/model.safetensors", "history.json"):

@@ -17,7 +17,7 @@ from megalith.training.checkpoint import Mirror, Mirroring, Saver
 from megalith.training.mirroring import take_up_mirror
 from megalith.training.task import TrainTask
 from megalith.training.train import refuse_what_cannot_be_trained
-from tests.storage.conftest import Proxy, moto_server, s3
+from tests.storage.conftest import SECRET, Proxy, moto_server, s3
 from tests.training.killed import FEW, found_step, state
 from tests.training.small import run, small_recipe
 
@@ -160,3 +160,6 @@ def test_a_killed_run_on_a_new_machine_ends_as_if_nothing_had_been(tmp_path: Pat
     assert Mirror(ADDRESS).standing() == ["step-00000014"]
     assert second.digest == whole.digest
     assert "mirror" not in json.dumps(second.manifest.settings)
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+    assert all(SECRET.encode() not in content for content in s3.objects().values())
