@@ -93,9 +93,10 @@ def _licence(model: Checkpoint, datasets: Mapping[str, str | None], beside: Mapp
 
 
 def _scores(model: Checkpoint, beside: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """The rows of the evaluation; a task without items has no score."""
     judged = beside.get("evaluate")
     rows = judged.facts.get("tasks") if judged and model.step is None else None
-    return list(rows) if isinstance(rows, list) else []
+    return [row for row in rows if row["score"] is not None] if isinstance(rows, list) else []
 
 
 def _result(row: Mapping[str, Any]) -> dict[str, Any]:
