@@ -47,7 +47,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["scaling study", "serve", "export", "import"],
+    ["scaling study"],
 )
 def test_what_is_not_built_yet_is_refused_in_one_sentence(verb: str) -> None:
     result = runner.invoke(app, [*verb.split(), "quickstart", "--whatever", "x=1"])

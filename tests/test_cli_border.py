@@ -142,14 +142,14 @@ def test_start_up_imports_nothing_heavy() -> None:
         assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_help_lists_the_walk_in_order_and_what_is_not_built_by_itself() -> None:
+def test_help_lists_the_walk_in_order_and_what_comes_after_it() -> None:
     page = RUN.invoke(app, ["--help"]).stdout
     walk, _, rest = page.partition("Before it:")
     places = [walk.index(f"\n  {verb_} ") for verb_ in ("run", "crawl", "curate", "tokenize", "train", "evaluate")]
     assert places == sorted(places)
-    later = rest.partition("Not built yet:")[2]
-    assert (
-        all(f"\n  {name}" in later for name in ("serve", "export", "import")) and "..." not in page.split("ARGS]...")[1]
-    )
+    after = rest.partition("After it:")[2]
+    assert all(f"\n  {name}" in after for name in ("generate", "chat", "serve", "import", "export"))
+    assert "Not built yet:" not in page
+    assert "..." not in page.split("ARGS]...")[1]
     assert "[KEY=VALUE]..." in RUN.invoke(app, ["train", "--help"]).stdout
     assert "--install-completion" in page
