@@ -4,9 +4,12 @@
 comes from: licence, model card, the configuration as it was. Tensors pass through one at a time.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from megalith.arithmetic import parameters
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
@@ -15,6 +18,7 @@ from megalith.errors import InputError
 from megalith.interop.gguf_model import open_gguf
 from megalith.interop.huggingface import open_directory
 from megalith.interop.source import Source
+from megalith.recipe import ModelConfig
 from megalith.training.checkpoint.tensors import write_tensors
 
 VERSION = 1
@@ -34,6 +38,8 @@ def import_model(source: Path, path: Path) -> Artifact:
             write_tensors(file, model.specs, model.tensor)
         workspace.write_json("model/config.json", model.config.model_dump(mode="json"))
         workspace.write_json("model/generation.json", model.conventions.model_dump(mode="json"))
+        with workspace.file("recipe.yaml") as file:
+            file.write_text(_recipe(source, model.config), encoding="utf-8")
         for name, content in {"model/tokenizer.json": model.tokenizer, **_named("source/", model.kept)}.items():
             with workspace.file(name) as file:
                 file.write_text(content, encoding="utf-8")
@@ -68,6 +74,18 @@ def _open(source: Path) -> Source:
         where=str(source),
         mend="Pass a directory with config.json, tokenizer.json and model.safetensors, or a .gguf file.",
     )
+
+
+def _recipe(source: Path, config: ModelConfig) -> str:
+    """A recipe that trains this shape further, with train.from and train.tokens yet to be said."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().stem).strip("-._") or "imported"
+    told = {
+        "name": name[:100],
+        "about": "An imported model; set train.from to its artifact, and train.tokens.",
+        "tokenize": {"vocab_size": config.vocab_size},
+        "model": config.model_dump(mode="json", exclude_none=True),
+    }
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
 
 
 def _named(prefix: str, files: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from megalith.cli import app
 from megalith.errors import InputError, UnsupportedError
 from megalith.interop.gguf_file import GgufFile
 from megalith.interop.importing import import_model
+from megalith.recipe import load_recipe
+from megalith.training.initial_weights import check_origin
 from tests.interop.oracle import VOCAB, save_tokenizer
 
 LLAMA = {
@@ -152,6 +154,13 @@ def test_a_fault_is_one_paragraph_and_leaves_nothing(fault: str, model: Path, tm
     done = CliRunner().invoke(app, ["import", str(model), "--output", str(tmp_path / "ours")])
     assert done.exit_code == 2
     assert "Traceback" not in done.output
+
+
+def test_its_recipe_is_one_that_trains_it_further(model: Path, tmp_path: Path) -> None:
+    made = import_model(model, tmp_path / "ours")
+    recipe, _ = load_recipe(made.path / "recipe.yaml", [f"train.from={made.path}", "train.tokens=1000"])
+    assert recipe.model.model_dump() == json.loads((made.path / "model" / "config.json").read_text())
+    assert check_origin(recipe, tmp_path)
 
 
 def test_an_import_stands_and_another_source_is_refused_until_fresh(model: Path, tmp_path: Path) -> None:
