@@ -51,7 +51,7 @@ WORDS = (
 GARBAGE = (b"\x00\xff" * 2000, b"GET / HTTP/9\r\n\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n")
 BAD_BODIES = (b"{", b"[" * 50_000, b'{"model": "model", "prompt": 5}', b'{"model": "other", "prompt": "x"}')
 GROWTH_BYTES = 200e6
-"""Memory that the server may have more at the end than after the steady load."""
+"""Memory that the server may have more at the end than after some seconds of clients that misbehave."""
 
 
 @dataclass
@@ -234,17 +234,19 @@ async def measure(client: Client, process: psutil.Process, seconds: float, clien
               f"first event {quantiles(seen.first)}; between events {quantiles(seen.between)}")  # fmt: skip
     one, many = rates.values()
     print(f"continuous batching: {many / one:.1f} times the tokens/s of one at a time")
-    steady = process.memory_info().rss
     bad = [vanishing] * (clients // 8) + [slow] * (clients // 16) + [garbage] * max(1, clients // 20)
     bad.append(lambda *given: garbage(*given, huge=True))
-    seen = await phase(client, seconds, bad + [honest] * (clients - len(bad)))
+    mixed = bad + [honest] * (clients - len(bad))
+    await phase(client, short, mixed)  # the sizes that its memory comes to hold
+    settled = process.memory_info().rss
+    seen = await phase(client, seconds, mixed)
     print(f"with clients that misbehave: {seen.answered:,} answered, {seen.tokens:,} tokens; "
           f"first event {quantiles(seen.first)}; between events {quantiles(seen.between)}")  # fmt: skip
     print(", ".join(f"{name}: {count:,}" for name, count in sorted(seen.statuses.items())))
     await asyncio.sleep(2)
     left = figures(await client.get("/metrics"))
-    grown = process.memory_info().rss - steady
-    print(f"memory: {steady / 1e6:,.0f} MB after the steady load, {grown / 1e6:+,.0f} MB at the end")
+    grown = process.memory_info().rss - settled
+    print(f"memory: {settled / 1e6:,.0f} MB after {short:.0f} s of them, {grown / 1e6:+,.0f} MB at the end")
     wrong = [f"lost: {one}" for one in seen.lost[:5]]
     held = ("megalith_kv_bytes_used", "megalith_sequences_waiting", "megalith_sequences_running")
     wrong += [f"{name} is {left[name]:g} at the end" for name in held if left[name]]

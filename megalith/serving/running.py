@@ -120,3 +120,4 @@ class Running:
         for work, choice in zip(self._works, self.choices, strict=True):
             if not choice.finished:
                 self._engine.cancel(work)
+        self._works.clear()  # each of them holds this object

@@ -149,7 +149,7 @@ def chat(
     return Conversation(at_precision(lm, _prepared(precision)), sampling, system)
 
 
-def _prepared(precision: Literal["fp32", "bf16"]) -> "torch.dtype":
+def _prepared(precision: Literal["fp32", "bf16"], *, keeps_memory: bool = True) -> "torch.dtype":
     """The type of a precision; this process takes the kernels that suit its processor, and keeps what it frees."""
     import torch
 
@@ -159,7 +159,8 @@ def _prepared(precision: Literal["fp32", "bf16"]) -> "torch.dtype":
     if precision == "bf16" and not kernels.multiplies_bf16():
         note("this processor has no bf16 instructions: generation will be slower than in fp32")
     kernels.use(kernels.choose(torch.get_num_threads()))
-    keep_freed_memory()
+    if keeps_memory:
+        keep_freed_memory()
     dtype: torch.dtype = getattr(torch, DTYPE_NAMES[precision])
     return dtype
 
@@ -237,7 +238,7 @@ def serve(
         grace_seconds=grace,
     )
     with bind(host, port) as listening:
-        lm = at_precision(load_from(directory), _prepared(precision))
+        lm = at_precision(load_from(directory), _prepared(precision, keeps_memory=False))  # it lives long
         _prepared("fp32")
         kv_bytes = available_memory_bytes() // 4 if kv_gigabytes is None else int(kv_gigabytes * 1e9)
         engine = Engine(lm, kv_bytes=kv_bytes, max_batch=max_batch)
