@@ -138,8 +138,14 @@ def _training(beside: Mapping[str, Manifest]) -> str:
     processor = made.machine.get("accelerator") or made.machine.get("processor") or "an unknown processor"
     return (
         f"## Training\n\n{facts.get('tokens', 0):,} tokens in {human_seconds(made.seconds + made.earlier_seconds)} on "
-        f"{made.machine.get('processes', 1)} processes ({processor}). Energy: {_energy(facts)}."
+        f"{made.machine.get('processes', 1)} processes ({processor}). Energy: {_energy(facts)}.{_origin(made)}"
     )
+
+
+def _origin(made: Manifest) -> str:
+    """The model whose weights the run began with; its licence binds this one, too."""
+    place = made.recorded.get("train.from")
+    return f" It began with the weights of {Path(place).name}, whose licence holds here, too." if place else ""
 
 
 def _energy(facts: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.errors import InputError, RecipeError
 from megalith.inference import load_model
+from megalith.interop.exporting import export_model
 from megalith.model import GPT, initialise
 from megalith.recipe import ModelConfig, Recipe
 from megalith.tokens import TrainingWindows, write_shards
@@ -93,6 +94,9 @@ def test_it_begins_with_the_models_loss_and_goes_on_alike_on_four_ranks(home: Pa
     assert losses(one)[0] == pytest.approx(float(F.cross_entropy(logits, counted)), rel=1e-5)
     assert len(losses(one)) == STEPS
     assert losses(one)[-1] < losses(one)[0] - 0.5
+    card = (export_model(one.path, tmp_path / "out", "hf").path / "README.md").read_text()
+    assert "It began with the weights of model, whose licence holds here, too." in card
+    assert "2,560 tokens in" in card
     four = trained(tmp_path, home, "four", tensor=2, pipeline=2)
     assert losses(four) == pytest.approx(losses(one), rel=1e-4)
     assert (one.path / "model" / "tokenizer.json").read_bytes() == (home / "tokenizer.json").read_bytes()
