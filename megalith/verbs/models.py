@@ -1,5 +1,6 @@
 """A trained model: loaded, asked to write, and served."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from megalith.console import note
 from megalith.errors import InputError, UnsupportedError
 from megalith.input_files import parse_json, read_text
 from megalith.precision import DTYPE_NAMES
-from megalith.recipe import Overrides
+from megalith.recipe import Overrides, shipped_recipes
 from megalith.verbs.arguments import Place, RecipeSource, directory_of, load
 
 if TYPE_CHECKING:
@@ -74,17 +75,24 @@ def generate(
 ) -> list[Continuation]:
     """Text after each prompt by the expedition's model, or by the one in the directory `model`.
 
+    A model's directory, or its address, may stand in the recipe's place.
+
     The file `prompts` has more of them, one a line, or JSON lines with a `prompt`. Temperature 0 takes the most likely
     token. `top_k` keeps the likeliest tokens, `top_p` then the fewest that hold this share of the probability, `min_p`
     those of at least this share of the likeliest one's. `repetition_penalty` above 1 makes tokens that the text has
     less likely. A text ends before the first of `stop`. `logprobs` gives each token's log-probability, and that many
-    alternatives. `seed` is the recipe's unless it is set. `advance` is called with the place of a prompt and its new
-    text as that comes.
+    alternatives. `seed` is the recipe's unless it is set (0 without a recipe). `advance` is called with the place of a
+    prompt and its new text as that comes.
     """
     from megalith.inference import Sampling, at_precision, stream, tokens_cut
     from megalith.inference import load_model as load_from
 
-    loaded = load(recipe, overrides)
+    if model is None and not overrides and isinstance(recipe, str | Path) and _is_model(recipe):
+        directory, recipe_seed = Path(recipe), 0
+    else:
+        loaded = load(recipe, overrides)
+        directory = directory_of(loaded, output) / "train" if model is None else Path(model)
+        recipe_seed = loaded.seed
     texts = [prompt] if isinstance(prompt, str) else list(prompt)
     if prompts is not None:
         texts = [*(text for text in texts if text), *_read_prompts(Path(prompts))]
@@ -96,10 +104,10 @@ def generate(
         min_p=min_p,
         repetition_penalty=repetition_penalty,
         stop=tuple(stop),
-        seed=loaded.seed if seed is None else seed,
+        seed=recipe_seed if seed is None else seed,
         logprobs=logprobs,
     )
-    lm = load_from(directory_of(loaded, output) / "train" if model is None else Path(model))
+    lm = load_from(directory)
     lm = at_precision(lm, _prepared(precision))
     for number, cut in enumerate(tokens_cut(lm, texts, tokens), start=1):
         if cut:
@@ -113,6 +121,18 @@ def generate(
         Continuation(text, "".join(event.text for event in own), own[-1].finish or "length", _tokens(lm, own))
         for text, own in zip(texts, pieces, strict=True)
     ]
+
+
+def _is_model(place: Place) -> bool:
+    """Whether a recipe's argument names a model: an address, or a directory with a model's configuration."""
+    from megalith.storage import storage_address
+
+    if str(place) in shipped_recipes():
+        return False
+    with contextlib.suppress(OSError, ValueError):  # too long a name, a folder that may not be entered, a NUL
+        inside = (Path(place) / "config.json", Path(place) / "model" / "config.json")
+        return storage_address(place) is not None or any(file.is_file() for file in inside)
+    return False
 
 
 def chat(

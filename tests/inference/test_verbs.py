@@ -38,6 +38,19 @@ def samples(model: Path, *words: str) -> list[dict[str, Any]]:
     return found
 
 
+def test_a_model_may_stand_in_the_recipes_place(model_directory: Path) -> None:
+    wanted = samples(model_directory, "--prompt", "The", *GREEDY)
+    for directory in (model_directory, model_directory.parent):  # as an artifact has it, too
+        done = command("generate", str(directory), "--prompt", "The", "--json", *GREEDY)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["samples"] == wanted
+
+
+def test_a_directory_without_a_model_is_told_as_no_recipe(tmp_path: Path) -> None:
+    done = command("generate", str(tmp_path), "--prompt", "The")
+    assert done.exit_code == 2 and "a recipe is a YAML file" in done.output
+
+
 def test_a_file_of_prompts_is_read_by_lines_or_as_json(
     model_directory: Path, lm: LanguageModel, tmp_path: Path
 ) -> None:
