@@ -111,7 +111,8 @@ def test_what_the_python_on_a_page_imports_exists(page: Path) -> None:
 
 def test_what_readme_says_of_all_verbs_is_so() -> None:
     said = (ROOT / "README.md").read_text()
-    assert "A verb that takes a recipe takes dotted overrides after it" in said and "each but `chat` prints one JSON" in said
+    assert "A verb that takes a recipe takes dotted overrides after it" in said
+    assert "each but `chat` prints one JSON" in said
     for name in set(VERBS) - UNBUILT:
         takes = {parameter.name: parameter for parameter in VERBS[name].params}
         assert ("as_json" in takes) == (name != "chat"), name
