@@ -3,8 +3,8 @@
 torch's fused CPU kernel multiplies tiles too small for oneDNN's bf16 products on some processors: on AMD's with AVX-512
 it takes three times as long. In bf16 the probabilities are computed again in the backward pass, so that nothing of
 T × T is kept; scores are rounded before the softmax, as where attention is not fused (Megatron-LM); the softmax itself
-is fp32 inside. In fp32 products are cheap beside what memory takes: sequences up to LONG keep their probabilities, and
-as many heads are taken together as fit a core's cache.
+is fp32 inside. In fp32, sequences of FP32_LEAST to LONG tokens keep their probabilities, and as many heads are taken
+together as fit a core's cache.
 """
 
 from typing import Any
@@ -17,6 +17,7 @@ from megalith.kernels.choice import is_ours
 
 BLOCK = 128  # queries at a time in bf16; keys after the block are never multiplied
 FP32_BLOCK = 64
+FP32_LEAST = 192  # tokens below which torch's fused kernel is as fast in fp32
 LONG = 512  # tokens from which a sequence counts as long
 _SCORES_AT_A_TIME = 2**19  # of all heads together, in fp32: what stays in a core's cache
 
@@ -35,10 +36,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _chosen(q: Tensor) -> type[torch.autograd.Function] | None:
     """The implementation for tensors of this type and length; None for torch's own."""
-    long = q.shape[2] >= LONG
-    if q.dtype == torch.bfloat16 and is_ours(f"bf16 {'long ' * long}attention"):
+    length = q.shape[2]
+    if q.dtype == torch.bfloat16 and is_ours(f"bf16 {'long ' * (length >= LONG)}attention"):
         return _CausalAttention
-    return _KeptAttention if q.dtype == torch.float32 and not long and is_ours("fp32 attention") else None
+    kept = q.dtype == torch.float32 and FP32_LEAST <= length < LONG
+    return _KeptAttention if kept and is_ours("fp32 attention") else None
 
 
 class _CausalAttention(torch.autograd.Function):

@@ -24,7 +24,14 @@ def for_few_rows(weight: Tensor, bias: Tensor | None, rows: int) -> nn.Module | 
     plain, own_bias = weight.detach(), None if bias is None else bias.detach()
     if rows == 1 and weight.dtype == torch.float32:
         return _Columns(plain, own_bias) if len(weight) > weight.shape[1] or weight.shape[1] <= _SHORT else None
-    return _Blocks(plain, own_bias, rows) if hasattr(torch.ops.mkldnn, "_linear_pointwise") else None
+    return _Blocks(plain, own_bias, rows) if _has_blocks(weight.dtype) else None
+
+
+def _has_blocks(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has blocks of this type on this processor: of bf16 it wants AVX-512 or later instructions."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Columns(nn.Module):

@@ -24,7 +24,7 @@ from megalith.processes import SPINS
 
 VARIABLE = "MEGALITH_KERNELS"
 """Set to `torch` or `megalith` it stands for all operations, and nothing is measured."""
-_VERSION = 5  # of the kernels and of the contest; a new one is measured anew
+_VERSION = 6  # of the kernels and of the contest; a new one is measured anew
 _BUSY = 2.0  # programs for each core that wait to run or run, beyond which a measurement is not remembered
 _PATIENCE_SECONDS = 120.0  # for a process that takes two seconds and the import of torch, on a busy machine
 

@@ -187,8 +187,24 @@ def test_the_contest_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(contest, "_shapes", lambda operation: [lambda: work] * 2)
     monkeypatch.setattr(contest.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(contest, "WORK_SECONDS", 2.0)
     assert contest.contest(torch.get_num_threads()) == ALL_TORCH
     assert clock[0] < contest.WORK_SECONDS + 2 + contest.TRIALS * len(choice.ALTERNATIVES)
+
+
+def test_an_operation_that_the_processor_lacks_is_torchs_and_the_others_are_still_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wins(operation: str, ours: str, end: float) -> bool:
+        if operation.startswith("bf16"):
+            raise RuntimeError("the bf16 path needs avx512")
+        return True
+
+    monkeypatch.setattr(contest, "_wins_everywhere", wins)
+    found = contest.contest(torch.get_num_threads())
+    assert {name for name, own in found.items() if own == "torch"} == {
+        name for name in choice.ALTERNATIVES if name.startswith("bf16")
+    }
 
 
 def test_every_operation_of_the_contest_runs() -> None:
