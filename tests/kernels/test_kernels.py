@@ -132,6 +132,8 @@ def test_a_layer_for_few_rows_is_a_linear_layer_at_any_number_of_rows(dtype: tor
     for bias in (None, torch.randn(300, generator=random).to(dtype)):
         weight = torch.randn(300, 200, generator=random).to(dtype)
         layer = for_few_rows(weight, bias, made_for)
+        if layer is None and dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            pytest.skip("oneDNN has no bf16 blocks on this processor")
         assert layer is not None
         for shape in ((1, 200), (8, 200), (1, 37, 200)):
             x = torch.randn(shape, generator=random).to(dtype)
