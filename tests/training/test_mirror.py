@@ -68,9 +68,7 @@ def test_a_checkpoint_without_its_state_does_not_exist(tmp_path: Path, s3: Proxy
     assert found_step(tmp_path / "checkpoints", FEW) == 1
 
 
-def test_a_damaged_checkpoint_and_one_of_another_run_are_passed_over(
-    tmp_path: Path, s3: Proxy, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, s3: Proxy, capfd: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "a", 1, 2)
     (shard,) = [key for key in s3.objects() if "00000002/shard" in key]
     content = bytearray(s3.objects()[shard])
@@ -79,10 +77,31 @@ def test_a_damaged_checkpoint_and_one_of_another_run_are_passed_over(
     take_up_mirror(task_in(tmp_path))
     assert found_step(tmp_path / "checkpoints", FEW) == 1
     assert "step-00000002: this checkpoint is passed over" in " ".join(capfd.readouterr().err.split())
-    shutil.rmtree(tmp_path / "checkpoints")
-    take_up_mirror(task_in(tmp_path, run="another"))
+
+
+def test_an_address_with_another_runs_checkpoints_is_refused_and_they_stay(
+    tmp_path: Path, s3: Proxy, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "a", 7, 8)
+    before = {key: s3.objects()[key] for key in s3.objects()}
+    with pytest.raises(InputError, match="step-00000008 of another run is there"):
+        take_up_mirror(task_in(tmp_path, run="another"))
     assert not (tmp_path / "checkpoints").exists()
-    assert "it is of another run" in " ".join(capfd.readouterr().err.split())
+    other = state(1, FEW)
+    other.progress.run = "another"
+    saver = Saver(tmp_path / "checkpoints", stands=(mirroring := Mirroring(Mirror(ADDRESS))))
+    saver.save(other, 2)
+    saver.wait()
+    mirroring.wait()
+    assert "of another run is there" in " ".join(capfd.readouterr().err.split())
+    assert s3.objects() == before
+
+
+def test_a_checkpoint_whose_state_cannot_be_read_is_never_removed(tmp_path: Path, s3: Proxy) -> None:
+    save(tmp_path / "a", 8)
+    s3.put("mirror/step-00000008/state.json", b"{}")
+    save(tmp_path / "a", 1, 2, 3)
+    assert Mirror(ADDRESS).standing() == ["step-00000008", "step-00000003", "step-00000002"]
 
 
 def test_a_store_that_stays_away_ends_no_run_that_saves_but_one_that_would_begin_anew(

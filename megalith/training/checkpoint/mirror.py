@@ -31,17 +31,28 @@ class Mirror:
         """Raises UnsupportedError for an address that cannot be written, InputError for a secret in it."""
         self._store = Store(address)
         self._store.refuse_reading_only()
+        self._is_ours = False
+        self._unknown: set[str] = set()
 
     def save(self, checkpoint: Path, keep: int) -> None:
-        """Copy a checkpoint that stands, then remove all but the newest `keep`. Raises ResourceError."""
+        """Copy a checkpoint that stands, then remove all of this run but the newest `keep`.
+
+        Raises ResourceError, and InputError where the address holds another run's checkpoints: they are never touched.
+        """
+        if not self._is_ours:
+            own = unseal((checkpoint / STATE).read_bytes())
+            assert own is not None
+            self._refuse_another_run(own.progress["run"])
         for name in HISTORY:
             self._store.write(checkpoint.parent / f"{name}.jsonl", f"{name}.jsonl")
         names = sorted(file.name for file in checkpoint.iterdir() if file.name != STATE)
         for name in (*names, STATE):
             self._store.write(checkpoint / name, f"{checkpoint.name}/{name}")
-        standing = self.standing()
+        standing = [name for name in self.standing() if name not in self._unknown]
         later = [name for name in standing if _step(name) > _step(checkpoint.name)]  # of a future that was given up
         earlier = [name for name in standing if name not in later]
+        for name in later:
+            note(f"{join(self._store.address, name)} is removed: the run has gone back before it.")
         for name in (*later, *earlier[keep:]):
             self._remove(name)
 
@@ -53,18 +64,16 @@ class Mirror:
     def restore(self, directory: Path, run: str) -> str | None:
         """Put the newest whole checkpoint of this run into `directory`, and return its name; None where there is none.
 
-        Those that are of another run, or damaged, are passed over with a word to the user. Raises ResourceError where
-        the store cannot be read.
+        Damaged ones are passed over with a word to the user. Raises InputError where another run's stand there,
+        ResourceError where the store cannot be read.
         """
+        self._refuse_another_run(run)
         for name in self.standing():
             address = join(self._store.address, name)
             content = fetch_bytes(join(address, STATE))
             sealed = unseal(content) if content is not None else None
             if sealed is None or content is None:
                 note(f"{address}: this checkpoint is passed over: {STATE} is damaged or of another version.")
-                continue
-            if sealed.progress["run"] != run:
-                note(f"{address}: this checkpoint is passed over: it is of another run.")
                 continue
             try:
                 self._fetch(directory, name, sealed, content)
@@ -73,6 +82,21 @@ class Mirror:
                 continue
             return name
         return None
+
+    def _refuse_another_run(self, run: str) -> None:
+        """Raise InputError unless all checkpoints there are this run's; what cannot be read is left alone for good."""
+        for name in self.standing():
+            content = fetch_bytes(join(self._store.address, f"{name}/{STATE}"))
+            sealed = unseal(content) if content is not None else None
+            if sealed is None:
+                self._unknown.add(name)
+            elif sealed.progress["run"] != run:
+                raise InputError(
+                    f"{name} of another run is there, which the checkpoints of this one would replace.",
+                    where=f"train.mirror: {self._store.address}",
+                    mend="Use another address for this run, or remove what is there.",
+                )
+        self._is_ours = True
 
     def _fetch(self, directory: Path, name: str, sealed: Sealed, content: bytes) -> None:
         unfinished = directory / f"{name}{UNFINISHED}"
