@@ -259,7 +259,6 @@ def serve(
     )
     with bind(host, port) as listening:
         lm = at_precision(load_from(directory), _prepared(precision, keeps_memory=False))  # it lives long
-        _prepared("fp32")
         kv_bytes = available_memory_bytes() // 4 if kv_gigabytes is None else int(kv_gigabytes * 1e9)
         engine = Engine(lm, kv_bytes=kv_bytes, max_batch=max_batch)
         address = address_of(listening)
