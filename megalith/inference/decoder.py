@@ -70,7 +70,7 @@ def with_caches(model: nn.Module, flight: Flight) -> int:
     """Put attention over caches in place of the core attention of each layer; returns how many there are."""
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     for layer, attention in enumerate(attentions):
-        attention.core = CachedAttention(layer, flight)  # type: ignore[assignment]  # it stands in for it
+        attention.core = CachedAttention(layer, flight)
     return len(attentions)
 
 

@@ -4,6 +4,7 @@ Names and defaults are those of transformers 5.24 (`configuration_*.py`, `modeli
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from megalith.interop.entries import Entry, fused, linear
@@ -208,20 +209,19 @@ _BERT_ENTRIES = (
     *linear(f"{_B}intermediate.dense", "layers.{n}.mlp.up"),
     *linear(f"{_B}output.dense", "layers.{n}.mlp.down"),
 )
-_BERT_FIELDS = {**_SHAPE, **_TIED, "layer_norm_eps": "norm_epsilon"}
-_BERT_DEFAULTS = {"tie_word_embeddings": True, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
-_BERT_MUST = {
-    "type_vocab_size": 2, "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False,
-}  # fmt: skip
-_BERT_UNUSED = (r".*embeddings\.position_ids", r"cls\.predictions\.decoder\.bias")
 BERT = Family(
     name="bert",
     architectures=("BertForPreTraining", "BertForMaskedLM"),
-    fields=_BERT_FIELDS,
+    fields={**_SHAPE, **_TIED, "layer_norm_eps": "norm_epsilon"},
     activations=_GELU,
     fixed={"family": "bert", "norm": "layernorm", "bias": True, "layer_norm": "post"},
-    defaults=_BERT_DEFAULTS,
-    must=_BERT_MUST,
+    defaults={"tie_word_embeddings": True, "layer_norm_eps": 1e-12, "hidden_act": "gelu"},
+    must={
+        "type_vocab_size": 2,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    },
     dropout=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     entries=(
         *_BERT_ENTRIES,
@@ -229,26 +229,20 @@ BERT = Family(
         *linear(f"{_B}attention.output.LayerNorm", "layers.{n}.attention_norm"),
         *linear(f"{_B}output.LayerNorm", "layers.{n}.mlp_norm"),
     ),
-    unused=_BERT_UNUSED,
+    unused=(r".*embeddings\.position_ids", r"cls\.predictions\.decoder\.bias"),
     may_lack=("heads.pooler.", "heads.sentence_order."),
 )
-MEGATRON_BERT = Family(
+MEGATRON_BERT = replace(
+    BERT,
     name="megatron-bert",
     architectures=("MegatronBertForPreTraining", "MegatronBertForMaskedLM"),
-    fields=_BERT_FIELDS,
-    activations=_GELU,
-    fixed={"family": "bert", "norm": "layernorm", "bias": True, "layer_norm": "pre"},
-    defaults=_BERT_DEFAULTS,
-    must=_BERT_MUST,
-    dropout=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    fixed={**BERT.fixed, "layer_norm": "pre"},
     entries=(
         *_BERT_ENTRIES,
         *linear("bert.encoder.ln", "final_norm"),
         *linear(f"{_B}attention.ln", "layers.{n}.attention_norm"),
         *linear(f"{_B}ln", "layers.{n}.mlp_norm"),
     ),
-    unused=_BERT_UNUSED,
-    may_lack=("heads.pooler.", "heads.sentence_order."),
 )
 
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, OLMO2, GPT_NEOX, GPT2, BERT, MEGATRON_BERT)

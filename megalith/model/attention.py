@@ -23,7 +23,7 @@ class Attention(nn.Module):
                 nn.RMSNorm(config.head_dim if config.query_key_norm == "head" else width, eps=config.norm_epsilon)
                 for width in (config.query_width, config.kv_width)
             )
-        self.core = CoreAttention(config)
+        self.core: nn.Module = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:

@@ -128,7 +128,7 @@ class EngineThread:
             return
         try:
             work.sequence = self._engine.submit(work.prompt, work.sampling, prompt_logprobs=work.prompt_logprobs)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - a refused request ends no server
             self._post([(work, _told(error, refused=True))])
         else:
             self._works[id(work.sequence)] = work

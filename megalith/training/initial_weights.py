@@ -69,7 +69,7 @@ def open_weights(recipe: Recipe) -> FirstValue | None:
     file = home / "model.safetensors"
     try:
         content: Any = safe_open(file, framework="pt")
-        held = {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
+        held = {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise InputError(f"these weights cannot be read ({error}).", where=str(file)) from error
     with torch.device("meta"):
