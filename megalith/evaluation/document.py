@@ -38,6 +38,6 @@ class Document:
     label: str = ""
     """The class of the right answer, by which shots are balanced ("True", "entailment"); else empty."""
     group: str = ""
-    """The passage or template that several documents share: the independent unit of an interval. Empty: the document."""
+    """The passage or template that several documents share: the independent unit of intervals. Empty: the document."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """What scores can be broken down by: a subject, a heuristic, a sub-case."""
