@@ -26,6 +26,8 @@ class Document:
     """Unique within the task, and the same whichever documents are scored."""
     prompt: str
     """The question without solved examples; the context of all choices where they have the same."""
+    preamble: str = ""
+    """An instruction that stands before the solved examples, with the blank line after it."""
     choices: tuple[Choice, ...] = ()
     gold: int = 0
     """Place of the right choice."""
@@ -40,4 +42,4 @@ class Document:
     group: str = ""
     """The passage or template that several documents share: the independent unit of intervals. Empty: the document."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """What scores can be broken down by: a subject, a heuristic, a sub-case."""
+    """Names by which scores can be broken down: a subject, a heuristic, a sub-case."""
