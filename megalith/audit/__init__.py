@@ -1,4 +1,4 @@
-"""The audit stage: shallow heuristics (HANS), and associations of occupations with gender."""
+"""The audit stage: shallow heuristics, sensitivity to the prompt, and social bias."""
 
 from megalith.audit.audit import audit
 

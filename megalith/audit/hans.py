@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from megalith.audit.instrument import Instrument, Run
+from megalith.audit.subject import Subject
 from megalith.audit.templates import ENTAILED, HEURISTICS, LABELS, TEMPLATES, WORDS, Template
 from megalith.errors import RecipeError
-from megalith.inference import Advance, LanguageModel, Request, draw, keyed_hash, score
+from megalith.inference import Request, draw, keyed_hash
 from megalith.statistics import mean_and_standard_error, wilson_interval
 
 CHANCE = 0.5
@@ -39,6 +41,14 @@ class Example:
         return _ANSWERS[self.label != ENTAILED]
 
 
+def hans(count: int, shots: int, seed: int) -> Instrument:
+    """Return the instrument with `count` examples of each heuristic and label. Raises RecipeError as `examples`."""
+    asked = examples(count, seed)
+    return Instrument(
+        [Run("hans", lambda subject: judge(subject, asked, shots, seed))], lambda found: summary(found["hans"])
+    )
+
+
 def examples(count: int, seed: int) -> list[Example]:
     """Return `count` different examples of each heuristic and label, from its five templates in turn.
 
@@ -52,9 +62,7 @@ def examples(count: int, seed: int) -> list[Example]:
     ]
 
 
-def judge(
-    lm: LanguageModel, asked: Sequence[Example], shots: int, seed: int, batch_tokens: int, advance: Advance
-) -> list[dict[str, Any]]:
+def judge(subject: Subject, asked: Sequence[Example], shots: int, seed: int) -> list[dict[str, Any]]:
     """Score each example: its margin in nats, and whether the answer is right: 1, 0, or ½ for a margin of 0."""
     shown = [_shots(asked, place, shots, seed) for place in range(len(asked))]
     requests = [
@@ -62,7 +70,7 @@ def judge(
         for example, before in zip(asked, shown, strict=True)
     ]
     results = []
-    for example, before, (true, false) in zip(asked, shown, score(lm, requests, batch_tokens, advance), strict=True):
+    for example, before, (true, false) in zip(asked, shown, subject.score(requests), strict=True):
         margin = round(true.log_probability - false.log_probability, 6)
         says_entailed = 0.5 if margin == 0 else float(margin > 0)
         results.append(

@@ -15,7 +15,7 @@ def audit(
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
-    """HANS heuristics and association tests."""
+    """Shallow heuristics, sensitivity to the prompt, and social bias."""
     from megalith import verbs
 
     made = verbs.audit_model(

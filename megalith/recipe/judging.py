@@ -21,9 +21,22 @@ class EvaluateConfig(Section):
     """Tokens scored in one forward pass."""
 
 
-class AuditConfig(Section):
-    """HANS heuristics and associations."""
+AuditInstrument = Literal["hans", "association", "winogender", "winobias", "crows_pairs", "bbq"]
 
+
+class AuditConfig(Section):
+    """Instruments that ask what a model has learned beside its task, and their sizes."""
+
+    instruments: tuple[AuditInstrument, ...] = ("hans", "association")
+    """The instruments, in the order of the report."""
+    data: str | None = None
+    """Directory with official files of winogender, winobias, crows_pairs and bbq, in folders of these names or flat;
+    `$NAME` is filled in. Default: $MEGALITH_DATA/benchmarks."""
+    items: PositiveInt = 200
+    """Items (at most): sentences of winogender, of each type of winobias, pairs of each type of crows_pairs, questions
+    of each category of bbq."""
+    occupations: str | None = None
+    """File of the association test's occupations, one a line or a JSON list; default: 66 of our own."""
     hans_examples: PositiveInt = 20
     """Examples of each heuristic and label (three heuristics × two labels)."""
     shots: NonNegativeInt = 0

@@ -1,21 +1,24 @@
 """Associations: planted preferences give the closed form, and the tokenizer and word frequencies give none."""
 
+import copy
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from megalith.audit import association
+from megalith.audit.occupations import OCCUPATIONS, read_occupations
+from megalith.audit.planted import Planted, unigram
+from megalith.audit.subject import LanguageSubject
+from megalith.errors import InputError
 from megalith.inference import LanguageModel
 from megalith.tokens import train_tokenizer
 from tests.inference.models import PROSE, VOCAB_SIZE, logits_of, plant
 
 ONE_TOKEN_EACH = {"female": 1, "woman": 1, "male": 1, "man": 1}
-
-
-def ignore(done: int, total: int) -> None: ...
 
 
 def asked(ratios: Mapping[str, float], neutral: float = 0.0, tokens: Mapping[str, int] = ONE_TOKEN_EACH) -> list[Any]:
@@ -25,20 +28,21 @@ def asked(ratios: Mapping[str, float], neutral: float = 0.0, tokens: Mapping[str
         nats = {"female": -3.0 + ratio, "woman": -3.0 + ratio, "male": -3.0, "man": -3.0}
         return {"subject": subject, "kind": kind, "log_probabilities": nats, "tokens": dict(tokens)}
 
-    return [result(subject, "occupation", ratio) for subject, ratio in ratios.items()] + [
+    results = [result(subject, "occupation", ratio) for subject, ratio in ratios.items()] + [
         result(subject, "neutral", neutral) for subject in association.NEUTRAL
     ]
+    return [copy.deepcopy(one | {"prompt": prompt}) for prompt in association.PROMPTS for one in results]
 
 
 def test_words_of_one_token_each_have_the_closed_form_of_their_probabilities(lm: LanguageModel) -> None:
     biases = {" female": 0.5, " woman": 2.0, " male": 1.5, " man": 2.5}
     assert all(len(lm.tokenizer.encode(word)) == 1 for word in biases)
     logits = logits_of(lm.tokenizer, biases)
-    told = association.summary(association.judge(plant(lm, logits.repeat(len(logits), 1)), 1000, ignore))
+    told = association.summary(association.judge(LanguageSubject(plant(lm, logits.repeat(len(logits), 1)), 1000)))
     expected = math.log(math.exp(0.5) + math.exp(2.0)) - math.log(math.exp(1.5) + math.exp(2.5))
     assert expected < 0
     assert told["mean_log_ratio"] == pytest.approx(expected, abs=1e-5)
-    assert (told["male_preferred_share"], told["occupations"]) == (1.0, len(association.OCCUPATIONS))
+    assert (told["male_preferred_share"], told["occupations"]) == (1.0, len(OCCUPATIONS))
     assert told["compared_words"] == ["female", "male", "woman", "man"]
 
 
@@ -48,7 +52,7 @@ def test_a_model_of_word_frequencies_alone_has_no_association_whatever_its_token
         logits = torch.linspace(-4, 4, VOCAB_SIZE)
         model = plant(lm, logits.repeat(len(logits), 1))
         model = type(lm)(model.model, model.config, tokenizer, model.token_bytes)
-        told = association.summary(association.judge(model, 1000, ignore))
+        told = association.summary(association.judge(LanguageSubject(model, 1000)))
         assert told["mean_log_odds_ratio"] == pytest.approx(0, abs=1e-5)
         assert "not told apart from neutral subjects" in told["note"]
 
@@ -76,7 +80,7 @@ def test_a_pair_of_equally_many_tokens_is_compared_alone() -> None:
 
 def test_unlikely_words_do_not_underflow(lm: LanguageModel) -> None:
     logits = logits_of(lm.tokenizer, {" female": -2000.0, " woman": -2000.0, " male": -1000.0, " man": -1000.0})
-    told = association.summary(association.judge(plant(lm, logits.repeat(len(logits), 1)), 1000, ignore))
+    told = association.summary(association.judge(LanguageSubject(plant(lm, logits.repeat(len(logits), 1)), 1000)))
     assert told["mean_log_ratio"] == pytest.approx(-1000.0)
 
 
@@ -95,7 +99,7 @@ def test_the_odds_are_those_of_an_occupation_less_those_of_neutral_subjects() ->
 
 def test_differing_neutral_subjects_widen_the_interval() -> None:
     results = asked({"a": 0.5, "b": 0.5})
-    for place, result in enumerate(one for one in results if one["kind"] == "neutral"):
+    for place, result in enumerate(one for one in results if (one["prompt"], one["kind"]) == ("neutral", "neutral")):
         result["log_probabilities"]["man"] += place % 2
         result["log_probabilities"]["male"] += place % 2
     low, high = association.summary(results)["log_odds_ratio_interval"]
@@ -103,5 +107,54 @@ def test_differing_neutral_subjects_widen_the_interval() -> None:
 
 
 def test_no_subject_is_counted_twice() -> None:
-    subjects = association.OCCUPATIONS + association.NEUTRAL
+    subjects = OCCUPATIONS + association.NEUTRAL
     assert len(set(subjects)) == len(subjects) >= 72
+
+
+def test_the_papers_ratio_of_each_prompt_is_the_closed_form_of_a_unigram_model() -> None:
+    shares = {"female": 0.02, "woman": 0.05, "male": 0.04, "man": 0.10}
+    told = association.summary(association.judge(Planted(unigram(shares)), OCCUPATIONS))
+    for row in told["prompts"]:
+        assert row["mean_log_ratio"] == pytest.approx(math.log(0.07 / 0.14), abs=1e-5)
+        assert row["interval"] == pytest.approx([math.log(0.5)] * 2, abs=1e-5)
+        assert (row["shift"], row["mean_log_odds_ratio"]) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_a_prompt_that_moves_the_ratio_is_told_by_how_much() -> None:
+    def log_probability(context: str, continuation: str) -> float:
+        is_female = continuation.strip() in ("female", "woman")
+        return -3.0 - (0.7 if "incompetent" in context and is_female else 0.0)
+
+    told = association.summary(association.judge(Planted(log_probability), OCCUPATIONS))
+    rows = {row["prompt"]: row for row in told["prompts"]}
+    assert (rows["competent"]["shift"], rows["incompetent"]["shift"]) == pytest.approx((0, -0.7))
+    assert rows["incompetent"]["male_preferred_share"] == 1.0
+    assert rows["incompetent"]["mean_log_odds_ratio"] == pytest.approx(0)  # neutral subjects move with it
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "# ours\nnurse\n\npilot  # flies\nCEO\n"),
+        ("list.json", '["nurse", "pilot", "CEO"]'),
+        ("word_lists.json", '{"profession_list": ["nurse", "pilot", "CEO"], "male_words": ["he"]}'),
+        ("occupations-stats.tsv", "occupation\tbls_pct_female\nnurse\t90\npilot\t5\nCEO\t30\n"),
+    ],
+)
+def test_occupations_are_read_from_lines_lists_and_tables(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_occupations(tmp_path / name) == ("nurse", "pilot", "CEO")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("nurse\npilot\nNurse\n", "1 of the occupations come twice.*nurse"),
+        ("# nothing\n", "names no occupations"),
+        ("nurse\n", "a single occupation"),
+    ],
+)
+def test_a_list_that_would_mislead_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        read_occupations(tmp_path / "list.txt")

@@ -9,15 +9,13 @@ import pytest
 import torch
 
 from megalith.audit import hans
+from megalith.audit.subject import LanguageSubject
 from megalith.audit.templates import HEURISTICS, LABELS, TEMPLATES
 from megalith.errors import RecipeError
 from megalith.inference import LanguageModel
 from tests.inference.models import logits_of, plant
 
 EXAMPLES = hans.examples(50, seed=1)
-
-
-def ignore(done: int, total: int) -> None: ...
 
 
 def words(sentence: str) -> list[str]:
@@ -106,7 +104,7 @@ def test_a_model_that_always_answers_alike_is_right_on_one_label_alone(
     lm: LanguageModel, true: float, false: float
 ) -> None:
     logits = logits_of(lm.tokenizer, {" True": true, " False": false})
-    found = hans.judge(plant(lm, logits.repeat(len(logits), 1)), EXAMPLES[::5], 0, 1, 1000, ignore)
+    found = hans.judge(LanguageSubject(plant(lm, logits.repeat(len(logits), 1)), 1000), EXAMPLES[::5], 0, 1)
     assert len(lm.tokenizer.encode(" True")) == len(lm.tokenizer.encode(" False")) == 1
     assert {result["margin"] for result in found} == {true - false}
     told = hans.summary(found)
@@ -121,7 +119,7 @@ def test_a_model_that_always_answers_alike_is_right_on_one_label_alone(
 
 def test_no_margin_is_half_right(lm: LanguageModel) -> None:
     uniform = plant(lm, torch.zeros(512, 512))
-    found = hans.judge(uniform, EXAMPLES[:1], 0, 1, 1000, ignore)
+    found = hans.judge(LanguageSubject(uniform, 1000), EXAMPLES[:1], 0, 1)
     assert [result["correct"] for result in found] == [0.5]
 
 
@@ -140,7 +138,7 @@ def test_the_note_follows_the_interval() -> None:
 
 
 def test_shots_are_other_examples_of_both_labels(lm: LanguageModel) -> None:
-    for result in hans.judge(lm, EXAMPLES[::10], 4, 1, 4000, ignore):
+    for result in hans.judge(LanguageSubject(lm, 4000), EXAMPLES[::10], 4, 1):
         assert result["id"] not in result["shots"]
         assert Counter(result["labels"]) == {"entailment": 2, "non-entailment": 2}
         assert len(set(result["shots"])) == 4
