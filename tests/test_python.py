@@ -26,6 +26,7 @@ SAME = (
     "tokenize",
     "train",
     "evaluate",
+    "compare",
     "generate",
     "chat",
     "serve",

@@ -9,9 +9,9 @@ from scipy import stats
 from megalith.statistics import (
     equivalence_p,
     false_discovery,
+    linear_scores,
     mcnemar,
     paired_difference,
-    paired_ratio_difference,
     smallest_visible_difference,
     variance_parts,
 )
@@ -100,7 +100,10 @@ def test_a_ratio_difference_has_the_spread_of_repeated_samples() -> None:
         hard = rng.normal(3.0, 0.5, size=100)
         return size * hard, size * (hard - 0.1 + rng.normal(0, 0.1, size=100)), size
 
-    found = [paired_ratio_difference((a, size), (b, size)) for a, b, size in (sample() for _ in range(600))]
+    found = [
+        paired_difference(linear_scores(a, size).tolist(), linear_scores(b, size).tolist())
+        for a, b, size in (sample() for _ in range(600))
+    ]
     differences = [one.difference for one in found]
     # The spread of 600 draws is itself known to 1/√1200 = 2.9 %; three of those.
     assert np.mean([one.error for one in found]) == pytest.approx(np.std(differences), rel=0.09)

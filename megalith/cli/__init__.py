@@ -14,6 +14,7 @@ from megalith.cli.audit import audit
 from megalith.cli.blend import blend
 from megalith.cli.card import card
 from megalith.cli.chat import chat
+from megalith.cli.compare import compare
 from megalith.cli.crawl import crawl
 from megalith.cli.curate import curate
 from megalith.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ for verb in (
     train,
     evaluate,
     audit,
+    compare,
     report,
     generate,
     chat,

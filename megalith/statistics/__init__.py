@@ -10,6 +10,7 @@ from megalith.statistics.intervals import (
     clustered_interval,
     clustered_mean_and_standard_error,
     effective_sample_size,
+    linear_scores,
     mean_and_standard_error,
     ratio_and_standard_error,
     t_quantile,
@@ -20,8 +21,8 @@ from megalith.statistics.paired import (
     equivalence_p,
     mcnemar,
     paired_difference,
-    paired_ratio_difference,
     smallest_visible_difference,
+    t_difference,
 )
 from megalith.statistics.several import VariancePart, false_discovery, variance_parts
 
@@ -35,12 +36,13 @@ __all__ = [
     "effective_sample_size",
     "equivalence_p",
     "false_discovery",
+    "linear_scores",
     "mcnemar",
     "mean_and_standard_error",
     "paired_difference",
-    "paired_ratio_difference",
     "ratio_and_standard_error",
     "smallest_visible_difference",
+    "t_difference",
     "t_quantile",
     "variance_parts",
     "wilson_interval",

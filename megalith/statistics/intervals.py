@@ -41,12 +41,21 @@ def ratio_and_standard_error(
     The pairs, or their clusters, are the independent units (documents): nats and tokens of each, say. This is the
     cluster-robust error of a per-token mean; the error of exp(ratio) is exp(ratio) times this one.
     """
-    top = np.asarray(numerators, dtype=np.float64)
-    bottom = np.asarray(denominators, dtype=np.float64)
-    if top.size == 0 or bottom.sum() == 0:
+    if len(numerators) == 0 or np.sum(denominators) == 0:
         return math.nan, math.nan
-    ratio = float(top.sum() / bottom.sum())
-    return ratio, error_of_sum(unit_sums(top - ratio * bottom, groups)[0]) / float(bottom.sum())
+    return clustered_mean_and_standard_error(linear_scores(numerators, denominators).tolist(), groups)
+
+
+def linear_scores(numerators: Sequence[float], denominators: Sequence[float]) -> npt.NDArray[np.float64]:
+    """A score for each pair, with mean Σ numerators / Σ denominators and the spread of that ratio (delta method).
+
+    ratio + (numerator − ratio · denominator) / mean denominator: what holds for means then holds for the ratio, such as
+    a paired difference.
+    """
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    ratio = top.sum() / bottom.sum()
+    scores: npt.NDArray[np.float64] = ratio + (top - ratio * bottom) / bottom.mean()
+    return scores
 
 
 def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[float, float]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from megalith.statistics.intervals import Groups, error_of_sum, ratio_and_standard_error, t_quantile, unit_sums
+from megalith.statistics.intervals import Groups, error_of_sum, t_quantile, unit_sums
 
 EXACT_BELOW = 25
 """Discordant pairs below which McNemar's test is the exact one; from there on the mid-p one (Fagerland et al. 2013)."""
@@ -43,30 +42,26 @@ def paired_difference(
     sums, sizes = unit_sums(steps, groups)
     if not proportion:
         error = error_of_sum(sums - difference * sizes) / steps.size
-        return _judged(difference, error, difference, sums.size - 1)
+        return t_difference(difference, error, sums.size - 1)
     size = steps.size / sums.size  # items of an average unit
     total = steps.size + 2 * size
     centre = float(sums.sum()) / total
     squares = float(np.sum((sums - centre * sizes) ** 2)) + size**2 * (1 + 2 * centre**2)
     error = math.sqrt(squares) / total if sums.size > 1 else math.inf
-    return _judged(difference, error, centre, sums.size - 1)
+    return t_difference(difference, error, sums.size - 1, centre=centre)
 
 
-def paired_ratio_difference(
-    a: tuple[Sequence[float], Sequence[float]],
-    b: tuple[Sequence[float], Sequence[float]],
-    groups: Groups | None = None,
-) -> Difference:
-    """The difference b − a of two ratios Σ numerators / Σ denominators over the same documents, by the delta method.
-
-    Nats and bytes of each document, say. The ratio of two perplexities is exp of the difference.
-    """
-    if len(a[0]) == 0:
-        return Difference(math.nan, math.nan, (-math.inf, math.inf), 1.0, 0)
-    first, second = (ratio_and_standard_error(*pair)[0] for pair in (a, b))
-    influence = _influence(*b, second) - _influence(*a, first)
-    sums, _ = unit_sums(influence, groups)
-    return _judged(second - first, error_of_sum(sums), second - first, sums.size - 1)
+def t_difference(difference: float, error: float, freedom: float, *, centre: float | None = None) -> Difference:
+    """The difference with Student's interval and p-value, both around `centre` (the difference itself by default)."""
+    middle = difference if centre is None else centre
+    if not math.isfinite(error):
+        return Difference(difference, math.inf, (-math.inf, math.inf), 1.0, freedom)
+    half = t_quantile(0.975, freedom) * error
+    if error == 0:
+        p = 1.0 if middle == 0 else 0.0
+    else:
+        p = min(1.0, 2 * t_tail(abs(middle) / error, freedom))
+    return Difference(difference, error, (middle - half, middle + half), p, freedom)
 
 
 def mcnemar(a_only: int, b_only: int) -> float:
@@ -114,21 +109,3 @@ def t_tail(value: float, freedom: float) -> float:
     if freedom < 1:
         return 1.0
     return float(special.ndtr(-value) if math.isinf(freedom) else special.stdtr(freedom, -value))
-
-
-def _judged(difference: float, error: float, centre: float, freedom: float) -> Difference:
-    if not math.isfinite(error):
-        return Difference(difference, math.inf, (-math.inf, math.inf), 1.0, freedom)
-    half = t_quantile(0.975, freedom) * error
-    if error == 0:
-        p = 1.0 if centre == 0 else 0.0
-    else:
-        p = min(1.0, 2 * t_tail(abs(centre) / error, freedom))
-    return Difference(difference, error, (centre - half, centre + half), p, freedom)
-
-
-def _influence(numerators: Sequence[float], denominators: Sequence[float], ratio: float) -> npt.NDArray[np.float64]:
-    """The part of each document in the error of Σ numerators / Σ denominators."""
-    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    residuals: npt.NDArray[np.float64] = (top - ratio * bottom) / bottom.sum()
-    return residuals

@@ -16,6 +16,7 @@ from megalith.verbs.expeditions import (
     train,
 )
 from megalith.verbs.interop import export_model, import_model
+from megalith.verbs.judging import compare
 from megalith.verbs.models import Continuation, chat, generate, load_model, serve
 from megalith.verbs.pages import blend, verify, write_card, write_report
 from megalith.verbs.plans import (
@@ -37,6 +38,7 @@ __all__ = [
     "audit_model",
     "blend",
     "chat",
+    "compare",
     "crawl",
     "curate",
     "evaluate",

@@ -1,0 +1,36 @@
+"""Models side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from megalith.verbs.arguments import Place, Places, paths
+
+if TYPE_CHECKING:
+    from megalith.evaluation.compare import Comparison
+
+
+def compare(
+    a: Place,
+    b: Place,
+    *,
+    more_a: Places = (),
+    more_b: Places = (),
+    margin_points: float = 1.0,
+    margin_percent: float = 0.5,
+    flips: bool = False,
+) -> "Comparison":
+    """Two evaluations item by item: the difference with its interval, and what may be called the same.
+
+    `a` and `b` are evaluate artifacts or expeditions; `more_a` and `more_b` further trainings (other seeds), or the
+    same model with other draws of shots. A difference of shares of up to `margin_points`, or of perplexities of up to
+    `margin_percent`, counts as none.
+    """
+    from megalith.evaluation.compare import compare as compare_sides
+
+    return compare_sides(
+        [Path(a), *paths(more_a)],
+        [Path(b), *paths(more_b)],
+        margin_points=margin_points,
+        margin_percent=margin_percent,
+        flips=flips,
+    )
