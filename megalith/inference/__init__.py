@@ -7,18 +7,24 @@ from megalith.inference.engine import Engine, Sequence, TokenEvent
 from megalith.inference.generation import generate, prompt_ids, samples, stream, tokens_cut
 from megalith.inference.load import LanguageModel, at_precision, load_model, model_digests
 from megalith.inference.sampling import Sampling
-from megalith.inference.scoring import Advance, Request, Rolled, Score, rolling, score
+from megalith.inference.scorer import LocalScorer, Scorer
+from megalith.inference.scoring import Advance, Rolled, Score, rolling, score, score_as_read
+from megalith.inference.spans import Boundary, Prefix, Request
 
 __all__ = [
     "Advance",
+    "Boundary",
     "Conversation",
     "Engine",
     "LanguageModel",
+    "LocalScorer",
     "Message",
+    "Prefix",
     "Request",
     "Rolled",
     "Sampling",
     "Score",
+    "Scorer",
     "Sequence",
     "TokenEvent",
     "at_precision",
@@ -32,6 +38,7 @@ __all__ = [
     "rolling",
     "samples",
     "score",
+    "score_as_read",
     "stream",
     "tokens_cut",
 ]
