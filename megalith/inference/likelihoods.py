@@ -18,7 +18,7 @@ INVARIANT_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known so far of all spans."""
+    """The results so far, of all spans."""
 
     log_probabilities: NDArray[np.float64]
     """Nats (S)."""

@@ -34,7 +34,7 @@ class Branch:
     before: Places
     """The slots (P) of the tokens that all of them see: those kept from the pass before, then those of this pass."""
     mask: NDArray[np.bool_] | None
-    """What each sees of `before` and of the branch itself (T, P + T); None for all up to itself."""
+    """Which of `before` and the branch itself each token sees (T, P + T); None for all up to itself."""
 
 
 @dataclass(frozen=True)

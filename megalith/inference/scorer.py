@@ -1,4 +1,4 @@
-"""What scores the tokens of a pass over a prefix tree: a model in this process, with attention over the tree.
+"""A model that scores the passes over a prefix tree, in this process.
 
 Log-softmax is over the vocabulary without its padding, and only where a token is scored: logits and their exponentials
 in fp32, sums and what is subtracted in fp64, so that a sum of many log-probabilities keeps its digits.

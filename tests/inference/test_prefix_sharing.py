@@ -1,4 +1,4 @@
-"""What requests begin with in common is read once, and each score is that of its tokens read by themselves."""
+"""Requests that begin alike are read once, and each score is that of its tokens read by themselves."""
 
 import random
 

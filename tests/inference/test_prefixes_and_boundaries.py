@@ -1,4 +1,4 @@
-"""What stands in front of a text, and where a context ends, as its users say."""
+"""The text that stands in front, and the end of a context, as users choose them."""
 
 import dataclasses
 
