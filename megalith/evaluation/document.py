@@ -43,3 +43,7 @@ class Document:
     """The passage or template that several documents share: the independent unit of intervals. Empty: the document."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Names by which scores can be broken down: a subject, a heuristic, a sub-case."""
+    stem: str = ""
+    """The question before its options in the letter form; empty: the prompt without its "Answer:"."""
+    options: tuple[str, ...] = ()
+    """The options as the letter form lists them; empty: the continuations without their spaces."""

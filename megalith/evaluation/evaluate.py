@@ -14,7 +14,8 @@ from typing import Any
 
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.console import progress
-from megalith.evaluation import rows, tasks
+from megalith.evaluation import rows
+from megalith.evaluation import scored as tasks
 from megalith.evaluation.arithmetic import arithmetic_items
 from megalith.evaluation.inputs import named_files, standing_inputs
 from megalith.evaluation.items import Item, read_items, select

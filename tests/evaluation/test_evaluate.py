@@ -9,7 +9,8 @@ import pytest
 
 from megalith.artifacts import Artifact, Workspace, produce
 from megalith.errors import InputError
-from megalith.evaluation import evaluate, tasks
+from megalith.evaluation import evaluate
+from megalith.evaluation import scored as tasks
 from megalith.inference import LanguageModel
 from megalith.recipe import EvaluateConfig, ModelConfig, Recipe, TokenizeConfig
 from megalith.tokens import write_shards

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from megalith.errors import InputError
-from megalith.evaluation import tasks
+from megalith.evaluation import scored as tasks
 from megalith.evaluation.arithmetic import arithmetic_items
 from megalith.evaluation.items import Item, read_items, select, shots_of
 from megalith.inference import LanguageModel
