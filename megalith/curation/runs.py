@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from megalith.artifacts import whole
 from megalith.curation.corpus.document_table import Array, Partition, halves, names
 from megalith.curation.corpus.languages import main_languages
-from megalith.curation.corpus.sorted_sets import among, different
 from megalith.curation.daft_engine import Task
-from megalith.curation.steps.decontaminate import Ngrams, characters, cut, find_matches, match_spans, union
+from megalith.curation.steps.decontaminate import characters, cut, match_spans, union
 from megalith.curation.steps.pii import mask
+from megalith.ngrams.find import Ngrams, find_matches
+from megalith.ngrams.sorted_sets import among, different
 from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000

@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 from megalith.artifacts import Workspace, whole
 from megalith.curation.corpus.document_table import Array, Columns
 from megalith.curation.corpus.read_units import Dataset
-from megalith.curation.corpus.sorted_sets import different
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.merge import buckets_for, merge_runs
 from megalith.curation.runs import SPLITS, CountNgrams, WriteRuns, save_ngrams
-from megalith.curation.steps.decontaminate import Ngrams, union, without
+from megalith.curation.steps.decontaminate import union, without
 from megalith.curation.steps.task_texts import Items, index_table, ngrams_by_task
+from megalith.ngrams.find import Ngrams
+from megalith.ngrams.sorted_sets import different
 from megalith.recipe import CurateConfig
 
 WORK = "work"

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from megalith.artifacts import MANIFEST, Artifact, open_artifact, read_manifest
 from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition
 from megalith.curation.corpus.documents import partitions_of
-from megalith.curation.corpus.sorted_sets import among, different
 from megalith.curation.decide import fill
 from megalith.errors import InputError
 from megalith.input_files import expand
+from megalith.ngrams.sorted_sets import among, different
 from megalith.recipe import CurateConfig
 
 

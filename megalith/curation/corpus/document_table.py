@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from megalith.curation.corpus.sorted_sets import different
-from megalith.curation.text.words import MIX
 from megalith.errors import InputError
+from megalith.ngrams.sorted_sets import different
+from megalith.ngrams.words import MIX
 from megalith.system_limits import limit_reached
 
 Array = npt.NDArray[Any]

@@ -6,34 +6,20 @@ to the next sentence end; the longer remaining pieces are kept. Places are those
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.corpus.sorted_sets import among, different
-from megalith.curation.text.words import NGRAM_BASE, ngrams, words
+from megalith.ngrams.find import Ngrams, find_matches
+from megalith.ngrams.sorted_sets import among, different
+from megalith.ngrams.words import ngrams, words
 from megalith.recipe import DecontaminateConfig
 
 Array = npt.NDArray[Any]
 Span = tuple[int, int]
-Ngrams = Mapping[int, Array]
-"""Length in words → the sorted hashes of n-grams of that length."""
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Where wanted n-grams stand, by length, then by document and place."""
-
-    documents: Array
-    starts: Array
-    """Byte in the document."""
-    ends: Array
-    hashes: Array
 
 
 def task_ngrams(texts: Sequence[str], config: DecontaminateConfig) -> Ngrams:
@@ -59,16 +45,6 @@ def union(sets: Iterable[Ngrams]) -> Ngrams:
 def without(held: Ngrams, others: Array) -> Ngrams:
     """The n-grams of `held` whose hash is not among the ascending `others`."""
     return {size: hashes[~among(hashes, others)] for size, hashes in held.items()}
-
-
-def find_matches(texts: pa.Array, wanted: Ngrams) -> Matches:
-    """Each wanted n-gram that stands within one of the texts."""
-    found = words(texts)
-    held: list[tuple[Array, Array, Array, Array]] = [(*(np.zeros(0, np.int64),) * 3, np.zeros(0, np.uint64))]
-    for size, hashes in wanted.items():
-        documents, places, rolled = _find(found.hashes, found.bounds, size, hashes)
-        held.append((documents, found.starts[places], found.ends[places + size - 1], rolled))
-    return Matches(*(np.concatenate(column) for column in zip(*held, strict=True)))
 
 
 def match_spans(texts: pa.Array, wanted: Ngrams) -> list[list[Span]]:
@@ -106,51 +82,6 @@ def characters(text: str, spans: Iterable[Span]) -> list[Span]:
 LONGEST_WORD_CHARACTERS = 1000
 """A cut goes no further to find a gap between words."""
 _SENTENCE_END = re.compile("[.!?]")
-_SIEVE = np.uint64(2**20 - 1)
-
-
-def _find(hashes: Array, bounds: Array, size: int, wanted: Array) -> tuple[Array, Array, Array]:
-    """Document, first word and hash of each n-gram of `size` words that is among the ascending `wanted`."""
-    likely = np.zeros(_SIEVE + 1, dtype=bool)  # most n-grams fall through: a look at one bit spares the search
-    likely[wanted & _SIEVE] = True
-    room = 1024
-    while True:
-        documents, places, found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-        count = _roll(hashes, bounds, size, wanted, likely, documents, places, found)
-        if count <= room:
-            return documents[:count], places[:count], found[:count]
-        room = count
-
-
-@numba.njit(cache=True, nogil=True)
-def _roll(
-    hashes: Array, bounds: Array, size: int, wanted: Array, likely: Array, documents: Array, places: Array, found: Array
-) -> int:
-    """How many n-grams there are; as many as there is room for are written down."""
-    count = 0
-    highest = np.uint64(1)
-    for _ in range(size - 1):
-        highest *= NGRAM_BASE
-    for document in range(len(bounds) - 1):
-        first = bounds[document]
-        last = bounds[document + 1] - size
-        if last < first:
-            continue
-        state = np.uint64(0)
-        for place in range(first, first + size - 1):
-            state = state * NGRAM_BASE + hashes[place]
-        for place in range(first, last + 1):
-            state = state * NGRAM_BASE + hashes[place + size - 1]
-            if likely[state & _SIEVE]:
-                at = np.searchsorted(wanted, state)
-                if at < len(wanted) and wanted[at] == state:
-                    if count < len(documents):
-                        documents[count] = document
-                        places[count] = place
-                        found[count] = state
-                    count += 1
-            state -= highest * hashes[place]
-    return count
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:

@@ -16,11 +16,12 @@ import pyarrow as pa
 import zstandard
 
 from megalith.curation.corpus.document_table import Array
-from megalith.curation.corpus.sorted_sets import among
 from megalith.curation.reading import open_file
-from megalith.curation.steps.decontaminate import Ngrams, task_ngrams
+from megalith.curation.steps.decontaminate import task_ngrams
 from megalith.errors import InputError
 from megalith.input_files import expand
+from megalith.ngrams.find import Ngrams
+from megalith.ngrams.sorted_sets import among
 from megalith.recipe import DecontaminateConfig, TaskTextConfig
 
 Items = Sequence[tuple[str, Sequence[str]]]

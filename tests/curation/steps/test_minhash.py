@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from megalith.curation.steps.dedup import band_keys, components, find_components, permutations, signatures
-from megalith.curation.text.words import ngrams, words
+from megalith.ngrams.words import ngrams, words
 from megalith.recipe.minhash import MinHashConfig
 
 SHINGLE, BANDS, ROWS = 5, 20, 13

@@ -7,8 +7,8 @@ import pytest
 
 from megalith.curation.steps.decontaminate import task_ngrams
 from megalith.curation.steps.task_texts import index_table, ngrams_by_task, read_items
-from megalith.curation.text.words import ngrams, words
 from megalith.errors import InputError
+from megalith.ngrams.words import ngrams, words
 from megalith.recipe import DecontaminateConfig
 from megalith.recipe.data import TaskTextConfig
 

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from megalith.curation.corpus.sorted_sets import different
 from megalith.curation.steps.dedup.minhash import EMPTY, band_keys
-from megalith.curation.text.words import MIX
+from megalith.ngrams.sorted_sets import different
+from megalith.ngrams.words import MIX
 
 Array = npt.NDArray[Any]
 

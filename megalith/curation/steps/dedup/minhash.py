@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.text.words import MIX, words
+from megalith.ngrams.words import MIX, words
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megalith.curation.steps.heuristics.letters import TERMINAL
-from megalith.curation.text.words import decode_before
+from megalith.ngrams.words import decode_before
 
 Array = npt.NDArray[Any]
 

@@ -22,7 +22,7 @@ from megalith.curation.steps.heuristics.marks import (
     names_policy,
     stop_word,
 )
-from megalith.curation.text.words import FNV_OFFSET, FNV_PRIME, MIX, decode, decode_before
+from megalith.ngrams.words import FNV_OFFSET, FNV_PRIME, MIX, decode, decode_before
 
 Array = npt.NDArray[Any]
 

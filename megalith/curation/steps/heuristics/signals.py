@@ -15,7 +15,7 @@ import pyarrow as pa
 from megalith.curation.steps.heuristics.letters import kinds
 from megalith.curation.steps.heuristics.repeats import DUPLICATE_SIZES, TOP_SIZES, duplicates, ngrams
 from megalith.curation.steps.heuristics.scan import AT, Counts, scan, stripped
-from megalith.curation.text.words import utf8
+from megalith.ngrams.words import utf8
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.text.words import utf8
+from megalith.ngrams.words import utf8
 
 Array = npt.NDArray[Any]
 

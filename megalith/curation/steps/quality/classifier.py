@@ -23,8 +23,8 @@ from megalith.curation.steps.quality.held_out import Bin, HeldOut, fit_sigmoid, 
 from megalith.curation.steps.quality.kernels import fit, logits
 from megalith.curation.steps.quality.sample import Sample, fold, sample
 from megalith.curation.text.fasttext import FastText, read_fasttext
-from megalith.curation.text.words import words
 from megalith.errors import InputError
+from megalith.ngrams.words import words
 from megalith.recipe.filters import QualityConfig
 
 Array = npt.NDArray[Any]

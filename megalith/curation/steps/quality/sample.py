@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from megalith.curation.text.words import words
+from megalith.ngrams.words import words
 
 Array = npt.NDArray[Any]
 BATCH_CHARACTERS = 1 << 20

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from megalith.curation.text.words import FNV_OFFSET, FNV_PRIME, MIX
+from megalith.ngrams.words import FNV_OFFSET, FNV_PRIME, MIX
 
 Array = npt.NDArray[Any]
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from megalith.curation.steps.urls import kernels
-from megalith.curation.text.words import utf8
 from megalith.errors import InputError
+from megalith.ngrams.words import utf8
 from megalith.recipe.filters import UrlConfig
 
 Array = npt.NDArray[Any]

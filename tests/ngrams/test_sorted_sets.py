@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megalith.curation.corpus.sorted_sets import among, different
+from megalith.ngrams.sorted_sets import among, different
 
 VALUES = st.lists(st.integers(0, 30), max_size=40)
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from megalith.curation.text.words import ngrams, words
+from megalith.ngrams.words import ngrams, words
 
 
 @settings(max_examples=200, deadline=None)

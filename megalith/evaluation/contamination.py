@@ -1,0 +1,190 @@
+"""Contamination: how much of a task's documents stands in the training text, and what the score is without them.
+
+The curated corpus is read once, whatever the number of tasks: the n-grams of all documents are held (8 bytes each), and
+the training text streams past them, so the memory does not depend on the corpus. Words are those of curation (`\\w+`,
+lower-cased). Two rules say which documents are dirty: any 13 words in a row (GPT-3, appendix C), and 80 % of the words
+within runs of 8 that stand in the training text (Llama 2, §A.6, which takes runs of 10 tokens).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from megalith.console import progress
+from megalith.errors import InputError
+from megalith.evaluation.measures import Measure
+from megalith.ngrams.find import occurring, ready
+from megalith.ngrams.sorted_sets import among, different
+from megalith.ngrams.words import ngrams, words
+from megalith.statistics import clustered_interval
+
+LONG, SHORT = 13, 8
+COVERED = 0.8
+FEWEST = 10
+"""Independent documents that clean and dirty scores need each; with fewer, no difference is told."""
+RULES = {"any_13_words": f"any {LONG} words in a row", "mostly_covered": f"{COVERED:.0%} of words in runs of {SHORT}"}
+
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The part of one document that stands in the training text."""
+
+    task: str
+    id: str
+    words: int
+    ngrams_13: int
+    found_13: int
+    ngrams_8: int
+    found_8: int
+    covered: float | None
+    """Share of words within an 8-gram that stands in the training text; None below 8 words."""
+
+    @property
+    def share(self) -> float | None:
+        """Share of the document's 13-grams (8-grams for shorter ones) that stand in the training text."""
+        found, of = (self.found_13, self.ngrams_13) if self.ngrams_13 else (self.found_8, self.ngrams_8)
+        return found / of if of else None
+
+    def is_dirty(self, rule: str) -> bool | None:
+        """The verdict of a rule; None for a document that is too short for it."""
+        if rule == "mostly_covered":
+            return None if self.covered is None else self.covered >= COVERED
+        return self.found_13 > 0 if self.ngrams_13 else None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"share": self.share} | {rule: self.is_dirty(rule) for rule in RULES}
+
+
+def contamination(texts: Mapping[str, Sequence[tuple[str, str]]], corpus: Path) -> list[Overlap]:
+    """The overlap of each document of each task, (id, text), with the training split of the `curate` artifact.
+
+    Raises InputError where the corpus has no training text, or one of its files is damaged.
+    """
+    held = {task: _hashed([text for _, text in documents]) for task, documents in texts.items()}
+    every = [one for documents in held.values() for one in documents]
+    wanted = {
+        size: different(np.concatenate([*(ngrams(one, size) for one in every), np.zeros(0, np.uint64)]))
+        for size in (SHORT, LONG)
+    }
+    found = _found(wanted, corpus)
+    return [
+        _overlap(task, name, hashes, found)
+        for task, documents in texts.items()
+        for (name, _), hashes in zip(documents, held[task], strict=True)
+    ]
+
+
+def clean_and_dirty(
+    overlaps: Sequence[Overlap], results: Sequence[Mapping[str, Any]], measure: Measure
+) -> list[dict[str, Any]]:
+    """For each rule the measure over clean and over dirty documents, and the difference dirty − clean with an interval.
+
+    Results are joined by id. Documents too short for a rule are in neither part, and counted.
+    """
+    by_id = {one.id: one for one in overlaps}
+    scores = measure.item_scores(results).tolist()
+    joined = [(by_id.get(str(result["id"])), result, score) for result, score in zip(results, scores, strict=True)]
+    rows = []
+    for rule, told in RULES.items():
+        parts: dict[bool | None, list[tuple[float, str]]] = {False: [], True: [], None: []}
+        for overlap, result, score in joined:
+            verdict = overlap.is_dirty(rule) if overlap else None
+            parts[verdict].append((score, str(result.get("group") or result["id"])))
+        row = {"rule": rule, "says": told, "metric": measure.metric, "too_short": len(parts[None])}
+        row |= {"clean": _part(parts[False], measure), "dirty": _part(parts[True], measure)}
+        rows.append(row | _difference(parts[False], parts[True], measure))
+    return rows
+
+
+def _hashed(texts: Sequence[str]) -> list[Hashes]:
+    """The hashes of the words of each text."""
+    found = words(pa.array(texts, pa.large_string()))
+    return [found.hashes[start:end] for start, end in zip(found.bounds[:-1], found.bounds[1:], strict=True)]
+
+
+def _found(wanted: Mapping[int, Hashes], corpus: Path) -> dict[int, Hashes]:
+    """Those of the wanted n-grams that occur in the training text, ascending, by length."""
+    files = sorted((corpus / "train").glob("*.parquet"))
+    if not files:
+        raise InputError(
+            "there is no training text here.", where=str(corpus / "train"), mend="Use a `curate` artifact."
+        )
+    seen = {size: np.zeros(len(hashes), bool) for size, hashes in wanted.items()}
+    searched = ready(wanted)
+    with progress() as bar:
+        line = bar.add_task("Searching the training text for the tasks", total=len(files))
+        for number, file in enumerate(files, start=1):
+            try:
+                with pq.ParquetFile(file) as parquet:
+                    for batch in parquet.iter_batches(1024, columns=["text"]):
+                        for size, hashes in occurring(batch.column("text"), searched).items():
+                            seen[size][np.searchsorted(wanted[size], hashes)] = True
+            except (pa.ArrowException, OSError, KeyError) as error:
+                raise InputError(
+                    "this is not a curated Parquet file, or it is damaged.", where=str(file), mend="Curate again."
+                ) from error
+            bar.update(line, completed=number)
+    return {size: hashes[seen[size]] for size, hashes in wanted.items()}
+
+
+def _overlap(task: str, name: str, hashes: Hashes, found: Mapping[int, Hashes]) -> Overlap:
+    long, short = (among(ngrams(hashes, size), found[size]) for size in (LONG, SHORT))
+    covered = np.zeros(len(hashes), bool)
+    for place in range(SHORT):
+        covered[place : place + len(short)] |= short
+    share = float(covered.mean()) if len(short) else None
+    return Overlap(task, name, len(hashes), len(long), int(long.sum()), len(short), int(short.sum()), share)
+
+
+Scored = Sequence[tuple[float, str]]
+"""Item scores with their clusters."""
+
+
+def _part(scored: Scored, measure: Measure) -> dict[str, Any]:
+    if _units(scored) < FEWEST:
+        return {"documents": len(scored), "score": None, "interval": None}
+    mean, ends = _mean_and_interval(scored, measure)
+    return {
+        "documents": len(scored),
+        "score": measure.score(mean),
+        "interval": [measure.score(end) for end in ends],
+    }
+
+
+def _difference(clean: Scored, dirty: Scored, measure: Measure) -> dict[str, Any]:
+    """Dirty − clean, two independent samples, or why it cannot be told.
+
+    The interval is Newcombe's (1998, method 10), made of the intervals of the two scores: honest where one is 0 or 1.
+    """
+    few, name = min((_units(part), name) for part, name in ((clean, "clean"), (dirty, "dirty")))
+    if few < FEWEST:
+        told = f"cannot tell: {few} {name} document{'' if few == 1 else 's'}, and {FEWEST} are needed"
+        return {"difference": None, "difference_interval": None, "note": told}
+    (old, (old_low, old_high)), (new, (new_low, new_high)) = (
+        _mean_and_interval(part, measure) for part in (clean, dirty)
+    )
+    low = new - old - math.hypot(new - new_low, old_high - old)
+    high = new - old + math.hypot(new_high - new, old - old_low)
+    return {
+        "difference": measure.step(new - old),
+        "difference_interval": [measure.step(low), measure.step(high)],
+        "note": "the interval is clear of zero" if low > 0 or high < 0 else "cannot tell: the interval holds zero",
+    }
+
+
+def _mean_and_interval(scored: Scored, measure: Measure) -> tuple[float, tuple[float, float]]:
+    scores, groups = [score for score, _ in scored], [group for _, group in scored]
+    return sum(scores) / len(scores), clustered_interval(scores, groups, proportion=measure.unit == "share")
+
+
+def _units(scored: Scored) -> int:
+    return len({group for _, group in scored})

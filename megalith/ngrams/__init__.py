@@ -1,0 +1,1 @@
+"""Words and n-grams of words in batches of texts: hashed, and found again."""
