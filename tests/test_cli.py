@@ -22,6 +22,7 @@ VERBS = (
     "train",
     "evaluate",
     "audit",
+    "score",
     "generate",
     "serve",
     "report",

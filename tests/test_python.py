@@ -27,6 +27,7 @@ SAME = (
     "train",
     "evaluate",
     "compare",
+    "score",
     "generate",
     "chat",
     "serve",

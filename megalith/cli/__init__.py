@@ -28,6 +28,7 @@ from megalith.cli.recipe import app as recipe_app
 from megalith.cli.report import report
 from megalith.cli.run import run
 from megalith.cli.scaling import app as scaling_app
+from megalith.cli.score import score
 from megalith.cli.serve import serve
 from megalith.cli.tokenize import tokenize
 from megalith.cli.train import train
@@ -50,6 +51,7 @@ for verb in (
     train,
     evaluate,
     audit,
+    score,
     compare,
     report,
     generate,

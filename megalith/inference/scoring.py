@@ -5,9 +5,9 @@ causal model does not see what comes after, so that a score does not depend on i
 with `batch_invariant` not in those either.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from megalith.inference.likelihoods import log_likelihoods
 from megalith.inference.load import LanguageModel
 from megalith.inference.scorer import LocalScorer, Scorer
-from megalith.inference.spans import Boundary, Prefix, Request, in_front, spans_of, stride_of, windows_of
+from megalith.inference.spans import Boundary, Prefix, Request, Span, in_front, spans_of, stride_of, windows_of
 from megalith.tokens.tokenizer import utf8_bytes
 
 Advance = Callable[[int, int], object]
@@ -23,6 +23,7 @@ Advance = Callable[[int, int], object]
 
 MEGATRON_STRIDE = 32
 """Megatron-LM's default of `--overlapping-eval`."""
+_CHARACTERS = 16_000_000  # of texts whose tokens are held at a time
 
 
 @dataclass(frozen=True)
@@ -102,42 +103,15 @@ def score_as_read(
     scorer: Scorer | None = None,
 ) -> Iterator[tuple[int, tuple[Score, ...]]]:
     """Score as `score` does; each request's place comes with its scores as soon as they are known, in any order."""
-    limit = lm.config.sequence_length
-    spans = spans_of(lm, requests, prefix, boundary)
-    firsts = np.cumsum([0, *(len(request.continuations) for request in requests)]).tolist()
-    groups = [
-        [
-            window
-            for owner in range(first, end)
-            for window in windows_of(owner, len(spans[owner].ids), spans[owner].first, limit, stride_of(limit))
-        ]
-        for first, end in itertools.pairwise(firsts)
-    ]
-    for known in log_likelihoods(
-        lm,
-        scorer or LocalScorer(lm),
-        [span.ids for span in spans],
-        groups,
-        batch_tokens,
-        batch_invariant=batch_invariant,
-    ):
-        for place in known.groups_done:
-            yield (
-                place,
-                tuple(
-                    Score(
-                        log_probability=float(known.log_probabilities[owner]),
-                        greedy=bool(known.greedy[owner]),
-                        tokens=len(spans[owner].ids) - spans[owner].first,
-                        bytes=spans[owner].bytes,
-                        characters=spans[owner].characters,
-                        straddled=spans[owner].straddled,
-                        truncated=len(spans[owner].ids) - 1 > limit,
-                    )
-                    for owner in range(firsts[place], firsts[place + 1])
-                ),
-            )
-        advance(known.done, len(requests))
+    scorer = scorer or LocalScorer(lm)
+    done = 0
+    for places in _alike(requests):
+        some = [requests[place] for place in places]
+        spans = spans_of(lm, some, prefix, boundary)
+        for found in _scored(lm, scorer, some, spans, batch_tokens, batch_invariant):
+            yield from ((places[place], scores) for place, scores in found)
+            done += len(found)
+            advance(done, len(requests))
 
 
 def rolling(
@@ -176,3 +150,63 @@ def rolling(
         Rolled(float(nats[owner]), max(0, len(row) - 1), utf8_bytes(text))
         for owner, (row, text) in enumerate(zip(ids, texts, strict=True))
     ]
+
+
+def _alike(requests: Sequence[Request]) -> Iterator[list[int]]:
+    """The places of requests, those that begin alike side by side, as many at a time as tokens are held of."""
+    some: list[int] = []
+    size = 0
+    for place in sorted(range(len(requests)), key=lambda place: requests[place].context):
+        request = requests[place]
+        some.append(place)
+        size += sum(len(request.context) + len(continuation) for continuation in request.continuations)
+        if size >= _CHARACTERS:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _scored(
+    lm: LanguageModel,
+    scorer: Scorer,
+    requests: Sequence[Request],
+    spans: Sequence[Span],
+    batch_tokens: int,
+    batch_invariant: bool,
+) -> Iterator[list[tuple[int, tuple[Score, ...]]]]:
+    """After each pass the requests that are scored, by number."""
+    limit = lm.config.sequence_length
+    firsts = [0, *accumulate(len(request.continuations) for request in requests)]
+    groups = [
+        [
+            window
+            for owner in range(first, end)
+            for window in windows_of(owner, len(spans[owner].ids), spans[owner].first, limit, stride_of(limit))
+        ]
+        for first, end in pairwise(firsts)
+    ]
+    ids = [span.ids for span in spans]
+    for known in log_likelihoods(lm, scorer, ids, groups, batch_tokens, batch_invariant=batch_invariant):
+        yield [
+            (
+                number,
+                tuple(
+                    _score(spans[owner], float(known.log_probabilities[owner]), bool(known.greedy[owner]), limit)
+                    for owner in range(firsts[number], firsts[number + 1])
+                ),
+            )
+            for number in known.groups_done
+        ]
+
+
+def _score(span: Span, log_probability: float, greedy: bool, limit: int) -> Score:
+    return Score(
+        log_probability=log_probability,
+        greedy=greedy,
+        tokens=len(span.ids) - span.first,
+        bytes=span.bytes,
+        characters=span.characters,
+        straddled=span.straddled,
+        truncated=span.is_longer_than(limit),
+    )

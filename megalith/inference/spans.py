@@ -48,6 +48,10 @@ class Span:
     characters: int
     straddled: bool
 
+    def is_longer_than(self, limit: int) -> bool:
+        """Whether a model that reads `limit` tokens does not see all of it at once."""
+        return len(self.ids) - 1 > limit
+
 
 @dataclass(frozen=True)
 class Window:

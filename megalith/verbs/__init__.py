@@ -30,6 +30,7 @@ from megalith.verbs.plans import (
     plan_validate,
     scaling_fit,
 )
+from megalith.verbs.scores import score
 from megalith.verbs.storage import push
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "read_expedition",
     "run",
     "scaling_fit",
+    "score",
     "serve",
     "tokenize",
     "train",

@@ -134,7 +134,7 @@ def audit_model(
     output: Place | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Shallow heuristics, sensitivity to the prompt, and social bias: the verb `audit`. `model` is as for `evaluate`."""
+    """Shallow heuristics, sensitivity to the prompt, and social bias: the verb `audit`. `model` as for `evaluate`."""
     return _stage("audit", recipe, overrides, source, output, fresh, model=model)
 
 

@@ -108,7 +108,7 @@ def generate(
         logprobs=logprobs,
     )
     lm = load_from(directory)
-    lm = at_precision(lm, _prepared(precision))
+    lm = at_precision(lm, prepared(precision))
     for number, cut in enumerate(tokens_cut(lm, texts, tokens), start=1):
         if cut:
             note(f"prompt {number}: its first {cut:,} tokens are beyond the model's context and are not read")
@@ -166,10 +166,10 @@ def chat(
         seed=seed,
     )
     lm = load_from(Path(model))
-    return Conversation(at_precision(lm, _prepared(precision)), sampling, system)
+    return Conversation(at_precision(lm, prepared(precision)), sampling, system)
 
 
-def _prepared(precision: Literal["fp32", "bf16"], *, keeps_memory: bool = True) -> "torch.dtype":
+def prepared(precision: Literal["fp32", "bf16"], *, keeps_memory: bool = True) -> "torch.dtype":
     """The type of a precision; this process takes the kernels that suit its processor, and keeps what it frees."""
     import torch
 
@@ -177,7 +177,7 @@ def _prepared(precision: Literal["fp32", "bf16"], *, keeps_memory: bool = True) 
     from megalith.processes import keep_freed_memory
 
     if precision == "bf16" and not kernels.multiplies_bf16():
-        note("this processor has no bf16 instructions: generation will be slower than in fp32")
+        note("this processor has no bf16 instructions: it will be slower than fp32")
     kernels.use(kernels.choose(torch.get_num_threads()))
     if keeps_memory:
         keep_freed_memory()
@@ -258,7 +258,7 @@ def serve(
         grace_seconds=grace,
     )
     with bind(host, port) as listening:
-        lm = at_precision(load_from(directory), _prepared(precision, keeps_memory=False))  # it lives long
+        lm = at_precision(load_from(directory), prepared(precision, keeps_memory=False))  # it lives long
         kv_bytes = available_memory_bytes() // 4 if kv_gigabytes is None else int(kv_gigabytes * 1e9)
         engine = Engine(lm, kv_bytes=kv_bytes, max_batch=max_batch)
         address = address_of(listening)
