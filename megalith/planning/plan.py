@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from megalith.arithmetic import flops_per_token, step_flops
 from megalith.artifacts import Artifact, Workspace, produce
@@ -28,6 +29,7 @@ from megalith.planning.measuring.training_memory import refuse_what_cannot_fit
 from megalith.planning.measuring.workers import start_workers
 from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of, spend
 from megalith.recipe import ModelConfig, Recipe
+from megalith.recipe.explain import explain
 from megalith.secrets import masked
 from megalith.topology import LOCAL
 
@@ -217,7 +219,14 @@ def _decided(recipe: Recipe, shape: Shape, best: Trial) -> Recipe:
     values = recipe.model_copy(update={"model": shape.model}).model_dump(mode="json")
     values["train"].update(tokens=shape.tokens, micro_batch_size=layout.micro_batch_size, precision=layout.precision)
     values["parallel"].update(tensor=layout.tensor, pipeline=layout.pipeline, data=layout.data)
-    return Recipe.model_validate(values)
+    if layout.tensor == 1:
+        values["parallel"]["sequence_parallel"] = False
+    if layout.pipeline == 1:
+        values["parallel"]["virtual_stages"] = 1
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, {}, recipe.name) from error
 
 
 def _run_seconds(recipe: Recipe, step_seconds: float, steps: int, available: Mapping[str, int] | None) -> float:

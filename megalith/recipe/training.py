@@ -42,6 +42,8 @@ class TrainConfig(Section):
     """Default: 2 % of the training tokens."""
     decay_tokens: PositiveInt | None = None
     """Tokens after which the minimum is reached. Default: all training tokens (Chinchilla §B)."""
+    cooldown_tokens: PositiveInt | None = None
+    """wsd: tokens of the decay at the end. Default: a fifth of decay_tokens (2405.18392)."""
     optimizer: Literal["adamw"] = "adamw"
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
     beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
@@ -84,9 +86,34 @@ class TrainConfig(Section):
                 f"minimum_learning_rate {self.minimum_learning_rate} is above learning_rate {self.learning_rate}"
             )
         ramp = self.batch_ramp
+        if ramp and ramp.start > self.global_batch_size:
+            raise ValueError(
+                f"batch_ramp.start {ramp.start} is above global_batch_size {self.global_batch_size}: a ramp grows; "
+                "set a smaller start, or remove batch_ramp"
+            )
         if ramp and (self.global_batch_size - ramp.start) % ramp.increment:
             raise ValueError(
                 f"a ramp from {ramp.start} in steps of {ramp.increment} never reaches global_batch_size "
                 f"{self.global_batch_size}"
             )
+        self._check_schedule()
         return self
+
+    def _check_schedule(self) -> None:
+        """Raise ValueError for a warm-up that never ends, and for a decay that begins within it."""
+        warmup, end = self.warmup_tokens or 0, self.decay_tokens or self.tokens
+        for name, tokens in (("tokens", self.tokens), ("decay_tokens", self.decay_tokens)):
+            if tokens is not None and warmup >= tokens:
+                raise ValueError(
+                    f"warmup_tokens {warmup:,} is not below {name} {tokens:,}: the peak would not be reached before the "
+                    f"end; set a shorter warm-up, or more {name}"
+                )
+        if self.cooldown_tokens is None:
+            return
+        if self.schedule != "wsd":
+            raise ValueError(f"cooldown_tokens is of the schedule wsd, and schedule is {self.schedule}: remove it")
+        if end is not None and warmup + self.cooldown_tokens > end:
+            raise ValueError(
+                f"warmup_tokens {warmup:,} and cooldown_tokens {self.cooldown_tokens:,} are more than the {end:,} tokens "
+                "of the schedule: set fewer"
+            )

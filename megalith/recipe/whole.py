@@ -77,6 +77,7 @@ class Recipe(Section):
                     f"{model.layers} layers cannot fill {stages} pipeline stages; "
                     f"lower parallel.pipeline to {model.layers // parallel.virtual_stages} or less"
                 )
+        self._check_axes()
         if parallel.data and self.train.micro_batch_size:
             share = parallel.data * self.train.micro_batch_size
             if self.train.global_batch_size % share:
@@ -85,6 +86,25 @@ class Recipe(Section):
                     f"train.micro_batch_size = {parallel.data} × {self.train.micro_batch_size}"
                 )
         return self
+
+    def _check_axes(self) -> None:
+        """Raise ValueError for a setting of an axis that is not there; an axis that is left open may come to be."""
+        parallel = self.parallel
+        if parallel.pipeline == 1 and parallel.virtual_stages > 1:
+            raise ValueError(
+                f"parallel.virtual_stages is {parallel.virtual_stages} and parallel.pipeline is 1: stages are those of a "
+                "pipeline; set virtual_stages=1, or pipeline to 2 or more"
+            )
+        if parallel.tensor == 1 and parallel.sequence_parallel:
+            raise ValueError(
+                "parallel.sequence_parallel splits over the tensor-parallel ranks, and parallel.tensor is 1: set "
+                "sequence_parallel=false, or tensor to 2 or more"
+            )
+        if parallel.zero_shard and not parallel.zero:
+            raise ValueError(
+                f"parallel.zero_shard is {parallel.zero_shard} and parallel.zero is 0, which shards nothing: remove "
+                "zero_shard, or set zero to 1, 2 or 3"
+            )
 
     def _check_tokens(self) -> None:
         if not self.tokens.sources:

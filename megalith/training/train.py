@@ -30,6 +30,7 @@ from megalith.training.mirroring import mirror_last, take_up_mirror
 from megalith.training.monitor import compared, measured_steps
 from megalith.training.slurm import take_up_slurm
 from megalith.training.task import MEASURED, TrainTask, kernels_of_run
+from megalith.training.token_ids import refuse_ids_beyond_the_vocabulary
 
 VERSION = 2
 TOKENIZER_FILES = ("tokenizer.json", GENERATION)
@@ -79,6 +80,7 @@ def train(
 
     def make(train_in: Callable[[TrainTask], None]) -> Artifact:
         def build(workspace: Workspace) -> Mapping[str, Any]:
+            refuse_ids_beyond_the_vocabulary(recipe, tokens)
             (workspace.logs / MEASURED).unlink(missing_ok=True)
             task = task_in(workspace.path)
             take_up_mirror(task)

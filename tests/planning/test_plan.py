@@ -193,7 +193,7 @@ def test_a_training_of_years_is_refused_in_words_unless_asked_for(monkeypatch: p
         check(asked)
     check(asked, yes=True)
     check(load_recipe("gpt2-124m", ["cluster={name: local}", "budget.hours=1000"])[0])
-    check(load_recipe("gpt2-124m", ["cluster={name: local}", "train.tokens=1e6"])[0])
+    check(load_recipe("gpt2-124m", ["cluster={name: local}", "train.tokens=1e6", "train.warmup_tokens=0"])[0])
     with pytest.raises(ResourceError, match=r"about 25\.0 h on this machine"):
         refuse_unasked_length(asked, 25 * 3600)
     refuse_unasked_length(asked, 23 * 3600)

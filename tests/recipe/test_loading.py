@@ -124,7 +124,7 @@ def test_sections_under_names_of_your_own_are_flattened_too() -> None:
 
 def test_a_check_of_several_keys_points_to_the_override_that_it_names(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe("gpt2-8.3b", ["train.tokens=1000000000", "parallel.tensor=5"])
+        load_recipe("gpt2-8.3b", ["train.tokens=10000000000", "parallel.tensor=5"])
     assert caught.value.where == "override 'parallel.tensor=5'"
 
 
