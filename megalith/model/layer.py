@@ -25,21 +25,22 @@ class Layer(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = make_norm(config)
         self.mlp: nn.Module = SwiGLU(config) if config.activation == "swiglu" else MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.attention_dropout, self.mlp_dropout = nn.Dropout(config.dropout), nn.Dropout(config.dropout)
         self.order = config.layer_norm
         self.parallel_residual = config.parallel_residual
 
     def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """(B, T, E) to (B, T, E); for `mask` and `positions` see `Attention`."""
         if self.order == "post":
-            x = self.attention_norm(x + self.dropout(self.attention(x, mask=mask, positions=positions)))
-            y: Tensor = self.mlp_norm(x + self.dropout(self.mlp(x)))
+            x = self.attention_norm(x + self.attention_dropout(self.attention(x, mask=mask, positions=positions)))
+            y: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x)))
         elif self.order == "reordered":
-            x = x + self.dropout(self.attention_norm(self.attention(x, mask=mask, positions=positions)))
-            y = x + self.dropout(self.mlp_norm(self.mlp(x)))
+            x = x + self.attention_dropout(self.attention_norm(self.attention(x, mask=mask, positions=positions)))
+            y = x + self.mlp_dropout(self.mlp_norm(self.mlp(x)))
         else:
-            attended = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, positions=positions))
-            y = attended + self.dropout(self.mlp(self.mlp_norm(x if self.parallel_residual else attended)))
+            mixed = self.attention(self.attention_norm(x), mask=mask, positions=positions)
+            attended = x + self.attention_dropout(mixed)
+            y = attended + self.mlp_dropout(self.mlp(self.mlp_norm(x if self.parallel_residual else attended)))
         return y
 
 

@@ -1,21 +1,29 @@
-"""Random numbers of dropout that do not depend on how the model is split, as far as they can be.
+"""Random numbers of dropout that depend on the sample, and on the layout only where they must.
 
-Before each layer the generator is seeded by (run, step, sample, layer): pipeline stages, schedules, data-parallel ranks
-and a resumed run draw alike, and tensor-parallel ranks, which hold the same activations, drop the same ones. The
-attention's own dropout is on heads that each rank has alone, and under sequence parallelism the rest is on tokens that
-each rank has alone: there tensor-parallel ranks draw apart (Megatron-LM's second generator).
+Before each layer the generator is seeded by (run, step, first sample of the micro-batch, layer), and each sample of a
+dropout by its place after the first: micro-batches of any size, pipeline stages, schedules, data-parallel ranks and a
+resumed run draw alike, and tensor-parallel ranks, which hold the same activations, drop the same ones. The attention's
+own dropout is on heads that each rank has alone, and under sequence parallelism the rest is on tokens that each rank
+has alone: there tensor-parallel ranks draw apart (Megatron-LM's second generator).
+
+A layer that is recomputed finds the generator as it was, and with it the seed that all of its draws begin from.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from megalith.model import Transformer
 
-_APART = 2718  # Megatron-LM's offset between the generators of tensor-parallel ranks
-_ATTENTION = 500_009  # between a layer's generator and its attention's
+# multiples of odd constants (modulo 2⁶³) keep the seeds of samples, layers and draws apart
+_SAMPLE = 0x1E3779B97F4A7C15
+_PLACE = 0x2545F4914F6CDD1D
+_DRAW = 0x3C6EF372FE94F82B
+_TENSOR_RANK = 2718  # Megatron-LM's offset between the generators of tensor-parallel ranks
+_LARGEST = 2**63
 
 
 def seed_dropout(stages: dict[int, Transformer], tensor_rank: int, *, sequence_parallel: bool) -> None:
@@ -27,45 +35,62 @@ def seed_dropout(stages: dict[int, Transformer], tensor_rank: int, *, sequence_p
 
 def dropout_seed(seed: int, step: int, sample: int) -> int:
     """Seed of a micro-batch that begins with this sample."""
-    digest = hashlib.sha256(f"{seed}/dropout/{step}/{sample}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
+    digest = hashlib.sha256(f"{seed}/dropout/{step}".encode()).digest()
+    return (int.from_bytes(digest[:7], "big") + sample * _SAMPLE) % _LARGEST
 
 
 class _Seeds:
     """The hooks on one stage."""
 
     def __init__(self, stage: Transformer, tensor_rank: int, *, sequence_parallel: bool) -> None:
-        self.seed, self.apart = 0, tensor_rank * _APART
-        self.stream = self.apart if sequence_parallel else 0
+        self.seed, apart = 0, tensor_rank * _TENSOR_RANK
+        stream = apart if sequence_parallel else 0
         stage.register_forward_pre_hook(self._begin, with_kwargs=True)
-        for number, block in stage.numbered_layers.items():
-            block.register_forward_pre_hook(self._before_layer(number + 1))
-            core: Any = block.attention.core
-            core.forward = self._draw_apart(core.forward)
+        _draw_by_sample(stage.dropout, 0, stream)
+        for number, layer in stage.numbered_layers.items():
+            layer.register_forward_pre_hook(self._before_layer(number + 1))
+            for draw, dropout in enumerate((layer.attention_dropout, layer.mlp_dropout)):
+                _draw_by_sample(dropout, draw, stream)
+            _draw_by_sample(layer.attention.core, 2, apart)
 
     def _begin(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self.seed = kwargs.pop("dropout_seed", 0)
         self._seed(0)  # for the embedding's dropout
         return args, kwargs
 
-    def _before_layer(self, place: int) -> Any:
+    def _before_layer(self, place: int) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, args: Any) -> None:
             self._seed(place)
 
         return hook
 
     def _seed(self, place: int) -> None:
-        torch.manual_seed((self.seed + place * 1_000_003 + self.stream) % 2**63)
+        torch.manual_seed((self.seed + place * _PLACE) % _LARGEST)
 
-    def _draw_apart(self, forward: Any) -> Any:
-        """Draw from a generator of this rank's own, which leaves the common one where it was, also when recomputed.
 
-        On every rank, so that the common ones stay alike. They know the seed that they began this layer from.
-        """
+def _draw_by_sample(module: Any, draw: int, apart: int) -> None:
+    """Have a module that drops see one sample at a time, each with a generator of its own.
 
-        def apart(*args: Any) -> Any:
-            with torch.random.fork_rng([args[0].device] if args[0].is_cuda else []):
-                torch.manual_seed((torch.initial_seed() + _ATTENTION + self.apart) % 2**63)
-                return forward(*args)
+    The common generator is left where it was. `draw` tells the draws of a layer apart, `apart` the ranks.
+    """
+    forward: Callable[..., Tensor] = module.forward
 
-        return apart
+    def by_sample(*args: Tensor | None) -> Tensor:
+        first = args[0]
+        assert first is not None
+        if not module.training:
+            return forward(*args)
+        base = torch.initial_seed() + draw * _DRAW + apart
+        with torch.random.fork_rng([first.device] if first.is_cuda else []):
+            dropped = []
+            for number, sample in enumerate(_samples(args, len(first))):
+                torch.manual_seed((base + number * _SAMPLE) % _LARGEST)
+                dropped.append(forward(*sample))
+        return dropped[0] if len(dropped) == 1 else torch.cat(dropped)
+
+    module.forward = by_sample
+
+
+def _samples(args: Sequence[Tensor | None], count: int) -> Iterator[list[Tensor | None]]:
+    for number in range(count):
+        yield [None if each is None else each[number : number + 1] for each in args]

@@ -39,12 +39,12 @@ def spread_with_dropout(cell: Cell, ranks: Mesh) -> DistributedModel:
     return parallelize(config, cell.parallel, build_mesh(ranks, cell.parallel), dtype=torch.get_default_dtype(), seed=1)
 
 
-def gradients(model: DistributedModel, cell: Cell) -> dict[str, Tensor]:
+def gradients(model: DistributedModel, cell: Cell, micro_batch: int = MICRO_BATCH) -> dict[str, Tensor]:
     """Return the whole gradients of a step over all samples, and the summed loss."""
     ranks = model.ranks
-    firsts = range(ranks.data_index * MICRO_BATCH, SEQUENCES, MICRO_BATCH * ranks.data_size)
+    firsts = range(ranks.data_index * micro_batch, SEQUENCES, micro_batch * ranks.data_size)
     model.gradients.zero()
-    batches = [sample_batch(cell.model, 0, first, MICRO_BATCH) for first in firsts]
+    batches = [sample_batch(cell.model, 0, first, micro_batch) for first in firsts]
     sums = model.forward_backward(batches, [0.01], [dropout_seed(1, 1, first) for first in firsts])
     model.reduce_gradients()
     (loss,) = ranks.sum(*sums.tolist())
@@ -60,7 +60,8 @@ class Masks:
         (stage,) = model.stages.values()
         stage.dropout.register_forward_hook(self._see)
         for block in stage.numbered_layers.values():
-            block.dropout.register_forward_hook(self._see)
+            block.attention_dropout.register_forward_hook(self._see)
+            block.mlp_dropout.register_forward_hook(self._see)
 
     def _see(self, module: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         self.residual.append((output == 0) & (inputs[0] != 0))
@@ -138,6 +139,16 @@ def test_pipelines_schedules_and_data_parallel_ranks_drop_what_one_process_drops
         torch.testing.assert_close(here[name], value, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.usefixtures("fp64")
+def test_samples_drop_alike_in_micro_batches_of_any_size(recompute: str) -> None:
+    cell = Cell(recompute=recompute)
+    one, *larger = (gradients(spread_with_dropout(cell, Mesh()), cell, size) for size in (1, 2, 4))
+    for found in larger:
+        for name, value in one.items():  # one other mask would show in the second digit
+            torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 def test_attention_drops_apart_on_tensor_parallel_ranks(
     found: dict[int, Sequence[dict[str, Tensor]]], sequence_parallel: bool
@@ -176,7 +187,7 @@ def test_every_layer_sample_and_step_drops_its_own() -> None:
     runs = [masks_of(Cell(), Mesh(), step, sample) for step, sample in ((1, 0), (1, 2), (2, 0))]
     for kind in ("residual", "attention"):
         every = [mask for run in runs for mask in run[kind]]
-        assert len(every) == 3 * (1 + 2 * layers if kind == "residual" else layers)
+        assert len(every) == 3 * (1 + 2 * layers if kind == "residual" else layers * MICRO_BATCH)
         assert all(not torch.equal(one, other) for one, other in itertools.combinations(every, 2))
     again = masks_of(Cell(), Mesh(), 2, 0)
     assert torch.equal(again["residual"], runs[2]["residual"])
