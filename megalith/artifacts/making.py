@@ -24,10 +24,12 @@ from megalith.artifacts.manifest import (
 )
 from megalith.artifacts.request import (
     KEY,
+    STAGE_VERSION,
     UNTOLD,
     Request,
     differences,
     finished_files,
+    key_of,
     listed,
     read_mark,
     recorded_differences,
@@ -41,6 +43,7 @@ from megalith.errors import InputError, MegalithError, RecipeError
 from megalith.memory import PeakMemory
 from megalith.system_limits import limit_reached
 
+Mend = Callable[..., str | None]
 LONG_SECONDS = 60.0
 """Work that took longer is never replaced unless the caller says so."""
 
@@ -56,6 +59,7 @@ def produce(
     recorded: Mapping[str, Json] | None = None,
     machine: Mapping[str, Json] | None = None,
     precious: bool = False,
+    mend: Mend | None = None,
 ) -> Artifact:
     """Return the artifact at `path`, building it unless one of the same settings, inputs and seed stands there whole.
 
@@ -67,7 +71,8 @@ def produce(
 
     An artifact of other settings or inputs, or a damaged one, is made anew with a line that says so, unless it took
     longer than a minute or is `precious`: then it is refused (RecipeError, InputError), or within `set_aside` renamed
-    when the new one is whole. The same holds of a half-made one.
+    when the new one is whole. The same holds of a half-made one. `mend` says what to do about a refusal by the keys
+    that differ (and the name that the old one would be kept by), or None for the usual words.
 
     Raises whatever `build` raises. Then, what was half-written is removed; finished pieces stay for the next attempt if
     the error's kind says they are worth keeping. A full disk, or another limit of the
@@ -76,7 +81,7 @@ def produce(
     asked = Request(stage, settings, inputs, seed, recorded or {})
     partial = path.with_name(f".{path.name}.partial")
     _recover(path, partial)
-    standing = _standing(path, asked, precious=precious)
+    standing = _standing(path, asked, precious=precious, mend=mend)
     if standing is not None:
         return standing
     sealed = _sealed(partial, asked)
@@ -85,7 +90,7 @@ def produce(
         return Artifact(path, sealed, reused=False)
     started = datetime.now(UTC)
     with _in_words(path):
-        spent = _prepare(partial, path, asked, precious=precious)
+        spent = _prepare(partial, path, asked, precious=precious, mend=mend)
     with _in_words(path), _cleaned(partial):
         start = time.monotonic()
         with PeakMemory() as peak:
@@ -149,7 +154,7 @@ def _recover(path: Path, partial: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _standing(path: Path, asked: Request, *, precious: bool) -> Artifact | None:
+def _standing(path: Path, asked: Request, *, precious: bool, mend: Mend | None) -> Artifact | None:
     """The artifact at `path` if it is what is asked, and None if a new one may take its place."""
     if not path.exists() or _is_empty(path):
         return None
@@ -158,8 +163,8 @@ def _standing(path: Path, asked: Request, *, precious: bool) -> Artifact | None:
     except InputError as error:
         if may_set_aside():
             return None
-        mend = error.mend or f"Move it away, or pass --fresh, which keeps it as {aside_of(path).name}."
-        raise InputError(error.what, where=error.where, mend=mend) from error
+        away = error.mend or f"Move it away, or pass --fresh, which keeps it as {aside_of(path).name}."
+        raise InputError(error.what, where=error.where, mend=away) from error
     made = request_of(manifest)
     changes = _changes(made, asked)
     recorded = recorded_differences(made, asked)
@@ -175,7 +180,7 @@ def _standing(path: Path, asked: Request, *, precious: bool) -> Artifact | None:
         note(f"{path.name}: made anew, since {fault}")
         return None
     if keeps and not may_set_aside():
-        raise _refusal(path, path, f"this {made.stage} artifact was made", changes)
+        raise _refusal(path, path, f"this {made.stage} artifact was made", changes, mend)
     note(f"{path.name}: made anew, since {listed(changes or recorded)}")
     return None
 
@@ -192,7 +197,7 @@ def _sealed(partial: Path, asked: Request) -> Manifest | None:
     return None if _changes(request_of(manifest), asked) else manifest
 
 
-def _prepare(partial: Path, path: Path, asked: Request, *, precious: bool) -> float:
+def _prepare(partial: Path, path: Path, asked: Request, *, precious: bool, mend: Mend | None) -> float:
     """Make the workspace, or keep the one that an attempt of the same request left; returns the seconds spent on it.
 
     One of another request is removed if little was in it, else refused or set aside.
@@ -207,7 +212,7 @@ def _prepare(partial: Path, path: Path, asked: Request, *, precious: bool) -> fl
         changes = ["it is damaged"]
     if changes:
         if finished_files(partial):
-            _make_way(partial, path, changes, spent, precious=precious)
+            _make_way(partial, path, changes, spent, precious=precious, mend=mend)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         spent = 0.0
@@ -217,27 +222,29 @@ def _prepare(partial: Path, path: Path, asked: Request, *, precious: bool) -> fl
     return spent
 
 
-def _make_way(partial: Path, path: Path, changes: list[str], spent: float, *, precious: bool) -> None:
+def _make_way(
+    partial: Path, path: Path, changes: list[str], spent: float, *, precious: bool, mend: Mend | None
+) -> None:
     """Refuse to lose a half-made artifact that is worth something, or set it aside if the caller allows it."""
     made = any(file.relative_to(partial).parts[0] != LOGS for file in finished_files(partial))
     if not (precious and made) and spent <= LONG_SECONDS:
         note(f"{path.name}: what was half-made is begun anew, since {listed(changes)}")
         return
     if not may_set_aside():
-        raise _refusal(partial, path, f"this half-made {path.name} was begun", changes)
+        raise _refusal(partial, path, f"this half-made {path.name} was begun", changes, mend)
     aside = aside_of(path)
     partial.rename(aside)
     note(f"{path.name}: what was half-made is kept as {aside.name}, since {listed(changes)}")
 
 
-def _refusal(where: Path, path: Path, what: str, changes: list[str]) -> MegalithError:
+def _refusal(where: Path, path: Path, what: str, changes: list[str], mend: Mend | None) -> MegalithError:
     aside = aside_of(path).name
+    told = mend([key_of(change) for change in changes], aside=aside) if mend else None
     fresh = f"ass --fresh, which keeps the old one as {aside}."
-    if all(change.startswith(("inputs.", "the stage's version", UNTOLD)) for change in changes):
-        return InputError(f"{what} from other inputs: {listed(changes)}.", where=str(where), mend=f"P{fresh}")
-    return RecipeError(
-        f"{what} with other settings: {listed(changes)}.", where=str(where), mend=f"Set it back, or p{fresh}"
-    )
+    if all(change.startswith(("inputs.", STAGE_VERSION, UNTOLD)) for change in changes):
+        return InputError(f"{what} from other inputs: {listed(changes)}.", where=str(where), mend=told or f"P{fresh}")
+    usual = f"Set it back, or p{fresh}"
+    return RecipeError(f"{what} with other settings: {listed(changes)}.", where=str(where), mend=told or usual)
 
 
 def _changes(made: Request, asked: Request) -> list[str]:

@@ -14,6 +14,7 @@ from megalith.errors import InputError
 
 KEY = ".key"
 UNTOLD = "its settings and inputs are not recorded (an earlier version of Megalith began it)"
+STAGE_VERSION = "the stage's version"
 _LONGEST, _BEFORE = 60, 12
 _MOST = 12
 
@@ -66,6 +67,11 @@ def recorded_differences(made: Request, asked: Request) -> list[str]:
         for name, value in asked.recorded.items()
         if name in before and before[name] != value
     ]
+
+
+def key_of(change: str) -> str:
+    """The key of a difference: what stands before its values."""
+    return change.partition(" was ")[0]
 
 
 def listed(changes: list[str]) -> str:
@@ -149,7 +155,7 @@ def _told(name: str, before: Mapping[str, Json], now: Mapping[str, Json]) -> str
     if max(map(len, texts)) > _LONGEST:
         alike = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
         texts = [_cut(text, max(0, alike - _BEFORE)) for text in texts]
-    shown = "the stage's version" if name == "version" else name
+    shown = STAGE_VERSION if name == "version" else name
     return f"{shown} was {texts[0]} and is {texts[1]} now"
 
 

@@ -1,4 +1,4 @@
-"""The verbs of recipes: `show`, `list`."""
+"""The verbs of recipes: `show`, `list`, `changes`."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from megalith.cli.options import Json, Overrides, RecipeName
 from megalith.cli.tables import print_json
 from megalith.console import human_count, show, table
 from megalith.recipe import load_recipe, shipped_recipes
+from megalith.recipe.changes import CHANGES
 from megalith.recipe.loading import dump, flatten
 
 app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
@@ -77,3 +78,14 @@ def recipe_list(as_json: Json = False) -> None:
 
 def _chosen(count: int | None) -> str:
     return "the plan's" if count is None else human_count(count)
+
+
+@app.command("changes")
+@verb
+def recipe_changes(as_json: Json = False) -> None:
+    """The effect of a changed setting on a training that has begun: resume, branch or refuse."""
+    rows = [(row.key, row.effect, row.why) for row in CHANGES.values()]
+    if as_json:
+        print_json({"changes": [dict(zip(("key", "effect", "why"), row, strict=True)) for row in rows]})
+        return
+    show(table("A training that has begun, and a setting that is changed", ("key", "effect", "why"), rows, left=3))

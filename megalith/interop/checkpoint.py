@@ -19,7 +19,7 @@ from megalith.tokens import GENERATION, Tokenizer, load_tokenizer
 from megalith.training import checkpoint
 from megalith.training.checkpoint.files import standing
 from megalith.training.checkpoint.tensors import Spec
-from megalith.training.launch import TASK
+from megalith.training.task import TASK
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from pydantic import ValidationError
 
 from megalith.errors import InputError, RecipeError
 from megalith.input_files import read_text
-from megalith.recipe.base import Section, key_of
+from megalith.recipe.base import WHOLE, Section, key_of
 from megalith.recipe.explain import explain
-from megalith.recipe.model import WHOLE
 from megalith.recipe.whole import Recipe
 from megalith.recipe.yaml_values import DEEPEST, UnreadableError, read_yaml, shorten, unprintable
 

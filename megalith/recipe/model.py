@@ -1,32 +1,23 @@
 """The `model` section: one transformer block with options, from GPT-2 to Llama, and BERT."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, model_validator
 
 from megalith.recipe.base import Dimension, Section
 from megalith.recipe.rotary import RotaryScaling
 
 Layers = Annotated[int, Field(gt=0, le=4_000)]
-LATER = (
-    "head_size", "norm_epsilon", "qkv_bias", "query_key_norm", "rotary_fraction", "rotary_scaling",
-    "parallel_residual", "sliding_window",
-)  # fmt: skip
-"""Fields that older models lack: at their defaults they are not written, so that keys and files stay what they were."""
-WHOLE = {"defaults": True}
-"""As the context of a dump: with all fields."""
 
 
 class ModelConfig(Section):
     """The model's shape. Without `num_layers`, `hidden_size` and `num_heads`, the plan chooses all three."""
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "head_size", "norm_epsilon", "qkv_bias", "query_key_norm", "rotary_fraction", "rotary_scaling",
+        "parallel_residual", "sliding_window",
+    )  # fmt: skip
 
     family: Literal["gpt", "bert"] = "gpt"
     """gpt: causal language model. bert: masked language model with a sentence-order head."""
@@ -138,14 +129,6 @@ class ModelConfig(Section):
         if self.parallel_residual and self.layer_norm != "pre":
             raise ValueError(f"parallel_residual wants layer_norm: pre, and it is {self.layer_norm}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_ever(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        if info.context == WHOLE:
-            return values
-        defaults = {name: type(self).model_fields[name].default for name in LATER}
-        return {name: value for name, value in values.items() if name not in LATER or value != defaults[name]}
 
     @property
     def is_sized(self) -> bool:

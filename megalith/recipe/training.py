@@ -1,6 +1,6 @@
 """The `train` section: batch, optimizer, schedule, precision, checkpoints. Everything is counted in tokens."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -22,6 +22,7 @@ class TrainConfig(Section):
     """How the model is trained."""
 
     model_config = ConfigDict(serialize_by_alias=True)
+    LATER: ClassVar[tuple[str, ...]] = ("cooldown_tokens",)
 
     tokens: PositiveInt | None = None
     """Tokens to train on. Default: what the plan found compute-optimal for the budget."""
@@ -105,8 +106,8 @@ class TrainConfig(Section):
         for name, tokens in (("tokens", self.tokens), ("decay_tokens", self.decay_tokens)):
             if tokens is not None and warmup >= tokens:
                 raise ValueError(
-                    f"warmup_tokens {warmup:,} is not below {name} {tokens:,}: the peak would not be reached before the "
-                    f"end; set a shorter warm-up, or more {name}"
+                    f"warmup_tokens {warmup:,} is not below {name} {tokens:,}: the peak would not be reached before "
+                    f"the end; set a shorter warm-up, or more {name}"
                 )
         if self.cooldown_tokens is None:
             return
@@ -114,6 +115,6 @@ class TrainConfig(Section):
             raise ValueError(f"cooldown_tokens is of the schedule wsd, and schedule is {self.schedule}: remove it")
         if end is not None and warmup + self.cooldown_tokens > end:
             raise ValueError(
-                f"warmup_tokens {warmup:,} and cooldown_tokens {self.cooldown_tokens:,} are more than the {end:,} tokens "
-                "of the schedule: set fewer"
+                f"warmup_tokens {warmup:,} and cooldown_tokens {self.cooldown_tokens:,} are more than the {end:,} "
+                "tokens of the schedule: set fewer"
             )

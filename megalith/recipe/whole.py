@@ -92,8 +92,8 @@ class Recipe(Section):
         parallel = self.parallel
         if parallel.pipeline == 1 and parallel.virtual_stages > 1:
             raise ValueError(
-                f"parallel.virtual_stages is {parallel.virtual_stages} and parallel.pipeline is 1: stages are those of a "
-                "pipeline; set virtual_stages=1, or pipeline to 2 or more"
+                f"parallel.virtual_stages is {parallel.virtual_stages} and parallel.pipeline is 1: stages are those of "
+                "a pipeline; set virtual_stages=1, or pipeline to 2 or more"
             )
         if parallel.tensor == 1 and parallel.sequence_parallel:
             raise ValueError(

@@ -25,10 +25,9 @@ from megalith.parallel import Mesh, init_process_group
 from megalith.processes import wait_politely
 from megalith.system_limits import limit_reached
 from megalith.training import worker
-from megalith.training.task import Stopped, TrainTask, forget_errors, read_error, write_error
+from megalith.training.task import Stopped, TrainTask, forget_errors, read_error, write_error, write_task
 from megalith.training.timeouts import WHILE_ONE_WORKS_SECONDS, set_timeout
 
-TASK = "job.json"  # also in the logs of finished runs, where calibration reads it
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 60  # for the last step and a checkpoint, when asked to stop
 logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # which rank failed is told in words
@@ -43,8 +42,7 @@ def start(task: TrainTask, processes: int) -> None:
     """
     forget_errors(task)
     task.store.unlink(missing_ok=True)
-    file = task.logs / TASK
-    file.write_text(task.model_dump_json())
+    file = write_task(task)
     wait_politely()
     ranks = range(processes)
     with _own_signals():
@@ -104,7 +102,7 @@ def work_in_place(
 def _lead(ranks: Mesh, lead: Callable[[Callable[[TrainTask], None]], Artifact]) -> Artifact:
     def train_together(task: TrainTask) -> None:
         forget_errors(task)
-        (task.logs / TASK).write_text(task.model_dump_json())  # by which `export` knows an unfinished run's model
+        write_task(task)
         _tell(ranks, str(task.workspace))
         _work(task, ranks)
 

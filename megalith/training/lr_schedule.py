@@ -14,8 +14,8 @@ def learning_rate(train: TrainConfig, tokens: int) -> float:
     """The rate of the step that ends at `tokens`: a linear warmup, then the schedule, never under the minimum.
 
     cosine and linear fall to the minimum at `decay_tokens` (GPT-3; Megatron-LM). wsd holds the peak until
-    `cooldown_tokens` before that, by default the last fifth, and falls linearly (2404.06395, 2405.18392). inverse_sqrt falls as 1/√tokens from the end of the warmup
-    (1706.03762).
+    `cooldown_tokens` before that, by default the last fifth, and falls linearly (2404.06395, 2405.18392).
+    inverse_sqrt falls as 1/√tokens from the end of the warmup (1706.03762).
 
     Raises RecipeError for inverse_sqrt without a warmup, and for a decay that ends before the warmup does.
     """

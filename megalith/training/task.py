@@ -15,6 +15,7 @@ from megalith.errors import InputError, MegalithError, error_from_json, error_to
 from megalith.kernels import choose, using
 from megalith.recipe import Recipe
 
+TASK = "job.json"  # also in the logs of finished runs, where calibration reads it
 ERROR = "error.json"
 MEASURED = "measured.json"
 KERNELS = "kernels.json"
@@ -53,6 +54,14 @@ class TrainTask(BaseModel):
     @property
     def checkpoints(self) -> Path:
         return self.workspace / "checkpoints"
+
+
+def write_task(task: TrainTask) -> Path:
+    """Write the task where its processes, `export` and a branch look for it."""
+    path = task.logs / TASK
+    with whole(path) as temporary:
+        temporary.write_text(task.model_dump_json())
+    return path
 
 
 def kernels_of_run(workspace: Path, threads: int) -> dict[str, str]:

@@ -5,11 +5,11 @@ full memory takes none of the caller's down, and the caller stays free to be int
 the processes are there already, each does its part in place.
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,17 @@ from megalith.tokens import GENERATION
 from megalith.topology import check_layout, describe, layout_of, this_machine
 from megalith.training import checkpoint, launch
 from megalith.training.data import micro_batches
-from megalith.training.initial_weights import WHERE, check_origin
+from megalith.training.initial_weights import check_origin
 from megalith.training.lr_schedule import learning_rate
 from megalith.training.mirroring import mirror_last, take_up_mirror
 from megalith.training.monitor import compared, measured_steps
+from megalith.training.run_settings import mend_of, run_of, settings_of
 from megalith.training.slurm import take_up_slurm
 from megalith.training.task import MEASURED, TrainTask, kernels_of_run
 from megalith.training.token_ids import refuse_ids_beyond_the_vocabulary
 
-VERSION = 2
 TOKENIZER_FILES = ("tokenizer.json", GENERATION)
 LAST_STEPS = 20  # train_loss is the mean over these
-_MAKES_NO_OTHER_RUN = {
-    "from", "micro_batch_size", "trace_steps", "checkpoint_interval", "checkpoints_kept", "validation_interval",
-    "validation_sequences", "mirror",
-}  # fmt: skip
-_RECORDED = {"micro_batch_size", "validation_interval", "validation_sequences"}
-_LAYOUT_OF_DROPOUT = ("tensor", "sequence_parallel")
 
 
 def train(
@@ -62,16 +56,15 @@ def train(
     SystemExit(143); the same call takes the run up again.
     """
     processes = check(recipe)
-    settings, recorded = _settings(recipe)
+    settings, recorded = settings_of(recipe)
     origin = check_origin(recipe, tokens.path)
-    depends_on = json.dumps([settings, tokens.digest, recipe.seed, *([origin] if origin else [])], sort_keys=True)
 
     def task_in(workspace: Path) -> TrainTask:
         return TrainTask(
             recipe=recipe,
             tokens=tokens.path.absolute(),
             workspace=workspace.absolute(),
-            run=hashlib.sha256(depends_on.encode()).hexdigest(),
+            run=run_of(workspace, settings, tokens.digest, recipe.seed, *([origin] if origin else [])),
             threads=_threads(processes),
             kernels=kernels_of_run(workspace, _threads(processes)),
             peak_flops_per_second=peak_flops_per_second,
@@ -104,35 +97,13 @@ def train(
                 "threads_per_process": _threads(processes),
             },
             precious=True,
+            mend=partial(mend_of, dropout=recipe.model.dropout > 0),
         )
 
     take_up_slurm()
     if "RANK" not in os.environ:
         return make(lambda task: launch.start(task, processes))
     return launch.work_in_place(processes, lead=make, follow=task_in) or open_artifact(path, "train", check=False)
-
-
-def _settings(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings that make this run another one, and those that are only recorded.
-
-    Layout and micro-batch change no more than rounding, so that a run may be taken up in another layout; with dropout
-    they choose what is dropped. How often a run is validated and saved changes no weight.
-    """
-    train, parallel = recipe.train.model_dump(mode="json"), recipe.parallel.model_dump(mode="json")
-    settings: dict[str, Any] = {
-        "model": recipe.model.model_dump(mode="json"),
-        "train": {name: value for name, value in train.items() if name not in _MAKES_NO_OTHER_RUN},
-        "version": VERSION,
-        **({"blend": recipe.mixture.shares} if recipe.mixture.datasets else {}),
-    }
-    recorded = {f"train.{name}": train[name] for name in sorted(_RECORDED)}
-    if recipe.train.weights_from is not None:
-        recorded[WHERE] = recipe.train.weights_from
-    recorded |= {f"parallel.{name}": value for name, value in parallel.items()}
-    if recipe.model.dropout:
-        settings["train"]["micro_batch_size"] = recorded.pop("train.micro_batch_size")
-        settings["parallel"] = {name: recorded.pop(f"parallel.{name}") for name in _LAYOUT_OF_DROPOUT}
-    return settings, recorded
 
 
 def check(recipe: Recipe) -> int:

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from megalith.artifacts.manifest import json_digest
 from megalith.recipe import ModelConfig, load_recipe
+from megalith.recipe.base import WHOLE
 from megalith.recipe.loading import dump
-from megalith.recipe.model import LATER, WHOLE
 
 SHAPE = {"num_layers": 2, "hidden_size": 48, "num_heads": 4, "sequence_length": 32}
 ROTARY = {"positions": "rotary"}
@@ -31,11 +31,11 @@ def test_keys_of_models_without_the_later_options_are_what_they_were(name: str) 
     written = model.model_dump(mode="json")
     assert json_digest(written) == BEFORE[name]
     assert ModelConfig.model_validate(written) == model
-    assert not set(LATER) & written.keys()
-    assert set(LATER) < model.model_dump(context=WHOLE).keys()
+    assert not set(ModelConfig.LATER) & written.keys()
+    assert set(ModelConfig.LATER) < model.model_dump(context=WHOLE).keys()
 
 
-@pytest.mark.parametrize("name", LATER)
+@pytest.mark.parametrize("name", ModelConfig.LATER)
 def test_an_option_that_is_used_is_written_and_makes_another_key(name: str) -> None:
     plain = ModelConfig(**SHAPE, **ROTARY)
     model = ModelConfig(**SHAPE, **ROTARY, **{name: OTHER[name]})
@@ -46,7 +46,7 @@ def test_an_option_that_is_used_is_written_and_makes_another_key(name: str) -> N
 
 
 def test_the_recipe_shows_every_option() -> None:
-    assert set(LATER) < dump(load_recipe("quickstart")[0])["model"].keys()
+    assert set(ModelConfig.LATER) < dump(load_recipe("quickstart")[0])["model"].keys()
 
 
 def test_an_inner_key_of_the_scaling_can_be_overridden() -> None:

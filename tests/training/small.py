@@ -22,18 +22,18 @@ VOCAB = 300
 STEPS = 14
 
 
-def make_tokens(path: Path) -> Artifact:
+def make_tokens(path: Path, seed: int = 0) -> Artifact:
     """A tokenize artifact of text in which low numbers are frequent."""
 
     def build(workspace: Workspace) -> dict[str, Any]:
-        random = np.random.default_rng(0)
+        random = np.random.default_rng(seed)
         for split, count in (("train", 5000), ("validation", 700)):
             ids = (random.geometric(0.1, count) % VOCAB).tolist()
             write_shards(workspace.path / split, [ids[place : place + 50] for place in range(0, count, 50)], VOCAB)
         workspace.write_json("tokenizer.json", {"of": "the test"})
         return {}
 
-    return produce(path, stage="tokenize", settings={}, inputs={}, seed=0, build=build)
+    return produce(path, stage="tokenize", settings={}, inputs={}, seed=seed, build=build)
 
 
 def small_recipe(
@@ -65,9 +65,9 @@ def small_recipe(
     )
 
 
-def run(directory: Path, recipe: Recipe) -> Artifact:
-    """The train artifact at `directory`/train."""
-    tokens = make_tokens(directory / "tokens")
+def run(directory: Path, recipe: Recipe, seed: int = 0) -> Artifact:
+    """The train artifact at `directory`/train, on the tokens of that seed."""
+    tokens = make_tokens(directory / "tokens", seed)
     return train(recipe, directory / "train", tokens, peak_flops_per_second=1e11, predicted={"step_seconds": 0.5})
 
 
