@@ -21,7 +21,7 @@ from megalith.training.task import TASK
 VERSION = 2
 VERSION_WITH_DROPOUT = 3  # since it is drawn by sample
 _NAMED = {"micro_batch_size", "compile", "validation_interval", "validation_sequences"}
-"""Of the settings that a run is resumed with, those that its manifest records."""
+"""Settings that a run is resumed with and that its manifest records."""
 
 
 def settings_of(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
