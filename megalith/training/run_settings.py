@@ -60,7 +60,7 @@ def run_of(workspace: Path, settings: dict[str, Any], *depends_on: object) -> st
 
 
 def mend_of(changes: Sequence[str], *, dropout: bool, aside: str) -> str | None:
-    """What to do about changed settings, by their keys, that are refused; None where a branch cannot take them."""
+    """The mend of changed settings, by their keys, that are refused; None where a branch cannot take them."""
     named = [key for key in changes if key != STAGE_VERSION or "model.dropout" not in changes]  # which has its own
     if any(change_of(key, dropout=dropout).effect == "refuse" for key in named):
         return None
