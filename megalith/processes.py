@@ -12,6 +12,7 @@ SPINS = "1000"
 _PR_SET_PDEATHSIG = 1
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _MOST_FROM_HEAP = 32 * 2**20  # glibc allows no more
+_OWN_PAGES = 256 * 2**10
 _NEVER = 2**31 - 1
 
 
@@ -36,6 +37,20 @@ def keep_freed_memory() -> None:
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_MMAP_THRESHOLD, _MOST_FROM_HEAP)
             mallopt(_TRIM_THRESHOLD, _NEVER)
+
+
+def return_freed_memory() -> None:
+    """Have a process that lives long give back what it frees; call it before torch is imported.
+
+    glibc raises the size from which a block has pages of its own with every large block that is freed, and from then on
+    keys and values of many sizes leave holes in the heap. oneDNN keeps 1,024 compiled products, one for each number of
+    rows. `megalith serve` under load grew by 350 MB a minute with both, and stands still after two minutes without.
+    A user's own ONEDNN_PRIMITIVE_CACHE_CAPACITY is respected.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _OWN_PAGES)
 
 
 def die_with(parent: int) -> None:

@@ -11,6 +11,7 @@ from megalith.console import note
 from megalith.errors import InputError, UnsupportedError
 from megalith.input_files import parse_json, read_text
 from megalith.precision import DTYPE_NAMES
+from megalith.processes import return_freed_memory
 from megalith.recipe import Overrides, shipped_recipes
 from megalith.verbs.arguments import Place, RecipeSource, directory_of, load
 
@@ -241,6 +242,7 @@ def serve(
             f"`serve` needs {', '.join(needed)}, which {'is' if len(needed) == 1 else 'are'} not installed.",
             mend="Run `pip install 'megalith[serve]'`.",
         )
+    return_freed_memory()
     from megalith.inference import Engine, at_precision
     from megalith.inference import load_model as load_from
     from megalith.machine import available_memory_bytes
