@@ -33,7 +33,7 @@ class RankDecoder(Decoder):
     def __init__(self, lm: LanguageModel, ranks: Mesh) -> None:
         """`ranks` have a mesh of tensor and pipeline ranks; each has read the whole model, and keeps its part."""
         self._ranks, self._config = ranks, lm.config
-        self._stage = _own_part(lm, ranks)
+        self._stage = own_part(lm, ranks)
         self._flight = Flight()
         layers = with_caches(self._stage, self._flight)
         self.cache_shape = CacheShape(
@@ -88,7 +88,7 @@ class RankDecoder(Decoder):
 
 
 @torch.no_grad()
-def _own_part(lm: LanguageModel, ranks: Mesh) -> GPT:
+def own_part(lm: LanguageModel, ranks: Mesh) -> GPT:
     """This rank's layers and rows of a model."""
     with torch.device("meta"):
         stage = GPT(lm.config)

@@ -5,10 +5,12 @@ in fp32, sums and what is subtracted in fp64, so that a sum of many log-probabil
 """
 
 import copy
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -60,20 +62,46 @@ class LocalScorer:
         return values
 
 
-def log_probabilities(features: Tensor, weight: Tensor, step: Pass) -> Scored:
-    """Score a pass from the features of all its tokens (N, E), with the output projection `weight` (V, E)."""
+def log_probabilities(
+    features: Tensor, weight: Tensor, step: Pass, *, first: int = 0, group: dist.ProcessGroup | None = None
+) -> Scored:
+    """Score a pass from the features of all its tokens (N, E), with the output projection `weight` (V, E).
+
+    On a `group` of ranks that share the vocabulary, `weight` is this rank's part of it (V', E), from token `first` on.
+    """
+    weight = weight.to(features.dtype)
     rows, pair_rows, targets = (
         torch.from_numpy(each).to(features.device) for each in (step.rows, step.pair_rows, step.targets)
     )
-    found, first = [], []
+    found, greedy = [], []
     starts = range(0, len(rows), _ROWS)
     bounds = step.pair_rows.searchsorted([*starts, len(rows)]).tolist()
-    for start, low, high in zip(starts, bounds, bounds[1:], strict=False):
-        logits = torch.mm(features[rows[start : start + _ROWS]], weight.T).float()  # (R, V)
+    for start, (low, high) in zip(starts, pairwise(bounds), strict=True):
+        logits = torch.mm(features[rows[start : start + _ROWS]], weight.T).float()  # (R, V')
         own, wanted = pair_rows[low:high] - start, targets[low:high]
-        highest, likeliest = logits.max(-1)  # (R)
-        wanted_logits = logits[own, wanted].double()
-        total = logits.sub_(highest[:, None]).exp_().sum(-1).double().log_() + highest.double()
-        found.append(wanted_logits - total[own])
-        first.append(likeliest[own] == wanted)
-    return torch.cat(found), torch.cat(first)
+        highest, likeliest = logits.max(-1) if len(weight) else (logits.new_full((len(logits),), -torch.inf), own[:0])
+        if group is None:
+            wanted_logits = logits[own, wanted]  # (M)
+        else:
+            here = (wanted >= first) & (wanted < first + len(weight))
+            wanted_logits = highest.new_full((len(wanted),), -torch.inf)
+            wanted_logits[here] = logits[own[here], wanted[here] - first]
+            highest, likeliest = _over_all(highest, likeliest + first, group)
+            dist.all_reduce(wanted_logits, dist.ReduceOp.MAX, group)
+        total = logits.sub_(highest[:, None]).exp_().sum(-1).double()  # (R)
+        if group is not None:
+            dist.all_reduce(total, group=group)
+        found.append(wanted_logits.double() - (total.log_() + highest.double())[own])
+        greedy.append(likeliest[own] == wanted)
+    return torch.cat(found), torch.cat(greedy)
+
+
+def _over_all(highest: Tensor, likeliest: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
+    """The highest logit (R) of all ranks, and the first token that has it (R)."""
+    own = highest.clone()
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group)
+    token = torch.full_like(highest, torch.iinfo(torch.int32).max, dtype=torch.int64)
+    if len(likeliest):
+        token = torch.where(own == highest, likeliest, token)
+    dist.all_reduce(token, dist.ReduceOp.MIN, group)
+    return highest, token
