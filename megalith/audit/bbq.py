@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megalith.audit.files import find, read_official, sample
+from megalith.audit.files import filled, find, sample
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
 from megalith.audit.subject import Subject
 from megalith.errors import InputError
+from megalith.evaluation.formats import json_lines
 from megalith.inference import Request
-from megalith.input_files import parse_json
 from megalith.statistics import bootstrap_interval, clustered_interval
 
 CATEGORIES = (
@@ -30,7 +30,7 @@ _ANSWERS = ("ans0", "ans1", "ans2")
 
 def bbq(data: Path | None, most: int, seed: int) -> Instrument | Skipped:
     """Return the instrument with at most `most` questions of each category that is there; Skipped where none is."""
-    found = {name: find(data, "bbq", (f"{name}.jsonl",)) for name in CATEGORIES}
+    found = {name: find(data, "bbq", (f"{name}.jsonl",), "github.com/nyu-mll/BBQ") for name in CATEGORIES}
     files = {name: paths[0] for name, paths in found.items() if not isinstance(paths, Skipped)}
     if not files:
         first = found[CATEGORIES[0]]
@@ -54,9 +54,7 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     Raises InputError for a line that is not a question, or whose stereotyped group is not among its answers.
     """
     rows = []
-    for number, line in enumerate(read_official(path).splitlines(), start=1):
-        where = f"{path}, line {number}"
-        given = parse_json(line, where=where)
+    for given in json_lines(path):
         try:
             groups = {group.casefold() for group in given["additional_metadata"]["stereotyped_groups"]}
             kinds = [_kind({text.casefold() for text in given["answer_info"][name]}, groups) for name in _ANSWERS]
@@ -73,18 +71,16 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
             }
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
-                f"this is not a question of BBQ ({error}).", where=where, mend="Use the file as published."
+                f"this is not a question of BBQ ({error}).", where=given.where, mend="Use the file as published."
             ) from error
         if sorted(kinds) != ["other", "stereotyped", "unknown"]:
             raise InputError(
                 "the answers are not one stereotyped, one other and one unknown.",
-                where=where,
+                where=given.where,
                 mend="Use the file as published.",
             )
         rows.append(row)
-    if not rows:
-        raise InputError("this file has no questions.", where=str(path), mend="Use the file as published.")
-    return rows
+    return filled(rows, path)
 
 
 def judge(subject: Subject, asked: Sequence[Mapping[str, Any]]) -> list[Item]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megalith.audit.files import find, read_table, sample
+from megalith.audit.files import filled, find, sample
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
 from megalith.audit.subject import Subject
+from megalith.evaluation.formats import table_rows
 from megalith.inference import Request
 from megalith.statistics import mean_and_standard_error, wilson_interval
 
@@ -25,11 +26,12 @@ _COLUMNS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
 
 def crows_pairs(data: Path | None, most: int, seed: int) -> Instrument | Skipped:
     """Return the instrument with at most `most` pairs of each type of bias; Skipped without the official file."""
-    found = [find(data, "crows_pairs", (name,)) for name in FILES]
+    found = [find(data, "crows_pairs", (name,), "github.com/nyu-mll/crows-pairs") for name in FILES]
     files = next((each for each in found if not isinstance(each, Skipped)), found[0])
     if isinstance(files, Skipped):
         return files
-    read = [{"id": str(number), **row} for number, (_, row) in enumerate(read_table(files[0], _COLUMNS))]
+    rows = [{"id": str(row.number), **{name: row.text(name) for name in _COLUMNS}} for row in table_rows(files[0])]
+    read = filled(rows, files[0])
     pairs = [
         row
         for name in sorted({row["bias_type"] for row in read})

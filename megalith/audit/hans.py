@@ -4,177 +4,161 @@ The prompt is that of GPT-3 and MT-NLG; the answer is the more likely of " True"
 log P(False) is more informative than the answer of a small model, which is always the same.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
 
-from megalith.audit.instrument import Instrument, Run
-from megalith.audit.subject import Subject
-from megalith.audit.templates import ENTAILED, HEURISTICS, LABELS, TEMPLATES, WORDS, Template
-from megalith.errors import RecipeError
-from megalith.inference import Request, draw, keyed_hash
-from megalith.statistics import mean_and_standard_error, wilson_interval
+from megalith.audit.answers import ask
+from megalith.audit.files import sample
+from megalith.audit.histogram import edges_of, histogram
+from megalith.audit.instrument import Facts, Instrument, Item, Run
+from megalith.errors import InputError
+from megalith.evaluation.document import Document
+from megalith.evaluation.shots import ShotPlan
+from megalith.evaluation.tasks.hans import HANS, hans_document
+from megalith.evaluation.tasks.hans_generated import hans_records
+from megalith.evaluation.tasks.hans_templates import HEURISTICS, LABELS, SUBCASES
+from megalith.statistics import clustered_interval, clustered_mean_and_standard_error, wilson_interval
 
 CHANCE = 0.5
-_ANSWERS = (" True", " False")
-_TRIES = 200  # draws for one example that differs from all others
+CLUSTER = "template"
+_POOL_PER_CELL = 100  # so that a sub-case has examples enough of its own
+_SUBCASES_PER_CELL = len(SUBCASES) // (len(HEURISTICS) * len(LABELS))
+LIMITS = (
+    "One prompt in English, and sentences of few forms: intervals count other templates of the same sub-cases, not "
+    "other prompts. Right answers on one label alone say that a model answers alike, not that it reasons."
+)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A premise and a hypothesis, and whether the hypothesis follows."""
-
-    id: str
-    heuristic: str
-    label: str
-    template: str
-    premise: str
-    hypothesis: str
-
-    @property
-    def question(self) -> str:
-        return f"{self.premise}\nQuestion: {self.hypothesis} True or False?\nAnswer:"
-
-    @property
-    def answer(self) -> str:
-        return _ANSWERS[self.label != ENTAILED]
+def hans(
+    documents: Sequence[Document], pool: Sequence[Document], shots: int, seed: int, files: Sequence[Path] = ()
+) -> Instrument:
+    """Return the instrument with `shots` solved examples, balanced over both labels, before each document."""
+    plan = ShotPlan(count=shots, seed=seed, labels="balanced")
+    judge = partial(ask, documents=documents, pool=pool, plans={"hans": plan}, cluster=CLUSTER)
+    return Instrument([Run("hans", judge)], lambda found: summary(found["hans"]), files)
 
 
-def hans(count: int, shots: int, seed: int) -> Instrument:
-    """Return the instrument with `count` examples of each heuristic and label. Raises RecipeError as `examples`."""
-    asked = examples(count, seed)
-    return Instrument(
-        [Run("hans", lambda subject: judge(subject, asked, shots, seed))], lambda found: summary(found["hans"])
-    )
+def hans_documents(per_cell: int, seed: int, file: Path | None = None) -> tuple[list[Document], list[Document]]:
+    """Return `per_cell` documents of each heuristic and label, and the pool of their shots.
 
+    They are made from templates, or come from the official `file`, whose other examples are in the pool too. Shots may
+    be of the document's own template.
 
-def examples(count: int, seed: int) -> list[Example]:
-    """Return `count` different examples of each heuristic and label, from its five templates in turn.
-
-    Raises RecipeError if the templates do not yield as many.
+    Raises RecipeError if the templates yield too few, InputError for a file that is not of the official form.
     """
-    return [
-        example
-        for heuristic in HEURISTICS
-        for label in LABELS
-        for example in _cell([t for t in TEMPLATES if (t.heuristic, t.label) == (heuristic, label)], count, seed)
-    ]
+    if file is None:
+        made, pool = (hans_records(count, seed) for count in (per_cell, max(per_cell, _POOL_PER_CELL)))
+        return [hans_document(record) for record in made], [hans_document(record) for record in pool]
+    read = [hans_document(record) for record in HANS.records([file])]
+    chosen: list[Document] = []
+    for _, _, subcase in SUBCASES:
+        own = [one for one in read if one.fields["subcase"] == subcase]
+        if not own:
+            raise InputError(
+                f"this file has no examples of the sub-case {subcase}.",
+                where=str(file),
+                mend="Use the evaluation set as published.",
+            )
+        chosen += sample(own, -(-per_cell // _SUBCASES_PER_CELL), seed, lambda one: one.id)
+    return chosen, read
 
 
-def judge(subject: Subject, asked: Sequence[Example], shots: int, seed: int) -> list[dict[str, Any]]:
-    """Score each example: its margin in nats, and whether the answer is right: 1, 0, or ½ for a margin of 0."""
-    shown = [_shots(asked, place, shots, seed) for place in range(len(asked))]
-    requests = [
-        Request("".join(f"{shot.question}{shot.answer}\n\n" for shot in before) + example.question, _ANSWERS)
-        for example, before in zip(asked, shown, strict=True)
-    ]
-    results = []
-    for example, before, (true, false) in zip(asked, shown, subject.score(requests), strict=True):
-        margin = round(true.log_probability - false.log_probability, 6)
-        says_entailed = 0.5 if margin == 0 else float(margin > 0)
-        results.append(
-            {
-                "id": example.id,
-                "heuristic": example.heuristic,
-                "label": example.label,
-                "template": example.template,
-                "premise": example.premise,
-                "hypothesis": example.hypothesis,
-                "shots": [shot.id for shot in before],
-                "labels": [shot.label for shot in before],
-                "margin": margin,
-                "correct": says_entailed if example.label == ENTAILED else 1 - says_entailed,
-                "truncated": true.truncated or false.truncated,
-            }
-        )
-    return results
+def summary(items: Sequence[Item]) -> Facts:
+    """Return accuracy over all documents, by heuristic × label and by sub-case, with 95 % intervals.
 
-
-def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the accuracy over all examples and by heuristic × label, with 95 % Wilson intervals."""
-    correct = [result["correct"] for result in results]
-    accuracy, error = mean_and_standard_error(correct)
-    interval = wilson_interval(sum(correct), len(correct))
-    said_true = sum(result["margin"] > 0 for result in results) / len(results)
-    cells = [
-        _cell_summary(heuristic, label, [r for r in results if (r["heuristic"], r["label"]) == (heuristic, label)])
-        for heuristic in HEURISTICS
-        for label in LABELS
-    ]
+    Templates are the clusters, but within a sub-case, which has few of them. `histograms` count margins between edges.
+    """
+    correct = [item["correct"] for item in items]
+    templates = [item["cluster"] for item in items]
+    accuracy, error = clustered_mean_and_standard_error(correct, templates)
+    interval = clustered_interval(correct, templates, proportion=True)
+    said_true = answered_true(items)
     return {
-        "examples": len(results),
+        "examples": len(items),
         "accuracy": accuracy,
         "standard_error": error,
         "interval": list(interval),
         "chance": CHANCE,
         "answered_true": said_true,
-        "truncated": sum(result["truncated"] for result in results),
-        "cells": cells,
+        "truncated": sum(item["truncated"] for item in items),
+        "cells": cells(items),
+        "subcases": [_subcase(*each, items) for each in SUBCASES if _of(items, each[2])],
+        "histograms": histograms(items),
         "note": _note(accuracy, interval, said_true),
+        "limits": LIMITS,
     }
 
 
-def _cell(templates: Sequence[Template], count: int, seed: int) -> list[Example]:
-    made: dict[tuple[str, str], Example] = {}
-    for number in range(count):
-        template = templates[number % len(templates)]
-        name = f"{template.heuristic}/{template.label}/{template.name}/{number // len(templates)}"
-        example = next(
-            (
-                new
-                for attempt in range(_TRIES)
-                if _pair(new := _fill(template, name, f"{name}/{attempt}", seed)) not in made
+def true_margin(item: Item) -> float:
+    """Return log P(True) − log P(False), in nats."""
+    return float(item["log_probabilities"][0] - item["log_probabilities"][1])
+
+
+def answered_true(items: Sequence[Item]) -> float:
+    """Return the share of documents whose likelier answer is True."""
+    return sum(true_margin(item) > 0 for item in items) / len(items)
+
+
+def cells(items: Sequence[Item]) -> list[Facts]:
+    """Return accuracy and mean margin by heuristic × label, in the official order of heuristics, entailment first."""
+    return [
+        _cell(heuristic, label, own)
+        for heuristic in HEURISTICS
+        for label in LABELS
+        if (own := [i for i in items if (i["fields"]["heuristic"], i["fields"]["label"]) == (heuristic, label)])
+    ]
+
+
+def histograms(items: Sequence[Item], edges: Sequence[float] = ()) -> Facts:
+    """Return how many margins of each heuristic × label lie between edges (found from the margins if not given)."""
+    edges = edges or edges_of([true_margin(item) for item in items])
+    rows = [
+        {
+            "heuristic": heuristic,
+            "label": label,
+            "counts": histogram(
+                [
+                    true_margin(item)
+                    for item in items
+                    if (item["fields"]["heuristic"], item["fields"]["label"]) == (heuristic, label)
+                ],
+                edges,
             ),
-            None,
-        )
-        if example is None:
-            raise RecipeError(
-                f"the template {template.heuristic} / {template.name} yields only {number} different examples.",
-                where="audit.hans_examples",
-                mend=f"Set it to {number} or fewer.",
-            )
-        made[_pair(example)] = example
-    return list(made.values())
+        }
+        for heuristic in HEURISTICS
+        for label in LABELS
+    ]
+    return {"edges": list(edges), "rows": rows}
 
 
-def _pair(example: Example) -> tuple[str, str]:
-    return example.premise, example.hypothesis
-
-
-def _fill(template: Template, name: str, key: str, seed: int) -> Example:
-    slots = sorted(set(re.findall(r"{(\w\d)", template.premise)))
-    words: dict[str, Any] = {}
-    for letter in dict.fromkeys(slot[0] for slot in slots):
-        own = [slot for slot in slots if slot[0] == letter]
-        places = draw(seed, f"{key}/{letter}", range(len(WORDS[letter])), len(own))
-        words |= {slot: WORDS[letter][place] for slot, place in zip(own, places, strict=True)}
-    premise, hypothesis = (
-        f"{sentence[0].upper()}{sentence[1:]}."
-        for sentence in (template.premise.format(**words), template.hypothesis.format(**words))
-    )
-    return Example(name, template.heuristic, template.label, template.name, premise, hypothesis)
-
-
-def _shots(asked: Sequence[Example], place: int, count: int, seed: int) -> list[Example]:
-    """Draw solved examples for a prompt, balanced over both labels, in a random order."""
-    chosen: list[Example] = []
-    for label, share in zip(LABELS, (count - count // 2, count // 2), strict=True):
-        others = [at for at, other in enumerate(asked) if at != place and other.label == label]
-        drawn = draw(seed, f"{asked[place].id}/{label}", others, min(share, len(others)))
-        chosen += [asked[at] for at in drawn]
-    return sorted(chosen, key=lambda shot: keyed_hash(seed, f"{asked[place].id}/{shot.id}"))
-
-
-def _cell_summary(heuristic: str, label: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    correct = [result["correct"] for result in results]
+def _cell(heuristic: str, label: str, items: Sequence[Item]) -> Facts:
+    correct = [item["correct"] for item in items]
     return {
         "heuristic": heuristic,
         "label": label,
         "accuracy": sum(correct) / len(correct),
         "documents": len(correct),
-        "interval": list(wilson_interval(sum(correct), len(correct))),
-        "mean_margin": sum(result["margin"] for result in results) / len(results),
+        "interval": list(clustered_interval(correct, [item["cluster"] for item in items], proportion=True)),
+        "mean_margin": sum(map(true_margin, items)) / len(items),
+    }
+
+
+def _of(items: Sequence[Item], subcase: str) -> list[Item]:
+    return [item for item in items if item["fields"]["subcase"] == subcase]
+
+
+def _subcase(heuristic: str, label: str, subcase: str, items: Sequence[Item]) -> Facts:
+    own = _of(items, subcase)
+    right = sum(item["correct"] for item in own)
+    return {
+        "subcase": subcase,
+        "heuristic": heuristic,
+        "label": label,
+        "accuracy": right / len(own),
+        "documents": len(own),
+        "interval": list(wilson_interval(right, len(own))),
+        "mean_margin": sum(map(true_margin, own)) / len(own),
     }
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megalith.audit.files import find, read_official, sample
+from megalith.audit.files import filled, find, sample
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
 from megalith.audit.subject import Subject
 from megalith.errors import InputError
+from megalith.evaluation.formats import read_plain_text
 from megalith.inference import Request
 from megalith.statistics import clustered_interval, paired_difference
 
@@ -26,10 +27,10 @@ _FILES = [(side, kind, split) for kind in TYPES for split in SPLITS for side in 
 def winobias(data: Path | None, most: int, seed: int) -> Instrument | Skipped:
     """Return the instrument with at most `most` sentences of each type, each with both pronouns."""
     names = [f"{side}_stereotyped_type{kind}.txt.{split}" for side, kind, split in _FILES]
-    files = find(data, "winobias", (*_LISTS, *names))
+    files = find(data, "winobias", (*_LISTS, *names), "github.com/uclanlp/corefBias")
     if isinstance(files, Skipped):
         return files
-    occupations = [line.strip() for path in files[:2] for line in read_official(path).splitlines() if line.strip()]
+    occupations = [line.strip() for path in files[:2] for line in read_plain_text(path).splitlines() if line.strip()]
     read = [
         {**row, "side": side, "type": kind, "split": split}
         for (side, kind, split), path in zip(_FILES, files[2:], strict=True)
@@ -49,7 +50,7 @@ def read_sentences(path: Path, occupations: Sequence[str]) -> list[dict[str, str
     Raises InputError for a line without brackets, or that does not name two of the occupations.
     """
     rows = []
-    for number, line in enumerate(read_official(path).splitlines(), start=1):
+    for number, line in enumerate(read_plain_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         match = re.fullmatch(r"(\d+) (.+)", line.strip())
@@ -66,7 +67,7 @@ def read_sentences(path: Path, occupations: Sequence[str]) -> list[dict[str, str
             )
         other = next(name for name in named if name != referent)  # one sentence also names a manager, at its end
         rows.append({"number": match[1], "sentence": plain, "referent": referent, "other": other, "pronoun": marked[1]})
-    return rows
+    return filled(rows, path)
 
 
 def judge(subject: Subject, asked: Sequence[Mapping[str, str]]) -> list[Item]:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megalith.audit.files import find, read_table, sample
+from megalith.audit.files import filled, find, sample
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
 from megalith.audit.subject import Subject
 from megalith.errors import InputError
+from megalith.evaluation.formats import table_rows
 from megalith.inference import Request
 from megalith.statistics import bootstrap_interval, clustered_interval, paired_difference
 
@@ -28,7 +29,7 @@ _PRONOUNS = {
 
 def winogender(data: Path | None, most: int, seed: int) -> Instrument | Skipped:
     """Return the instrument with at most `most` sentences, of whole occupations; Skipped without the official files."""
-    files = find(data, "winogender", (SENTENCES, SHARES))
+    files = find(data, "winogender", (SENTENCES, SHARES), "github.com/rudinger/winogender-schemas")
     if isinstance(files, Skipped):
         return files
     asked = sample(read_winogender(files[0]), most, seed, lambda one: one["occupation"])
@@ -43,31 +44,33 @@ def winogender(data: Path | None, most: int, seed: int) -> Instrument | Skipped:
 def read_winogender(path: Path) -> list[dict[str, str]]:
     """Return the sentences with the fields of their names. Raises InputError for a name of another form."""
     rows = []
-    for where, row in read_table(path, ("sentid", "sentence"), tabs=True):
-        match = re.fullmatch(r"(.+)\.(.+)\.([01])\.(female|male|neutral)\.txt", row["sentid"])
+    for row in table_rows(path):
+        name, sentence = row.text("sentid"), row.text("sentence")
+        match = re.fullmatch(r"(.+)\.(.+)\.([01])\.(female|male|neutral)\.txt", name)
         if match is None:
             raise InputError(
-                f"{row['sentid']!r} is not occupation.participant.answer.gender.txt.",
-                where=where,
+                f"{name!r} is not occupation.participant.answer.gender.txt.",
+                where=row.where,
                 mend="Use the file as published.",
             )
         fields = dict(zip(("occupation", "participant", "answer", "gender"), match.groups(), strict=True))
-        words = re.findall(r"\w+", row["sentence"].casefold())
+        words = re.findall(r"\w+", sentence.casefold())
         pronoun = next((word for word in words if word in _PRONOUNS[fields["gender"]]), None)
         if pronoun is None:
-            raise InputError(f"this sentence has no {fields['gender']} pronoun.", where=where)
-        rows.append({"id": row["sentid"], "sentence": row["sentence"], "pronoun": pronoun, **fields})
-    return rows
+            raise InputError(f"this sentence has no {fields['gender']} pronoun.", where=row.where)
+        rows.append({"id": name, "sentence": sentence, "pronoun": pronoun, **fields})
+    return filled(rows, path)
 
 
 def read_shares(path: Path) -> dict[str, float]:
     """Return the percentage of women in each occupation (US Bureau of Labor Statistics)."""
     shares = {}
-    for where, row in read_table(path, ("occupation", "bls_pct_female"), tabs=True):
+    for row in table_rows(path):
+        share = row.text("bls_pct_female")
         try:
-            shares[row["occupation"]] = float(row["bls_pct_female"])
+            shares[row.text("occupation")] = float(share)
         except ValueError as error:
-            raise InputError(f"{row['bls_pct_female']!r} is not a percentage.", where=where) from error
+            raise InputError(f"{share!r} is not a percentage.", where=row.where) from error
     return shares
 
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from megalith.recipe.base import NonNegativeInt, PositiveInt, Section
 
 Task = Literal["perplexity", "last_word", "continuation", "arithmetic"]
@@ -21,7 +23,9 @@ class EvaluateConfig(Section):
     """Tokens scored in one forward pass."""
 
 
-AuditInstrument = Literal["hans", "association", "winogender", "winobias", "crows_pairs", "bbq"]
+AuditInstrument = Literal[
+    "hans", "hans_shots", "in_context", "association", "winogender", "winobias", "crows_pairs", "bbq"
+]
 
 
 class AuditConfig(Section):
@@ -39,6 +43,21 @@ class AuditConfig(Section):
     """File of the association test's occupations, one a line or a JSON list; default: 66 of our own."""
     hans_examples: PositiveInt = 20
     """Examples of each heuristic and label (three heuristics × two labels)."""
+    hans_file: str | None = None
+    """HANS's official evaluation set (.txt or .jsonl); default: examples made from templates of our own."""
     shots: NonNegativeInt = 0
+    """Solved examples before each question of hans."""
+    shot_counts: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2, 4, 8), min_length=1)
+    """Numbers of solved examples that hans_shots and in_context compare; the first is what others are compared with."""
+    varied_shots: PositiveInt = 4
+    """Solved examples where hans_shots and in_context vary their source, order or labels."""
+    in_context_tasks: tuple[str, ...] = Field(default=("hans_generated",), min_length=1)
+    """Multiple-choice tasks of `evaluate` whose sensitivity to the prompt is measured."""
+    in_context_documents: PositiveInt = 50
+    """Documents (at most) of each of these tasks."""
+    in_context_draws: PositiveInt = 5
+    """Draws of solved examples that are compared."""
+    in_context_orders: PositiveInt = 4
+    """Orders of each draw that are compared."""
     generated_tokens: PositiveInt = 60
     """Tokens of each sample of text in the report."""

@@ -14,6 +14,7 @@ from megalith.evaluation.tasks.closed_book import CLOSED_BOOK
 from megalith.evaluation.tasks.gpt3_synthetic import GPT3_SYNTHETIC
 from megalith.evaluation.tasks.gsm8k import GSM8K
 from megalith.evaluation.tasks.hans import HANS
+from megalith.evaluation.tasks.hans_generated import HANS_GENERATED
 from megalith.evaluation.tasks.hellaswag import HELLASWAG
 from megalith.evaluation.tasks.lambada import LAMBADA
 from megalith.evaluation.tasks.mmlu import MMLU
@@ -28,8 +29,9 @@ from megalith.evaluation.tasks.winogrande import WINOGRANDE
 TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
-        LAMBADA, RACE_HIGH, BOOLQ, PIQA, HELLASWAG, WINOGRANDE, *ANLI, HANS, *SUPERGLUE, *AI2, MMLU, GSM8K, BBH,
-        BBH_COT, BLIMP, *CLOSED_BOOK, SST2, *WIKITEXT, *GPT3_SYNTHETIC, ARITHMETIC, ARITHMETIC_GPT3, UNSCRAMBLING,
+        LAMBADA, RACE_HIGH, BOOLQ, PIQA, HELLASWAG, WINOGRANDE, *ANLI, HANS, HANS_GENERATED, *SUPERGLUE, *AI2, MMLU,
+        GSM8K, BBH, BBH_COT, BLIMP, *CLOSED_BOOK, SST2, *WIKITEXT, *GPT3_SYNTHETIC, ARITHMETIC, ARITHMETIC_GPT3,
+        UNSCRAMBLING,
     )
 }  # fmt: skip
 

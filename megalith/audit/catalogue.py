@@ -1,0 +1,103 @@
+"""The instruments by name, each made from a recipe."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from megalith.audit.association import association
+from megalith.audit.bbq import bbq
+from megalith.audit.crows_pairs import crows_pairs
+from megalith.audit.files import sample
+from megalith.audit.hans import hans, hans_documents
+from megalith.audit.hans_shots import hans_shots
+from megalith.audit.in_context import Asked, Design, in_context
+from megalith.audit.instrument import Instrument, Skipped
+from megalith.audit.occupations import OCCUPATIONS, read_occupations
+from megalith.audit.winobias import winobias
+from megalith.audit.winogender import winogender
+from megalith.errors import InputError
+from megalith.evaluation.document import Document
+from megalith.evaluation.tasks import task
+from megalith.input_files import expand
+from megalith.recipe import Recipe
+
+
+def data_directory(given: str | None) -> Path | None:
+    """Return the directory of official files: the setting, else $MEGALITH_DATA/benchmarks where that is one.
+
+    Raises InputError where the setting names a directory that is missing.
+    """
+    if given is None:
+        default = os.environ.get("MEGALITH_DATA")
+        place = Path(default) / "benchmarks" if default else None
+        return place if place and place.is_dir() else None
+    place = expand(Path(given), where="audit.data")
+    if not place.is_dir():
+        raise InputError("this directory is missing.", where=f"audit.data, {place}")
+    return place
+
+
+def _hans(recipe: Recipe) -> Instrument:
+    documents, pool, files = _hans_documents(recipe)
+    return hans(documents, pool, recipe.audit.shots, recipe.seed, files)
+
+
+def _hans_shots(recipe: Recipe) -> Instrument:
+    documents, pool, files = _hans_documents(recipe)
+    return hans_shots(documents, pool, recipe.audit.shot_counts, recipe.audit.varied_shots, recipe.seed, files)
+
+
+def _hans_documents(recipe: Recipe) -> tuple[list[Document], list[Document], list[Path]]:
+    given = recipe.audit.hans_file
+    file = expand(Path(given), where="audit.hans_file") if given else None
+    return *hans_documents(recipe.audit.hans_examples, recipe.seed, file), [file] if file else []
+
+
+def _in_context(recipe: Recipe) -> Instrument | Skipped:
+    data = data_directory(recipe.audit.data)
+    asked, files = {}, []
+    for name in dict.fromkeys(recipe.audit.in_context_tasks):
+        one = task(name)
+        missing = [file.names[0] for file in one.files if file.find_optional(data) is None]
+        if missing:
+            return Skipped(f"{name} needs {missing[0]}, which is missing: set audit.data to the directory above it.")
+        documents = sample(one.read(data, seed=recipe.seed), recipe.audit.in_context_documents, recipe.seed, _id)
+        asked[name] = Asked(documents, one.pool(data, seed=recipe.seed), one.cluster)
+        files += one.paths(data) + one.shot_paths(data)
+    design = Design(
+        counts=recipe.audit.shot_counts,
+        shots=recipe.audit.varied_shots,
+        draws=recipe.audit.in_context_draws,
+        orders=recipe.audit.in_context_orders,
+        seed=recipe.seed,
+    )
+    return in_context(asked, design, files)
+
+
+def _id(document: Document) -> str:
+    return document.id
+
+
+def _association(recipe: Recipe) -> Instrument:
+    if recipe.audit.occupations is None:
+        return association(OCCUPATIONS)
+    file = expand(Path(recipe.audit.occupations), where="audit.occupations")
+    return association(read_occupations(file), [file])
+
+
+def _official(
+    make: Callable[[Path | None, int, int], Instrument | Skipped],
+) -> Callable[[Recipe], Instrument | Skipped]:
+    return lambda recipe: make(data_directory(recipe.audit.data), recipe.audit.items, recipe.seed)
+
+
+INSTRUMENTS: Mapping[str, Callable[[Recipe], Instrument | Skipped]] = {
+    "hans": _hans,
+    "hans_shots": _hans_shots,
+    "in_context": _in_context,
+    "association": _association,
+    "winogender": _official(winogender),
+    "winobias": _official(winobias),
+    "crows_pairs": _official(crows_pairs),
+    "bbq": _official(bbq),
+}
