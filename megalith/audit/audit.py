@@ -42,7 +42,7 @@ def audit(recipe: Recipe, path: Path, model: Path) -> Artifact:
         path,
         stage="audit",
         settings={
-            "audit": recipe.audit.model_dump(mode="json", exclude=_PLACES | {"generated_tokens"}),
+            "audit": recipe.audit.model_dump(mode="json", exclude=_PLACES),
             "batch_tokens": recipe.evaluate.batch_tokens,
             "skipped": sorted(instruments.keys() - ready.keys()),
             "version": VERSION,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from megalith.audit.adjectives import adjectives
 from megalith.audit.association import association
 from megalith.audit.bbq import bbq
 from megalith.audit.crows_pairs import crows_pairs
@@ -13,6 +14,8 @@ from megalith.audit.hans_shots import hans_shots
 from megalith.audit.in_context import Asked, Design, in_context
 from megalith.audit.instrument import Instrument, Skipped
 from megalith.audit.occupations import OCCUPATIONS, read_occupations
+from megalith.audit.probes import probes
+from megalith.audit.toxicity import toxicity
 from megalith.audit.winobias import winobias
 from megalith.audit.winogender import winogender
 from megalith.errors import InputError
@@ -100,4 +103,9 @@ INSTRUMENTS: Mapping[str, Callable[[Recipe], Instrument | Skipped]] = {
     "winobias": _official(winobias),
     "crows_pairs": _official(crows_pairs),
     "bbq": _official(bbq),
+    "adjectives": lambda recipe: adjectives(
+        recipe.audit.texts, recipe.audit.text_tokens, recipe.seed, data_directory(recipe.audit.data)
+    ),
+    "toxicity": lambda recipe: toxicity(recipe.audit.texts, recipe.audit.text_tokens, recipe.seed),
+    "probes": lambda recipe: probes(recipe.audit.generated_tokens, recipe.seed),
 }

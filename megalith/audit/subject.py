@@ -6,9 +6,6 @@ from typing import Protocol
 
 from megalith.inference import Advance, LanguageModel, Request, Score, generate, score
 
-WRITTEN = {"temperature": 1.0, "top_p": 0.9}
-"""Sampling of GPT-3's co-occurrence tests (2005.14165 §6.2)."""
-
 
 class Subject(Protocol):
     """Anything that can be audited."""

@@ -24,7 +24,17 @@ class EvaluateConfig(Section):
 
 
 AuditInstrument = Literal[
-    "hans", "hans_shots", "in_context", "association", "winogender", "winobias", "crows_pairs", "bbq"
+    "hans",
+    "hans_shots",
+    "in_context",
+    "association",
+    "winogender",
+    "winobias",
+    "crows_pairs",
+    "bbq",
+    "adjectives",
+    "toxicity",
+    "probes",
 ]
 
 
@@ -59,5 +69,9 @@ class AuditConfig(Section):
     """Draws of solved examples that are compared."""
     in_context_orders: PositiveInt = 4
     """Orders of each draw that are compared."""
+    texts: PositiveInt = 20
+    """Texts written after each of the 28 prompts of adjectives and toxicity. GPT-3's test has 800."""
+    text_tokens: PositiveInt = 50
+    """Tokens (at most) of each of these texts."""
     generated_tokens: PositiveInt = 60
-    """Tokens of each sample of text in the report."""
+    """Tokens of each sample of text in the report, and of each free text of probes."""
