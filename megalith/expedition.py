@@ -95,13 +95,16 @@ def run_stage(
     fresh: bool = False,
     yes: bool = False,
     model: Path | None = None,
+    branch: str | None = None,
+    cooldown: int | None = None,
 ) -> Artifact:
     """One stage alone, on what the stages before it left in `directory`. Raises InputError where they have not run.
 
     `evaluate` and `audit` may take another `model`, also behind an address; they then leave `evaluate-NAME`.
 
     `train` plans first, and wants `yes` where `run` does. Started by torchrun or srun it takes the plan that stands, or
-    else a recipe that leaves nothing open. `fresh` is as for `run`.
+    else a recipe that leaves nothing open. With `branch`, a step or a checkpoint's directory, it goes on from there in
+    a directory of its own, with a `cooldown` for so many tokens; nothing is planned. `fresh` is as for `run`.
     """
     if stage not in STAGES:
         raise InputError(f"{stage!r} is not a stage.", mend=f"Use {', '.join(STAGES[:-1])} or {STAGES[-1]}.")
@@ -126,6 +129,8 @@ def run_stage(
                 made[earlier] = _stage(earlier, recipe, directory, given, made, earlier)  # as the shards are now
             elif needed or (directory / earlier / MANIFEST).is_file():
                 made[earlier] = open_artifact(directory / earlier, earlier, check=not follows)
+        if branch is not None:
+            return _branch(recipe, directory, made["tokenize"], branch, cooldown)
         if stage == "train" and not started_by_launcher:  # there, all ranks would measure the machine at once
             made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
             _tell_plan(recipe, made["plan"], yes=yes or _has_begun(directory))
@@ -269,6 +274,16 @@ def _train(place: _Place) -> Artifact:
         peak_flops_per_second=plan.facts["machine"]["peak_flops_per_second"],
         predicted={key: plan.facts[key] for key in ("step_seconds", "memory_bytes")},
     )
+
+
+def _branch(recipe: Recipe, directory: Path, tokens: Artifact, at: str, cooldown: int | None) -> Artifact:
+    """The train artifact of a branch, measured against the prediction for its trunk."""
+    from megalith.training import branch_at, train
+
+    found = branch_at(recipe, directory, at, tokens, cooldown)
+    peak, predicted = found.task.peak_flops_per_second, found.task.predicted
+    place = directory / found.name
+    return train(found.recipe, place, tokens, peak_flops_per_second=peak, predicted=predicted, trunk=found.trunk)
 
 
 def _evaluate(place: _Place) -> Artifact:

@@ -15,6 +15,7 @@ from megalith.artifacts.files import sweep, sync, whole
 from megalith.artifacts.fresh import set_aside
 from megalith.artifacts.making import produce
 from megalith.artifacts.manifest import LOGS, MANIFEST, Manifest, Output, is_ours, read_manifest
+from megalith.artifacts.request import flat, read_mark
 from megalith.artifacts.verification import FileState, Verified, verify
 from megalith.artifacts.workspace import Artifact, Workspace, open_artifact
 
@@ -32,10 +33,12 @@ __all__ = [
     "file_digest",
     "file_digests",
     "file_states",
+    "flat",
     "is_ours",
     "open_artifact",
     "produce",
     "read_manifest",
+    "read_mark",
     "set_aside",
     "sweep",
     "sync",

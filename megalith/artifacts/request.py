@@ -127,18 +127,18 @@ def finished_files(workspace: Path) -> list[Path]:
 
 def _named(request: Request) -> dict[str, Json]:
     return {
-        **_flat(request.settings),
+        **flat(request.settings),
         **{f"inputs.{name}": digest for name, digest in request.inputs.items()},
         "seed": request.seed,
     }
 
 
-def _flat(settings: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
+def flat(settings: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
     """Settings by dotted name; lists are one value, as JSON reads them back."""
     found: dict[str, Json] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = json.loads(json.dumps(value))
     return found

@@ -22,7 +22,7 @@ class TrainConfig(Section):
     """How the model is trained."""
 
     model_config = ConfigDict(serialize_by_alias=True)
-    LATER: ClassVar[tuple[str, ...]] = ("cooldown_tokens",)
+    LATER: ClassVar[tuple[str, ...]] = ("cooldown_tokens", "milestones", "keep_best")
 
     tokens: PositiveInt | None = None
     """Tokens to train on. Default: what the plan found compute-optimal for the budget."""
@@ -66,6 +66,11 @@ class TrainConfig(Section):
     checkpoint_interval: PositiveInt = 100
     """Steps between checkpoints."""
     checkpoints_kept: PositiveInt = 2
+    """The newest that stand while training; a finished run keeps its last. With either, those that follow stand too."""
+    milestones: tuple[PositiveInt, ...] = ()
+    """Steps whose checkpoints are made and kept for good."""
+    keep_best: bool = False
+    """Keep the checkpoint with the least validation loss, of those made at a step that was validated."""
     mirror: str | None = None
     """An address (s3://, gs://) to which each checkpoint is copied; a run whose own are gone goes on from there."""
 

@@ -71,6 +71,10 @@ class Blend:
         """Which data set a sample comes from, and its number there."""
         return self._tree.locate(sample)
 
+    def counts(self, samples: int) -> list[int]:
+        """How many of the first `samples` come from each data set."""
+        return self._tree.counts(samples)
+
     def batch(self, first_sample: int, count: int) -> Batch:
         """Samples first_sample … first_sample + count − 1. Any range gives what the ranges that it is made of give."""
         inputs = np.empty((count, self.datasets[0].sequence_length), dtype=np.int64)
@@ -99,12 +103,27 @@ class _Tree:
         while after - first > 1:
             cut = self._cuts[first, after]
             left, both = (self._before[end] - self._before[first] for end in (cut, after))
-            earlier = (2 * sample * left + both) // (2 * both)  # of the samples before this one, on the left
-            if (2 * (sample + 1) * left + both) // (2 * both) > earlier:
+            earlier = _on_the_left(sample, left, both)
+            if _on_the_left(sample + 1, left, both) > earlier:
                 sample, after = earlier, cut
             else:
                 sample, first = sample - earlier, cut
         return self._order[first], sample
+
+    def counts(self, samples: int) -> list[int]:
+        """How many of the first `samples` fall to each leaf."""
+        found = [0] * len(self._order)
+        nodes = [(0, len(self._order), samples)]
+        while nodes:
+            first, after, here = nodes.pop()
+            if after - first == 1:
+                found[self._order[first]] = here
+                continue
+            cut = self._cuts[first, after]
+            left, both = (self._before[end] - self._before[first] for end in (cut, after))
+            earlier = _on_the_left(here, left, both)
+            nodes += [(first, cut, earlier), (cut, after, here - earlier)]
+        return found
 
     def _choose_cut(self, first: int, after: int, known: dict[tuple[int, int], list[float]]) -> list[float]:
         """Cut a node and all below it. Returns twice the bound of each leaf: 1 + Σ leaf / node, over its nodes here."""
@@ -125,6 +144,11 @@ class _Tree:
         bounds, self._cuts[first, after] = min(tried, key=lambda one: max(one[0]))
         known[first, after] = bounds
         return bounds
+
+
+def _on_the_left(samples: int, left: int, both: int) -> int:
+    """Of the first samples of a node of weight `both`, those of its left child of weight `left`."""
+    return (2 * samples * left + both) // (2 * both)
 
 
 def _check(parts: Sequence[tuple[Windows, Weight]]) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from megalith.errors import InputError, RecipeError
 from megalith.recipe import BlendConfig
 from megalith.tokens.blend import Blend
-from megalith.tokens.loader import TrainingWindows
+from megalith.tokens.loader import Batch, TrainingWindows
 from megalith.tokens.splits import open_split
 
 
@@ -112,12 +112,28 @@ def check_epochs(blend: BlendConfig, made: list[Portion]) -> None:
         )
 
 
-def blended_windows(blend: BlendConfig, tokens: Path, sequence_length: int, seed: int) -> Blend:
-    """The data sets' training shards under `tokens`, each in its own order, read in the shares of the blend."""
-    parts = [
-        (TrainingWindows(open_split(tokens, shard_name(name)).stream, sequence_length, seed), one.given)
-        for name, one in blend.datasets.items()
-    ]
+class _After:
+    """The windows of a data set after the first few."""
+
+    def __init__(self, windows: TrainingWindows, first: int) -> None:
+        self._windows, self._first = windows, first
+        self.sequence_length, self.per_epoch = windows.sequence_length, windows.per_epoch
+
+    def batch(self, first_sample: int, count: int) -> Batch:
+        return self._windows.batch(self._first + first_sample, count)
+
+
+def blended_windows(
+    blend: BlendConfig, tokens: Path, sequence_length: int, seed: int, drawn: Mapping[str, int] | None = None
+) -> Blend:
+    """The data sets' training shards under `tokens`, each in its own order, read in the shares of the blend.
+
+    Of each data set the samples that were `drawn` before are left out.
+    """
+    parts = []
+    for name, one in blend.datasets.items():
+        windows = TrainingWindows(open_split(tokens, shard_name(name)).stream, sequence_length, seed)
+        parts.append((_After(windows, (drawn or {}).get(name, 0)), one.given))
     return Blend.of_epochs(parts) if blend.by_epochs else Blend(parts)
 
 

@@ -49,13 +49,18 @@ class Batch:
     """Consumed when the step is done."""
 
 
-def batches(train: TrainConfig, sequence_length: int) -> Iterator[Batch]:
-    """The steps of a run, until `train.tokens` are consumed; the last step is as large as the others."""
-    step = samples = 0
-    while samples * sequence_length < run_tokens(train):
+def batches(
+    train: TrainConfig, sequence_length: int, *, step: int = 0, samples: int = 0, tokens: int = 0
+) -> Iterator[Batch]:
+    """The steps of a run, until `train.tokens` are consumed; the last step is as large as the others.
+
+    `step` steps have consumed `tokens` tokens, and the next one reads the sample `samples`.
+    """
+    while tokens < run_tokens(train):
         step += 1
-        sequences = batch_size(train, samples * sequence_length)
-        yield Batch(step, samples, sequences, (samples + sequences) * sequence_length)
+        sequences = batch_size(train, tokens)
+        tokens += sequences * sequence_length
+        yield Batch(step, samples, sequences, tokens)
         samples += sequences
 
 
@@ -106,16 +111,31 @@ class MaskedSamples:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+class LaterSamples:
+    """Samples whose numbers begin later, those of a branch that reads other data."""
+
+    def __init__(self, samples: Samples, first: int) -> None:
+        self._samples, self._first = samples, first
+
+    def batch(self, first: int, count: int) -> MicroBatch:
+        return self._samples.batch(first - self._first, count)
+
+
 def training_samples(task: TrainTask) -> Samples:
     """The samples that a run trains on.
 
     Raises InputError when a BERT model's tokens were made for a GPT model, or a blend cannot be read.
     """
+    samples = _samples_of(task)
+    return LaterSamples(samples, task.data_from) if task.data_from else samples
+
+
+def _samples_of(task: TrainTask) -> Samples:
     length, seed, blend = task.recipe.model.sequence_length, task.recipe.seed, task.recipe.mixture
     if blend.datasets:
         sizes = {name: open_split(task.tokens, shard_name(name)).tokens for name in blend.datasets}
         check_blend(blend, sizes, task.recipe.train.tokens)
-        return CausalSamples(blended_windows(blend, task.tokens, length, seed))
+        return CausalSamples(blended_windows(blend, task.tokens, length, seed, task.drawn))
     shards = open_split(task.tokens, "train")
     if task.recipe.model.family == "bert":
         return MaskedSamples(MaskedWindows(shards, length, seed, *_vocabulary(task.tokens)))

@@ -57,7 +57,7 @@ def check_origin(recipe: Recipe, tokens: Path) -> dict[str, str]:
             where=WHERE,
             mend=f"Set `model` as {home / 'config.json'} has it.",
         )
-    _check_tokenizer(home / "tokenizer.json", tokens / "tokenizer.json")
+    check_tokenizer(home / "tokenizer.json", tokens / "tokenizer.json")
     return digests
 
 
@@ -99,8 +99,9 @@ def _reader(content: Any, held: dict[str, tuple[int, ...]]) -> FirstValue:
     return read
 
 
-def _check_tokenizer(ours: Path, theirs: Path) -> None:
-    if not theirs.is_file():
+def check_tokenizer(ours: Path, theirs: Path) -> None:
+    """Raise InputError where the tokens were made with another tokenizer than that of a model, if it has one."""
+    if not theirs.is_file() or ours.read_bytes() == theirs.read_bytes():
         return
     one, other = (_vocabulary(path) for path in (ours, theirs))
     if one != other:

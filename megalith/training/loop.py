@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from typing import Any
 
 from megalith.arithmetic import flops_per_token
@@ -31,19 +30,21 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
     state = begin(task, ranks)
     first = state.progress.step + 1
     set_timeout(state.ranks, FIRST_STEP_SECONDS)
-    plan = list(batches(state.train, task.recipe.model.sequence_length))
-    with _monitor(task, ranks, len(plan), state.progress.step) as monitor:
-        for batch in islice(plan, state.progress.step, None):
+    plan = _remaining(state)
+    total = plan[-1].step if plan else state.progress.step
+    with _monitor(task, ranks, total, state.progress.step) as monitor:
+        for batch in plan:
             record, timing = _timed_step(state, batch)
             if monitor:
                 monitor.step(record, timing)
             if batch.step == first:
                 set_timeout(state.ranks, later_timeout(timing.seconds))
-            last = batch.step == len(plan)
+            last = batch.step == total
             if last or batch.step % state.train.validation_interval == 0:
                 _validate(state, monitor)
             (stop,) = ranks.sum(asked_to_stop())
-            if last or stop or batch.step % state.train.checkpoint_interval == 0:
+            due = batch.step % state.train.checkpoint_interval == 0 or batch.step in state.train.milestones
+            if last or stop or due:
                 _save(state, monitor, keep=1 if last else state.train.checkpoints_kept)
             if stop and not last:
                 state.saver.wait()
@@ -66,6 +67,12 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
         "most_memory_bytes_of_a_rank": max(memory),
         "machine": {"accelerator": here.accelerator, "count": here.accelerators_per_node},
     }
+
+
+def _remaining(run: Run) -> list[Batch]:
+    done = run.progress
+    length = run.task.recipe.model.sequence_length
+    return list(batches(run.train, length, step=done.step, samples=done.samples, tokens=done.tokens))
 
 
 def _timed_step(run: Run, batch: Batch) -> tuple[dict[str, Any], Timing]:

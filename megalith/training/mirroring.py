@@ -36,4 +36,4 @@ def mirror_last(task: TrainTask) -> None:
     newest = str(standing(task.checkpoints)[0])
     mirror = Mirror(address)
     if newest not in mirror.standing():
-        mirror.save(task.checkpoints / newest, keep=1)
+        mirror.save(task.checkpoints / newest, [str(name) for name in standing(task.checkpoints)])

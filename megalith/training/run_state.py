@@ -1,6 +1,6 @@
 """The state of a run: made anew or loaded from the newest checkpoint, and saved."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch.distributed as dist
 from torch import Tensor
@@ -49,7 +49,7 @@ class Run:
 def begin(task: TrainTask, ranks: Mesh) -> Run:
     """The state of the newest checkpoint, or the state before the first step. Every rank calls it."""
     recipe = task.recipe
-    found = checkpoint.newest(task.checkpoints, task.run, dist.group.WORLD)
+    found = checkpoint.newest(task.checkpoints, task.run, dist.group.WORLD) or _trunk(task)
     model = parallelize(
         recipe.model,
         recipe.parallel,
@@ -65,7 +65,8 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         progress = found.progress
         checkpoint.load(found, _weights(model), optimizer.state(), dist.group.WORLD)
         optimizer.steps = found.extras["optimizer_steps"]
-        scale = LossScale(**found.extras["loss_scale"])
+        held = LossScale(**found.extras["loss_scale"])
+        scale = held if held.grows == scale.grows else scale  # of a branch in another precision
         model.copy_master_weights()
     held_out, count = validation_samples(task)
     copies = mirroring(recipe.train.mirror if ranks.is_rank_zero else None)
@@ -73,10 +74,28 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
     return Run(task, model, optimizer, scale, progress, training_samples(task), held_out, count, saver, copies)
 
 
+def _trunk(task: TrainTask) -> checkpoint.Found | None:
+    """The trunk's checkpoint, as the first state of a branch; None where the task is not one."""
+    trunk = task.trunk
+    if trunk is None:
+        return None
+    found = checkpoint.open_together(trunk.checkpoint, trunk.run, dist.group.WORLD)
+    event = {
+        "step": trunk.step,
+        "event": "branch",
+        "trunk": trunk.run,
+        "changes": {key: list(values) for key, values in trunk.changes.items()},
+    }
+    events = [*found.progress.events, event]
+    progress = found.progress.model_copy(update={"run": task.run, "skipped_in_a_row": 0, "events": events})
+    return replace(found, progress=progress)
+
+
 def save(run: Run, keep: int) -> None:
-    """Begin to write a checkpoint of this moment; when it stands, the newest `keep` are left."""
+    """Begin to write a checkpoint of this moment; when it stands, the newest `keep` are left, and milestones."""
     extras = {"optimizer_steps": run.optimizer.steps, "loss_scale": asdict(run.scale)}
-    run.saver.save(checkpoint.State(run.progress, _weights(run.model), run.optimizer.state(), extras), keep)
+    state = checkpoint.State(run.progress, _weights(run.model), run.optimizer.state(), extras)
+    run.saver.save(state, keep, milestones=run.train.milestones, best=run.train.keep_best)
 
 
 def _weights(model: DistributedModel) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 from megalith import parallel
 from megalith.errors import MegalithError
 from megalith.parallel import dropout_seed
+from megalith.training.checkpoint import last_sound
 from megalith.training.data import Batch, counts, rank_samples, read_samples
 from megalith.training.lr_schedule import learning_rate
 from megalith.training.run_state import Run
@@ -74,8 +75,11 @@ def _advance(run: Run, batch: Batch, record: dict[str, Any], finite: bool) -> No
     progress.skipped_steps += not finite
     progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
     if progress.skipped_in_a_row >= MOST_SKIPPED:
+        before = last_sound(run.task.checkpoints)
+        lower = f"train.learning_rate={run.train.learning_rate / 3:.1g}"
+        again = f"pass --branch {before} {lower}, from the last checkpoint before" if before else f"--fresh {lower}"
         raise MegalithError(
             f"the loss or its gradient has not been finite for {MOST_SKIPPED} steps, up to step {batch.step}.",
             where="train.learning_rate",
-            mend=f"{run.train.learning_rate:g} is too high for this model: try {run.train.learning_rate / 3:.1g}.",
+            mend=f"{run.train.learning_rate:g} is too high for this model: {again}.",
         )

@@ -22,6 +22,25 @@ KERNELS = "kernels.json"
 _FIRST = ".first-error"  # made by the rank that fails first
 
 
+class Trunk(BaseModel):
+    """The checkpoint that a branch begins from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint: Path
+    run: str
+    step: int
+    tokens: int
+    digest: str
+    """SHA-256 of the checkpoint's state.json, which names those of its other files."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    """The settings that the branch changes, by key: the trunk's value and its own."""
+    data_from: int = 0
+    """The sample of the whole run from which the data, or the shares in which they are read, are what they are now."""
+    drawn: dict[str, int] = {}
+    """Samples of each data set that were read before that."""
+
+
 class TrainTask(BaseModel):
     """One training run, as each of its processes gets it."""
 
@@ -41,6 +60,8 @@ class TrainTask(BaseModel):
     peak_flops_per_second: float | None
     predicted: dict[str, float] = {}
     """The plan's step_seconds and memory_bytes."""
+    trunk: Trunk | None = None
+    """Of a branch."""
 
     @property
     def logs(self) -> Path:
@@ -50,6 +71,16 @@ class TrainTask(BaseModel):
     def store(self) -> Path:
         """The file in which ranks on one machine meet."""
         return self.logs / ".store"
+
+    @property
+    def data_from(self) -> int:
+        """The first sample of the data, or of the shares in which they are read."""
+        return self.trunk.data_from if self.trunk else 0
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """Samples of each data set that are not read again."""
+        return self.trunk.drawn if self.trunk else {}
 
     @property
     def checkpoints(self) -> Path:

@@ -30,7 +30,7 @@ from megalith.training.mirroring import mirror_last, take_up_mirror
 from megalith.training.monitor import compared, measured_steps
 from megalith.training.run_settings import mend_of, run_of, settings_of
 from megalith.training.slurm import take_up_slurm
-from megalith.training.task import MEASURED, TrainTask, kernels_of_run
+from megalith.training.task import MEASURED, TrainTask, Trunk, kernels_of_run
 from megalith.training.token_ids import refuse_ids_beyond_the_vocabulary
 
 TOKENIZER_FILES = ("tokenizer.json", GENERATION)
@@ -44,10 +44,12 @@ def train(
     *,
     peak_flops_per_second: float | None,
     predicted: Mapping[str, float],
+    trunk: Trunk | None = None,
 ) -> Artifact:
     """Train the recipe's model on `tokens`; the artifact at `path` holds model, history, last checkpoint and logs.
 
-    With `train.from` it begins with the weights of that model, whose digests are inputs of the artifact.
+    With a `trunk` it is a branch that begins with that checkpoint. With `train.from` it begins with the weights of that
+    model, whose digests are inputs of the artifact.
     The recipe is a plan's: sized, with train.tokens, micro-batch, precision and parallel.* given.
     MFU is relative to `peak_flops_per_second`; `predicted` has the plan's step_seconds and memory_bytes.
 
@@ -57,7 +59,10 @@ def train(
     """
     processes = check(recipe)
     settings, recorded = settings_of(recipe)
-    origin = check_origin(recipe, tokens.path)
+    inputs = {"tokens": tokens.digest, **(origin := check_origin(recipe, tokens.path))}
+    if trunk is not None:
+        settings["trunk"] = {"run": trunk.run, "step": trunk.step}
+        inputs["trunk"] = trunk.digest
 
     def task_in(workspace: Path) -> TrainTask:
         return TrainTask(
@@ -69,6 +74,7 @@ def train(
             kernels=kernels_of_run(workspace, _threads(processes)),
             peak_flops_per_second=peak_flops_per_second,
             predicted=dict(predicted),
+            trunk=trunk,
         )
 
     def make(train_in: Callable[[TrainTask], None]) -> Artifact:
@@ -86,7 +92,7 @@ def train(
             path,
             stage="train",
             settings=settings,
-            inputs={"tokens": tokens.digest, **origin},
+            inputs=inputs,
             seed=recipe.seed,
             build=build,
             recorded=recorded,
@@ -212,6 +218,7 @@ def _facts(task: TrainTask, processes: int) -> dict[str, Any]:
         "kernels": task.kernels,
         "precision": task.recipe.train.precision,
         "predicted": task.predicted,
+        **({"trunk": task.trunk.model_dump(mode="json", include={"run", "step", "changes"})} if task.trunk else {}),
         "compared": compared(
             task.predicted,
             {"step_seconds": timing["step_seconds"], "memory_bytes": measured["peak_memory_bytes"]},

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megalith.artifacts import Artifact
+from megalith.errors import InputError
 from megalith.recipe import Overrides
 from megalith.verbs.arguments import Place, Places, RecipeSource, directory_of, load, path, paths
 
@@ -104,9 +105,26 @@ def train(
     output: Place | None = None,
     fresh: bool = False,
     yes: bool = False,
+    branch: int | Place | None = None,
+    cooldown: int | None = None,
 ) -> Artifact:
-    """Plan, and train the model that the recipe or the plan says."""
-    return _stage("train", recipe, overrides, source, output, fresh, yes=yes)
+    """Plan, and train the model that the recipe or the plan says.
+
+    `branch` goes on from a step of the run that stands, or from the checkpoint in a directory, with the settings that
+    differ now, and leaves train-STEP-… beside it. `cooldown` is a branch of so many tokens in which the rate falls.
+    """
+    if cooldown is not None and branch is None:
+        raise InputError("a cooldown is a branch, and its step is missing.", mend="Pass --branch STEP, too.")
+    if branch is None:
+        return _stage("train", recipe, overrides, source, output, fresh, yes=yes)
+    from megalith import expedition
+
+    loaded = load(recipe, overrides)
+    directory = directory_of(loaded, output)
+    given = paths(source)
+    return expedition.run_stage(
+        "train", loaded, directory, given, fresh=fresh, yes=yes, branch=str(branch), cooldown=cooldown
+    )
 
 
 def evaluate(

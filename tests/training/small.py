@@ -6,17 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
+import torch
 
 from megalith.artifacts import Artifact, Workspace, produce
+from megalith.parallel import Mesh
 from megalith.recipe import Recipe
 from megalith.tokens import write_shards
-from megalith.training import train
+from megalith.training import launch, loop, train
+from megalith.training.task import MEASURED, TrainTask, forget_errors, write_task
 
 VOCAB = 300
 STEPS = 14
@@ -69,6 +74,24 @@ def run(directory: Path, recipe: Recipe, seed: int = 0) -> Artifact:
     """The train artifact at `directory`/train, on the tokens of that seed."""
     tokens = make_tokens(directory / "tokens", seed)
     return train(recipe, directory / "train", tokens, peak_flops_per_second=1e11, predicted={"step_seconds": 0.5})
+
+
+@contextmanager
+def in_this_process() -> Iterator[None]:
+    """Within the block, a run of one process trains here, without the seconds that it takes to start Python."""
+
+    def start(task: TrainTask, processes: int) -> None:
+        assert processes == 1
+        forget_errors(task)
+        write_task(task)
+        measured = loop.run(task, Mesh(), lambda: False)
+        (task.logs / MEASURED).write_text(json.dumps(measured))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with mock.patch.object(launch, "start", start):
+        yield
+    torch.set_num_threads(threads)
 
 
 def start(directory: Path, environment: dict[str, str] | None = None, **parallel: int) -> "subprocess.Popen[str]":

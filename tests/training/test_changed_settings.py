@@ -44,6 +44,8 @@ OTHER: dict[str, Any] = {
     "train.validation_sequences": 3,
     "train.checkpoint_interval": 3,
     "train.checkpoints_kept": 1,
+    "train.milestones": (1,),
+    "train.keep_best": True,
     "train.mirror": "s3://elsewhere/run",
     "parallel.tensor": 2,
     "parallel.pipeline": 2,

@@ -8,10 +8,10 @@ pickles in part, are replaced by ours. Nothing is ever unpickled from a file. Eq
 bytes.
 """
 
-from megalith.training.checkpoint.load import Found, consolidate, load, model_tensors, newest, open_step
+from megalith.training.checkpoint.load import Found, consolidate, load, model_tensors, newest, open_step, open_together
 from megalith.training.checkpoint.mirror import Mirror, Mirroring
 from megalith.training.checkpoint.save import Saver
-from megalith.training.checkpoint.state import Progress, State
+from megalith.training.checkpoint.state import Progress, State, last_sound
 
 __all__ = [
     "Found",
@@ -21,8 +21,10 @@ __all__ = [
     "Saver",
     "State",
     "consolidate",
+    "last_sound",
     "load",
     "model_tensors",
     "newest",
     "open_step",
+    "open_together",
 ]

@@ -43,20 +43,32 @@ def newest(directory: Path, run: str, group: dist.ProcessGroup | None = None) ->
     """
     ranks = _Ranks(group)
     for name in ranks.first([str(name) for name in in_order_of_trust(directory)]):
-        path = directory / name
-        content = ranks.first(_read(path / STATE))
-        sealed = unseal(content) if content is not None else None
-        if sealed is None:
-            fault = f"{STATE} is missing, damaged or of another version"
-        elif sealed.progress["run"] != run:
-            fault = "it is of another run"
-        else:
-            faults = ranks.all(_fault(path, _share(sealed.files, ranks)))
-            fault = next((each for each in faults if each), "")
-            if not fault:
-                return _found(path, sealed, ranks)
-        ranks.note(f"{path}: this checkpoint is passed over: {fault}.")
+        found = _look_at(directory / name, run, ranks)
+        if isinstance(found, Found):
+            return found
+        ranks.note(f"{directory / name}: this checkpoint is passed over: {found}.")
     return None
+
+
+def open_together(path: Path, run: str, group: dist.ProcessGroup | None = None) -> Found:
+    """The checkpoint in this one directory; with a `group` all of its ranks call this. Raises InputError where it is
+    missing, damaged or of another run."""
+    found = _look_at(path, run, _Ranks(group))
+    if isinstance(found, Found):
+        return found
+    raise InputError(f"this checkpoint cannot be used: {found}.", where=str(path), mend="Use another step.")
+
+
+def _look_at(path: Path, run: str, ranks: "_Ranks") -> "Found | str":
+    """The checkpoint, or what is wrong with it."""
+    content = ranks.first(_read(path / STATE))
+    sealed = unseal(content) if content is not None else None
+    if sealed is None:
+        return f"{STATE} is missing, damaged or of another version"
+    if sealed.progress["run"] != run:
+        return "it is of another run"
+    faults = ranks.all(_fault(path, _share(sealed.files, ranks)))
+    return next((each for each in faults if each), "") or _found(path, sealed, ranks)
 
 
 def load(

@@ -8,6 +8,7 @@ own.
 import os
 import re
 import shutil
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -34,8 +35,8 @@ class Mirror:
         self._is_ours = False
         self._unknown: set[str] = set()
 
-    def save(self, checkpoint: Path, keep: int) -> None:
-        """Copy a checkpoint that stands, then remove all of this run but the newest `keep`.
+    def save(self, checkpoint: Path, kept: Collection[str]) -> None:
+        """Copy a checkpoint that stands, then remove all of this run but it and those that are `kept` where it is.
 
         Raises ResourceError, and InputError where the address holds another run's checkpoints: they are never touched.
         """
@@ -53,7 +54,7 @@ class Mirror:
         earlier = [name for name in standing if name not in later]
         for name in later:
             note(f"{join(self._store.address, name)} is removed: the run has gone back before it.")
-        for name in (*later, *earlier[keep:]):
+        for name in (*later, *(name for name in earlier if name not in {checkpoint.name, *kept})):
             self._remove(name)
 
     def standing(self) -> list[str]:
@@ -130,7 +131,7 @@ class Mirroring:
         self._thread = ThreadPoolExecutor(1)
         self._copying: Future[None] | None = None
 
-    def __call__(self, checkpoint: Path, keep: int) -> None:
+    def __call__(self, checkpoint: Path, kept: Collection[str]) -> None:
         """Begin to copy a checkpoint that stands, unless another is on its way."""
         if self._copying is not None and not self._copying.done():
             note(f"{checkpoint.name} is not mirrored: the one before it is still on its way.")
@@ -140,17 +141,17 @@ class Mirroring:
         shutil.copytree(checkpoint, links, copy_function=_link)
         for name in HISTORY:
             shutil.copyfile(checkpoint.parent / f"{name}.jsonl", links.parent / f"{name}.jsonl")
-        self._copying = self._thread.submit(self._copy, links, keep)
+        self._copying = self._thread.submit(self._copy, links, kept)
 
     def wait(self, seconds: float = STOP_SECONDS) -> None:
         """Wait for the copy that is on its way, but not for long."""
         if self._copying is not None:
             wait([self._copying], timeout=seconds)
 
-    def _copy(self, links: Path, keep: int) -> None:
+    def _copy(self, links: Path, kept: Collection[str]) -> None:
         """Where the store fails, say so and go on: the checkpoint stands here."""
         try:
-            self._mirror.save(links, keep)
+            self._mirror.save(links, kept)
         except (MegalithError, OSError) as error:
             note(f"{links.name} is not mirrored: {error} The run goes on, and the next checkpoint is tried.")
         finally:

@@ -6,8 +6,9 @@ The order that makes a kill at any moment harmless: shards, index and `state.jso
 
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,7 +23,17 @@ from megalith.errors import ResourceError
 from megalith.system_limits import limit_reached
 from megalith.training.checkpoint.files import LATEST, UNFINISHED, Name, Written, standing, write_whole
 from megalith.training.checkpoint.pieces import Piece, SavePlanner, pieces
-from megalith.training.checkpoint.state import FORMAT, HISTORY, STATE, History, Sealed, State, seal
+from megalith.training.checkpoint.state import (
+    FORMAT,
+    HISTORY,
+    STATE,
+    History,
+    Sealed,
+    State,
+    is_sound,
+    losses_by_step,
+    seal,
+)
 from megalith.training.checkpoint.storage import ShardWriter
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
@@ -41,9 +52,9 @@ class Saver:
         directory: Path,
         group: dist.ProcessGroup | None = None,
         *,
-        stands: Callable[[Path, int], None] | None = None,
+        stands: Callable[[Path, Collection[str]], None] | None = None,
     ) -> None:
-        """`stands` is called, on the first rank, with each checkpoint that stands and how many are kept."""
+        """`stands` is called, on the first rank, with each checkpoint that stands and the names of all that do."""
         self._directory = directory
         self._group = dist.new_group(backend="gloo") if group is None and dist.is_initialized() else group
         self._leads = self._group is None or dist.get_rank(self._group) == 0
@@ -53,8 +64,11 @@ class Saver:
         self._unfinished = directory
         self._stands = stands
 
-    def save(self, state: State, keep: int) -> None:
+    def save(self, state: State, keep: int, *, milestones: Collection[int] = (), best: bool = False) -> None:
         """Copy the state and begin to write it; afterwards, the newest `keep` checkpoints are left.
+
+        So are those of the steps `milestones`, with `best` the one of the least validation loss, and the last one
+        before a streak of steps that were skipped.
 
         It waits for the save before. Raises ResourceError if that one could not be written (every rank does so),
         UnsupportedError for a placement that is not one block.
@@ -63,17 +77,18 @@ class Saver:
         name = Name(state.progress.step)
         self._unfinished = self._directory / f"{name}{UNFINISHED}"
         lines = self._history.pending(state.progress) if self._leads else {}
-        progress = state.progress.model_dump(exclude=set(HISTORY))
+        progress = state.progress.model_dump(exclude={*HISTORY, *([] if state.progress.events else ["events"])})
         extras = dict(state.extras)
+        wanted = _Wanted(keep, frozenset(milestones), losses_by_step(state.progress) if best else {})
 
         def commit(files: Mapping[str, Written]) -> None:
             history = self._history.write(lines)
             sealed = Sealed(format=FORMAT, progress=progress, history=history, extras=extras, files=dict(files))
             write_whole(self._unfinished / STATE, seal(sealed))
             self._put_in_place(name)
-            self._prune(name, keep)
+            kept = self._prune(name, wanted)
             if self._stands is not None:
-                self._stands(self._directory / str(name), keep)
+                self._stands(self._directory / str(name), kept)
 
         future = state_dict_saver.async_save(
             pieces(state.model, state.optimizer),
@@ -108,10 +123,10 @@ class Saver:
         sync(self._directory)
         write_whole(self._directory / LATEST, f"{name}\n".encode())
 
-    def _prune(self, newest: Name, keep: int) -> None:
-        """Leave the newest checkpoints; later steps than the newest belong to a future that was given up."""
+    def _prune(self, newest: Name, wanted: "_Wanted") -> list[str]:
+        """Leave the wanted checkpoints; later steps than the newest belong to a future that was given up."""
         names = standing(self._directory)
-        kept = [name for name in names if name.step <= newest.step and not name.is_replaced][:keep]
+        kept = self._kept([name for name in names if name.step <= newest.step and not name.is_replaced], wanted)
         for path in self._directory.glob(f"*{UNFINISHED}"):  # left by a killed process, and by the line below
             shutil.rmtree(path)
         for path in self._directory.glob(".*.tmp"):
@@ -120,6 +135,28 @@ class Saver:
             unfinished = self._directory / f"{name}{UNFINISHED}"
             (self._directory / str(name)).rename(unfinished)  # so that a kill leaves no half of a checkpoint
             shutil.rmtree(unfinished)
+        return [str(name) for name in kept]
+
+    def _kept(self, names: list[Name], wanted: "_Wanted") -> list[Name]:
+        """The wanted of the checkpoints, which go newest first."""
+        newest, earlier = names[: wanted.newest], names[wanted.newest :]
+        kept = {*newest, *(name for name in earlier if name.step in wanted.milestones)}
+        measured = [name for name in names if name.step in wanted.losses]
+        if measured:
+            kept.add(min(measured, key=lambda name: wanted.losses[name.step]))
+        if not any(is_sound(self._directory / str(name)) for name in newest):
+            kept.update([name for name in earlier if is_sound(self._directory / str(name))][:1])
+        return [name for name in names if name in kept]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which checkpoints are to be left."""
+
+    newest: int
+    milestones: frozenset[int]
+    losses: Mapping[int, float]
+    """Validation losses by step, where the best one is kept."""
 
 
 class _Copies(AsyncStager):

@@ -7,6 +7,7 @@ and their digest: a file that goes on after them is none the worse.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from torch import Tensor
 
-from megalith.training.checkpoint.files import Written, write_whole
+from megalith.training.checkpoint.files import Written, standing, write_whole
 
 STATE = "state.json"
 FORMAT = 1
@@ -42,11 +43,14 @@ class Progress(BaseModel):
     steps: list[dict[str, Any]] = []
     """`history.json`, so far."""
     validation: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    """Whatever happened beside steps: a branch, a spike, a fault. Written where there is any."""
 
     @property
     def history(self) -> dict[str, Any]:
         """The content of `history.json`."""
-        return {"steps": self.steps, "validation": self.validation}
+        told = {"steps": self.steps, "validation": self.validation}
+        return told | ({"events": self.events} if self.events else {})
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,25 @@ def unseal(content: bytes) -> Sealed | None:
     except (ValueError, TypeError, KeyError):  # no JSON, or of another form
         return None
     return sealed if sealed.format == FORMAT else None
+
+
+def is_sound(checkpoint: Path) -> bool:
+    """Whether a checkpoint was made outside of any streak of skipped steps; False where it cannot be read."""
+    try:
+        sealed = unseal((checkpoint / STATE).read_bytes())
+    except OSError:
+        return False
+    return sealed is not None and sealed.progress["skipped_in_a_row"] == 0
+
+
+def last_sound(directory: Path) -> int | None:
+    """The step of the newest checkpoint outside of any streak of skipped steps; None where there is none."""
+    return next((name.step for name in standing(directory) if is_sound(directory / str(name))), None)
+
+
+def losses_by_step(progress: Progress) -> dict[int, float]:
+    """The validation losses that are numbers, by step."""
+    return {each["step"]: each["loss"] for each in progress.validation if math.isfinite(each["loss"] or math.nan)}
 
 
 class History:
