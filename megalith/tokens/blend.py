@@ -72,7 +72,7 @@ class Blend:
         return self._tree.locate(sample)
 
     def counts(self, samples: int) -> list[int]:
-        """How many of the first `samples` come from each data set."""
+        """The number of samples from each data set among the first `samples`."""
         return self._tree.counts(samples)
 
     def batch(self, first_sample: int, count: int) -> Batch:
@@ -111,7 +111,7 @@ class _Tree:
         return self._order[first], sample
 
     def counts(self, samples: int) -> list[int]:
-        """How many of the first `samples` fall to each leaf."""
+        """The number of samples of each leaf among the first `samples`."""
         found = [0] * len(self._order)
         nodes = [(0, len(self._order), samples)]
         while nodes:
@@ -147,7 +147,7 @@ class _Tree:
 
 
 def _on_the_left(samples: int, left: int, both: int) -> int:
-    """Of the first samples of a node of weight `both`, those of its left child of weight `left`."""
+    """The left child's part (weight `left`) of the first samples of a node of weight `both`."""
     return (2 * samples * left + both) // (2 * both)
 
 

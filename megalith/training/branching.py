@@ -42,7 +42,7 @@ class Branch:
     task: TrainTask
     """The trunk's."""
     name: str
-    """Of its directory."""
+    """The name of its directory."""
 
 
 def branch_at(recipe: Recipe, directory: Path, at: str, tokens: Artifact, cooldown: int | None = None) -> Branch:

@@ -61,7 +61,7 @@ class TrainTask(BaseModel):
     predicted: dict[str, float] = {}
     """The plan's step_seconds and memory_bytes."""
     trunk: Trunk | None = None
-    """Of a branch."""
+    """The checkpoint that it begins from, where it is a branch."""
 
     @property
     def logs(self) -> Path:
