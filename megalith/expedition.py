@@ -62,6 +62,7 @@ def stages_of(recipe: Recipe, sources: Sequence[Path]) -> list[str]:
 def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None:
     """Raise the error that a later stage would end with, as far as it can be known before anything is made."""
     from megalith.curation.corpus.read_units import datasets_of
+    from megalith.evaluation.chosen import chosen_tasks
     from megalith.planning.plan import check as check_plan
     from megalith.training import refuse_what_cannot_be_trained
 
@@ -74,6 +75,7 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
             mend="Use `megalith curate`, `megalith tokenize` and `megalith train`, which make a BERT model.",
         )
     refuse_what_cannot_be_trained(recipe)
+    chosen_tasks(recipe.evaluate, None)
     check_plan(recipe, yes=yes)
 
 

@@ -9,7 +9,7 @@ from megalith.audit.instrument import Item
 from megalith.audit.subject import Subject
 from megalith.errors import InputError
 from megalith.evaluation.document import Document
-from megalith.evaluation.scored import credit
+from megalith.evaluation.scoring import credit
 from megalith.evaluation.shots import ShotPlan, ShotPool, choose_shots, with_shots
 from megalith.inference import Request, Score
 

@@ -1,29 +1,33 @@
 """The evaluate stage: every task of the recipe at every number of shots, one file of per-item results each.
 
-A task × shots whose file is in the workspace is not scored again; the table is always made from the files.
+What is in the workspace is not scored again; the table is always made from the files of the items.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from megalith.artifacts import Artifact, Workspace, produce
-from megalith.console import progress
-from megalith.evaluation import rows
-from megalith.evaluation import scored as tasks
-from megalith.evaluation.arithmetic import arithmetic_items
-from megalith.evaluation.inputs import named_files, standing_inputs
-from megalith.evaluation.items import Item, read_items, select
+from megalith.artifacts import Artifact, Workspace, file_digest, produce
+from megalith.evaluation.asking import Asker
+from megalith.evaluation.chosen import PERPLEXITY, Chosen, chosen_tasks, template_digest
+from megalith.evaluation.document import Document
+from megalith.evaluation.inputs import standing_inputs
+from megalith.evaluation.perplexity import Blocks, judge_texts
+from megalith.evaluation.rows import by_field, rows_of
+from megalith.evaluation.runs import Run
+from megalith.evaluation.scoring import Result, Scoring, judge
+from megalith.evaluation.shots import ShotPlan, TooFewShotsError
+from megalith.evaluation.task import Task
 from megalith.evaluation.texts import Text, held_out
-from megalith.inference import Advance, LanguageModel, load_model, samples
-from megalith.recipe import Recipe
+from megalith.inference import keyed_hash, load_model, model_digests, samples
+from megalith.input_files import expand
+from megalith.recipe import EvaluateConfig, Recipe
 
-VERSION = 1
+VERSION = 2
 PROMPTS = (
     "The",
     "This module provides",
@@ -32,41 +36,40 @@ PROMPTS = (
     "In the beginning",
     "The most important thing about a language is",
 )
+_PLACES = ("data", "texts", "tasks")  # told by digests, not by where they lie
 
 
-def evaluate(
-    recipe: Recipe,
-    path: Path,
-    model: Path,
-    tokens: Artifact | None,
-    corpus: Artifact | None,
-    *,
-    texts: Path | None = None,
-    task_files: Sequence[Path] = (),
-) -> Artifact:
+def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, corpus: Artifact | None) -> Artifact:
     """Evaluate the model in the directory `model`; the table is in the artifact's facts.
 
     The items of last_word and continuation come from the corpus; perplexity reads its held-out documents (else those of
-    `tokens`), or the user's `texts`: a text file, a directory of them, or JSON lines with `text`. Each of `task_files`
-    is a task of the user (see `items.py`), named after its file. A task without items, or with too few for its shots,
-    has rows with 0 documents and no score. `samples.json` holds generated text.
+    `tokens`), or `evaluate.texts`. A task of the corpus without items, and one with too few for its shots, has rows
+    with 0 documents, no score and the reason. `samples.json` holds generated text.
 
-    Raises InputError for a model, a task file or texts that cannot be read.
+    Raises RecipeError for an unknown task, InputError for a model, a task file or texts that cannot be read.
     """
-    own_tasks = named_files(task_files)
+    config = recipe.evaluate
+    chosen = chosen_tasks(config, corpus)
+    texts = expand(Path(config.texts), where="evaluate.texts") if config.texts else None
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
         start = time.monotonic()
-        lm = load_model(model)
-        find_texts = partial(held_out, lm, texts, corpus, tokens, recipe.evaluate.items, recipe.seed)
-        runs = [*_perplexity(recipe, lm, find_texts), *_with_shots(recipe, lm, corpus, own_tasks)]
-        results = [_results(run, workspace) for run in runs]
-        written = samples(lm, PROMPTS, recipe.audit.generated_tokens, recipe.seed)
-        workspace.write_json("samples.json", written)
+        scoring = Scoring(load_model(model), config.batch_tokens, config.prefix, config.batch_invariant, config.forms)
+        digests = model_digests(model)
+        same = {"tokenizer_digest": digests["tokenizer.json"], "weights_digest": digests["model.safetensors"]}
+        find_texts = partial(held_out, scoring.lm, texts, corpus, tokens, _most(config), recipe.seed)
+        facts: dict[str, list[Any]] = {"tasks": [], "runs": [], "by_field": []}
+        for one in chosen:
+            for run in _runs(recipe, scoring, one, find_texts):
+                results = run.results(workspace, config.batch_tokens)
+                rows = rows_of(run.kind, run.name, run.shots, results, config.forms)
+                facts["tasks"] += [row | run.row | same | {"note": row["note"] or run.note} for row in rows]
+                facts["runs"].append(run.tell(results))
+                facts["by_field"] += by_field(rows, results, run.by)
+        workspace.write_json("samples.json", samples(scoring.lm, PROMPTS, recipe.audit.generated_tokens, recipe.seed))
         return {
-            "tasks": [row for run, found in zip(runs, results, strict=True) for row in run.table(found)],
-            "runs": [_tell(run, found) for run, found in zip(runs, results, strict=True)],
-            "truncated": sum(result.get("truncated", False) for found in results for result in found),
+            **facts,
+            "truncated": sum(run["truncated"] for run in facts["runs"]),
             "seconds": round(time.monotonic() - start, 3),
         }
 
@@ -74,111 +77,119 @@ def evaluate(
         path,
         stage="evaluate",
         settings={
-            "evaluate": recipe.evaluate.model_dump(mode="json"),
+            "evaluate": config.model_dump(mode="json", exclude=set(_PLACES)) | {"tasks": [one.name for one in chosen]},
             "generated_tokens": recipe.audit.generated_tokens,
             "version": VERSION,
         },
-        inputs=standing_inputs(model, tokens, corpus, texts, own_tasks),
+        inputs=standing_inputs(model, tokens, corpus, texts)
+        | {name: file_digest(file) for one in chosen for name, file in one.files.items()},
         seed=recipe.seed,
         build=build,
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One task at one number of shots."""
-
-    name: str
-    shots: int
-    score: Callable[[Advance], list[tasks.Result]]
-    tabulate: Callable[[str, int, Sequence[tasks.Result]], list[rows.Row]]
-
-    @property
-    def file(self) -> str:
-        return f"items/{self.name}-{self.shots}.jsonl"
-
-    def table(self, results: Sequence[tasks.Result]) -> list[rows.Row]:
-        """The rows of this run; `truncated` counts the items whose prompt was cut to fit the context."""
-        cut = sum(result.get("truncated", False) for result in results)
-        return [row | {"truncated": cut} for row in self.tabulate(self.name, self.shots, results)]
+def select(documents: Sequence[Document], count: int | None, seed: int) -> list[Document]:
+    """Draw at most `count` documents by a hash of their ids, all for None; their order is kept."""
+    if count is None or len(documents) <= count:
+        return list(documents)
+    drawn = sorted(documents, key=lambda one: (keyed_hash(seed, one.id), one.id))[:count]
+    chosen = {one.id for one in drawn}
+    return [one for one in documents if one.id in chosen]
 
 
-def _perplexity(recipe: Recipe, lm: LanguageModel, find_texts: Callable[[], list[Text]]) -> Iterator[_Run]:
-    if "perplexity" in recipe.evaluate.tasks:
-
-        def scored(advance: Advance) -> list[tasks.Result]:
-            longest = recipe.evaluate.document_characters
-            texts = [replace(text, text=text.text[:longest]) for text in find_texts()]
-            return tasks.perplexity(lm, texts, recipe.evaluate.batch_tokens, advance)
-
-        yield _Run("perplexity", 0, scored, rows.perplexity_rows)
+def _most(config: EvaluateConfig) -> int | None:
+    return None if config.items == "all" else config.items
 
 
-def _with_shots(
-    recipe: Recipe, lm: LanguageModel, corpus: Artifact | None, own_tasks: Mapping[str, Path]
-) -> Iterator[_Run]:
-    for name in recipe.evaluate.tasks:
-        match name:
-            case "last_word":
-                yield from _runs(recipe, lm, name, _corpus_items(corpus, name), tasks.last_word, rows.last_word_rows)
-            case "continuation":
-                yield from _runs(recipe, lm, name, _corpus_items(corpus, name), tasks.continuation, rows.choice_rows)
-            case "arithmetic":
-                pool = arithmetic_items(recipe.seed)
-                yield from _runs(recipe, lm, name, pool, tasks.arithmetic, rows.exact_rows)
-    for own, file in own_tasks.items():
-        pool = read_items(file)
-        if pool and len(pool[0].choices) > 1:
-            yield from _runs(recipe, lm, own, pool, tasks.continuation, rows.choice_rows)
-        else:
-            yield from _runs(recipe, lm, own, pool, tasks.last_word, rows.last_word_rows)
+def _runs(recipe: Recipe, scoring: Scoring, one: Chosen, find_texts: Callable[[], list[Text]]) -> Iterator[Run]:
+    if one.name == PERPLEXITY:
+        yield _of_texts(recipe.evaluate, scoring, find_texts())
+    elif one.kind == "perplexity":
+        yield _of_one_text(recipe.evaluate, scoring, one)
+    else:
+        yield from _with_shots(recipe, scoring, one)
 
 
-def _runs(
-    recipe: Recipe,
-    lm: LanguageModel,
-    name: str,
-    pool: Sequence[Item],
-    task: Callable[[LanguageModel, Sequence[Item], Sequence[Sequence[Item]], int, Advance], list[tasks.Result]],
-    table: Callable[[str, int, Sequence[tasks.Result]], list[rows.Row]],
-) -> Iterator[_Run]:
-    """Yield a run for each number of shots. Shots come from the whole pool, whichever items are scored."""
-    items = select(pool, recipe.evaluate.items, recipe.seed)
-    for shots in dict.fromkeys(recipe.evaluate.shots):
-        shown = tasks.show(items, pool, shots, recipe.seed)
+def _of_texts(config: EvaluateConfig, scoring: Scoring, found: Sequence[Text]) -> Run:
+    texts = [replace(text, text=text.text[: config.document_characters]) for text in found]
 
-        def scored(advance: Advance, shown: list[list[Item]] | None = shown) -> list[tasks.Result]:
-            if not items or shown is None:
-                return []
-            return task(lm, items, shown, recipe.evaluate.batch_tokens, advance)
+    def scored(places: Sequence[int]) -> list[Result]:
+        return judge_texts(scoring, [texts[place] for place in places], config.stride)
 
-        yield _Run(name, shots, scored, table)
+    return Run(PERPLEXITY, "perplexity", 0, [len(text.text) for text in texts], scored)
 
 
-def _corpus_items(corpus: Artifact | None, name: str) -> list[Item]:
-    return read_items(corpus.path / "tasks" / f"{name}.jsonl") if corpus else []
+def _of_one_text(config: EvaluateConfig, scoring: Scoring, one: Chosen) -> Run:
+    (document,) = one.documents(0)
+    blocks = Blocks(scoring, document, config.stride)
+    limit = scoring.lm.config.sequence_length
+    note = f"Windows move by {blocks.stride:,} of {limit:,} tokens; Megatron-LM's moved by 32 of 1,024."
+    row = {"version": one.task.version if one.task else 1, "task_digest": one.digest}
+    row["template_digest"] = template_digest([document])
+    return Run(one.name, "perplexity", 0, [4 * limit] * len(blocks.blocks), blocks.judge, note, row=row)
 
 
-def _results(run: _Run, workspace: Workspace) -> list[tasks.Result]:
-    """Return the per-item results of an earlier attempt, or new ones."""
-    standing = workspace.path / run.file
-    if not standing.is_file():
-        with progress() as bar:
-            line = bar.add_task(f"Evaluating {run.name}, {run.shots} shots", total=None)
-            found = run.score(lambda done, total: bar.update(line, completed=done, total=total))
-        with workspace.file(run.file) as path:
-            path.write_text("".join(json.dumps(result, ensure_ascii=False) + "\n" for result in found))
-    return [json.loads(line) for line in standing.read_text().splitlines()]
+def _with_shots(recipe: Recipe, scoring: Scoring, one: Chosen) -> Iterator[Run]:
+    """A run for each number of shots. Shots come from the whole pool, whichever documents are scored."""
+    config, task = recipe.evaluate, one.task
+    documents = one.documents(recipe.seed)
+    pool = one.pool(documents, recipe.seed) if any(config.shots) else []
+    asked = select(documents, _most(config), recipe.seed)
+    for shots in dict.fromkeys(config.shots):
+        if task is None:
+            note = "There is no corpus, or it has no items of this task."
+            yield Run(one.name, one.kind, shots, [], lambda places: [], note)
+            continue
+        plan = _plan(config, task, shots, recipe.seed)
+        asker = Asker(
+            scoring.lm,
+            pool,
+            plan,
+            separator=task.separator,
+            too_long=config.too_long,
+            letters=task.kind == "choice" and "letter" in config.forms,
+            generated_tokens=task.generated_tokens if task.kind == "generate" else 0,
+        )
+        why_not = _too_few(asker, asked)
+        row = {"version": task.version, "task_digest": one.digest, "template_digest": template_digest(documents)}
+        told = {
+            "prompt": task.prompt_name(one.prompt),
+            "questions": len(documents),
+            "labels": dict(sorted(Counter(document.label for document in asked if document.label).items())),
+            "shots_from": [path.name for path in task.shot_paths(one.directory)] or "the questions themselves",
+        }
+        solved = 0 if plan.fixed or plan.first else sum(len(example.solved) for example in pool) // max(1, len(pool))
+        sizes = [len(document.prompt) + shots * solved for document in asked] if not why_not else []
+        yield Run(
+            one.name, one.kind, shots, sizes, partial(_judged, scoring, task, asker, asked), why_not, task.by, row, told
+        )
 
 
-def _tell(run: _Run, results: Sequence[tasks.Result]) -> dict[str, Any]:
-    """Return details of a run that are not in the table."""
-    places = Counter(result["predicted"] for result in results if "predicted" in result)
-    return {
-        "name": run.name,
-        "shots": run.shots,
-        "documents": len(results),
-        "truncated": sum(result.get("truncated", False) for result in results),
-        "straddled": sum(result.get("straddled", False) for result in results),
-        "predicted_positions": [places[place] for place in range(max(places) + 1)] if places else None,
-    }
+def _judged(
+    scoring: Scoring, task: Task, asker: Asker, documents: Sequence[Document], places: Sequence[int]
+) -> list[Result]:
+    return judge(scoring, task, [asker.ask(documents[place]) for place in places])
+
+
+def _too_few(asker: Asker, documents: Sequence[Document]) -> str | None:
+    """Why the documents cannot have as many solved examples; None where they can."""
+    try:
+        for document in documents:
+            asker.shots(document)
+    except TooFewShotsError as error:
+        return f"No score: {error.what}"
+    return None
+
+
+def _plan(config: EvaluateConfig, task: Task, shots: int, seed: int) -> ShotPlan:
+    return ShotPlan(
+        count=shots,
+        seed=seed if config.shot_seed is None else config.shot_seed,
+        fixed=config.fixed_shots,
+        order=config.shot_order,
+        order_seed=config.order_seed,
+        labels=config.shot_labels,
+        wrong=config.wrong_labels,
+        source=(task.shots_like, "same") if task.shots_like else None,
+        first=task.first_shots,
+    )

@@ -18,6 +18,10 @@ from megalith.evaluation.document import Choice, Document
 Member = TypeVar("Member")
 
 
+class TooFewShotsError(InputError):
+    """The pool has fewer examples than are wanted."""
+
+
 @dataclass(frozen=True)
 class ShotPlan:
     """How many shots, which ones, in which order and with which labels."""
@@ -179,7 +183,7 @@ def _draw(
         if groups[place] != own and pool.ids[place] != document.id:
             chosen.append(place)
     if len(chosen) < count:
-        raise InputError(
+        raise TooFewShotsError(
             f"{count} solved examples{f' of class {label}' if label else ''} are wanted for {document.id}, and the "
             f"pool has {len(chosen)} that may be shown.",
             where="shots",

@@ -1,6 +1,7 @@
 """Held-out documents for perplexity, from a curated corpus, token shards, or the user's files."""
 
 import heapq
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,13 @@ class Text:
 
 
 def held_out(
-    lm: LanguageModel, own: Path | None, corpus: Artifact | None, tokens: Artifact | None, count: int, seed: int
+    lm: LanguageModel, own: Path | None, corpus: Artifact | None, tokens: Artifact | None, most: int | None, seed: int
 ) -> list[Text]:
-    """Draw at most `count` documents by a hash of their ids, from the user's texts or the validation split.
+    """Draw at most `most` documents by a hash of their ids, from the user's texts or the validation split.
 
     Without a corpus the validation shards are decoded. Empty documents are skipped.
     """
+    count = sys.maxsize // 4 if most is None else most
     if own is not None:
         found = _own(own)
     elif corpus is not None:
@@ -94,6 +96,7 @@ def _corpus(directory: Path) -> Iterator[Text]:
 def _shards(lm: LanguageModel, directory: Path, count: int, seed: int) -> list[Text]:
     """The drawn documents of the validation shards: no others are decoded, of however many there are."""
     shards = open_split(directory, "validation")
+    count = min(count, shards.documents)
     for looked_at in (4 * count, shards.documents):  # at all only where most are empty
         keyed = ((keyed_hash(seed, str(number)), str(number)) for number in range(shards.documents))
         drawn: list[Text] = []

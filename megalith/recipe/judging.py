@@ -1,24 +1,50 @@
 """The sections that judge the model: `evaluate`, `audit`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from megalith.recipe.base import NonNegativeInt, PositiveInt, Section
 
-Task = Literal["perplexity", "last_word", "continuation", "arithmetic"]
+Form = Literal["continuation", "unconditional", "letter", "bits_per_byte"]
 
 
 class EvaluateConfig(Section):
-    """Tasks, and the number of solved examples in the prompt."""
+    """Tasks, the solved examples in the prompt, and how answers are compared."""
 
-    tasks: tuple[Task, ...] = ("perplexity", "last_word", "continuation", "arithmetic")
+    tasks: tuple[str, ...] = ("perplexity", "last_word", "continuation", "arithmetic")
+    """Names of tasks, each with another wording if one is named (boolq.gpt3), and task files of your own."""
+    data: str | None = None
+    """Directory with the official files of tasks; `$NAME` is filled in. Default: $MEGALITH_DATA/benchmarks."""
+    texts: str | None = None
+    """Texts for `perplexity` in place of held-out documents: a text file, a directory of them, or JSON lines."""
     shots: tuple[NonNegativeInt, ...] = (0, 1, 4)
     """Numbers of solved examples before each question."""
-    items: PositiveInt = 200
-    """Items of each task (at most)."""
+    fixed_shots: bool = False
+    """Show all questions the same solved examples; else each has its own, drawn by its id."""
+    shot_seed: int | None = None
+    """Seed of the draw of solved examples. Default: the recipe's."""
+    shot_order: Literal["drawn", "reversed", "rotated", "by_label"] = "drawn"
+    order_seed: int | None = None
+    """Permutes the same solved examples."""
+    shot_labels: Literal["drawn", "balanced"] | dict[str, float] = "drawn"
+    """The classes of solved examples: as drawn, equally many of each, or the share of each class."""
+    wrong_labels: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of solved examples that show a wrong answer."""
+    items: PositiveInt | Literal["all"] = 200
+    """Questions of each task (at most), drawn by a hash of their ids."""
+    forms: tuple[Form, ...] = ("continuation", "bits_per_byte")
+    """How the answers of a multiple-choice question are compared."""
+    too_long: Literal["drop_shots", "left", "error"] = "drop_shots"
+    """A prompt longer than the model's context: leave out whole solved examples, cut it from the left, or stop."""
+    prefix: Literal["auto", "none", "bos", "eot"] = "auto"
+    """The token in front of every text; auto: the model's own convention."""
+    batch_invariant: bool = False
+    """The same bits whatever the batch, at some cost in speed."""
     document_characters: PositiveInt = 50_000
-    """Perplexity reads at most this much of each document, from its beginning."""
+    """Perplexity reads at most this much of each held-out document, from its beginning."""
+    stride: PositiveInt | None = None
+    """Tokens by which the windows of a perplexity move; Megatron-LM's is 32. Default: ¾ of the context."""
     batch_tokens: PositiveInt = 8192
     """Tokens scored in one forward pass."""
 

@@ -3,7 +3,7 @@
 A record keeps its file and line, so that whatever is wrong with it can be said where it stands.
 """
 
-from megalith.evaluation.formats.files import DataFile
+from megalith.evaluation.formats.files import DataFile, data_directory
 from megalith.evaluation.formats.readers import (
     json_files,
     json_lines,
@@ -17,6 +17,7 @@ from megalith.evaluation.formats.record import Record
 __all__ = [
     "DataFile",
     "Record",
+    "data_directory",
     "json_files",
     "json_lines",
     "members",

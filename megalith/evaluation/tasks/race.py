@@ -1,7 +1,8 @@
 """RACE-h: English examinations of Chinese high schools; every question of every passage.
 
 Questions of one passage are one cluster. lm-eval scores the last question of each passage alone, after the others with
-their answers; here each question stands alone after its passage, so that all 3,498 count.
+their answers; here each question stands alone after its passage, so that all 3,498 count. `filled` completes the
+sentence where a question has a blank.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,10 +56,10 @@ def _gpt3(record: Record) -> Document:
     return _document(record, prompt, [f" {option}" for option in record.texts("options")])
 
 
-def _lm_eval(record: Record) -> Document:
+def _filled(record: Record) -> Document:
     question = record.text("question")
     blank = question.endswith("  _  .")
-    asked = question.removesuffix("  _  .") if blank else f"Question: {question}\nAnswer:"
+    asked = question.removesuffix("  _  .").rstrip() if blank else f"Question: {question}\nAnswer:"
     prompt = f"Article: {record.text('article')}\n\n{asked}"
     return _document(record, prompt, [f" {option}" for option in record.texts("options")])
 
@@ -75,7 +76,7 @@ RACE_HIGH = Task(
     about="reading comprehension of the high-school part, every question",
     paper="Lai et al. 2017, arXiv 1704.04683",
     licence="non-commercial research only",
-    prompts={"gpt3": _gpt3, "lm_eval": _lm_eval, "letter": _letter},
+    prompts={"gpt3": _gpt3, "filled": _filled, "letter": _letter},
     files=(DataFile(("race/test_high.jsonl", "RACE/test/high"), "www.cs.cmu.edu/~glai1/data/race"),),
     records=_questions,
     unconditional="A:",

@@ -1,23 +1,20 @@
 """WikiText-2 and -103: perplexity per word, by the protocol of Megatron-LM 2019.
 
 The whole test file is one text, put back from tokens to plain text; its nats are divided by the number of words of the
-file as it was, which are 245,566 where single spaces part them. (245,569 in Merity et al. 2016: 241,211 words and an
-end of line on each of 4,358 lines.) The articles are the independent units of the error; each is scored with the text
-before it as context.
+file as it was, less the first: 245,566 − 1, where single spaces part words. (245,569 in Merity et al. 2016 are 241,211
+words and an end on each of 4,358 lines; 245,566 is what is left without the white space around the file.)
 """
 
 import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from megalith.evaluation.document import Document
 from megalith.evaluation.formats import DataFile, Record, read_plain_text
 from megalith.evaluation.task import Task
 
-_TITLE = re.compile(r"^ ?= [^=\n]+ = ?$", re.MULTILINE)
 _PLAIN = (
     ("s '", "s'"), (" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."), (" : ", ": "), (" ; ", "; "), (" . ", ". "),
     (" ! ", "! "), (" ? ", "? "), (" , ", ", "),
@@ -53,24 +50,14 @@ def _closed(opening: str, closing: str) -> str:
     return rf"{opening[-1]}\1{closing[-1]}"
 
 
-def _articles(paths: Sequence[Path]) -> Iterator[Record]:
-    """The articles in order. One whose title the substitutions have changed belongs to the article before it."""
+def _whole(paths: Sequence[Path]) -> Iterator[Record]:
     tokens = original(paths[0]).strip()
-    text = detokenised(tokens)
-    cuts = [(0, 0)]  # in the tokens, in the text
-    for title in _TITLE.finditer(tokens):
-        plain = re.escape(detokenised(title.group()).strip())
-        found = re.compile(f"(?<!=){plain}(?!=)").search(text, cuts[-1][1] + 1)
-        if found and title.start() > 0:
-            cuts.append((title.start(), found.start()))
-    cuts.append((len(tokens), len(text)))
-    for number, ((begin, start), (end, stop)) in enumerate(pairwise(cuts)):
-        words = tokens.count(" ", begin, end) + (end == len(tokens))  # spaces part words: one more than there are
-        yield Record({"text": text[start:stop], "words": words}, f"{paths[0]}, article {number + 1}", number)
+    words = tokens.count(" ") + 1  # they are parted by single spaces
+    yield Record({"text": detokenised(tokens), "words": str(words)}, str(paths[0]), 0)
 
 
 def _document(record: Record) -> Document:
-    return Document(id="", prompt=record.text("text"), fields={"words": str(record["words"])})
+    return Document(id="test", prompt=record.text("text"), fields={"words": record.text("words")})
 
 
 WIKITEXT = tuple(
@@ -87,7 +74,7 @@ WIKITEXT = tuple(
                 f"the release wikitext-{size}-v1",
             ),
         ),
-        records=_articles,
+        records=_whole,
     )
     for size in (2, 103)
 )
