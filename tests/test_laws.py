@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from megalith.errors import InputError
-from megalith.laws import LAWS, LossFormula, compute_optimal
+from megalith.laws import (
+    LAWS,
+    PUBLISHED_REPETITION,
+    LossFormula,
+    compute_optimal,
+    effective,
+    optimum_on_repeated,
+    optimum_with_inference,
+)
 
 # 2203.15556, Table 3 (approach 1) and Table A3 (approaches 2 and 3): parameters, FLOPs. The first five rows of
 # approaches 1 and 2 anchor the law; the others were not used.
@@ -72,3 +80,36 @@ def test_the_formulas_have_the_printed_constants() -> None:
     assert LAWS["chinchilla-3"].loss(n, d) == pytest.approx(printed, rel=1e-12)
     assert LAWS["chinchilla-refit"].loss(n, d) == pytest.approx(refit, rel=1e-12)
     assert LAWS["chinchilla-1"].loss(n, d) is None
+
+
+def test_repeated_tokens_are_worth_what_the_paper_says() -> None:
+    """2305.16264: four epochs are nearly as good as fresh tokens, and no number of them is worth 1 + R_D* times U."""
+    star = PUBLISHED_REPETITION.r_d
+    assert effective(4e9, 1e9, star) == pytest.approx(1e9 * (1 + star * (1 - np.exp(-3 / star))))
+    assert effective(4e9, 1e9, star) > 0.9 * 4e9
+    assert effective(1e13, 1e9, star) == pytest.approx(1e9 * (1 + star))
+    assert effective(5e8, 1e9, star) == 5e8
+
+
+def test_with_enough_tokens_repetition_changes_nothing_and_with_few_the_model_is_smaller() -> None:
+    formula = LAWS["chinchilla-refit"].formula
+    assert isinstance(formula, LossFormula)
+    fresh = optimum_on_repeated(formula, 1e21, 1e15)
+    assert fresh.parameters == pytest.approx(formula.optimal_parameters(1e21), rel=0.01)
+    few = optimum_on_repeated(formula, 1e21, 1e10)
+    assert few.tokens > fresh.tokens
+    assert few.loss > fresh.loss
+    fixed = formula(fresh.parameters, 1e10)  # the compute-optimal model on the tokens once
+    assert few.loss < fixed
+
+
+def test_a_model_that_will_serve_is_smaller_at_the_same_loss_and_costs_less_in_all() -> None:
+    formula = LAWS["chinchilla-refit"].formula
+    assert isinstance(formula, LossFormula)
+    best = formula.optimal_parameters(1e23)
+    none, served = (optimum_with_inference(formula, 1e23, tokens) for tokens in (1.0, 1e13))
+    assert none.parameters == pytest.approx(best, rel=0.01)
+    assert served.parameters < 0.8 * best
+    assert formula(served.parameters, served.tokens) == pytest.approx(none.loss)
+    cost = 6 * served.parameters * served.tokens + 2 * served.parameters * 1e13
+    assert cost < 1e23 + 2 * best * 1e13

@@ -1,7 +1,8 @@
-"""The verbs `scaling fit` and `scaling study`."""
+"""The verbs of `megalith scaling`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -9,27 +10,167 @@ from megalith.cli.guard import verb
 from megalith.cli.help import Sections
 from megalith.cli.not_built import not_built
 from megalith.cli.options import Json
-from megalith.cli.tables import cell, print_json
-from megalith.console import show, table
+from megalith.cli.tables import counted, percent, print_json
+from megalith.console import human_count, note, show, table
 
 app = typer.Typer(cls=Sections, no_args_is_help=True, help="Scaling laws from runs.")
+Counted = Literal["total", "with_head", "non_embedding", "unknown"]
 
 
 @app.command("fit")
 @verb
 def scaling_fit(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Columns: parameters, tokens or flops, loss.")],
+    runs: Annotated[
+        Path, typer.Argument(metavar="RUNS", help="A CSV, a train artifact, or a folder of such, with their loss.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The law's file, for `scaling predict` and `plan budget`.")
+    ] = None,
+    parameters: Annotated[
+        Counted | None, typer.Option("--parameters", help="What N counts, where the runs say more than one.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="COLUMN=VALUE", help="Rows to keep; may be repeated.")
+    ] = None,
+    drop_highest: Annotated[
+        int, typer.Option("--drop-highest", min=0, max=1_000_000, help="Leave out so many of the highest losses.")
+    ] = 0,
+    pin_e: Annotated[
+        float | None, typer.Option("--pin-e", min=0.0, max=1e3, help="Hold E at this, and fit the others.")
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=2, max=100_000, help="Bootstraps for the intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31, help="Of the bootstraps.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit L = E + A/N^α + B/D^β (Chinchilla's approach 3) to a table of runs."""
+    """Fit scaling laws to runs: Chinchilla's three approaches, Kaplan's law, repeated tokens."""
     from megalith import verbs
 
-    found = verbs.scaling_fit(runs)
+    found = verbs.scaling_fit(
+        runs, output=output, parameters=parameters, only=only or (), drop_highest=drop_highest, pin_e=pin_e,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
     if as_json:
         print_json(found)
     else:
-        rows = [(key, cell(value)) for key, value in found.items() if not isinstance(value, dict | list)]
-        show(table(f"Approach 3 on {runs}", ("figure", "value"), rows))
+        _show_fit(found)
+
+
+@app.command("predict")
+@verb
+def scaling_predict(
+    law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A file of `scaling fit --output`.")],
+    parameters: Annotated[
+        float | None, typer.Option("--parameters", "-N", metavar="N", help="As the law counts.")
+    ] = None,
+    tokens: Annotated[float | None, typer.Option("--tokens", "-D", metavar="D", help="Trained on.")] = None,
+    flops: Annotated[float | None, typer.Option("--flops", "-C", metavar="C", help="Of training.")] = None,
+    level: Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Of the interval.")] = 0.95,
+    as_json: Json = False,
+) -> None:
+    """The loss of a run that has not been made: of two of N, D and C, or of the optimum for C alone."""
+    from megalith import verbs
+
+    found = verbs.scaling_predict(law, parameters=parameters, tokens=tokens, flops=flops, level=level)
+    if as_json:
+        print_json(found)
+    else:
+        _show_prediction(found)
+
+
+def _show_fit(found: Mapping[str, Any]) -> None:
+    for left_out in found["runs"]["left_out"]:
+        note(f"left out: {left_out}")
+    with_misfit, bare = found["intervals"] or {}, found["bootstrap_intervals"] or {}
+    constants = [
+        (name, f"{found[name]:.5g}", _span(bare.get(name)), _span(with_misfit.get(name)))
+        for name in ("E", "A", "B", "alpha", "beta", "a")
+    ]
+    title = f"{found['runs']['described']}\n\nL = E + A/N^α + B/D^β on {counted(found['points'], 'run')}"
+    show(table(title, ("constant", "value", "95 % of bootstraps", "with lack of fit"), constants))
+    show(table("a in N ∝ C^a, by each approach", ("approach", "a", "95 %", "remark"), _exponents(found)))
+    if len(found["conventions"]) > 1:
+        counted_so = [
+            (row["parameters"].replace("_", " "), _figure(row.get("a")), _span(row.get("interval")),
+             _figure(row.get("approach_2_a")), _span(row.get("approach_2_interval")))
+            for row in found["conventions"]
+        ]  # fmt: skip
+        show(table("a, by what N counts", ("N", "approach 3", "95 %", "approach 2", "95 %"), counted_so))
+    held_out = [
+        (
+            row["way"],
+            counted(row["runs"], "run"),
+            f"{row['factor']:.3g} ×",
+            percent(row["mape"], 2),
+            f"{row['bias']:+.4f}",
+        )
+        for row in found["held_out"]
+    ]
+    show(table("Approach 3 on runs held out", ("held out", "runs", "farthest", "error", "bias of log L"), held_out))
+    for left_out in found["approach_2"].get("left_out", ()):
+        note(f"left out by approach 2: {left_out}")
+    forecast = found["forecast"]
+    note(
+        f"larger runs are foretold by {forecast['forecaster']}: held-out error "
+        f"{percent(forecast['held_out_mape'], 2)} on {counted(forecast['held_out_runs'], 'run')} up to "
+        f"{forecast['held_out_factor']:.3g} × the FLOPs"
+    )
+    note(
+        f"{found['start_agreement']:.0%} of 36 starts agree; objective {found['objective']:.9g}; "
+        f"median residual of log L {found['residuals']['median']:.2g}"
+    )
+    if (repetition := found["repetition"]) is not None:
+        note(
+            f"repeated tokens: {repetition['refused']}" if "refused" in repetition else
+            f"repeated tokens: R_D* {repetition['R_D']:.3g} ({_span(repetition['R_D_interval'])}); a token is worth "
+            f"half of a fresh one after {repetition['pays_until']:.2g} epochs"
+        )  # fmt: skip
+    for warning in found["warnings"]:
+        note(f"warning: {warning}")
+    if "law" in found:
+        note(f"written to {found['law']}")
+
+
+def _exponents(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for name, key in (("1, envelope", "approach_1"), ("2, IsoFLOP minima", "approach_2"), ("Kaplan's law", "kaplan")):
+        one = found[key]
+        if "refused" in one:
+            rows.append((name, "–", "–", one["refused"]))
+            continue
+        remark = f"{counted(len(one['left_out']), 'budget')} left out" if one.get("left_out") else ""
+        rows.append((name, f"{one['a']['exponent']:.3f}", _span(one["a"]["interval"]), remark))
+    interval = (found["intervals"] or {}).get("a")
+    rows.insert(2, ("3, parametric", f"{found['a']:.3f}", _span(interval), ""))
+    return rows
+
+
+def _show_prediction(found: Mapping[str, Any]) -> None:
+    low, high = found["interval"]
+    best = found["optimum"]
+    rows = [
+        ("loss", f"{found['loss']:.4f}  ({low:.4f} … {high:.4f} at {found['level']:.0%})"),
+        ("unit", found["loss_unit"]),
+        ("by", found["forecaster"]),
+        ("by approach 3", f"{found['by_approach_3']:.4f}"),
+        ("run", f"{human_count(found['parameters'])} parameters, {human_count(found['tokens'])} tokens, "
+                f"{found['flops']:.3g} FLOPs"),
+        ("compute-optimal", f"{human_count(best['parameters'])} parameters on {human_count(best['tokens'])} tokens: "
+                            f"{best['loss']:.4f} by approach 3"),
+    ]  # fmt: skip
+    show(table("A run that has not been made", ("figure", "value"), rows))
+    for warning in found["warnings"]:
+        note(f"warning: {warning}")
+    note(f"law {found['digest'][:16]}")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.4g} … {interval[1]:.4g}"
 
 
 not_built(

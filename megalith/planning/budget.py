@@ -248,7 +248,7 @@ def _row(law: Law, flops: float, vocab_size: int = LAWS_VOCABULARY) -> dict[str,
         "loss_note": _loss_note(optimum.loss, vocab_size),
         "interval": sizes,
         "intervals": {"parameters": sizes, "tokens": tokens, "loss": _loss_interval(law, optimum.loss, flops)},
-        "intervals_from": _INTERVALS_FROM[law.name],
+        "intervals_from": law.intervals_from,
         "extrapolated": optimum.parameters < law.smallest_parameters,
         "source": law.source,
     }
@@ -260,15 +260,6 @@ def _loss_note(loss: float | None, vocab_size: int) -> str | None:
         return None
     guess = f"an even guess among {vocab_size:,} tokens has {math.log(vocab_size):.1f}"
     return f"its formula gives a loss of {loss:.1f} nats here, and {guess}: not a forecast"
-
-
-_INTERVALS_FROM = {
-    "chinchilla-1": "intervals from that of the exponent (2203.15556, Table 2); it has no formula of the loss",
-    "chinchilla-2": "intervals from that of the exponent (2203.15556, Table 2); it has no formula of the loss",
-    "chinchilla-3": "intervals from the standard error of the exponent by 2404.10102; of the loss none is published",
-    "chinchilla-refit": "intervals from the exponent's standard error (2404.10102), and 600 bootstraps of its points",
-    "kaplan": "no interval is published",
-}
 
 
 def _loss_interval(law: Law, loss: float | None, flops: float) -> list[float] | None:

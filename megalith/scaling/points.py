@@ -1,16 +1,12 @@
-"""The runs that a law is fitted on: parameters, tokens and final loss, from a CSV."""
+"""The finished runs that a law is fitted on: parameters, tokens and final loss; the FLOPs and unique tokens of each."""
 
-import csv
-import io
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from megalith.errors import InputError
-from megalith.input_files import read_text
+from megalith.laws import FLOPS_PER_PARAMETER_AND_TOKEN
 
 Floats = NDArray[np.float64]
 
@@ -21,47 +17,43 @@ class Points:
 
     parameters: Floats
     tokens: Floats
+    """Trained on, repeated ones counted each time."""
     loss: Floats
     """Nats per token."""
+    flops: Floats = field(default_factory=lambda: np.empty(0))
+    """Of training. Default: 6·N·D."""
+    unique_tokens: Floats = field(default_factory=lambda: np.empty(0))
+    """Default: all of them, one epoch."""
+
+    def __post_init__(self) -> None:
+        if not self.flops.size:
+            object.__setattr__(self, "flops", FLOPS_PER_PARAMETER_AND_TOKEN * self.parameters * self.tokens)
+        if not self.unique_tokens.size:
+            object.__setattr__(self, "unique_tokens", self.tokens)
 
     def __len__(self) -> int:
         return len(self.loss)
 
     def __getitem__(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> "Points":
-        return Points(self.parameters[chosen], self.tokens[chosen], self.loss[chosen])
+        return Points(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    @property
+    def log_n(self) -> Floats:
+        return np.log(self.parameters)
+
+    @property
+    def log_d(self) -> Floats:
+        return np.log(self.tokens)
+
+    @property
+    def log_loss(self) -> Floats:
+        return np.log(self.loss)
+
+    @property
+    def epochs(self) -> Floats:
+        return self.tokens / self.unique_tokens
 
 
-def read_points(path: Path) -> Points:
-    """Read a CSV with the columns parameters, loss, and tokens or flops (then tokens = flops / 6·parameters).
-
-    Raises InputError where the file, a column or a positive number is missing.
-    """
-    try:
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        rows = list(reader)
-        columns = reader.fieldnames or []
-    except csv.Error as error:
-        raise InputError(f"these runs cannot be read: {error}.", where=str(path)) from error
-    spent = "tokens" if "tokens" in columns else "flops"
-    missing = [name for name in ("parameters", spent, "loss") if name not in columns]
-    if missing:
-        raise InputError(
-            f"the column {missing[0]} is missing.",
-            where=str(path),
-            mend="The first line names the columns: parameters, loss, and tokens or flops.",
-        )
-    values = np.array([[_positive(row, name, path, n) for name in ("parameters", spent, "loss")]
-                       for n, row in enumerate(rows, start=2)]).reshape(-1, 3)  # fmt: skip
-    parameters, spending, loss = values.T
-    return Points(parameters, spending if spent == "tokens" else spending / (6 * parameters), loss)
-
-
-def _positive(row: Mapping[str, str | None], name: str, path: Path, line: int) -> float:
-    text = row[name]
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name} is {text!r}, and a positive number is wanted.", where=f"{path}:{line}")
-    return value
+def joined(parts: Sequence[Points]) -> Points:
+    """All the runs of several sets, in order."""
+    return Points(*(np.concatenate([getattr(part, name) for part in parts]) for name in Points.__dataclass_fields__))

@@ -28,8 +28,8 @@ from megalith.verbs.plans import (
     plan_ranks,
     plan_timeline,
     plan_validate,
-    scaling_fit,
 )
+from megalith.verbs.scaling import scaling_fit, scaling_predict
 from megalith.verbs.scores import score
 from megalith.verbs.storage import push
 
@@ -59,6 +59,7 @@ __all__ = [
     "read_expedition",
     "run",
     "scaling_fit",
+    "scaling_predict",
     "score",
     "serve",
     "tokenize",

@@ -1,4 +1,4 @@
-"""The cost of training, before it is spent: each verb of `megalith plan`, and `megalith scaling fit`."""
+"""The cost of training, before it is spent: each verb of `megalith plan`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -252,10 +252,3 @@ def _calibrate_here(recipe: RecipeSource | None, runs: Path | None, output: Path
     if runs is not None:
         found |= correct_file(output, runs)
     return found
-
-
-def scaling_fit(runs: Place) -> dict[str, Any]:
-    """Fit L = E + A/N^α + B/D^β (Chinchilla's approach 3) to a CSV of runs: parameters, tokens or flops, loss."""
-    from megalith.scaling import fit
-
-    return fit(Path(runs))

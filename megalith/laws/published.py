@@ -8,8 +8,10 @@ where that begins.
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from megalith.errors import InputError
+from megalith.laws.formulas import FLOPS_PER_PARAMETER_AND_TOKEN, LossFormula, PowerLaw, RepeatedTokens
 
 _MIDDLE_OF_BUDGETS = math.sqrt(6e18 * 3e21)  # FLOPs; approach 2's smallest and largest budget (§3.2)
 _PETAFLOP_DAY = 8.64e19
@@ -18,37 +20,6 @@ _REFIT_ERROR = 1.96 * 0.020  # 95 % of a = β/(α + β), standard error 0.020 by
 # Bootstrapping that refit, the optimum is surest at 2e19 FLOPs, where the standard error of log N is 0.025.
 _SUREST_FLOPS = 2e19
 _LEAST_ERROR = 1.96 * 0.025
-
-
-@dataclass(frozen=True)
-class LossFormula:
-    """L(N, D) = E + A/N^α + B/D^β, in nats per token."""
-
-    E: float
-    A: float
-    B: float
-    alpha: float
-    beta: float
-
-    def __call__(self, parameters: float, tokens: float) -> float:
-        return float(self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta)
-
-    def optimal_parameters(self, flops: float) -> float:
-        """N = G·(C/6)^(β/(α+β)), G = (αA/βB)^(1/(α+β)) (Chinchilla, equation 4)."""
-        both = self.alpha + self.beta
-        scale = (self.alpha * self.A / (self.beta * self.B)) ** (1 / both)
-        return float(scale * (flops / 6) ** (self.beta / both))
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """N = scale · C^exponent, through published optima."""
-
-    exponent: float
-    scale: float
-
-    def optimal_parameters(self, flops: float) -> float:
-        return float(self.scale * flops**self.exponent)
 
 
 @dataclass(frozen=True)
@@ -64,6 +35,14 @@ class Law:
     """The budget at which the optimum is known best."""
     smallest_parameters: float
     """The smallest model that it was fitted on."""
+    intervals_from: str
+    """Where its intervals come from, for print."""
+    draws: tuple[LossFormula, ...] = ()
+    """Bootstrap draws of a law that was fitted here; they take the exponent's interval's place."""
+    vocab_size: int | None = None
+    """The vocabulary of the runs it was fitted on, where that is known."""
+    repeated: RepeatedTokens | None = None
+    """What its own runs say of repeated tokens, where they do."""
 
     def loss(self, parameters: float, tokens: float) -> float | None:
         """Nats per token, for the laws that have a formula of the loss."""
@@ -88,6 +67,8 @@ def _through(exponent: float, *optima: tuple[float, float]) -> PowerLaw:
     return PowerLaw(exponent, math.exp(sum(offsets) / len(offsets)))
 
 
+_TABLE_2 = "intervals from that of the exponent (2203.15556, Table 2); it has no formula of the loss"
+
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
@@ -98,6 +79,7 @@ LAWS: dict[str, Law] = {
             (0.488, 0.502),  # Table 2: 10 % to 90 % of bootstraps
             _MIDDLE_OF_BUDGETS,
             _SMALLEST_CHINCHILLA,
+            _TABLE_2,
         ),
         Law(
             "chinchilla-2",
@@ -106,6 +88,7 @@ LAWS: dict[str, Law] = {
             (0.462, 0.534),  # Table 2: 10 % to 90 % of bootstraps
             _MIDDLE_OF_BUDGETS,
             _SMALLEST_CHINCHILLA,
+            _TABLE_2,
         ),
         Law(
             "chinchilla-3",
@@ -115,6 +98,7 @@ LAWS: dict[str, Law] = {
             (0.28 / 0.62 - _REFIT_ERROR, 0.28 / 0.62 + _REFIT_ERROR),
             _SUREST_FLOPS,
             _SMALLEST_CHINCHILLA,
+            "intervals from the standard error of the exponent by 2404.10102; of the loss none is published",
         ),
         Law(
             "chinchilla-refit",
@@ -123,6 +107,7 @@ LAWS: dict[str, Law] = {
             (0.3658 / 0.7136 - _REFIT_ERROR, 0.3658 / 0.7136 + _REFIT_ERROR),
             _SUREST_FLOPS,
             _SMALLEST_CHINCHILLA,
+            "intervals from the exponent's standard error (2404.10102), and 600 bootstraps of its points",
         ),
         Law(
             "kaplan",
@@ -131,15 +116,26 @@ LAWS: dict[str, Law] = {
             None,
             _PETAFLOP_DAY,
             768,  # §2.1
+            "no interval is published",
         ),
     )
 }
 
 
 def law_named(name: str) -> Law:
-    """The law of that name. Raises InputError with the names there are."""
+    """The published law of that name, or the fitted one in the file NAME.json.
+
+    Raises InputError with the names there are, and for a file that does not hold a law.
+    """
+    if name.endswith(".json"):
+        from megalith.laws.fitted import read_law
+
+        return read_law(Path(name))
     if name not in LAWS:
-        raise InputError(f"law {name!r} is not known.", mend=f"Laws: {', '.join(LAWS)}.")
+        raise InputError(
+            f"law {name!r} is not known.",
+            mend=f"Laws: {', '.join(LAWS)}; or the .json file of `megalith scaling fit --output`.",
+        )
     return LAWS[name]
 
 
@@ -151,11 +147,16 @@ def compute_optimal(flops: float, law: str) -> Optimum:
     """
     chosen = law_named(law)
     parameters = chosen.formula.optimal_parameters(flops)
-    tokens = flops / (6 * parameters)
+    tokens = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters)
     return Optimum(parameters, tokens, chosen.loss(parameters, tokens), _interval(chosen, parameters, flops))
 
 
 def _interval(law: Law, parameters: float, flops: float) -> tuple[float, float] | None:
+    if law.draws:
+        import numpy as np
+
+        low, high = np.quantile([draw.optimal_parameters(flops) for draw in law.draws], (0.025, 0.975))
+        return float(low), float(high)
     if law.exponent_interval is None:
         return None
     distance = math.log(flops / law.surest_flops)
