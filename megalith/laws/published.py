@@ -42,7 +42,7 @@ class Law:
     vocab_size: int | None = None
     """The vocabulary of the runs it was fitted on, where that is known."""
     repeated: RepeatedTokens | None = None
-    """What its own runs say of repeated tokens, where they do."""
+    """The worth of repeated tokens by its own runs, where they say it."""
 
     def loss(self, parameters: float, tokens: float) -> float | None:
         """Nats per token, for the laws that have a formula of the loss."""

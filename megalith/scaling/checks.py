@@ -135,5 +135,5 @@ def curvature_test(points: Points, fit: Fit, seed: int = 0) -> dict[str, Any]:
 
 
 def _own_fold(losses: Floats, folds: np.ndarray) -> Floats:
-    """Of (folds, runs), each run's loss by the fit that left it out."""
+    """Each run's loss by the fit that left it out, from (folds, runs)."""
     return np.asarray(losses[folds, np.arange(len(folds))])

@@ -21,7 +21,7 @@ class Points:
     loss: Floats
     """Nats per token."""
     flops: Floats = field(default_factory=lambda: np.empty(0))
-    """Of training. Default: 6·N·D."""
+    """Training FLOPs. Default: 6·N·D."""
     unique_tokens: Floats = field(default_factory=lambda: np.empty(0))
     """Default: all of them, one epoch."""
 

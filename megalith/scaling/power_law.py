@@ -35,7 +35,7 @@ class PowerLawFit:
     scatter: float
     """Standard deviation of log x between budgets, beyond what the noise of the runs explains."""
     curvature: float | None
-    """Of log x over log C, in a parabola; None with fewer than four optima."""
+    """The second-order coefficient of log x over log C; None with fewer than four optima."""
     curvature_p: float | None
     """F test of that curvature against the power law nested in it."""
 

@@ -127,7 +127,7 @@ def _run(
 
 
 def _optimum(law: FittedLaw, flops: float, level: float) -> dict[str, Any]:
-    """What approach 3 would train with these FLOPs."""
+    """The model and tokens that approach 3 would choose for these FLOPs."""
     formula = law.formula
     best = formula.optimal_parameters(flops)
     sizes = np.array([formula_of(draw).optimal_parameters(flops) for draw in law.draws])

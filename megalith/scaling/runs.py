@@ -37,7 +37,7 @@ class Runs:
     """Tokens over which each run's learning rate fell."""
     vocab_size: int | None = None
     left_out: tuple[str, ...] = ()
-    """What was not read, and why, one sentence each."""
+    """Rows and runs that were not read, one sentence each."""
 
     def described(self) -> str:
         """The conventions in one line."""
@@ -69,7 +69,7 @@ class Runs:
         )
 
     def warnings(self) -> list[str]:
-        """What is wrong with the runs for a law, as far as they say it."""
+        """Reasons to doubt the runs, as far as they show."""
         found = []
         if self.cycle_tokens is not None:
             ratio = self.cycle_tokens / self.points.tokens

@@ -23,7 +23,7 @@ def test_a_planted_exponent_and_its_optima_are_found() -> None:
 
 
 def test_a_straight_path_is_held_for_bent_no_more_often_than_the_test_says() -> None:
-    """Of 40 straight paths more than 6 are rejected at 5 % about once in two hundred times."""
+    """More than 6 of 40 straight paths are rejected at 5 % about once in two hundred times."""
     p = [fit_approach_2(on_budgets(seed), resamples=20).parameters.curvature_p or 0.0 for seed in range(40)]
     assert sum(value < 0.05 for value in p) <= 6
 
