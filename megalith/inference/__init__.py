@@ -6,6 +6,7 @@ from megalith.inference.draws import draw, keyed_hash
 from megalith.inference.engine import Engine, Sequence, TokenEvent
 from megalith.inference.generation import generate, prompt_ids, samples, stream, tokens_cut
 from megalith.inference.load import LanguageModel, at_precision, load_model, model_digests
+from megalith.inference.prepared import load_prepared
 from megalith.inference.sampling import Sampling
 from megalith.inference.scorer import LocalScorer, Scorer
 from megalith.inference.scoring import Advance, Rolled, Score, rolling, score, score_as_read
@@ -33,6 +34,7 @@ __all__ = [
     "generate",
     "keyed_hash",
     "load_model",
+    "load_prepared",
     "model_digests",
     "prompt_ids",
     "rolling",

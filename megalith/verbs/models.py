@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Literal
 from megalith.console import note
 from megalith.errors import InputError, UnsupportedError
 from megalith.input_files import parse_json, read_text
-from megalith.precision import DTYPE_NAMES
 from megalith.processes import return_freed_memory
 from megalith.recipe import Overrides, shipped_recipes
 from megalith.verbs.arguments import Place, RecipeSource, directory_of, load
 
 if TYPE_CHECKING:
-    import torch
-
     from megalith.inference import Conversation, LanguageModel, TokenEvent
 
 
@@ -85,8 +82,7 @@ def generate(
     alternatives. `seed` is the recipe's unless it is set (0 without a recipe). `advance` is called with the place of a
     prompt and its new text as that comes.
     """
-    from megalith.inference import Sampling, at_precision, stream, tokens_cut
-    from megalith.inference import load_model as load_from
+    from megalith.inference import Sampling, load_prepared, stream, tokens_cut
 
     if model is None and not overrides and isinstance(recipe, str | Path) and _is_model(recipe):
         directory, recipe_seed = Path(recipe), 0
@@ -108,8 +104,7 @@ def generate(
         seed=recipe_seed if seed is None else seed,
         logprobs=logprobs,
     )
-    lm = load_from(directory)
-    lm = at_precision(lm, prepared(precision))
+    lm = load_prepared(directory, precision)
     for number, cut in enumerate(tokens_cut(lm, texts, tokens), start=1):
         if cut:
             note(f"prompt {number}: its first {cut:,} tokens are beyond the model's context and are not read")
@@ -154,8 +149,7 @@ def chat(
     An answer has at most `tokens` tokens; for the other settings see `generate`. Raises InputError for a model without
     a chat template.
     """
-    from megalith.inference import Conversation, Sampling, at_precision
-    from megalith.inference import load_model as load_from
+    from megalith.inference import Conversation, Sampling, load_prepared
 
     sampling = Sampling(
         max_tokens=tokens,
@@ -166,24 +160,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    lm = load_from(Path(model))
-    return Conversation(at_precision(lm, prepared(precision)), sampling, system)
-
-
-def prepared(precision: Literal["fp32", "bf16"], *, keeps_memory: bool = True) -> "torch.dtype":
-    """The type of a precision; this process takes the kernels that suit its processor, and keeps what it frees."""
-    import torch
-
-    from megalith import kernels
-    from megalith.processes import keep_freed_memory
-
-    if precision == "bf16" and not kernels.multiplies_bf16():
-        note("this processor has no bf16 instructions: it will be slower than fp32")
-    kernels.use(kernels.choose(torch.get_num_threads()))
-    if keeps_memory:
-        keep_freed_memory()
-    dtype: torch.dtype = getattr(torch, DTYPE_NAMES[precision])
-    return dtype
+    return Conversation(load_prepared(Path(model), precision), sampling, system)
 
 
 def _read_prompts(path: Path) -> list[str]:
@@ -243,8 +220,7 @@ def serve(
             mend="Run `pip install 'megalith[serve]'`.",
         )
     return_freed_memory()
-    from megalith.inference import Engine, at_precision
-    from megalith.inference import load_model as load_from
+    from megalith.inference import Engine, load_prepared
     from megalith.machine import available_memory_bytes
     from megalith.serving import Service, Settings, address_of, bind, read_key, run, served_name
 
@@ -260,7 +236,7 @@ def serve(
         grace_seconds=grace,
     )
     with bind(host, port) as listening:
-        lm = at_precision(load_from(directory), prepared(precision, keeps_memory=False))  # it lives long
+        lm = load_prepared(directory, precision, keeps_memory=False)  # it lives long
         kv_bytes = available_memory_bytes() // 4 if kv_gigabytes is None else int(kv_gigabytes * 1e9)
         engine = Engine(lm, kv_bytes=kv_bytes, max_batch=max_batch)
         address = address_of(listening)

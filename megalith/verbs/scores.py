@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 from megalith.console import progress
 from megalith.errors import InputError
 from megalith.verbs.arguments import Place
-from megalith.verbs.models import prepared
 
 if TYPE_CHECKING:
     from megalith.evaluation.score_file import Summary
@@ -31,7 +30,7 @@ def score(
     """
     from megalith.artifacts import file_digest
     from megalith.evaluation.score_file import ScoreSettings, read_requests, score_file
-    from megalith.inference import at_precision, load_model, model_digests
+    from megalith.inference import load_prepared, model_digests
 
     source, result, directory = Path(requests), Path(output), Path(model)
     asked = read_requests(source)
@@ -39,7 +38,7 @@ def score(
         said = "this is a directory" if result.is_dir() else "these are the requests"
         raise InputError(f"{said}.", where=str(result), mend="Set --output to another file.")
     result.parent.mkdir(parents=True, exist_ok=True)
-    lm = at_precision(load_model(directory), prepared(precision))
+    lm = load_prepared(directory, precision)
     origin = {"model": model_digests(directory), "requests": file_digest(source), "precision": precision}
     settings = ScoreSettings(prefix, boundary, batch_tokens, batch_invariant, too_long)
     with progress() as bar:
