@@ -39,10 +39,11 @@ def judged(model: Any, folder: Path) -> dict[str, list[Any]]:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS))
+    rows = folder / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps(row) for row in ROWS))
     tasks = [
         {
-            "task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}},
+            "task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(rows)}},
             "test_split": "test", "doc_to_text": "{{text}}", "target_delimiter": "",
         }
         | task
