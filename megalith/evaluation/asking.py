@@ -13,6 +13,7 @@ from megalith.evaluation.shots import Shot, ShotPlan, ShotPool, choose_shots, wi
 from megalith.inference import LanguageModel
 
 TooLong = Literal["drop_shots", "left", "error"]
+_SLACK = 16  # tokens by which parts that are tokenised apart may have fewer than the whole
 _ANSWER = re.compile(r"\s*\b(answer|a):\s*$", re.IGNORECASE)
 
 
@@ -48,9 +49,9 @@ class Asker:
         """`generated_tokens` are kept free for an answer."""
         self._lm, self._pool, self._plan, self._separator = lm, ShotPool(pool), plan, separator
         self._too_long, self._letters = too_long, letters
-        self._room = (
-            lm.config.sequence_length - generated_tokens
-        )  # a prefix is one token more, and the last is not read
+        # a prefix is one token more, and the last token is not read
+        self._room = lm.config.sequence_length - generated_tokens
+        self._counted: dict[str, int] = {}
 
     def shots(self, document: Document) -> tuple[Shot, ...]:
         """The solved examples before any is dropped. Raises InputError as `choose_shots` does."""
@@ -67,17 +68,26 @@ class Asker:
         shown = with_shots(document, kept, self._separator)
         return Asked(document, shown, kept, len(shots) - len(kept), letter)
 
+    def _tokens(self, text: str) -> int:
+        return len(self._lm.tokenizer.encode(text)) if text else 0
+
+    def _tokens_of_shot(self, text: str) -> int:
+        if text not in self._counted:
+            self._counted[text] = self._tokens(text + self._separator)
+        return self._counted[text]
+
     @cached_property
     def _lettered_pool(self) -> ShotPool:
         return ShotPool([lettered(one) or one for one in self._pool])
 
     def _fitting(self, document: Document, shots: tuple[Shot, ...]) -> tuple[Shot, ...]:
         """The shots without the first of them, until the prompt fits."""
+        about = self._tokens(_longest(document)) + self._tokens(document.preamble)
+        about += sum(self._tokens_of_shot(shot.text) for shot in shots)
         for first in range(len(shots) + 1):
-            text = _longest(with_shots(document, shots[first:], self._separator))
-            if len(text.encode()) <= self._room:  # a token is a byte at least
+            if about <= self._room - _SLACK:
                 return shots[first:]
-            tokens = len(self._lm.tokenizer.encode(text))
+            tokens = self._tokens(_longest(with_shots(document, shots[first:], self._separator)))
             if tokens <= self._room:
                 return shots[first:]
             if self._too_long == "left":
@@ -89,6 +99,7 @@ class Asker:
                     where="evaluate.too_long",
                     mend="Set it to drop_shots or left, or set fewer shots.",
                 )
+            about = tokens - (self._tokens_of_shot(shots[first].text) if first < len(shots) else 0)
         return ()
 
 

@@ -96,6 +96,11 @@ SYNONYMS: dict[str, str] = {
         "tokens.validation_share": "split",
         "evaluate.shots": "num_fewshot n_shot fewshot few_shot",
         "evaluate.tasks": "benchmarks eval_tasks",
+        "evaluate.items": "limit eval_limit num_eval_samples max_samples",
+        "evaluate.data": "eval_data task_path tasks_dir",
+        "evaluate.shot_seed": "fewshot_seed fewshot_random_seed",
+        "evaluate.stride": "overlapping_eval",
+        "evaluate.texts": "eval_texts",
     }.items()
     for name in names.split()
 }
