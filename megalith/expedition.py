@@ -34,7 +34,7 @@ def run(
     set aside (`train.aside-1`) and made anew. A training that would take longer than a day on this machine is begun
     with `yes` alone, or with budget.hours. Raises MegalithError; then nothing half-written is left behind.
     """
-    from megalith.report import write_report
+    from megalith.report import write_audit, write_evaluation, write_report
 
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     yes = yes or _has_begun(directory)
@@ -50,6 +50,8 @@ def run(
         expedition = _tell(recipe, given, made)
         Workspace(directory).write_json(EXPEDITION, expedition)
         write_report(directory)
+        write_evaluation(made["evaluate"].path)
+        write_audit(made["audit"].path)
     return expedition
 
 

@@ -26,6 +26,7 @@ Percent = Annotated[
     float, typer.Option("--margin-percent", help="Difference of perplexities that counts as none, in percent.")
 ]
 Flips = Annotated[bool, typer.Option("--flips", help="List the items that became wrong, and those that became right.")]
+Page = Annotated[Path | None, typer.Option("--output", "-o", help="Write a page with both side by side to this file.")]
 
 
 @verb
@@ -37,6 +38,7 @@ def compare(
     margin_points: Points = 1.0,
     margin_percent: Percent = 0.5,
     flips: Flips = False,
+    output: Page = None,
     as_json: Json = False,
 ) -> None:
     """Two evaluations item by item: differences with intervals, flips, and what may be called the same."""
@@ -50,6 +52,7 @@ def compare(
         margin_points=margin_points,
         margin_percent=margin_percent,
         flips=flips,
+        output=output,
     )
     if as_json:
         print_json(asdict(found))
@@ -69,7 +72,7 @@ def compare(
     )
     show(table("B compared with A", headings, [_cells(row) for row in found.rows]))
     for row in found.rows:
-        for way, items in row.get("flips", {}).items():
+        for way, items in (row.get("flips", {}) if flips else {}).items():
             note(f"{row['name']}, {row['shots']} shots, {row['metric']}: {way.replace('_', ' ')}: {', '.join(items)}")
     for one in found.refused:
         note(f"not compared: {one['name']}, {one['shots']} shots: {one['why']}")
@@ -85,6 +88,8 @@ def compare(
     )
     for told in _noise(found.rows):
         note(told)
+    if output is not None:
+        note(f"page: {output}")
 
 
 _HEADINGS = (

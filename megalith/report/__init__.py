@@ -1,7 +1,10 @@
-"""The expedition log and the dataset card: self-contained HTML pages; and the table that ends a run."""
+"""Self-contained HTML: the expedition log, the dataset card, what was judged; and the table that ends a run."""
 
+from megalith.report.audit_page import write_audit
 from megalith.report.card import write_card
+from megalith.report.comparison_page import write_comparison
+from megalith.report.evaluation_page import write_evaluation
 from megalith.report.report import write_report
 from megalith.report.summary import summary_table
 
-__all__ = ["summary_table", "write_card", "write_report"]
+__all__ = ["summary_table", "write_audit", "write_card", "write_comparison", "write_evaluation", "write_report"]

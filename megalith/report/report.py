@@ -75,4 +75,5 @@ def _read(path: Path, shape: TypeAdapter[Any]) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     check_part(path)
-    return read_facts(path, shape, mend=MEND)
+    found: Mapping[str, Any] = read_facts(path, shape, mend=MEND)
+    return found

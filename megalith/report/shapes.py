@@ -4,7 +4,6 @@ Figures are not checked: `formats` shows a dash for anything that is not a numbe
 files of earlier and later versions are read as far as they agree.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,34 +22,34 @@ Text = str | None
 Number = Annotated[float, Field(allow_inf_nan=True)] | None
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class _Step(_Part):
+class _Step(Part):
     name: Text = None
     dropped: Counts = None
     dropped_bytes: Counts = None
     split_off: Number = None
 
 
-class _Steps(_Part):
+class _Steps(Part):
     steps: list[_Step] | None = None
     read: Counts = None
     task_items: Counts = None
     decontamination: Object | None = None
 
 
-class _Crawl(_Part):
+class _Crawl(Part):
     skipped: Counts = None
 
 
-class _Tokens(_Part):
+class _Tokens(Part):
     documents: Object | None = None
     bytes: Object | None = None
 
 
-class _Plan(_Part):
+class _Plan(Part):
     layout: Object | None = None
     machine: Object | None = None
     memory: Object | None = None
@@ -60,38 +59,38 @@ class _Plan(_Part):
     warnings: list[str] | None = None
 
 
-class _Evaluate(_Part):
+class _Evaluate(Part):
     tasks: Objects = None
 
 
-class _Hans(_Part):
+class _Hans(Part):
     cells: Objects = None
     note: Text = None
 
 
-class _Occupation(_Part):
+class _Occupation(Part):
     occupation: Text = None
 
 
-class _Association(_Part):
+class _Association(Part):
     rows: list[_Occupation] | None = None
     note: Text = None
 
 
-class _Audit(_Part):
+class _Audit(Part):
     hans: _Hans | None = None
     association: _Association | None = None
 
 
-class _RecipeTasks(_Part):
+class _RecipeTasks(Part):
     tasks: list[str] | None = None
 
 
-class _Taken(_Part):
+class _Taken(Part):
     sources: Objects = Field(default=None, alias="from")
 
 
-class _Recipe(_Part):
+class _Recipe(Part):
     budget: Object | None = None
     tokens: _Taken | None = None
     train: Object | None = None
@@ -100,13 +99,13 @@ class _Recipe(_Part):
     evaluate: _RecipeTasks | None = None
 
 
-class _Artifact(_Part):
+class _Artifact(Part):
     stage: Text = None
     path: Text = None
     digest: Text = None
 
 
-class _Expedition(_Part):
+class _Expedition(Part):
     megalith: Text = None
     name: Text = None
     about: Text = None
@@ -124,7 +123,7 @@ class _Expedition(_Part):
     artifacts: list[_Artifact] | None = None
 
 
-class _Document(_Part):
+class _Document(Part):
     url: Text = None
     id: Text = None
     text: Text = None
@@ -132,42 +131,42 @@ class _Document(_Part):
     kept: Object | None = None
 
 
-class _History(_Part):
+class _History(Part):
     steps: Objects = None
     validation: Objects = None
 
 
-class _Named(_Part):
+class _Named(Part):
     id: str
 
 
-class _Cluster(_Part):
+class _Cluster(Part):
     kept: _Named
     dropped: list[_Named]
 
 
-class _Histogram(_Part):
+class _Histogram(Part):
     edges: list[float]
     counts: list[int]
 
 
-class _Domain(_Part):
+class _Domain(Part):
     domain: Text
 
 
-class _HeldOut(_Part):
+class _HeldOut(Part):
     bins: Objects = None
 
 
-class _Quality(_Part):
+class _Quality(Part):
     held_out: _HeldOut | None = None
 
 
-class _Decontamination(_Part):
+class _Decontamination(Part):
     tasks: dict[str, Object] | None = None
 
 
-class _Details(_Part):
+class _Details(Part):
     datasets: dict[str, Object] | None = None
     funnel: list[_Step] | None = None
     clusters: list[_Cluster] | None = None
@@ -185,11 +184,15 @@ DETAILS: TypeAdapter[Any] = TypeAdapter(_Details)
 SAMPLES: TypeAdapter[Any] = TypeAdapter(dict[str, list[_Document] | None])
 
 
-def read_facts(path: Path, shape: TypeAdapter[Any], *, mend: str) -> Mapping[str, Any]:
+def read_facts(path: Path, shape: TypeAdapter[Any], *, mend: str) -> Any:
     """Read a JSON file of the given shape. Raises InputError with the name of the first part of another form."""
-    found = read_json(path, mend=mend)
+    return check_facts(read_json(path, mend=mend), shape, where=path, mend=mend)
+
+
+def check_facts(found: Any, shape: TypeAdapter[Any], *, where: Path, mend: str) -> Any:
+    """The content of a file, if it is of the given shape. Raises InputError as `read_facts` does."""
     if _depth(found) > DEEPEST:
-        raise InputError(f"this file is nested more than {DEEPEST} levels deep.", where=str(path), mend=mend)
+        raise InputError(f"this file is nested more than {DEEPEST} levels deep.", where=str(where), mend=mend)
     try:
         shape.validate_python(found)
     except ValidationError as error:
@@ -197,10 +200,10 @@ def read_facts(path: Path, shape: TypeAdapter[Any], *, mend: str) -> Mapping[str
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise InputError(
             f"this file is not of the form that Megalith writes: {place}: {first['msg'][0].lower()}{first['msg'][1:]}.",
-            where=str(path),
+            where=str(where),
             mend=mend,
         ) from error
-    return dict(found)
+    return found
 
 
 def _depth(value: Any) -> int:

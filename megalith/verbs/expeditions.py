@@ -1,5 +1,6 @@
 """The whole walk, and each of its stages alone."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,12 @@ def evaluate(
 
     Of the expedition's model, or of the one in the directory, or behind the address, `model`.
     """
-    return _stage("evaluate", recipe, overrides, source, output, fresh, model=model)
+    made = _stage("evaluate", recipe, overrides, source, output, fresh, model=model)
+    if _speaks():
+        from megalith.report import write_evaluation
+
+        write_evaluation(made.path)
+    return made
 
 
 def audit_model(
@@ -152,8 +158,18 @@ def audit_model(
     output: Place | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Shallow heuristics, sensitivity to the prompt, and social bias: the verb `audit`. `model` as for `evaluate`."""
-    return _stage("audit", recipe, overrides, source, output, fresh, model=model)
+    """Shallow heuristics, sensitivity to the prompt, social bias: the verb `audit`. `model` is as for `evaluate`."""
+    made = _stage("audit", recipe, overrides, source, output, fresh, model=model)
+    if _speaks():
+        from megalith.report import write_audit
+
+        write_audit(made.path)
+    return made
+
+
+def _speaks() -> bool:
+    """True in the one process that writes beside the artifact, of those that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _stage(
