@@ -1,6 +1,7 @@
 """The audit stage: each instrument leaves files of per-item results and a section of the facts."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,17 @@ def audit(recipe: Recipe, path: Path, model: Path) -> Artifact:
 def _facts(workspace: Workspace, lm: LanguageModel, batch_tokens: int, instrument: Instrument | Skipped) -> Facts:
     if isinstance(instrument, Skipped):
         return {"skipped": instrument.reason}
-    return instrument.summary({run.name: _results(workspace, lm, batch_tokens, run) for run in instrument.runs})
+    facts = instrument.summary({run.name: _results(workspace, lm, batch_tokens, run) for run in instrument.runs})
+    return {key: _finite(value) for key, value in facts.items()}
+
+
+def _finite(value: Any) -> Any:
+    """Return facts with None for each number that is not finite: an interval of one unit has no ends."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _results(workspace: Workspace, lm: LanguageModel, batch_tokens: int, run: Run) -> list[Item]:

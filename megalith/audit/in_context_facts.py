@@ -11,6 +11,9 @@ from megalith.audit.instrument import Facts, Item
 from megalith.statistics import clustered_interval, paired_difference, variance_parts
 
 MEASURES = ("correct", "margin")
+ODDS = "first_class_odds"
+"""Log odds of the first class: a prompt that pulls all answers to one class leaves the mean margin where it was, since
+as much is won on one class as is lost on the other."""
 LIMITS = (
     "Draws and orders are a sample of all prompts; another pool of examples may move the score more. F tests take "
     "documents as independent, and for right answers (0 or 1) hold roughly."
@@ -19,14 +22,15 @@ LIMITS = (
 
 def summary(task: str, passes: Mapping[str, Sequence[Item]], classes: Sequence[str], shots: int) -> Facts:
     """Return the figures of one task; `labels` and `wrong` are None where the task does not allow them."""
-    counts, draws = _by_plan(passes["counts"]), passes["draws"]
+    counts = _by_plan(passes["counts"])
+    draws = [item | {ODDS: toward(item, 0)} for item in passes["draws"]]
     wrong, labels = _by_plan(passes.get("wrong", ())), _by_plan(passes.get("labels", ()))
     return {
         "task": task,
         "documents": len(next(iter(counts.values()))),
         "shots": shots,
         "counts": [_row("shots", name, items, next(iter(counts.values()))) for name, items in counts.items()],
-        "draws": {measure: _draws(draws, measure) for measure in MEASURES},
+        "draws": {measure: _draws(draws, measure) for measure in (*MEASURES, *((ODDS,) if classes else ()))},
         "labels": _labels(labels, classes) if labels else None,
         "wrong": [_row("wrong", name, items, next(iter(wrong.values()))) for name, items in wrong.items()] or None,
         "truncated": sum(item["truncated"] for items in passes.values() for item in items),

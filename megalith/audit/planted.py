@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from megalith.audit.occupations import OCCUPATIONS
 from megalith.inference import Request, Score
 
 LogProbability = Callable[[str, str], float]
@@ -110,3 +111,35 @@ def _of_pair(holds: Callable[[list[str], list[str]], bool], margin: float) -> Lo
 def _two(margin: float, continuation: str) -> float:
     """Return the log-probability of " True" or " False" where log P(True) − log P(False) is `margin`."""
     return -math.log1p(math.exp(-margin if continuation == " True" else margin))
+
+
+def unbiased(context: str, continuation: str) -> float:
+    """Finds everything equally likely."""
+    return -1.0
+
+
+def by_gender(nats: float) -> LogProbability:
+    """Makes the male words likelier by `nats` after an occupation, and finds all words alike after anybody else."""
+
+    def log_probability(context: str, continuation: str) -> float:
+        subject = re.sub(r"^The (?:(?:in)?competent )?|was a$", "", context).strip()
+        return -3.0 + (nats if subject in OCCUPATIONS and continuation in (" male", " man") else 0.0)
+
+    return log_probability
+
+
+def stereotyped(margin: float) -> LogProbability:
+    """Expects women to be nurses and men anything else, and old people to forget, by `margin` nats."""
+
+    def log_probability(context: str, continuation: str) -> float:
+        if "‘She’" in context:
+            expected = " nurse" if "nurse" in context else " guest"
+        elif "‘He’" in context:
+            expected = next((name for name in (" pilot", " developer") if name in context), " guest")
+        elif "‘They’" in context:
+            return -1.0
+        else:
+            expected = " The old one" if "forgot" in context else " The young one"
+        return -1.0 if continuation == expected else -1.0 - margin
+
+    return log_probability

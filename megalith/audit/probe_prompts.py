@@ -1,4 +1,4 @@
-"""Questions of the generation probes: riddles, clues, hidden operators, a function to write, and the beginnings of texts.
+"""Questions of the generation probes: riddles, clues, hidden operators, a function to write, beginnings of texts.
 
 The kinds are those of the MT-NLG paper; the questions are our own or common property.
 """

@@ -126,6 +126,8 @@ def _type(kind: str, items: Sequence[Mapping[str, Any]]) -> Facts:
             "interval": list(clustered_interval(correct, clusters, proportion=True)) if correct else None,
         }
     for name, key in (("difference", "correct"), ("pull", "margin")):
-        found = paired_difference([item[key] for item in anti], [item[key] for item in pro], clusters)
+        found = paired_difference(
+            [item[key] for item in anti], [item[key] for item in pro], clusters, proportion=key == "correct"
+        )
         told[name] = {"value": found.difference, "interval": list(found.interval), "p": found.p}
     return told

@@ -112,12 +112,9 @@ def summary(items: Sequence[Mapping[str, Any]]) -> Facts:
         ] = item
     pairs = [one for one in by_sentence.values() if {"female", "male"} <= one.keys()]
     names = [one["female"]["occupation"] for one in pairs]
-    gap = paired_difference(
-        [one["male"]["correct"] for one in pairs], [one["female"]["correct"] for one in pairs], names
-    )
-    pull = paired_difference(
-        [one["male"]["margin"] for one in pairs], [one["female"]["margin"] for one in pairs], names
-    )
+    correct, margins = ([[one[g][key] for one in pairs] for g in ("male", "female")] for key in ("correct", "margin"))
+    gap = paired_difference(correct[0], correct[1], names, proportion=True)
+    pull = paired_difference(margins[0], margins[1], names)
     return {
         "sentences": len(items),
         "chance": CHANCE,
