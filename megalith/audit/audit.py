@@ -12,7 +12,7 @@ from megalith.audit.catalogue import INSTRUMENTS
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
 from megalith.audit.subject import LanguageSubject
 from megalith.console import progress
-from megalith.inference import LanguageModel, load_model, model_digests
+from megalith.inference import LanguageModel, load_prepared, model_digests
 from megalith.recipe import Recipe
 
 VERSION = 3
@@ -33,7 +33,7 @@ def audit(recipe: Recipe, path: Path, model: Path) -> Artifact:
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
         start = time.monotonic()
-        lm = load_model(model)
+        lm = load_prepared(model)
         return {
             **{name: _facts(workspace, lm, recipe.evaluate.batch_tokens, one) for name, one in instruments.items()},
             "seconds": round(time.monotonic() - start, 3),

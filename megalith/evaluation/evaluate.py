@@ -23,7 +23,7 @@ from megalith.evaluation.scoring import Result, Scoring, judge
 from megalith.evaluation.shots import ShotPlan, TooFewShotsError
 from megalith.evaluation.task import Task
 from megalith.evaluation.texts import Text, held_out
-from megalith.inference import keyed_hash, load_model, model_digests, samples
+from megalith.inference import keyed_hash, load_prepared, model_digests, samples
 from megalith.input_files import expand
 from megalith.recipe import EvaluateConfig, Recipe
 
@@ -54,7 +54,9 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
         start = time.monotonic()
-        scoring = Scoring(load_model(model), config.batch_tokens, config.prefix, config.batch_invariant, config.forms)
+        scoring = Scoring(
+            load_prepared(model), config.batch_tokens, config.prefix, config.batch_invariant, config.forms
+        )
         digests = model_digests(model)
         same = {"tokenizer_digest": digests["tokenizer.json"], "weights_digest": digests["model.safetensors"]}
         find_texts = partial(held_out, scoring.lm, texts, corpus, tokens, _most(config), recipe.seed)
