@@ -7,7 +7,7 @@ from megalith.parallel.master_weights import Master, local
 from megalith.parallel.mesh import Mesh, build_mesh, init_process_group
 from megalith.parallel.optimizer import Optimizer
 from megalith.parallel.parallelize import FirstValue, parallelize
-from megalith.parallel.step import clip_factor, compute_dtype, loss_weights, take_step, update
+from megalith.parallel.step import Outcome, clip_factor, compute_dtype, loss_weights, take_step, update
 
 __all__ = [
     "DistributedModel",
@@ -16,6 +16,7 @@ __all__ = [
     "Mesh",
     "MicroBatch",
     "Optimizer",
+    "Outcome",
     "build_mesh",
     "clip_factor",
     "compute_deterministically",

@@ -36,6 +36,9 @@ class Gradients(Protocol):
     def scale(self, factor: float) -> None:
         """Multiply all of them."""
 
+    def own_sum(self) -> Tensor:
+        """Sum of this rank's own before `reduce`, finite only if they are; 0 where other ranks' are in them."""
+
 
 class FlatGradients:
     """Without ZeRO: one tensor, of which each master's gradient is a view."""
@@ -70,6 +73,9 @@ class FlatGradients:
 
     def scale(self, factor: float) -> None:
         self.flat.mul_(factor)
+
+    def own_sum(self) -> Tensor:
+        return self.flat.sum(dtype=torch.float64)
 
     def _take(self, name: str, total: Tensor):  # type: ignore[no-untyped-def]  # torch leaves the hook's type open
         """A hook that adds a parameter's new gradient to its total, and drops it."""
@@ -114,6 +120,9 @@ class ShardedGradients:
 
     def scale(self, factor: float) -> None:
         torch._foreach_mul_([m.value.grad for m in self._masters if m.value.grad is not None], factor)
+
+    def own_sum(self) -> Tensor:
+        return torch.zeros((), dtype=torch.float64, device=self._masters[0].value.device)  # FSDP2 has reduced them
 
 
 def shard(stage: Transformer, ranks: Mesh, zero: int, dtype: torch.dtype) -> None:

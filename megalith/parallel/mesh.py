@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from megalith.errors import ResourceError
 from megalith.recipe.machine import ParallelConfig
 from megalith.topology import MESH_AXES, Layout, MeshAxis, mesh_shape, shard_ranks
 
+T = TypeVar("T")
 Axis = MeshAxis
 CPU = torch.device("cpu")
 AXES = MESH_AXES
@@ -63,6 +65,13 @@ class Mesh:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return tensor.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """Each rank's value, in rank order, on every rank."""
+        found = [value] * self.count
+        if self.count > 1:
+            dist.all_gather_object(found, value)
+        return found
 
 
 def init_process_group(store: Path | None = None) -> Mesh:

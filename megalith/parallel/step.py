@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from megalith.parallel.distributed_model import DistributedModel, MicroBatch
 from megalith.precision import DTYPE_NAMES
@@ -36,6 +37,11 @@ class Outcome:
     """Global, before clipping."""
     finite: bool
     """Whether loss and gradient were finite; if not, nothing has moved."""
+    taken: bool
+    """Whether the weights have moved."""
+    own_sum: Tensor | None = None
+    """Sum of this rank's own losses and gradients before any reduction, finite only if they are; None of a process that
+    is alone."""
 
 
 def take_step(
@@ -49,22 +55,25 @@ def take_step(
     clip_norm: float | None,
     loss_scale: float = 1.0,
     phase: EnterPhase = nullcontext,
+    accepts: Callable[[float], bool] | None = None,
 ) -> Outcome:
     """One optimizer step over this data-parallel rank's micro-batches; every rank must call it.
 
     `counted` is the number of targets of each kind of loss in the whole batch, over which losses and gradients are
     means; `dropout_seeds` has one number a micro-batch. The loss is multiplied by `loss_scale` and the gradients
-    divided by it (fp16). `phase` is entered with the name of each part of the step.
+    divided by it (fp16). `phase` is entered with the name of each part of the step. A finite loss that is not accepted
+    moves nothing.
     """
     with phase("forward_backward"):
         model.gradients.zero()
         sums = model.forward_backward(batches, loss_weights(counted, loss_scale), dropout_seeds)
+    own_sum = model.gradients.own_sum() + sums.sum() if model.ranks.count > 1 else None
     with phase("reduce"):
         model.reduce_gradients()
     with phase("norm"):
         summed = model.ranks.sum(*sums.tolist())
         losses = [nats / count if count else 0.0 for nats, count in zip(summed, counted, strict=True)]
-    norm, finite = update(
+    norm, finite, taken = update(
         model,
         optimizer,
         learning_rate=learning_rate,
@@ -72,8 +81,9 @@ def take_step(
         loss_scale=loss_scale,
         loss=sum(losses),
         phase=phase,
+        accepts=accepts,
     )
-    return Outcome(losses, norm, finite)
+    return Outcome(losses, norm, finite, taken, own_sum)
 
 
 def update(
@@ -85,23 +95,26 @@ def update(
     loss_scale: float = 1.0,
     loss: float = 0.0,
     phase: EnterPhase = nullcontext,
-) -> tuple[float, bool]:
+    accepts: Callable[[float], bool] | None = None,
+) -> tuple[float, bool, bool]:
     """The end of a step, once the gradients are reduced: clip them by their global norm and move the masters.
 
-    Returns the norm before clipping, and whether it and `loss` are finite; if not, nothing moves.
+    Returns the norm before clipping, whether it and `loss` are finite, and whether the masters have moved: where both
+    are, and the loss is accepted.
     """
     with phase("norm"):
         norm = model.gradient_norm() / loss_scale
         finite = math.isfinite(loss) and math.isfinite(norm)
-        factor = clip_factor(norm, clip_norm) / loss_scale if finite else 1.0
+        taken = finite and (accepts is None or accepts(loss))
+        factor = clip_factor(norm, clip_norm) / loss_scale if taken else 1.0
         if factor != 1.0:
             model.gradients.scale(factor)
-    if finite:
+    if taken:
         with phase("optimizer"):
             optimizer.update(learning_rate)
         with phase("publish"):
             model.copy_master_weights()
-    return norm, finite
+    return norm, finite, taken
 
 
 def clip_factor(norm: float, maximum: float | None) -> float:

@@ -25,7 +25,8 @@ class Change:
 
 _RESUME = {
     "its weights are the same within rounding": "train.micro_batch_size train.compile",
-    "what is measured, not what is learned": "train.validation_interval train.validation_sequences train.trace_steps",
+    "what is measured, not what is learned": "train.validation_interval train.validation_sequences train.trace_steps "
+    "train.replica_check_interval",
     "which checkpoints stand, and where": "train.checkpoint_interval train.checkpoints_kept train.milestones "
     "train.keep_best train.mirror",
     "the place alone; other weights there are another run": "train.from",
@@ -33,6 +34,7 @@ _RESUME = {
 _BRANCH = {
     "how long, and at which rate": "train.tokens train.learning_rate train.minimum_learning_rate train.schedule "
     "train.warmup_tokens train.decay_tokens train.cooldown_tokens",
+    "which steps are taken": "train.on_spike train.spike_window train.spike_score",
     "sequences of a step": "train.global_batch_size train.batch_ramp",
     "how the weights move": "train.beta1 train.beta2 train.epsilon train.weight_decay train.clip_norm",
     "what is rounded": "train.precision",

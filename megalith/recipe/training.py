@@ -22,7 +22,10 @@ class TrainConfig(Section):
     """How the model is trained."""
 
     model_config = ConfigDict(serialize_by_alias=True)
-    LATER: ClassVar[tuple[str, ...]] = ("cooldown_tokens", "milestones", "keep_best")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
+        "replica_check_interval",
+    )  # fmt: skip
 
     tokens: PositiveInt | None = None
     """Tokens to train on. Default: what the plan found compute-optimal for the budget."""
@@ -59,6 +62,15 @@ class TrainConfig(Section):
     """Compile each layer with torch.compile: the first step takes longer, the others less on a GPU."""
     trace_steps: tuple[PositiveInt, ...] = ()
     """Steps whose every operation is written to `logs/` as a trace for Perfetto."""
+    on_spike: Literal["ignore", "skip", "roll_back"] = "ignore"
+    """A loss far above those before it: skip takes no step; roll_back goes back to the last checkpoint and on after the
+    data that it has read since. Each is replayed first: what does not come again was a fault of the machine."""
+    spike_window: int = Field(default=128, ge=8, le=100_000)
+    """Steps that a loss is compared with."""
+    spike_score: PositiveFloat = 8.0
+    """Robust standard deviations above the window's median from which a loss is a spike."""
+    replica_check_interval: NonNegativeInt = 100
+    """Steps between comparisons of the weights that ranks hold alike (before each checkpoint, too); 0: never."""
     validation_interval: PositiveInt = 100
     """Steps between measurements of the validation loss."""
     validation_sequences: PositiveInt = 64

@@ -72,11 +72,15 @@ def micro_batches(recipe: Recipe, sequences: int, data: int) -> int:
     return padded_micro_batches(sequences, data, recipe.train.micro_batch_size or 1, multiple)
 
 
-def rank_samples(recipe: Recipe, batch: Batch, ranks: Mesh) -> list[range]:
-    """The samples of each micro-batch of this rank; a range may be short, or empty."""
+def rank_samples(recipe: Recipe, batch: Batch, ranks: Mesh, turn: int = 0) -> list[range]:
+    """The samples of each micro-batch of this rank; a range may be short, or empty.
+
+    With a `turn` they are those of the data-parallel rank that many places on.
+    """
+    own = (ranks.data_index + turn) % ranks.data_size
     size, end = recipe.train.micro_batch_size or 1, batch.first_sample + batch.sequences
     firsts = (
-        batch.first_sample + (number * ranks.data_size + ranks.data_index) * size
+        batch.first_sample + (number * ranks.data_size + own) * size
         for number in range(micro_batches(recipe, batch.sequences, ranks.data_size))
     )
     return [range(min(first, end), min(first + size, end)) for first in firsts]

@@ -11,8 +11,10 @@ from megalith.processes import keep_freed_memory
 from megalith.tokens import open_split
 from megalith.topology import this_machine
 from megalith.training.data import Batch, batches
+from megalith.training.going_back import go_back
 from megalith.training.monitor import Monitor, Timing, Yardsticks, watch
 from megalith.training.profiling import peak_memory_by_rank, reserved_memory_bytes, trace_step
+from megalith.training.replicas import ReplicaCheck
 from megalith.training.run_state import Run, begin, save
 from megalith.training.step import take_step
 from megalith.training.task import Stopped, TrainTask
@@ -30,31 +32,11 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
     state = begin(task, ranks)
     first = state.progress.step + 1
     set_timeout(state.ranks, FIRST_STEP_SECONDS)
-    plan = _remaining(state)
-    total = plan[-1].step if plan else state.progress.step
-    with _monitor(task, ranks, total, state.progress.step) as monitor:
-        for batch in plan:
-            record, timing = _timed_step(state, batch)
-            if monitor:
-                monitor.step(record, timing)
-            if batch.step == first:
-                set_timeout(state.ranks, later_timeout(timing.seconds))
-            last = batch.step == total
-            if last or batch.step % state.train.validation_interval == 0:
-                _validate(state, monitor)
-            (stop,) = ranks.sum(asked_to_stop())
-            due = batch.step % state.train.checkpoint_interval == 0 or batch.step in state.train.milestones
-            if last or stop or due:
-                _save(state, monitor, keep=1 if last else state.train.checkpoints_kept)
-            if stop and not last:
-                state.saver.wait()
-                if state.mirroring:
-                    state.mirroring.wait()
-                raise Stopped
-        if monitor:
-            monitor.describe("Validating")
-        whole = _score(state, state.held_out_count)
-        state.saver.wait()
+    check = ReplicaCheck()
+    while not _train(state, check, first, asked_to_stop):
+        pass  # it has gone back
+    whole = _score(state, state.held_out_count)
+    state.saver.wait()
     memory, here = peak_memory_by_rank(ranks), this_machine()
     return {
         "steps": state.progress.step,
@@ -67,6 +49,39 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
         "most_memory_bytes_of_a_rank": max(memory),
         "machine": {"accelerator": here.accelerator, "count": here.accelerators_per_node},
     }
+
+
+def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[], bool]) -> bool:
+    """Take the steps that are left; False where the run has gone back, and there are more."""
+    plan, train, ranks = _remaining(run), run.train, run.ranks
+    total = plan[-1].step if plan else run.progress.step
+    with _monitor(run.task, ranks, total, run.progress.step) as monitor:
+        for batch in plan:
+            record, timing = _timed_step(run, batch)
+            if monitor:
+                monitor.step(record, timing)
+            if batch.step == first:
+                set_timeout(ranks, later_timeout(timing.seconds))
+            last = batch.step == total
+            (stop,) = ranks.sum(asked_to_stop())
+            due = batch.step % train.checkpoint_interval == 0 or batch.step in train.milestones
+            saves = bool(last or stop or due)
+            if check.is_due(run, saves=saves):
+                run.back = check.compare(run) or run.back
+            if run.back is not None and go_back(run, run.back):
+                return False
+            if last or batch.step % train.validation_interval == 0:
+                _validate(run, monitor)
+            if saves:
+                _save(run, monitor, keep=1 if last else train.checkpoints_kept)
+            if stop and not last:
+                run.saver.wait()
+                if run.mirroring:
+                    run.mirroring.wait()
+                raise Stopped
+        if monitor:
+            monitor.describe("Validating")
+    return True
 
 
 def _remaining(run: Run) -> list[Batch]:

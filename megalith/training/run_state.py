@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch.distributed as dist
 from torch import Tensor
 
+from megalith.errors import MegalithError
 from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import TrainConfig
 from megalith.training import checkpoint
@@ -15,6 +16,16 @@ from megalith.training.loss_scale import LossScale, loss_scale
 from megalith.training.mirroring import mirroring
 from megalith.training.profiling import PhaseClock
 from megalith.training.task import TrainTask
+
+
+@dataclass(frozen=True)
+class GoBack:
+    """The run is to go on from its last sound checkpoint."""
+
+    first_sample: int | None
+    """The sample from which the data go on; None where they are read again."""
+    otherwise: MegalithError | None = None
+    """The error where there is no such checkpoint; None where the run may go on as it is."""
 
 
 @dataclass
@@ -32,6 +43,8 @@ class Run:
     saver: checkpoint.Saver
     mirroring: checkpoint.Mirroring | None = None
     clock: PhaseClock = field(default_factory=PhaseClock)
+    back: GoBack | None = None
+    """Asked for by the last step."""
 
     @property
     def ranks(self) -> Mesh:
@@ -59,19 +72,35 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         weights=open_weights(recipe) if found is None else None,
         compile_layers=recipe.train.compile,
     )
-    optimizer, scale = Optimizer(model.masters, recipe.train), loss_scale(recipe.train.precision)
-    progress = Progress(run=task.run)
-    if found is not None:
-        progress = found.progress
-        checkpoint.load(found, _weights(model), optimizer.state(), dist.group.WORLD)
-        optimizer.steps = found.extras["optimizer_steps"]
-        held = LossScale(**found.extras["loss_scale"])
-        scale = held if held.grows == scale.grows else scale  # of a branch in another precision
-        model.copy_master_weights()
     held_out, count = validation_samples(task)
     copies = mirroring(recipe.train.mirror if ranks.is_rank_zero else None)
-    saver = checkpoint.Saver(task.checkpoints, stands=copies)
-    return Run(task, model, optimizer, scale, progress, training_samples(task), held_out, count, saver, copies)
+    run = Run(
+        task=task,
+        model=model,
+        optimizer=Optimizer(model.masters, recipe.train),
+        scale=loss_scale(recipe.train.precision),
+        progress=Progress(run=task.run),
+        samples=training_samples(task),
+        held_out=held_out,
+        held_out_count=count,
+        saver=checkpoint.Saver(task.checkpoints, stands=copies),
+        mirroring=copies,
+    )
+    if found is not None:
+        restore(run, found)
+    return run
+
+
+def restore(run: Run, found: checkpoint.Found) -> None:
+    """Put the run into the state of a checkpoint. Every rank calls it."""
+    run.progress = found.progress
+    checkpoint.load(found, _weights(run.model), run.optimizer.state(), dist.group.WORLD)
+    run.optimizer.steps = found.extras["optimizer_steps"]
+    scale = LossScale(**found.extras["loss_scale"])
+    if scale.grows == run.scale.grows:  # else a branch has another precision
+        run.scale = scale
+    run.model.copy_master_weights()
+    run.saver.forget_history()
 
 
 def _trunk(task: TrainTask) -> checkpoint.Found | None:

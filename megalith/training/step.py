@@ -2,20 +2,23 @@
 
 Every data-parallel rank takes its share of the batch, a micro-batch at a time, and adds up the gradients of Σ token
 loss ÷ tokens of the whole batch; these are summed over the ranks, clipped by their global norm, and AdamW moves the
-fp32 masters. A step whose loss or gradient is not finite moves nothing, on any rank: all of them decide by the same
-two numbers.
+fp32 masters. A step whose loss or gradient is not finite, or whose loss is a spike, moves nothing, on any rank: all of
+them decide by the same two numbers. The first of such steps is played again, to tell where it comes from.
 """
 
 import math
 from typing import Any
 
 from megalith import parallel
+from megalith.console import note
 from megalith.errors import MegalithError
-from megalith.parallel import dropout_seed
+from megalith.parallel import Outcome, dropout_seed
 from megalith.training.checkpoint import last_sound
 from megalith.training.data import Batch, counts, rank_samples, read_samples
+from megalith.training.diagnosis import Diagnosis, diagnose
 from megalith.training.lr_schedule import learning_rate
-from megalith.training.run_state import Run
+from megalith.training.run_state import GoBack, Run
+from megalith.training.spikes import SKIPPED, is_spike
 
 MOST_SKIPPED = 20  # steps in a row without a finite loss and gradient
 
@@ -23,28 +26,55 @@ MOST_SKIPPED = 20  # steps in a row without a finite loss and gradient
 def take_step(run: Run, batch: Batch) -> dict[str, Any]:
     """Train on one batch; returns its line of the history.
 
-    Raises MegalithError after too many steps in a row that are not finite.
+    `run.back` then says whether the run is to go on from an earlier checkpoint. Raises MegalithError after too many
+    steps in a row that are not finite, ResourceError for a rank that computes wrongly again and again.
     """
-    with run.clock("data"):
-        numbers = rank_samples(run.task.recipe, batch, run.ranks)
-        shares = [read_samples(run.samples, own, run.micro_batch_size) for own in numbers]
-        own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
-        reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
-        valid = run.ranks.sum(*(count * reads for count in own))
-        dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
     rate = learning_rate(run.train, batch.tokens)
-    done = parallel.take_step(
-        run.model,
-        run.optimizer,
-        shares,
-        valid,
-        dropout_seeds,
-        learning_rate=rate,
-        clip_norm=run.train.clip_norm,
-        loss_scale=run.scale.scale,
-        phase=run.clock,
-    )
-    record = {
+
+    def accepts(loss: float) -> bool:
+        return not is_spike(run.train, run.progress.steps, loss)
+
+    def attempt(turn: int) -> Outcome:
+        with run.clock("data"):
+            numbers = rank_samples(run.task.recipe, batch, run.ranks, turn)
+            shares = [read_samples(run.samples, own, run.micro_batch_size) for own in numbers]
+            own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
+            reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
+            valid = run.ranks.sum(*(count * reads for count in own))
+            dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
+        return parallel.take_step(
+            run.model,
+            run.optimizer,
+            shares,
+            valid,
+            dropout_seeds,
+            learning_rate=rate,
+            clip_norm=run.train.clip_norm,
+            loss_scale=run.scale.scale,
+            phase=run.clock,
+            accepts=_never if turn else accepts,
+        )
+
+    done, found = attempt(0), None
+    is_overflow = run.scale.grows and not done.finite  # which the loss scale expects
+    if not (done.taken or is_overflow or run.progress.skipped_in_a_row):
+        found = diagnose(run, batch, done, attempt, accepts)
+        done = found.outcome
+    record = _record(run, batch, rate, done)
+    run.scale.update(finite=done.finite)
+    _advance(run, batch, record, done.finite)
+    if found is not None:
+        _tell(run, batch, found, done)
+    return record
+
+
+def _never(loss: float) -> bool:
+    return False
+
+
+def _record(run: Run, batch: Batch, rate: float, done: Outcome) -> dict[str, Any]:
+    """The line of the history."""
+    record: dict[str, Any] = {
         "step": batch.step,
         "tokens": batch.tokens,
         "loss": _told(sum(done.losses)),
@@ -57,9 +87,29 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
         }
     if run.scale.grows:
         record["loss_scale"] = run.scale.scale
-    run.scale.update(finite=done.finite)
-    _advance(run, batch, record, done.finite)
+    if done.finite and not done.taken:
+        record[SKIPPED] = "spike"
     return record
+
+
+def _tell(run: Run, batch: Batch, found: Diagnosis, done: Outcome) -> None:
+    """Put the cause of a step that was not taken at first into the history, and ask to go back where that helps.
+
+    Weights that are not finite heal no more: a checkpoint before has better ones.
+    """
+    what = "taken the second time" if done.taken else "a loss spike" if done.finite else "not finite"
+    event: dict[str, Any] = {"step": batch.step, "event": what, "cause": found.kind, "ranks": list(found.ranks)}
+    if found.worst is not None:
+        event["worst"] = found.worst
+    run.progress.events.append(event)
+    if run.ranks.is_rank_zero:
+        note(f"step {batch.step:,} was {what}: {found.words}.")
+    after = batch.first_sample + batch.sequences
+    if found.kind == "weights":
+        broken = MegalithError(f"at step {batch.step} {found.words}, and no checkpoint before it stands.")
+        run.back = GoBack(None, broken)
+    elif done.finite and not done.taken and run.train.on_spike == "roll_back":
+        run.back = GoBack(after)
 
 
 def _told(value: float) -> float | None:

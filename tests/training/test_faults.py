@@ -66,6 +66,8 @@ def with_a_bad_weight(rank: int, precision: str, bad: float) -> dict[str, Tensor
             run.model.copy_master_weights()
         before = [m.value.detach().clone() for m in run.model.masters]
         record = take_step(run, next(plan))
+        assert (run.back is not None) == (step == 1 and math.isnan(bad))
+        run.back = None
         told.append(record["loss"] is None or record["gradient_norm"] is None)
         pairs = zip(before, run.model.masters, strict=True)
         moved.append(not all(torch.equal(old.nan_to_num(), m.value.detach().nan_to_num()) for old, m in pairs))

@@ -101,6 +101,10 @@ class Saver:
         assert isinstance(future, Future)  # our stager blocks
         self._writing = future
 
+    def forget_history(self) -> None:
+        """Have the next save write the history files anew: the run has gone back."""
+        self._history = History(self._directory)
+
     def wait(self) -> None:
         """Return when the last save is on the disk. Raises ResourceError if it could not be written."""
         writing, self._writing = self._writing, None
