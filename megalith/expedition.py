@@ -267,16 +267,17 @@ def _plan(place: _Place) -> Artifact:
 def _train(place: _Place) -> Artifact:
     from megalith.training import train
 
-    path, tokens = place.directory / "train", place.made["tokenize"]
+    path, tokens, corpus = place.directory / "train", place.made["tokenize"], _corpus_in(place.directory)
     plan = place.made.get("plan")
     if plan is None:  # under a launcher, without a plan: the recipe has to say everything, and training checks that
-        return train(place.recipe, path, tokens, peak_flops_per_second=None, predicted={})
+        return train(place.recipe, path, tokens, peak_flops_per_second=None, predicted={}, corpus=corpus)
     return train(
         resolved_recipe(place.recipe, plan),
         path,
         tokens,
         peak_flops_per_second=plan.facts["machine"]["peak_flops_per_second"],
         predicted={key: plan.facts[key] for key in ("step_seconds", "memory_bytes")},
+        corpus=corpus,
     )
 
 
@@ -285,9 +286,20 @@ def _branch(recipe: Recipe, directory: Path, tokens: Artifact, at: str, cooldown
     from megalith.training import branch_at, train
 
     found = branch_at(recipe, directory, at, tokens, cooldown)
-    peak, predicted = found.task.peak_flops_per_second, found.task.predicted
-    place = directory / found.name
-    return train(found.recipe, place, tokens, peak_flops_per_second=peak, predicted=predicted, trunk=found.trunk)
+    return train(
+        found.recipe,
+        directory / found.name,
+        tokens,
+        peak_flops_per_second=found.task.peak_flops_per_second,
+        predicted=found.task.predicted,
+        corpus=_corpus_in(directory),
+        trunk=found.trunk,
+    )
+
+
+def _corpus_in(directory: Path) -> Path | None:
+    """The curate artifact, if it stands."""
+    return directory / "curate" if (directory / "curate" / MANIFEST).is_file() else None
 
 
 def _evaluate(place: _Place) -> Artifact:

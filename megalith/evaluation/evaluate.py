@@ -36,7 +36,7 @@ PROMPTS = (
     "In the beginning",
     "The most important thing about a language is",
 )
-_PLACES = ("data", "texts", "tasks")  # told by digests, not by where they lie
+_LEFT_OUT = ("data", "texts", "tasks", "every")  # told by digests and not by where they lie; of training
 
 
 def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, corpus: Artifact | None) -> Artifact:
@@ -62,7 +62,7 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
         find_texts = partial(held_out, scoring.lm, texts, corpus, tokens, _most(config), recipe.seed)
         facts: dict[str, list[Any]] = {"tasks": [], "runs": [], "by_field": []}
         for one in chosen:
-            for run in _runs(recipe, scoring, one, find_texts):
+            for run in runs_of(recipe, scoring, one, find_texts):
                 results = run.results(workspace, config.batch_tokens)
                 rows = rows_of(run.kind, run.name, run.shots, results, config.forms)
                 facts["tasks"] += [row | run.row | same | {"note": row["note"] or run.note} for row in rows]
@@ -79,7 +79,7 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
         path,
         stage="evaluate",
         settings={
-            "evaluate": config.model_dump(mode="json", exclude=set(_PLACES)) | {"tasks": [one.name for one in chosen]},
+            "evaluate": config.model_dump(mode="json", exclude={*_LEFT_OUT}) | {"tasks": [one.name for one in chosen]},
             "generated_tokens": recipe.audit.generated_tokens,
             "version": VERSION,
         },
@@ -103,7 +103,8 @@ def _most(config: EvaluateConfig) -> int | None:
     return None if config.items == "all" else config.items
 
 
-def _runs(recipe: Recipe, scoring: Scoring, one: Chosen, find_texts: Callable[[], list[Text]]) -> Iterator[Run]:
+def runs_of(recipe: Recipe, scoring: Scoring, one: Chosen, find_texts: Callable[[], list[Text]]) -> Iterator[Run]:
+    """A task at each of the recipe's numbers of shots; `find_texts` gives the documents of a perplexity."""
     if one.name == PERPLEXITY:
         yield _of_texts(recipe.evaluate, scoring, find_texts())
     elif one.kind == "perplexity":

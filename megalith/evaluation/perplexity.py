@@ -26,6 +26,7 @@ def judge_texts(scoring: Scoring, texts: Sequence[Text], stride: int | None) -> 
         stride,
         prefix=scoring.prefix,
         batch_invariant=scoring.batch_invariant,
+        scorer=scoring.scorer,
     )
     return [
         {"id": text.id, "nats": round(one.nats, 6), "tokens": one.tokens, "bytes": one.bytes}
@@ -61,7 +62,7 @@ class Blocks:
         nats = np.zeros(len(places))
         for known in log_likelihoods(
             self._lm,
-            LocalScorer(self._lm),
+            self._scoring.scorer or LocalScorer(self._lm),
             [self._ids] * len(places),
             groups,
             self._scoring.batch_tokens,

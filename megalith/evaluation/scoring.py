@@ -13,7 +13,7 @@ from typing import Any
 
 from megalith.evaluation.asking import Asked
 from megalith.evaluation.task import Task
-from megalith.inference import Advance, LanguageModel, Prefix, Request, Score, generate, score
+from megalith.inference import Advance, LanguageModel, Prefix, Request, Score, Scorer, generate, score
 
 Result = dict[str, Any]
 
@@ -31,6 +31,8 @@ class Scoring:
     prefix: Prefix = "auto"
     batch_invariant: bool = False
     forms: tuple[str, ...] = ("continuation", "bits_per_byte")
+    scorer: Scorer | None = None
+    """Computes the scores in place of the model in this process, such as the ranks of a training."""
 
     def score(
         self, requests: Sequence[Request], advance: Advance = lambda done, total: None
@@ -43,6 +45,7 @@ class Scoring:
             advance,
             prefix=self.prefix,
             batch_invariant=self.batch_invariant,
+            scorer=self.scorer,
         )
 
 

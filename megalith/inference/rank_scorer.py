@@ -31,12 +31,22 @@ from megalith.parallel.vocabulary import first_row
 class RankScorer:
     """This rank's stages of a model. Tensor-parallel and pipeline ranks must make the same calls."""
 
-    def __init__(self, stages: Mapping[int, GPT], count: int, ranks: Mesh, *, sequence_parallel: bool = False) -> None:
+    def __init__(
+        self,
+        stages: Mapping[int, GPT],
+        count: int,
+        ranks: Mesh,
+        *,
+        sequence_parallel: bool = False,
+        gathered: bool = False,
+    ) -> None:
         """`stages` are this rank's by number in the pipeline, of `count` in all, in turn on the pipeline's ranks.
 
-        Raises UnsupportedError for a model whose weights are sharded over data-parallel ranks (ZeRO).
+        Raises UnsupportedError for a model whose weights are sharded over data-parallel ranks (ZeRO), unless the caller
+        has them `gathered` whenever it scores.
         """
-        if any(isinstance(module, FSDPModule) for stage in stages.values() for module in stage.modules()):
+        modules = (module for stage in stages.values() for module in stage.modules())
+        if not gathered and any(isinstance(module, FSDPModule) for module in modules):
             raise UnsupportedError(
                 "a model whose weights are sharded cannot be scored as it is.",
                 where="parallel.zero",

@@ -7,7 +7,8 @@ in one order keeps the bits. What DDP would overlap with the backward pass does 
 one machine.) With ZeRO it is FSDP2 that shards weights, gradients and optimizer state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -142,6 +143,24 @@ def shard(stage: Transformer, ranks: Mesh, zero: int, dtype: torch.dtype) -> Non
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+@contextmanager
+def gathered(stages: Sequence[nn.Module], zero: int) -> Iterator[None]:
+    """Within the block this rank holds the whole weights of its stages, so that forward passes need no other rank's.
+
+    Only what FSDP2 has sharded is gathered, and afterwards it is sharded as before.
+    """
+    sharded = [module for stage in stages for module in stage.modules() if isinstance(module, FSDPModule)]
+    for module in sharded:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in sharded:
+            module.reshard()
+            module.set_reshard_after_forward(zero == 3, recurse=False)
 
 
 def squared_norm(masters: Sequence[Master]) -> float:

@@ -1,6 +1,6 @@
 """The sections that judge the model: `evaluate`, `audit`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ Form = Literal["continuation", "unconditional", "letter", "bits_per_byte"]
 
 class EvaluateConfig(Section):
     """Tasks, the solved examples in the prompt, and how answers are compared."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("every",)
 
     tasks: tuple[str, ...] = ("perplexity", "last_word", "continuation", "arithmetic")
     """Names of tasks, each with another wording if one is named (boolq.gpt3), and task files of your own."""
@@ -47,6 +49,8 @@ class EvaluateConfig(Section):
     """Tokens by which the windows of a perplexity move; Megatron-LM's is 32. Default: ¾ of the context."""
     batch_tokens: PositiveInt = 8192
     """Tokens scored in one forward pass."""
+    every: NonNegativeInt = 0
+    """Steps of training between scorings of the tasks on the live weights; 0: after training alone."""
 
 
 AuditInstrument = Literal[

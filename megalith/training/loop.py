@@ -12,6 +12,7 @@ from megalith.tokens import open_split
 from megalith.topology import this_machine
 from megalith.training.data import Batch, batches
 from megalith.training.going_back import go_back
+from megalith.training.live import live_tasks, timed
 from megalith.training.monitor import Monitor, Timing, Yardsticks, watch
 from megalith.training.profiling import peak_memory_by_rank, reserved_memory_bytes, trace_step
 from megalith.training.replicas import ReplicaCheck
@@ -54,6 +55,7 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
 def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[], bool]) -> bool:
     """Take the steps that are left; False where the run has gone back, and there are more."""
     plan, train, ranks = _remaining(run), run.train, run.ranks
+    live = live_tasks(run)
     total = plan[-1].step if plan else run.progress.step
     with _monitor(run.task, ranks, total, run.progress.step) as monitor:
         for batch in plan:
@@ -72,6 +74,11 @@ def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[]
                 return False
             if last or batch.step % train.validation_interval == 0:
                 _validate(run, monitor)
+            if live is not None and (last or batch.step % run.task.recipe.evaluate.every == 0):
+                record, seconds = timed(live, run)
+                run.progress.evaluations.append(record)
+                if monitor:
+                    monitor.evaluation(record, seconds)
             if saves:
                 _save(run, monitor, keep=1 if last else train.checkpoints_kept)
             if stop and not last:

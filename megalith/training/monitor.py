@@ -92,6 +92,11 @@ class Monitor:
                 f"validation loss {record['loss']:.3f}{self._time_left(record['step'])}"
             )
 
+    def evaluation(self, record: dict[str, Any], seconds: float) -> None:
+        """Log the scores of tasks under the weights of a step."""
+        scores = {f"evaluate/{row['name']}-{row['shots']}/{row['metric']}": row["score"] for row in record["rows"]}
+        self._log({"step": record["step"], **scores, "phases": {"evaluation": seconds}}, record["step"])
+
     def checkpoint(self, step: int, seconds: float) -> None:
         """Log the seconds for which training waited for a save."""
         self._log({"step": step, "phases": {"checkpoint": seconds}}, step)

@@ -60,6 +60,8 @@ class TrainTask(BaseModel):
     peak_flops_per_second: float | None
     predicted: dict[str, float] = {}
     """The plan's step_seconds and memory_bytes."""
+    corpus: Path | None = None
+    """The curate artifact whose tasks may be scored in training."""
     trunk: Trunk | None = None
     """The checkpoint that it begins from, where it is a branch."""
 

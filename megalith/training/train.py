@@ -25,6 +25,7 @@ from megalith.topology import check_layout, describe, layout_of, this_machine
 from megalith.training import checkpoint, launch
 from megalith.training.data import micro_batches
 from megalith.training.initial_weights import check_origin
+from megalith.training.live import refuse_live_tasks
 from megalith.training.lr_schedule import learning_rate
 from megalith.training.mirroring import mirror_last, take_up_mirror
 from megalith.training.monitor import compared, measured_steps
@@ -44,12 +45,14 @@ def train(
     *,
     peak_flops_per_second: float | None,
     predicted: Mapping[str, float],
+    corpus: Path | None = None,
     trunk: Trunk | None = None,
 ) -> Artifact:
     """Train the recipe's model on `tokens`; the artifact at `path` holds model, history, last checkpoint and logs.
 
     With a `trunk` it is a branch that begins with that checkpoint. With `train.from` it begins with the weights of that
     model, whose digests are inputs of the artifact.
+    `corpus` has the tasks that evaluate.every may score.
     The recipe is a plan's: sized, with train.tokens, micro-batch, precision and parallel.* given.
     MFU is relative to `peak_flops_per_second`; `predicted` has the plan's step_seconds and memory_bytes.
 
@@ -74,6 +77,7 @@ def train(
             kernels=kernels_of_run(workspace, _threads(processes)),
             peak_flops_per_second=peak_flops_per_second,
             predicted=dict(predicted),
+            corpus=corpus.absolute() if corpus else None,
             trunk=trunk,
         )
 
@@ -144,6 +148,7 @@ def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
     """Raise UnsupportedError for settings that training cannot serve; open ones are passed over."""
     parallel = recipe.parallel
     refuse_what_is_only_planned(recipe.model)
+    refuse_live_tasks(recipe)
     if recipe.train.mirror is not None:
         checkpoint.Mirror(recipe.train.mirror)
     if parallel.schedule_file is not None and recipe.train.batch_ramp is not None:

@@ -24,6 +24,7 @@ from megalith.system_limits import limit_reached
 from megalith.training.checkpoint.files import LATEST, UNFINISHED, Name, Written, standing, write_whole
 from megalith.training.checkpoint.pieces import Piece, SavePlanner, pieces
 from megalith.training.checkpoint.state import (
+    BESIDE,
     FORMAT,
     HISTORY,
     STATE,
@@ -77,7 +78,8 @@ class Saver:
         name = Name(state.progress.step)
         self._unfinished = self._directory / f"{name}{UNFINISHED}"
         lines = self._history.pending(state.progress) if self._leads else {}
-        progress = state.progress.model_dump(exclude={*HISTORY, *([] if state.progress.events else ["events"])})
+        empty = [name for name in BESIDE if not getattr(state.progress, name)]
+        progress = state.progress.model_dump(exclude={*HISTORY, *empty})
         extras = dict(state.extras)
         wanted = _Wanted(keep, frozenset(milestones), losses_by_step(state.progress) if best else {})
 

@@ -24,6 +24,9 @@ FORMAT = 1
 HISTORY = ("steps", "validation")
 """The fields of Progress that are lists which only grow."""
 
+BESIDE = ("events", "evaluations")
+"""Fields of Progress that are left out where they are empty."""
+
 FileName = Annotated[str, StringConstraints(pattern=r"^(index\.json|shard-\d{5,}\.safetensors)$")]
 
 
@@ -45,12 +48,14 @@ class Progress(BaseModel):
     validation: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
     """Whatever happened beside steps: a branch, a spike, a fault. Written where there is any."""
+    evaluations: list[dict[str, Any]] = []
+    """The rows of tasks scored in training. Written where there are any."""
 
     @property
     def history(self) -> dict[str, Any]:
         """The content of `history.json`."""
         told = {"steps": self.steps, "validation": self.validation}
-        return told | ({"events": self.events} if self.events else {})
+        return told | {name: found for name in BESIDE if (found := getattr(self, name))}
 
 
 @dataclass(frozen=True)
