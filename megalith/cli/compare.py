@@ -57,20 +57,7 @@ def compare(
     if as_json:
         print_json(asdict(found))
         return
-    headings = (
-        "task",
-        "shots",
-        "metric",
-        "items",
-        "A",
-        "B",
-        "B − A, 95 %",
-        "visible",
-        "p adj.",
-        "wrong/right",
-        "verdict",
-    )
-    show(table("B compared with A", headings, [_cells(row) for row in found.rows]))
+    show(table("B compared with A", _HEADINGS, [_cells(row) for row in found.rows]))
     for row in found.rows:
         for way, items in (row.get("flips", {}) if flips else {}).items():
             note(f"{row['name']}, {row['shots']} shots, {row['metric']}: {way.replace('_', ' ')}: {', '.join(items)}")
