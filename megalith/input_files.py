@@ -27,6 +27,11 @@ def expand(path: Path, *, where: str = "curate") -> Path:
     return Path(filled)
 
 
+def real_path(path: Path) -> Path:
+    """The path without links, as far as they lead somewhere: Path.resolve raises RuntimeError for a link to itself."""
+    return Path(os.path.realpath(path))  # noqa: PTH - see above
+
+
 def read_bytes(path: Path, *, most: int = MOST_BYTES, mend: str | None = None) -> bytes:
     """The bytes of a regular file. Raises InputError where it is missing, of another kind, unreadable or too large."""
     try:

@@ -36,6 +36,15 @@ def test_a_picture_that_cannot_be_written_is_one_sentence_and_exit_code_2(tmp_pa
     assert "ends in .png, .svg" in refused(*DRAWN, "/dev/null")
 
 
+def test_a_link_to_itself_is_a_place_that_is_missing(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.yaml"
+    loop.symlink_to(loop)
+    said = refused("curate", "quickstart", "--source", loop, "--output", tmp_path / "out")
+    assert said == f"megalith: {loop}: there is no such file or directory."
+    assert "this is missing" in refused("import", loop)
+    assert refused("train", loop)
+
+
 def test_constants_are_refused_a_place_before_they_are_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*_: Any) -> None:
         raise AssertionError("this takes long")

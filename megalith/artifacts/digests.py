@@ -22,6 +22,7 @@ from megalith.artifacts.files import whole
 from megalith.artifacts.manifest import LOGS, MANIFEST, Manifest, Output, is_ours, read_manifest, restore
 from megalith.console import human_bytes, progress
 from megalith.errors import InputError
+from megalith.input_files import real_path
 
 WHOLE, MISSING, DAMAGED, ADDED = "ok", "missing", "damaged", "not in the manifest"
 _GRAIN_NS = 100_000_000  # coarser than the clock of any file system that counts nanoseconds
@@ -203,7 +204,7 @@ def _place(directory: Path) -> Path | None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
         return None
-    name = hashlib.sha256(os.fsencode(directory.absolute().resolve())).hexdigest()
+    name = hashlib.sha256(os.fsencode(real_path(directory.absolute()))).hexdigest()
     return home / "megalith" / "digests" / f"{name[:32]}.json"
 
 

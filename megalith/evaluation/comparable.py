@@ -13,7 +13,7 @@ from typing import Any
 
 from megalith.artifacts import MANIFEST, Artifact, open_artifact
 from megalith.errors import InputError
-from megalith.input_files import parse_json
+from megalith.input_files import parse_json, real_path
 
 Result = Mapping[str, Any]
 Key = tuple[str, int]
@@ -102,7 +102,7 @@ def match(a: Sequence[Path], b: Sequence[Path]) -> tuple[list[Matched], list[tup
 
 
 def _read_side(places: Sequence[Path]) -> list[dict[Key, Run]]:
-    resolved = [_evaluation(place).resolve() for place in places]
+    resolved = [real_path(_evaluation(place)) for place in places]
     if len(set(resolved)) != len(resolved):
         raise InputError(
             "this artifact is named twice on one side.",

@@ -12,7 +12,7 @@ from torch import Tensor
 from megalith.artifacts import MANIFEST, check_part, file_digest, read_manifest
 from megalith.artifacts.manifest import json_digest
 from megalith.errors import InputError
-from megalith.input_files import read_json
+from megalith.input_files import read_json, real_path
 from megalith.interop.safetensors_files import WEIGHTS, SafetensorsFiles
 from megalith.recipe import ModelConfig
 from megalith.tokens import GENERATION, Tokenizer, load_tokenizer
@@ -122,7 +122,7 @@ def _artifact(model: Path) -> Path:
 
 def _name(home: Path) -> str:
     """The expedition's name, or the directory's."""
-    place = home.resolve()
+    place = real_path(home)
     stage = place.name.strip(".").removesuffix(".partial")
     return place.parent.name if stage in ("train", "model") else place.name
 

@@ -15,6 +15,7 @@ from megalith.arithmetic import parameters
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.artifacts.manifest import json_digest
 from megalith.errors import InputError
+from megalith.input_files import real_path
 from megalith.interop.gguf_model import open_gguf
 from megalith.interop.huggingface import open_directory
 from megalith.interop.source import Source
@@ -47,7 +48,7 @@ def import_model(source: Path, path: Path) -> Artifact:
             "family": model.family,
             "parameters": parameters(model.config).total,
             "licence": model.licence,
-            "source": source.resolve().name,
+            "source": real_path(source).name,
             "source_files": digests,
         }
 
@@ -78,7 +79,7 @@ def _open(source: Path) -> Source:
 
 def _recipe(source: Path, config: ModelConfig) -> str:
     """A recipe that trains this shape further, with train.from and train.tokens yet to be said."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().stem).strip("-._") or "imported"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", real_path(source).stem).strip("-._") or "imported"
     told = {
         "name": name[:100],
         "about": "An imported model; set train.from to its artifact, and train.tokens.",

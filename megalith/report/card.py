@@ -13,6 +13,7 @@ import yaml
 
 from megalith.artifacts import Artifact, Workspace, open_artifact
 from megalith.errors import InputError
+from megalith.input_files import real_path
 from megalith.report import card_views, plots, shapes, views
 from megalith.report.card_clusters import clusters_to_look_at
 from megalith.report.card_histograms import histogram
@@ -30,10 +31,10 @@ def write_card(directory: Path, licences: Mapping[str, str] | None = None, outpu
     `licences` are by data set; what the recipe said of one is told where none is given. Raises InputError where there
     is no whole artifact, a licence is for a data set that it does not have, or `output` lies in the artifact.
     """
-    named = directory if directory.name.strip(".") else directory.resolve()
+    named = directory if directory.name.strip(".") else real_path(directory)
     folder = output or named.with_name(f"{named.name}-card")
     artifact = open_artifact(named, "curate")
-    if folder.resolve().is_relative_to(directory.resolve()):
+    if real_path(folder).is_relative_to(real_path(directory)):
         raise InputError(
             "this folder lies in the artifact, which is never changed.",
             where=str(folder),
@@ -65,7 +66,7 @@ def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
     told = ("documents_in", "documents_out", "bytes_in", "bytes_out", "html_bytes_in", "read", "quality", "task_items")
     copied = ("languages", "domains", "different_domains", "histograms", "decontamination", "private")
     return {
-        "name": _name(artifact.path.resolve()),
+        "name": _name(real_path(artifact.path)),
         "digest": manifest.digest,
         "key": manifest.key,
         "seed": manifest.seed,

@@ -32,7 +32,7 @@ class RepetitionFit:
     """How repeated tokens, and excess parameters, lose their worth."""
 
     theta: Floats
-    """Constants of the law without repetition: (log A, log B, log E, α, β); log A is −∞ where the runs have one size."""
+    """Constants of the law without repetition: (log A, log B, log E, α, β); log A is −∞ where runs have one size."""
     tokens: RepeatedTokens
     r_d: Floats
     """Bootstrap draws of R_D*."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from megalith.errors import InputError
+from megalith.input_files import real_path
 
 KEY_VARIABLE = "MEGALITH_API_KEY"
 
@@ -44,7 +45,7 @@ class Settings:
 
 def served_name(directory: Path) -> str:
     """The name of a model by its directory: the last part that is not `train` or `model`."""
-    names = [part for part in directory.resolve().parts if part not in ("train", "model")]
+    names = [part for part in real_path(directory).parts if part not in ("train", "model")]
     return names[-1].strip("/") or "model"
 
 

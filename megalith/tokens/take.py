@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from megalith.artifacts import Artifact, Workspace, file_digests, produce
 from megalith.console import note, progress
 from megalith.errors import InputError
-from megalith.input_files import expand
+from megalith.input_files import expand, real_path
 from megalith.recipe import Recipe, TokensConfig
 from megalith.storage import refuse_remote
 from megalith.tokens.blending import check_blend, shard_name
@@ -100,7 +100,7 @@ def _find(config: TokensConfig) -> list[_Source]:
     held_out = [
         _Source(prefix, None) for named in config.validation for prefix in _prefixes(named, "tokens.validation")
     ]
-    both = {source.prefix.resolve() for source in found} & {source.prefix.resolve() for source in held_out}
+    both = {real_path(source.prefix) for source in found} & {real_path(source.prefix) for source in held_out}
     if both:
         raise InputError("these shards are trained on and held out.", where=str(min(both)), mend="Name them once.")
     return found + held_out

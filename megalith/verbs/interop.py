@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from megalith.artifacts import Artifact
+from megalith.input_files import real_path
 from megalith.verbs.arguments import Place
 from megalith.verbs.arguments import path as path_of
 
@@ -21,7 +22,7 @@ def import_model(path: Place, *, output: Place | None = None, fresh: bool = Fals
     from megalith.storage import local_copy
 
     source = Path(path)
-    place = Path("imported") / source.resolve().stem if output is None else Path(output)
+    place = Path("imported") / real_path(source).stem if output is None else Path(output)
     with set_aside(fresh):
         return take_in(local_copy(source), place)
 

@@ -98,7 +98,7 @@ def test_runs_far_from_the_optimum_do_not_spoil_the_forecast_of_those_near_it() 
 def test_published_runs_of_the_largest_budgets_are_foretold_within_one_and_a_half_percent(
     largest: int, data_directory: Path
 ) -> None:
-    """Nine IsoFLOP settings (2406.19146), one or two budgets left out, 2 and 4 times the FLOPs of the rest: mean error."""
+    """Nine IsoFLOP settings (2406.19146), one or two budgets left out, 2 and 4 times the FLOPs of the rest."""
     measurements = data_directory / "measurements"
     with (measurements / "formll_exponents.csv").open() as file:
         settings = [(row["file"], row["experiment"]) for row in csv.DictReader(file)]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from megalith.curation.reading import Remote, address_of, find_files, find_remote, open_bytes, title_of
 from megalith.errors import InputError
-from megalith.input_files import expand
+from megalith.input_files import expand, real_path
 from megalith.recipe import CurateConfig
 
 FEWEST_BYTES, MOST_BYTES = 1_000_000, 64_000_000
@@ -91,7 +91,7 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
         name = named.get(str(source))
         group = groups.setdefault((name, -1) if name is not None else (_title(source), place), [])
         for file, shown in files_of(source):
-            same = file.resolve() if isinstance(file, Path) else file
+            same = real_path(file) if isinstance(file, Path) else file
             if same not in seen:
                 seen.add(same)
                 group.append((file, shown))
@@ -105,7 +105,7 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
 
 def _title(source: Path) -> str:
     address = address_of(source)
-    return source.resolve().name if address is None else title_of(address)
+    return real_path(source).name if address is None else title_of(address)
 
 
 def files_of(source: Path) -> list[tuple[File, str]]:

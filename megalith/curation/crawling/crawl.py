@@ -33,6 +33,7 @@ from megalith.console import progress
 from megalith.curation.crawling.modules import Chunk, find_modules, machine_digest, order
 from megalith.curation.crawling.render import IDLE
 from megalith.errors import ResourceError
+from megalith.input_files import real_path
 from megalith.recipe import CrawlConfig, Recipe
 
 VERSION = 1
@@ -89,7 +90,7 @@ def crawl(recipe: Recipe, path: Path) -> Artifact:
 
 def _build(workspace: Workspace, config: CrawlConfig, chunks: Sequence[Chunk]) -> dict[str, Any]:
     start = time.monotonic()
-    spool = workspace.path.resolve() / "spool"
+    spool = real_path(workspace.path) / "spool"
     spool.mkdir(exist_ok=True)
     for left in workspace.path.glob("pages-*.warc.gz"):  # of an earlier attempt, which may have had more pages
         left.unlink()

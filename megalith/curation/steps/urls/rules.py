@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from megalith.curation.steps.urls import kernels
 from megalith.errors import InputError
+from megalith.input_files import real_path
 from megalith.ngrams.words import utf8
 from megalith.recipe.filters import UrlConfig
 
@@ -180,7 +181,7 @@ def _lists(paths: Sequence[str]) -> Iterator[tuple[str, list[Path]]]:
                 where=str(path),
                 mend="Name a file, or a folder with files called domains or urls.",
             )
-        yield from ((folder.resolve().name, files) for folder, files in found if files)
+        yield from ((real_path(folder).name, files) for folder, files in found if files)
 
 
 def _of_category(folder: Path) -> list[Path]:
