@@ -16,6 +16,8 @@ from megalith.inference import LanguageModel, load_prepared, model_digests
 from megalith.recipe import Recipe
 
 VERSION = 3
+RUNS = "runs.jsonl"
+"""Log of the runs with their seconds, by the clock and of the processor; a run that was done again has two lines."""
 _PLACES = {"data", "occupations", "hans_file"}
 """Settings that name files: the artifact depends on what the files hold."""
 
@@ -77,9 +79,13 @@ def _results(workspace: Workspace, lm: LanguageModel, batch_tokens: int, run: Ru
     if not standing.is_file():
         with progress() as bar:
             line = bar.add_task(f"Auditing: {run.name}", total=None)
+            wall, processor = time.monotonic(), time.process_time()
             found = run.judge(
                 LanguageSubject(lm, batch_tokens, lambda done, total: bar.update(line, completed=done, total=total))
             )
+            spent = {"seconds": time.monotonic() - wall, "processor_seconds": time.process_time() - processor}
+        with (workspace.logs / RUNS).open("a") as log:
+            log.write(json.dumps({"run": run.name, "items": len(found), **spent}) + "\n")
         with workspace.file(f"items/{run.name}.jsonl") as path:
             path.write_text("".join(json.dumps(result, ensure_ascii=False) + "\n" for result in found))
     return [json.loads(text) for text in standing.read_text().splitlines()]

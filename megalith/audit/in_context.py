@@ -62,7 +62,7 @@ def in_context(tasks: Mapping[str, Asked], design: Design, files: Sequence[Path]
                 summary(
                     task,
                     {name: results[f"in_context-{task}-{name}"] for name in plans[task]},
-                    classes_of(one.documents),
+                    classes_of([*one.documents, *one.pool]),
                     design.shots,
                 )
                 for task, one in tasks.items()
@@ -87,7 +87,7 @@ def plans_of(documents: Sequence[Document], pool: Sequence[Document], design: De
             for order, seed in enumerate(_order_seeds(documents[0], pool, replace(base, fixed=True), design.orders))
         },
     }
-    classes = classes_of(documents)
+    classes = classes_of([*documents, *pool])
     if classes and set(classes) <= {document.label for document in pool}:
         passes["labels"] = {BALANCED: replace(base, labels="balanced")} | {
             f"{ALL}{label}": replace(base, labels={label: 1.0}) for label in classes
