@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from megalith.artifacts import check_part, file_digest
+from megalith.artifacts.checkpoints import STATE, described, is_checkpoint
+from megalith.artifacts.manifest import json_digest
 from megalith.errors import InputError
+from megalith.inference.sharded import ShardedWeights
 from megalith.input_files import read_json
 from megalith.model import GPT
 from megalith.recipe import ModelConfig
@@ -37,14 +40,24 @@ class LanguageModel:
 
 
 def load_model(directory: Path) -> LanguageModel:
-    """Read the model in `directory`: a train artifact, or its `model` directory; behind an address, a verified copy.
+    """Read the model in `directory`: a train artifact, its `model` directory, or a checkpoint of a run.
+
+    Behind an address, that is a verified copy.
 
     Weights are held in fp32. Raises InputError where a file is missing or damaged (within a train artifact: is not what
     its manifest lists), where weights do not fit the shape in config.json, or where they are not finite.
     """
-    files = _model_files(directory)
-    config = _read_config(files[CONFIG])
-    tokenizer = load_tokenizer(files[TOKENIZER])
+    if is_checkpoint(directory):
+        told = described(directory)
+        files = {WEIGHTS: directory / STATE}
+        config, home = _checked(told.config, directory), told.tokenizer
+        weights = ShardedWeights(directory)
+        read = {name: weights.read(name) for name in weights.shapes}
+    else:
+        files = _model_files(directory)
+        config, home = _read_config(files[CONFIG]), files[TOKENIZER]
+        read = _read_weights(files[WEIGHTS])
+    tokenizer = load_tokenizer(home)
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"this tokenizer has {tokenizer.vocab_size} tokens, and the model's vocab_size is {config.vocab_size}: "
@@ -52,7 +65,7 @@ def load_model(directory: Path) -> LanguageModel:
             where=str(directory),
         )
     model = GPT(config)
-    _fill(model, _read_weights(files[WEIGHTS]), files[WEIGHTS])
+    _fill(model, read, files[WEIGHTS])
     return LanguageModel(model.eval(), config, tokenizer, tuple(map(len, tokenizer.token_bytes or ())))
 
 
@@ -76,6 +89,11 @@ def not_finite() -> InputError:
 
 def model_digests(directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each of the model's files, by name. Raises InputError if one is missing."""
+    if is_checkpoint(directory):
+        told = described(directory)
+        digests = {WEIGHTS: file_digest(directory / STATE), CONFIG: json_digest(told.config)}
+        beside = [told.tokenizer / name for name in (TOKENIZER, GENERATION)]
+        return digests | {path.name: file_digest(path) for path in beside if path.is_file()}
     files = _model_files(directory)
     conventions = files[TOKENIZER].with_name(GENERATION)
     if conventions.is_file():
@@ -99,8 +117,12 @@ def _model_files(directory: Path) -> dict[str, Path]:
 
 
 def _read_config(path: Path) -> ModelConfig:
+    return _checked(read_json(path, mend="Export or train the model again."), path)
+
+
+def _checked(told: object, path: Path) -> ModelConfig:
     try:
-        config = ModelConfig.model_validate(read_json(path, mend="Export or train the model again."))
+        config = ModelConfig.model_validate(told)
     except ValidationError as error:
         raise InputError(
             "this is not a model's configuration as Megalith writes it, or it is damaged.",

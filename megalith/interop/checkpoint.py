@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from megalith.artifacts import MANIFEST, check_part, file_digest, read_manifest
+from megalith.artifacts.checkpoints import described, is_checkpoint
 from megalith.artifacts.manifest import json_digest
 from megalith.errors import InputError
 from megalith.input_files import read_json, real_path
@@ -19,7 +20,6 @@ from megalith.tokens import GENERATION, Tokenizer, load_tokenizer
 from megalith.training import checkpoint
 from megalith.training.checkpoint.files import standing
 from megalith.training.checkpoint.tensors import Spec
-from megalith.training.task import TASK
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Checkpoint:
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a model of ours. Raises InputError where there is none, or a file of it is missing or damaged."""
-    if (path / "state.json").is_file():
+    if is_checkpoint(path):
         return _in_shards(path)
     for home in (path / "model", path):
         if (home / WEIGHTS).is_file() and (home / "config.json").is_file():
@@ -76,26 +76,14 @@ def _finished(model: Path, home: Path) -> Checkpoint:
 def _in_shards(path: Path) -> Checkpoint:
     """A step's directory; shape and tokenizer are the run's, beside it or in its task."""
     found = checkpoint.open_step(path)
-    home = path.parent.parent
-    model, task = home / "model", home / "logs" / TASK
-    if (model / "config.json").is_file():
-        told, tokenizer = read_json(model / "config.json"), model
-    elif task.is_file():
-        said = read_json(task)
-        told, tokenizer = said["recipe"]["model"], Path(said["tokens"])
-    else:
-        raise InputError(
-            "the shape of the model that this checkpoint is of is not known.",
-            where=str(path),
-            mend=f"Put it back where it was: two levels below {model.name}/config.json or logs/{TASK}.",
-        )
+    home, told = path.parent.parent, described(path)
     specs, tensor = checkpoint.model_tensors(found)
-    config = _config(told, path)
+    config = _config(told.config, path)
     state = file_digest(path / "state.json")
     return Checkpoint(
         name=_name(home),
         config=config,
-        tokenizer=load_tokenizer(tokenizer),
+        tokenizer=load_tokenizer(told.tokenizer),
         specs=specs,
         tensor=tensor,
         digest=json_digest({"state.json": state, "config": config.model_dump(mode="json")}),

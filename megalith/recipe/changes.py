@@ -45,6 +45,7 @@ _REFUSE = {
     "another optimizer's state": "train.optimizer",
     "other first weights, and another order of the data": "seed",
     "other first weights": "inputs.from",
+    "another first state of the optimizer": "train.from_optimizer",
 }
 
 

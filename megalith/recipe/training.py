@@ -23,15 +23,17 @@ class TrainConfig(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
-        "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
+        "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
         "replica_check_interval",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
     """Tokens to train on. Default: what the plan found compute-optimal for the budget."""
     weights_from: str | None = Field(default=None, min_length=1, alias="from")
-    """A finished model (a train or import artifact) whose weights, and tokenizer, the run begins with; optimizer and
-    schedule are new. Default: weights are drawn."""
+    """A model (a train or import artifact, or a checkpoint of a run) whose weights, and tokenizer, the run begins with;
+    optimizer and schedule are new. Default: weights are drawn."""
+    from_optimizer: bool = False
+    """With a checkpoint in `from`: begin with its optimizer's state, too; the schedule is new."""
     global_batch_size: Dimension = 512
     """Sequences per optimizer step, over all ranks."""
     micro_batch_size: Dimension | None = None
@@ -114,6 +116,8 @@ class TrainConfig(Section):
                 f"a ramp from {ramp.start} in steps of {ramp.increment} never reaches global_batch_size "
                 f"{self.global_batch_size}"
             )
+        if self.from_optimizer and self.weights_from is None:
+            raise ValueError("from_optimizer is set and from is missing: name the checkpoint, or leave it out")
         self._check_schedule()
         return self
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
+from megalith.artifacts.checkpoints import described, is_checkpoint
 from megalith.console import progress
 from megalith.errors import InputError, RecipeError
 from megalith.machine import usable_cores
@@ -119,6 +120,8 @@ def _given_files(recipe: Recipe) -> list[Path]:
     if recipe.train.weights_from is None:
         return []
     home = Path(recipe.train.weights_from)
+    if is_checkpoint(home):
+        home = described(home).tokenizer
     home = home / "model" if (home / "model").is_dir() else home
     if not (home / "tokenizer.json").is_file():
         raise InputError("there is no tokenizer here.", where=str(home), mend="Set train.from to a finished model.")

@@ -16,17 +16,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from megalith.artifacts import LOGS, MANIFEST, Artifact, file_digest, flat, read_manifest, read_mark
+from megalith.artifacts.checkpoints import STATE, TASK
 from megalith.errors import InputError, RecipeError
 from megalith.input_files import read_json
 from megalith.recipe import Recipe, load_recipe
 from megalith.recipe.changes import change_of
 from megalith.tokens.blending import blended_windows
 from megalith.training.checkpoint.files import Name, standing
-from megalith.training.checkpoint.state import STATE, unseal
+from megalith.training.checkpoint.state import unseal
 from megalith.training.initial_weights import check_tokenizer
 from megalith.training.lr_schedule import learning_rate, warmup_tokens
 from megalith.training.run_settings import settings_of
-from megalith.training.task import TASK, TrainTask, Trunk
+from megalith.training.task import TrainTask, Trunk
 
 _STEP = re.compile(r"step-(\d{8,})")
 TOKENIZER = "tokenizer.json"

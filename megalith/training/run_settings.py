@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from megalith.artifacts import LOGS
+from megalith.artifacts.checkpoints import TASK
 from megalith.artifacts.request import STAGE_VERSION
 from megalith.errors import InputError
 from megalith.input_files import read_json
 from megalith.recipe import Recipe
 from megalith.recipe.changes import LAYOUT_OF_DROPOUT, change_of
 from megalith.training.initial_weights import WHERE
-from megalith.training.task import TASK
 
 VERSION = 2
 VERSION_WITH_DROPOUT = 3  # since it is drawn by sample

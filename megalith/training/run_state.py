@@ -1,6 +1,7 @@
 """The state of a run: made anew or loaded from the newest checkpoint, and saved."""
 
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch.distributed as dist
 from torch import Tensor
@@ -88,6 +89,10 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
     )
     if found is not None:
         restore(run, found)
+    elif recipe.train.from_optimizer and recipe.train.weights_from is not None:
+        origin = checkpoint.open_step(Path(recipe.train.weights_from))
+        checkpoint.load(origin, {}, run.optimizer.state(), dist.group.WORLD)
+        run.optimizer.steps = origin.extras["optimizer_steps"]
     return run
 
 

@@ -10,12 +10,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from megalith.artifacts import LOGS, whole
+from megalith.artifacts.checkpoints import TASK
 from megalith.console import note
 from megalith.errors import InputError, MegalithError, error_from_json, error_to_json
 from megalith.kernels import choose, using
 from megalith.recipe import Recipe
 
-TASK = "job.json"  # also in the logs of finished runs, where calibration reads it
 ERROR = "error.json"
 MEASURED = "measured.json"
 KERNELS = "kernels.json"

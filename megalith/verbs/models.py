@@ -120,13 +120,14 @@ def generate(
 
 
 def _is_model(place: Place) -> bool:
-    """Whether a recipe's argument names a model: an address, or a directory with a model's configuration."""
+    """Whether a recipe's argument names a model: an address, a checkpoint, or a directory with a configuration."""
+    from megalith.artifacts.checkpoints import STATE
     from megalith.storage import storage_address
 
     if str(place) in shipped_recipes():
         return False
     with contextlib.suppress(OSError, ValueError):  # too long a name, a folder that may not be entered, a NUL
-        inside = (Path(place) / "config.json", Path(place) / "model" / "config.json")
+        inside = (Path(place) / name for name in ("config.json", "model/config.json", STATE))
         return storage_address(place) is not None or any(file.is_file() for file in inside)
     return False
 

@@ -114,10 +114,10 @@ def test_the_weights_are_inputs_and_their_place_is_not(home: Path, tmp_path: Pat
 
 
 def test_a_run_without_it_has_the_key_that_it_always_had() -> None:
-    from megalith.training.train import _settings
+    from megalith.training.run_settings import settings_of
     from tests.training.small import small_recipe
 
-    settings, recorded = _settings(small_recipe())
+    settings, recorded = settings_of(small_recipe())
     assert "from" not in settings["train"]
     assert "train.from" not in recorded
 

@@ -22,6 +22,7 @@ from tests.training import small
 OTHER: dict[str, Any] = {
     "train.tokens": 4 * 8 * 16,
     "train.from": "elsewhere",
+    "train.from_optimizer": True,
     "train.global_batch_size": 4,
     "train.micro_batch_size": 4,
     "train.batch_ramp": BatchRamp(start=4, increment=4, tokens=64),

@@ -13,11 +13,12 @@ from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
 
 from megalith.artifacts import file_digest
+from megalith.artifacts.checkpoints import STATE
 from megalith.console import note
 from megalith.errors import InputError
 from megalith.training.checkpoint.files import Written, in_order_of_trust
 from megalith.training.checkpoint.pieces import Piece, PieceLoadPlanner, pieces
-from megalith.training.checkpoint.state import STATE, Progress, Sealed, read_history, unseal
+from megalith.training.checkpoint.state import Progress, Sealed, read_history, unseal
 from megalith.training.checkpoint.storage import INDEX, Index, ShardReader
 from megalith.training.checkpoint.tensors import Spec, write_tensors
 

@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from megalith.artifacts import Output, sync
+from megalith.artifacts.checkpoints import STATE
 from megalith.console import note
 from megalith.errors import InputError, MegalithError
 from megalith.storage import Store, fetch_bytes, fetch_file, join
 from megalith.training.checkpoint.files import LATEST, UNFINISHED, write_whole
-from megalith.training.checkpoint.state import HISTORY, STATE, Sealed, unseal
+from megalith.training.checkpoint.state import HISTORY, Sealed, unseal
 
 LINKS = ".mirroring"
 STOP_SECONDS = 30.0

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import AsyncStager
 
 from megalith.artifacts import sync
+from megalith.artifacts.checkpoints import STATE
 from megalith.errors import ResourceError
 from megalith.system_limits import limit_reached
 from megalith.training.checkpoint.files import LATEST, UNFINISHED, Name, Written, standing, write_whole
@@ -27,7 +28,6 @@ from megalith.training.checkpoint.state import (
     BESIDE,
     FORMAT,
     HISTORY,
-    STATE,
     History,
     Sealed,
     State,

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from torch import Tensor
 
+from megalith.artifacts.checkpoints import STATE
 from megalith.training.checkpoint.files import Written, standing, write_whole
 
-STATE = "state.json"
 FORMAT = 1
 HISTORY = ("steps", "validation")
 """The fields of Progress that are lists which only grow."""
