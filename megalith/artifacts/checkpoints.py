@@ -14,7 +14,7 @@ TASK = "job.json"  # the run's task, in its logs
 
 @dataclass(frozen=True)
 class Described:
-    """What a checkpoint itself does not hold."""
+    """The shape and tokenizer of a checkpoint, which it does not hold itself."""
 
     config: Any
     """The model's shape, as JSON."""
