@@ -11,6 +11,7 @@ import typer
 
 from megalith import __version__
 from megalith.cli.audit import audit
+from megalith.cli.average import average
 from megalith.cli.blend import blend
 from megalith.cli.card import card
 from megalith.cli.chat import chat
@@ -51,6 +52,7 @@ for verb in (
     train,
     evaluate,
     audit,
+    average,
     score,
     compare,
     report,

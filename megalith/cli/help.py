@@ -8,7 +8,19 @@ from typer.core import TyperGroup
 SECTIONS: dict[str, Sequence[str]] = {
     "The walk": ("run", "crawl", "curate", "tokenize", "blend", "train", "evaluate", "audit", "report"),
     "Before it": ("recipe", "plan", "scaling"),
-    "After it": ("compare", "score", "generate", "chat", "serve", "import", "export", "card", "verify", "push"),
+    "After it": (
+        "compare",
+        "score",
+        "average",
+        "generate",
+        "chat",
+        "serve",
+        "import",
+        "export",
+        "card",
+        "verify",
+        "push",
+    ),
 }
 NOT_BUILT = "Not built yet"
 

@@ -15,7 +15,7 @@ from megalith.verbs.expeditions import (
     tokenize,
     train,
 )
-from megalith.verbs.interop import export_model, import_model
+from megalith.verbs.interop import average, export_model, import_model
 from megalith.verbs.judging import compare
 from megalith.verbs.models import Continuation, chat, generate, load_model, serve
 from megalith.verbs.pages import blend, verify, write_card, write_report
@@ -37,6 +37,7 @@ __all__ = [
     "Continuation",
     "Expedition",
     "audit_model",
+    "average",
     "blend",
     "chat",
     "compare",

@@ -27,6 +27,24 @@ def import_model(path: Place, *, output: Place | None = None, fresh: bool = Fals
         return take_in(local_copy(source), place)
 
 
+def average(
+    models: Place | Sequence[Place], *, last: int | None = None, output: Place | None = None, fresh: bool = False
+) -> Artifact:
+    """The mean of the weights of several checkpoints or models, as a model artifact.
+
+    With `last`, of so many last checkpoints of the one run that is named (runs/NAME/train). It stands at `output`,
+    averaged/NAME by default. Raises InputError where they differ in shape or tokenizer.
+    """
+    from megalith.artifacts import set_aside
+    from megalith.interop.averaging import average as mean
+    from megalith.interop.checkpoint import open_checkpoint
+
+    named = [Path(models)] if isinstance(models, str | Path) else [Path(each) for each in models]
+    place = Path("averaged") / open_checkpoint(named[0]).name if output is None else Path(output)
+    with set_aside(fresh):
+        return mean(named, place, last)
+
+
 def export_model(
     checkpoint: Place,
     to: Literal["hf", "gguf"] = "hf",
