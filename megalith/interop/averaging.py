@@ -83,9 +83,9 @@ def _last(models: Sequence[Path], count: int) -> list[Path]:
 
 
 def _refuse_another(first: Checkpoint, other: Checkpoint) -> None:
-    if {name: spec.shape for name, spec in first.specs.items()} != {
-        name: spec.shape for name, spec in other.specs.items()
-    } or first.config != other.config:
+    shapes = [{name: spec.shape for name, spec in each.specs.items()} for each in (first, other)]
+    configs = [each.config.model_copy(update={"dropout": 0.0}) for each in (first, other)]
+    if shapes[0] != shapes[1] or configs[0] != configs[1]:
         raise InputError(f"{other.name} has another shape than {first.name}.", where=str(other.home))
     if first.tokenizer.to_json() != other.tokenizer.to_json():
         raise InputError(f"{other.name} has another tokenizer than {first.name}.", where=str(other.home))

@@ -48,7 +48,7 @@ def test_models_that_differ_and_a_single_one_are_refused(models: list[Path], tmp
     with pytest.raises(InputError, match="two models or more"):
         averaged(models[:1], tmp_path / "mean")
     config = (models[1] / "config.json").read_text()
-    (models[1] / "config.json").write_text(config.replace('"init_std"', '"dropout": 0.5, "init_std"', 1))
+    (models[1] / "config.json").write_text(config.replace("{", '{"norm_epsilon": 0.5,', 1))
     with pytest.raises(InputError, match="another shape"):
         averaged(models, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
