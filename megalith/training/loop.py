@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from megalith.arithmetic import flops_per_token
+from megalith.console import note
+from megalith.errors import ResourceError
 from megalith.parallel import Mesh
 from megalith.processes import keep_freed_memory
 from megalith.tokens import open_split
@@ -21,6 +23,8 @@ from megalith.training.step import take_step
 from megalith.training.task import Stopped, TrainTask
 from megalith.training.timeouts import FIRST_STEP_SECONDS, later_timeout, set_timeout
 from megalith.training.validation import unigram_entropy, validation_loss
+
+MOST_FAILED_SAVES = 2  # in a row: then a run would lose too much
 
 
 def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -134,7 +138,16 @@ def _validate(run: Run, monitor: Monitor | None) -> None:
 
 def _save(run: Run, monitor: Monitor | None, keep: int) -> None:
     start = time.perf_counter()
-    save(run, keep)
+    try:
+        save(run, keep)
+        run.failed_saves = 0
+    except ResourceError as error:  # of the checkpoint before, which was written meanwhile
+        run.failed_saves += 1
+        if run.failed_saves == MOST_FAILED_SAVES:
+            raise
+        if run.ranks.is_rank_zero:
+            note(f"{error} Training goes on, and the checkpoint of step {run.progress.step:,} is tried.")
+        save(run, keep)
     if monitor:
         monitor.checkpoint(run.progress.step, time.perf_counter() - start)
 

@@ -5,12 +5,15 @@ those of the matrix products of one forward and one backward pass: attention as 
 nothing that is computed again. Tokens per second, FLOP/s and MFU are those of all ranks together.
 """
 
+import errno
 import json
+import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from rich.progress import TaskID
 
 from megalith.artifacts import whole
 from megalith.console import console, human_count, human_seconds, note, progress
+from megalith.system_limits import limit_reached
 
 METRICS = "metrics.jsonl"
 FIRST_STEPS = 3  # of each start: they allocate memory, choose kernels and compile; not typical
@@ -58,8 +62,9 @@ class Monitor:
         self._bar, self._task, self._began_at, self._total_steps = bar, task, step, total_steps
         self._began = time.monotonic()
         _forget_after(logs / METRICS, step)
-        self._lines = (logs / METRICS).open("a")
-        self._board = SummaryWriter(str(logs / "tensorboard"), purge_step=step + 1)
+        self._lines = (logs / METRICS).open("ab", buffering=0)
+        self._board: SummaryWriter | None = SummaryWriter(str(logs / "tensorboard"), purge_step=step + 1)
+        self._is_cut_off = False
         self._said = ""
 
     def step(self, record: dict[str, Any], timing: Timing) -> None:
@@ -113,7 +118,9 @@ class Monitor:
     def close(self) -> None:
         """Flush and close the logs."""
         self._lines.close()
-        self._board.close()
+        if self._board is not None:
+            with self._going_on("TensorBoard's events"):
+                self._board.close()
 
     def _time_left(self, step: int) -> str:
         """By the pace of this start so far, validation and checkpoints included."""
@@ -135,12 +142,30 @@ class Monitor:
         self._said = f"loss {loss}, {human_seconds(measured['seconds'])} a step, {speed}"
 
     def _log(self, values: dict[str, Any], step: int) -> None:
-        self._lines.write(json.dumps(values) + "\n")
-        self._lines.flush()
+        with self._going_on(METRICS):
+            _add_line(self._lines, json.dumps(values).encode() + b"\n")
+        if self._board is None:
+            return
         scalars = {f"phases/{name}": seconds for name, seconds in values.get("phases", {}).items()} | values
-        for name, value in scalars.items():
-            if isinstance(value, (int, float)) and name not in ("step", "is_typical"):
-                self._board.add_scalar(name, value, step)
+        board, self._board = self._board, None  # once a writer has failed, it fails for good
+        with self._going_on("TensorBoard's events"):
+            for name, value in scalars.items():
+                if isinstance(value, (int, float)) and name not in ("step", "is_typical"):
+                    board.add_scalar(name, value, step)
+            self._board = board
+
+    @contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """Say once that a log cannot be written, and train on: it holds nothing that a run goes on from."""
+        try:
+            yield
+        except Exception as error:
+            limit = limit_reached(error)
+            if limit is None:
+                raise
+            if not self._is_cut_off:
+                note(f"{what} cannot be written: {limit.what} Training goes on without.")
+            self._is_cut_off = True
 
 
 @contextmanager
@@ -185,6 +210,18 @@ def compared(predicted: Mapping[str, float], measured: Mapping[str, float | None
         for name, (planned, value) in pairs.items()
         if planned and value
     }
+
+
+def _add_line(file: FileIO, line: bytes) -> None:
+    """Write a line at the end, or none of it. Raises OSError."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        if file.write(line) == len(line):
+            return
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def _forget_after(path: Path, step: int) -> None:

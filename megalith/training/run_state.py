@@ -44,6 +44,8 @@ class Run:
     saver: checkpoint.Saver
     mirroring: checkpoint.Mirroring | None = None
     clock: PhaseClock = field(default_factory=PhaseClock)
+    failed_saves: int = 0
+    """In a row."""
     back: GoBack | None = None
     """Asked for by the last step."""
 
