@@ -95,8 +95,8 @@ def plant_flip(times: int) -> Callable[[int, pytest.MonkeyPatch], None]:
             record = right(run, batch)
             if rank == FAULTY and batch.step == 8 and len(flips) < times:
                 flips.append(1)
-                bits = run.model.masters[0].value.data.view(torch.int32)
-                bits[0, 0] ^= 1 << 12
+                (held_alike,) = (m for m in run.model.masters if m.name == "final_norm.weight")
+                held_alike.value.data.view(torch.int32)[0] ^= 1 << 12
             return record
 
         patch.setattr(loop, "take_step", flipping)
@@ -197,9 +197,10 @@ def test_a_rank_that_computes_wrongly_again_and_again_ends_the_run_by_its_name(t
 # a flipped bit
 
 
-def test_a_flipped_bit_in_one_replica_is_found_named_and_replayed_away(tmp_path: Path) -> None:
-    clean, _ = trained(tmp_path, recipe_of(), "nothing")
-    steps, events = trained(tmp_path, recipe_of(), "a flip once")
+@pytest.mark.parametrize("layout", [{"data": 2}, {"tensor": 2}, {"tensor": 2, "sequence_parallel": True}], ids=str)
+def test_a_flipped_bit_on_one_rank_is_found_named_and_replayed_away(tmp_path: Path, layout: dict[str, Any]) -> None:
+    clean, _ = trained(tmp_path, recipe_of(layout), "nothing")
+    steps, events = trained(tmp_path, recipe_of(layout), "a flip once")
     assert steps == clean
     assert events[0] == {"step": 10, "event": "went back", "to": 5}
     assert events[1] == {"step": 10, "event": "weights differed", "cause": "transient", "ranks": [FAULTY]}
