@@ -76,7 +76,7 @@ class FlatGradients:
         self.flat.mul_(factor)
 
     def own_sum(self) -> Tensor:
-        return self.flat.sum(dtype=torch.float64)
+        return self.flat.sum()
 
     def _take(self, name: str, total: Tensor):  # type: ignore[no-untyped-def]  # torch leaves the hook's type open
         """A hook that adds a parameter's new gradient to its total, and drops it."""
