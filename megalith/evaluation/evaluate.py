@@ -23,7 +23,7 @@ from megalith.evaluation.scoring import Result, Scoring, judge
 from megalith.evaluation.shots import ShotPlan, TooFewShotsError
 from megalith.evaluation.task import Task
 from megalith.evaluation.texts import Text, held_out
-from megalith.inference import keyed_hash, load_prepared, model_digests, samples
+from megalith.inference import keyed_hash, load_prepared, samples
 from megalith.input_files import expand
 from megalith.recipe import EvaluateConfig, Recipe
 
@@ -36,6 +36,7 @@ PROMPTS = (
     "In the beginning",
     "The most important thing about a language is",
 )
+_DIGESTS = {"tokenizer": "tokenizer.json", "weights": "model.safetensors"}
 _LEFT_OUT = ("data", "texts", "tasks", "every")  # told by digests and not by where they lie; of training
 
 
@@ -51,14 +52,15 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
     config = recipe.evaluate
     chosen = chosen_tasks(config, corpus)
     texts = expand(Path(config.texts), where="evaluate.texts") if config.texts else None
+    inputs = standing_inputs(model, tokens, corpus, texts)
+    inputs |= {name: file_digest(file) for one in chosen for name, file in one.files.items()}
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
         start = time.monotonic()
         scoring = Scoring(
             load_prepared(model), config.batch_tokens, config.prefix, config.batch_invariant, config.forms
         )
-        digests = model_digests(model)
-        same = {"tokenizer_digest": digests["tokenizer.json"], "weights_digest": digests["model.safetensors"]}
+        same = {f"{kind}_digest": inputs[f"model/{name}"] for kind, name in _DIGESTS.items()}
         find_texts = partial(held_out, scoring.lm, texts, corpus, tokens, _most(config), recipe.seed)
         facts: dict[str, list[Any]] = {"tasks": [], "runs": [], "by_field": []}
         for one in chosen:
@@ -83,8 +85,7 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
             "generated_tokens": recipe.audit.generated_tokens,
             "version": VERSION,
         },
-        inputs=standing_inputs(model, tokens, corpus, texts)
-        | {name: file_digest(file) for one in chosen for name, file in one.files.items()},
+        inputs=inputs,
         seed=recipe.seed,
         build=build,
     )

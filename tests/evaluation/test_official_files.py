@@ -6,9 +6,11 @@ The prompts are compared with rows that lm-eval 0.4.13's templates made (`real_m
 import collections
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from megalith.evaluation.document import Document
 from megalith.evaluation.shots import Shot, with_shots
@@ -42,7 +44,15 @@ def read(name: str, documents: dict[str, list[Document]]) -> list[Document]:
     return documents[name]
 
 
-@pytest.mark.parametrize("name", COUNTS)
+LARGE = {"blimp", "hans", "hellaswag", "mmlu", "race_high", "boolq", "anli_r1", "anli_r2", "anli_r3", "sciq", "bbh"}
+"""They take seconds to read; the other tests read some of them."""
+
+
+def by_size(names: Iterable[str]) -> list[ParameterSet]:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in names]
+
+
+@pytest.mark.parametrize("name", by_size(COUNTS))
 def test_every_question_of_the_official_file_is_there(name: str, documents: dict[str, list[Document]]) -> None:
     found = read(name, documents)
     assert len(found) == COUNTS[name]
@@ -51,7 +61,7 @@ def test_every_question_of_the_official_file_is_there(name: str, documents: dict
         assert all(choice.continuation for choice in one.choices)
 
 
-@pytest.mark.parametrize("name", [name for name, one in TASKS.items() if len(one.prompts) > 1])
+@pytest.mark.parametrize("name", by_size(name for name, one in TASKS.items() if len(one.prompts) > 1))
 def test_every_wording_asks_the_same_questions(name: str, documents: dict[str, list[Document]]) -> None:
     usual = read(name, documents)
     for prompt in TASKS[name].prompts:
