@@ -2,7 +2,9 @@
 
 A multiple-choice question is compared by the log-likelihood of its continuations (in sum, per token, per byte, per
 character, and less their unconditional one), by the letter of a listed option, and has the bits per byte of its right
-answer, which move long before accuracies do. Ties count 1/m.
+answer, which move long before accuracies do. Ties count 1/m. Per byte and per character are lm-eval's acc_bytes and
+acc_norm: of the choice without the space before it. `bytes` and `characters` of a result are those that are scored, the
+space among them, and so are bits per byte.
 """
 
 import hashlib
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from megalith.evaluation.asking import Asked
+from megalith.evaluation.document import Document
 from megalith.evaluation.task import Task
 from megalith.inference import Advance, LanguageModel, Prefix, Request, Score, Scorer, generate, score
 
@@ -78,7 +81,7 @@ def _choice(scoring: Scoring, task: Task, asked: Sequence[Asked]) -> list[Result
         gold, found = one.document.gold, continued[place] if continued else ()
         result = _told(task, one) | {"gold": gold, "label": one.document.label}
         if found:
-            result |= _compared(found, gold, forms)
+            result |= _compared(found, one.document, forms)
         if found and place in alone:
             totals = [_rounded(score.log_probability) for score in alone[place]]
             against = [choice.log_probability - total for choice, total in zip(found, totals, strict=True)]
@@ -95,14 +98,15 @@ def _choice(scoring: Scoring, task: Task, asked: Sequence[Asked]) -> list[Result
     return results
 
 
-def _compared(found: Sequence[Score], gold: int, forms: Sequence[str]) -> Result:
+def _compared(found: Sequence[Score], document: Document, forms: Sequence[str]) -> Result:
     """The comparison of one question's continuations."""
-    totals = [score.log_probability for score in found]
+    gold, totals = document.gold, [score.log_probability for score in found]
+    written = [choice.continuation.removeprefix(" ") or " " for choice in document.choices]
     ways = {
         "accuracy": totals,
         "accuracy_per_token": [score.log_probability / score.tokens for score in found],
-        "accuracy_per_byte": [score.log_probability / score.bytes for score in found],
-        "accuracy_per_character": [score.log_probability / max(1, score.characters) for score in found],
+        "accuracy_per_byte": [total / len(text.encode()) for total, text in zip(totals, written, strict=True)],
+        "accuracy_per_character": [total / len(text) for total, text in zip(totals, written, strict=True)],
     }
     others = [total for place, total in enumerate(totals) if place != gold]
     result: Result = {

@@ -73,6 +73,8 @@ def test_each_way_of_comparing_has_its_denominator(lm: LanguageModel) -> None:
     assert found["log_probabilities"] == pytest.approx([-2 * math.log(VOCAB_SIZE), -3 * math.log(VOCAB_SIZE)])
     assert (found["accuracy"], found["accuracy_per_byte"], found["accuracy_per_character"]) == (0.0, 1.0, 1.0)
     assert found["accuracy_per_token"] == 0.5  # both cost log V a token
+    (short,) = results(uniform(lm), "boolq", classes("Is it?", (" Q", " QQ"), 0, id="s"))
+    assert (short["accuracy_per_character"], short["accuracy_per_byte"]) == (0.0, 0.0)  # 2 of 1 letter, 3 of 2 letters
     assert found["bits_per_byte"] == pytest.approx(3 * math.log2(VOCAB_SIZE) / 24)
     assert found["unconditional"] == pytest.approx(found["log_probabilities"])
     assert found["accuracy_unconditional"] == 0.5 and "accuracy_unconditional" in found["tied"]
