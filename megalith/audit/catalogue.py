@@ -1,6 +1,5 @@
 """The instruments by name, each made from a recipe."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,26 +17,11 @@ from megalith.audit.probes import probes
 from megalith.audit.toxicity import toxicity
 from megalith.audit.winobias import winobias
 from megalith.audit.winogender import winogender
-from megalith.errors import InputError
 from megalith.evaluation.document import Document
+from megalith.evaluation.formats import data_directory
 from megalith.evaluation.tasks import task
 from megalith.input_files import expand
 from megalith.recipe import Recipe
-
-
-def data_directory(given: str | None) -> Path | None:
-    """Return the directory of official files: the setting, else $MEGALITH_DATA/benchmarks where that is one.
-
-    Raises InputError where the setting names a directory that is missing.
-    """
-    if given is None:
-        default = os.environ.get("MEGALITH_DATA")
-        place = Path(default) / "benchmarks" if default else None
-        return place if place and place.is_dir() else None
-    place = expand(Path(given), where="audit.data")
-    if not place.is_dir():
-        raise InputError("this directory is missing.", where=f"audit.data, {place}")
-    return place
 
 
 def _hans(recipe: Recipe) -> Instrument:
@@ -57,7 +41,7 @@ def _hans_documents(recipe: Recipe) -> tuple[list[Document], list[Document], lis
 
 
 def _in_context(recipe: Recipe) -> Instrument | Skipped:
-    data = data_directory(recipe.audit.data)
+    data = _data(recipe)
     asked, files = {}, []
     for name in dict.fromkeys(recipe.audit.in_context_tasks):
         one = task(name)
@@ -77,6 +61,10 @@ def _in_context(recipe: Recipe) -> Instrument | Skipped:
     return in_context(asked, design, files)
 
 
+def _data(recipe: Recipe) -> Path | None:
+    return data_directory(recipe.audit.data, "audit.data")
+
+
 def _id(document: Document) -> str:
     return document.id
 
@@ -91,7 +79,7 @@ def _association(recipe: Recipe) -> Instrument:
 def _official(
     make: Callable[[Path | None, int, int], Instrument | Skipped],
 ) -> Callable[[Recipe], Instrument | Skipped]:
-    return lambda recipe: make(data_directory(recipe.audit.data), recipe.audit.items, recipe.seed)
+    return lambda recipe: make(_data(recipe), recipe.audit.items, recipe.seed)
 
 
 INSTRUMENTS: Mapping[str, Callable[[Recipe], Instrument | Skipped]] = {
@@ -103,9 +91,7 @@ INSTRUMENTS: Mapping[str, Callable[[Recipe], Instrument | Skipped]] = {
     "winobias": _official(winobias),
     "crows_pairs": _official(crows_pairs),
     "bbq": _official(bbq),
-    "adjectives": lambda recipe: adjectives(
-        recipe.audit.texts, recipe.audit.text_tokens, recipe.seed, data_directory(recipe.audit.data)
-    ),
+    "adjectives": lambda recipe: adjectives(recipe.audit.texts, recipe.audit.text_tokens, recipe.seed, _data(recipe)),
     "toxicity": lambda recipe: toxicity(recipe.audit.texts, recipe.audit.text_tokens, recipe.seed),
     "probes": lambda recipe: probes(recipe.audit.generated_tokens, recipe.seed),
 }

@@ -1,13 +1,15 @@
 """Audit SmolLM2-135M-Instruct with every instrument: `python studies/audit-smollm2/run.py MODEL [--output DIR]`.
 
 MODEL is a directory that `megalith import` made. An interrupted run goes on at the first piece that is missing when the
-command is given again; results are then written beside this file: audit.json has the figures, the settings, the
-command, the digests of the model and of all official files, and the hours and the processor that it took.
+command is given again; results are then written beside this file: audit.html is the page, and audit.json has the
+figures, the settings, the command, the digests of the model and of all official files, and the hours and the processor
+that it took.
 """
 
 import argparse
 import json
 import platform
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from megalith import audit_model
 from megalith.artifacts import LOGS, Artifact
 from megalith.audit.audit import RUNS
+from megalith.report import write_audit
 
 HERE = Path(__file__).resolve().parent
 RECIPE = "smollm2-135m"
@@ -48,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     made = audit_model(RECIPE, overrides=(*SETTINGS, *asked.set), model=asked.model, output=asked.output)
     asked.results.write_text(json.dumps(told(made, asked.set), indent=1, ensure_ascii=False) + "\n")
-    print(f"{asked.results}: {made.path}")
+    page = asked.results.with_suffix(".html")
+    shutil.copyfile(write_audit(made.path), page)
+    print(f"{asked.results} and {page}, from {made.path}")
 
 
 def told(made: Artifact, changed: Sequence[str]) -> dict[str, Any]:

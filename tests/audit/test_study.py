@@ -30,5 +30,6 @@ def test_the_study_goes_on_where_it_was_stopped_and_tells_what_it_took(
     assert told["facts"]["hans"]["examples"] == 30
     assert "winogender/all_sentences.tsv" in told["facts"]["winogender"]["skipped"]
     assert told["facts"]["probes"]["code"]["tests"] == 8
+    assert "def levenshtein" in results.with_suffix(".html").read_text()
     assert told["hours"] >= 0 and told["processor"] is not None
     assert set(told["inputs"]) >= {"model.safetensors", "tokenizer.json"}
