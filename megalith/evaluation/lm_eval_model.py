@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lm_eval.models  # noqa: F401 - registers lm-eval's own, which it leaves out where one is registered already
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 

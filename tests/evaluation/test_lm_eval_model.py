@@ -91,6 +91,15 @@ def test_its_own_model_of_the_same_weights_agrees(tmp_path: Path) -> None:
                 assert one == pytest.approx(two, abs=1e-3)
 
 
+def test_it_stands_among_lm_evals_own_models() -> None:
+    from lm_eval.api.registry import get_model
+
+    from megalith.evaluation.lm_eval_model import MegalithLM
+
+    assert get_model("megalith") is MegalithLM
+    assert get_model("dummy").__name__ == "DummyLM"
+
+
 def test_settings_that_are_not_known_are_refused(lm: LanguageModel) -> None:
     from megalith.evaluation.lm_eval_model import MegalithLM
 
