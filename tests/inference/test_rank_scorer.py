@@ -21,6 +21,7 @@ LAYOUTS = {
     "tensor": {"tensor": 2, "data": 1},
     "sequence": {"tensor": 2, "data": 1, "sequence_parallel": True},
     "pipeline": {"pipeline": 2, "data": 1},
+    "interleaved": {"pipeline": 2, "data": 1, "virtual_stages": 2, "schedule": "interleaved-1f1b"},
     "data": {"data": 2},
 }
 
@@ -42,7 +43,7 @@ def both(rank: int, directory: str, layout: str) -> dict[str, Tensor]:
     ranks = build_mesh(Mesh(rank, 2), parallel)
     found: dict[str, Tensor] = {}
     for name, shape in MODELS.items():
-        lm = random_model(load_model(Path(directory)), **shape)
+        lm = random_model(load_model(Path(directory)), **shape, num_layers=4)
         live = _live(lm, parallel, ranks)
         for kind, scorer in (("alone", None), ("together", RankScorer.of_whole(lm, ranks)), ("live", live)):
             found[f"{name} {kind}"], found[f"{name} {kind} greedy"] = scores(lm, scorer)
@@ -56,7 +57,8 @@ def _live(lm: LanguageModel, parallel: ParallelConfig, ranks: Mesh) -> RankScore
     )
     stages = {number: stage for number, stage in model.stages.items() if isinstance(stage, GPT)}
     cores = [layer.attention.core for stage in stages.values() for layer in stage.numbered_layers.values()]
-    scorer = RankScorer(stages, ranks.size("pipeline"), ranks, sequence_parallel=parallel.sequence_parallel)
+    count = ranks.size("pipeline") * parallel.virtual_stages
+    scorer = RankScorer(stages, count, ranks, sequence_parallel=parallel.sequence_parallel)
     scores(lm, scorer)
     assert all(stage.training for stage in stages.values())
     after = [layer.attention.core for stage in stages.values() for layer in stage.numbered_layers.values()]
