@@ -6,9 +6,12 @@ lower-cased). Two rules say which documents are dirty: any 13 words in a row (GP
 within runs of 8 that stand in the training text (Llama 2, §A.6, which takes runs of 10 tokens).
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from megalith.artifacts import Workspace
 from megalith.console import progress
 from megalith.errors import InputError
-from megalith.evaluation.measures import Measure
-from megalith.ngrams.find import occurring, ready
+from megalith.evaluation.measures import Measure, measures_of
+from megalith.machine import usable_cores
+from megalith.ngrams.find import Searched, occurring, ready
 from megalith.ngrams.sorted_sets import among, different
 from megalith.ngrams.words import ngrams, words
 from megalith.statistics import clustered_interval
@@ -62,6 +67,34 @@ class Overlap:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"share": self.share} | {rule: self.is_dirty(rule) for rule in RULES}
+
+
+def judge_contamination(workspace: Workspace, corpus: Path, judged: Sequence["Judged"]) -> list[dict[str, Any]]:
+    """Write the overlap of every document into `contamination.jsonl`, and return the rows of clean and dirty scores.
+
+    A task that was asked with several numbers of shots is searched for once. Raises InputError as `contamination` does.
+    """
+    overlaps = contamination({one.name: one.texts for one in judged}, corpus)
+    with workspace.file("contamination.jsonl") as path:
+        path.write_text("".join(json.dumps(one.to_json(), ensure_ascii=False) + "\n" for one in overlaps))
+    rows = []
+    for one in judged:
+        own = [overlap for overlap in overlaps if overlap.task == one.name]
+        for measure in measures_of(one.results)[:1]:
+            said = clean_and_dirty(own, one.results, measure)
+            rows += [{"name": one.name, "shots": one.shots, **row} for row in said]
+    return rows
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The documents of one task, and their results at one number of shots."""
+
+    name: str
+    shots: int
+    texts: Sequence[tuple[str, str]]
+    """Id and text of each document: the question with its right answer."""
+    results: Sequence[Mapping[str, Any]]
 
 
 def contamination(texts: Mapping[str, Sequence[tuple[str, str]]], corpus: Path) -> list[Overlap]:
@@ -118,22 +151,30 @@ def _found(wanted: Mapping[int, Hashes], corpus: Path) -> dict[int, Hashes]:
         raise InputError(
             "there is no training text here.", where=str(corpus / "train"), mend="Use a `curate` artifact."
         )
-    seen = {size: np.zeros(len(hashes), bool) for size, hashes in wanted.items()}
     searched = ready(wanted)
-    with progress() as bar:
+    seen = {size: np.zeros(len(hashes), bool) for size, hashes in wanted.items()}
+    with progress() as bar, ThreadPoolExecutor(usable_cores()) as pool:
         line = bar.add_task("Searching the training text for the tasks", total=len(files))
-        for number, file in enumerate(files, start=1):
-            try:
-                with pq.ParquetFile(file) as parquet:
-                    for batch in parquet.iter_batches(1024, columns=["text"]):
-                        for size, hashes in occurring(batch.column("text"), searched).items():
-                            seen[size][np.searchsorted(wanted[size], hashes)] = True
-            except (pa.ArrowException, OSError, KeyError) as error:
-                raise InputError(
-                    "this is not a curated Parquet file, or it is damaged.", where=str(file), mend="Curate again."
-                ) from error
+        for number, found in enumerate(pool.map(partial(_search, searched), files), start=1):
+            for size, there in found.items():
+                seen[size] |= there
             bar.update(line, completed=number)
     return {size: hashes[seen[size]] for size, hashes in wanted.items()}
+
+
+def _search(searched: Mapping[int, Searched], file: Path) -> dict[int, npt.NDArray[np.bool_]]:
+    """Which of the wanted n-grams stand in one file, by length."""
+    seen = {size: np.zeros(len(one.hashes), bool) for size, one in searched.items()}
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(1024, columns=["text"], use_threads=False):
+                for size, hashes in occurring(batch.column("text"), searched).items():
+                    seen[size][np.searchsorted(searched[size].hashes, hashes)] = True
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(
+            "this is not a curated Parquet file, or it is damaged.", where=str(file), mend="Curate again."
+        ) from error
+    return seen
 
 
 def _overlap(task: str, name: str, hashes: Hashes, found: Mapping[int, Hashes]) -> Overlap:

@@ -47,3 +47,11 @@ class Document:
     """The question before its options in the letter form; empty: the prompt without its "Answer:"."""
     options: tuple[str, ...] = ()
     """The options as the letter form lists them; empty: the continuations without their spaces."""
+
+    @property
+    def text(self) -> str:
+        """The question with its right answer, as training text might hold it."""
+        if self.choices:
+            gold = self.choices[self.gold]
+            return gold.context + gold.continuation
+        return " ".join([self.prompt, *self.answers[:1]])

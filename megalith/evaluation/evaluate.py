@@ -14,6 +14,7 @@ from typing import Any
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.evaluation.asking import Asker
 from megalith.evaluation.chosen import PERPLEXITY, Chosen, chosen_tasks, template_digest
+from megalith.evaluation.contamination import Judged, judge_contamination
 from megalith.evaluation.document import Document
 from megalith.evaluation.inputs import standing_inputs
 from megalith.evaluation.perplexity import Blocks, judge_texts
@@ -63,6 +64,7 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
         same = {f"{kind}_digest": inputs[f"model/{name}"] for kind, name in _DIGESTS.items()}
         find_texts = partial(held_out, scoring.lm, texts, corpus, tokens, _most(config), recipe.seed)
         facts: dict[str, list[Any]] = {"tasks": [], "runs": [], "by_field": []}
+        judged: list[Judged] = []
         for one in chosen:
             for run in runs_of(recipe, scoring, one, find_texts):
                 results = run.results(workspace, config.batch_tokens)
@@ -70,6 +72,9 @@ def evaluate(recipe: Recipe, path: Path, model: Path, tokens: Artifact | None, c
                 facts["tasks"] += [row | run.row | same | {"note": row["note"] or run.note} for row in rows]
                 facts["runs"].append(run.tell(results))
                 facts["by_field"] += by_field(rows, results, run.by)
+                judged += [Judged(run.name, run.shots, run.texts, results)] if run.texts and results else []
+        if corpus is not None and config.contamination and judged:
+            facts["contamination"] = judge_contamination(workspace, corpus.path, judged)
         workspace.write_json("samples.json", samples(scoring.lm, PROMPTS, recipe.audit.generated_tokens, recipe.seed))
         return {
             **facts,
@@ -120,7 +125,8 @@ def _of_texts(config: EvaluateConfig, scoring: Scoring, found: Sequence[Text]) -
     def scored(places: Sequence[int]) -> list[Result]:
         return judge_texts(scoring, [texts[place] for place in places], config.stride)
 
-    return Run(PERPLEXITY, "perplexity", 0, [len(text.text) for text in texts], scored)
+    sizes, ids = [len(text.text) for text in texts], [(text.id, text.text) for text in texts]
+    return Run(PERPLEXITY, "perplexity", 0, sizes, scored, texts=ids)
 
 
 def _of_one_text(config: EvaluateConfig, scoring: Scoring, one: Chosen) -> Run:
@@ -164,9 +170,9 @@ def _with_shots(recipe: Recipe, scoring: Scoring, one: Chosen) -> Iterator[Run]:
         }
         solved = 0 if plan.fixed or plan.first else sum(len(example.solved) for example in pool) // max(1, len(pool))
         sizes = [len(document.prompt) + shots * solved for document in asked] if not why_not else []
-        yield Run(
-            one.name, one.kind, shots, sizes, partial(_judged, scoring, task, asker, asked), why_not, task.by, row, told
-        )
+        judge_places = partial(_judged, scoring, task, asker, asked)
+        texts = [(document.id, document.text) for document in asked]
+        yield Run(one.name, one.kind, shots, sizes, judge_places, why_not, task.by, row, told, texts)
 
 
 def _judged(

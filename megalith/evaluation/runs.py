@@ -39,6 +39,8 @@ class Run:
     """Version and digests, for every row."""
     told: dict[str, Any] = field(default_factory=dict)
     """Details for the facts."""
+    texts: Sequence[tuple[str, str]] = ()
+    """Id and text of each document, with its right answer, to be looked for in training text."""
 
     @property
     def file(self) -> str:

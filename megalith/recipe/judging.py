@@ -51,6 +51,8 @@ class EvaluateConfig(Section):
     """Tokens scored in one forward pass."""
     every: NonNegativeInt = 0
     """Steps of training between scorings of the tasks on the live weights; 0: after training alone."""
+    contamination: bool = True
+    """Look for the documents of all tasks in the curated training text, where there is one; it is read once."""
 
 
 AuditInstrument = Literal[

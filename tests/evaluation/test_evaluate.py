@@ -47,6 +47,8 @@ def corpus(tmp_path: Path) -> Artifact:
     def build(workspace: Workspace) -> dict[str, object]:
         with workspace.file("validation/part-00000.parquet") as path:
             pq.write_table(pa.table({"id": ["a", "b", "c"], "text": [text * 2 for text in PROSE]}), path)
+        with workspace.file("train/part-00000.parquet") as path:
+            pq.write_table(pa.table({"id": ["d", "e"], "text": [f"He wrote: {PROSE[0]}", "And so on."]}), path)
         for name, items in (("last_word", WORDS), ("continuation", CHOICES)):
             with workspace.file(f"tasks/{name}.jsonl") as path:
                 path.write_text("".join(json.dumps(item) + "\n" for item in items))
@@ -69,6 +71,23 @@ def test_every_task_has_its_rows(recipe: Recipe, tmp_path: Path, model_directory
     assert sum(run["dropped_shots"] for run in made.facts["runs"]) > 0  # a context of 32 tokens holds no two
     samples = json.loads((made.path / "samples.json").read_text())
     assert all(set(sample) == {"prompt", "text"} for sample in samples)
+
+
+def test_documents_that_stand_in_the_training_text_are_found(
+    recipe: Recipe, tmp_path: Path, model_directory: Path, corpus: Artifact
+) -> None:
+    made = evaluate(recipe, tmp_path / "evaluate", model_directory, None, corpus)
+    found = [json.loads(line) for line in (made.path / "contamination.jsonl").open()]
+    assert {one["task"] for one in found} == {"perplexity", "last_word", "continuation", "arithmetic"}
+    (held,) = [one for one in found if (one["task"], one["id"]) == ("perplexity", "a")]
+    # The text stands there once and is looked for twice over: all but the 12 n-grams across the seam are found.
+    assert (held["ngrams_13"] - held["found_13"], held["any_13_words"]) == (12, True)
+    assert not any(one["any_13_words"] for one in found if one["task"] != "perplexity")
+    rows = made.facts["contamination"]
+    assert {(row["name"], row["shots"]) for row in rows} == {(row["name"], row["shots"]) for row in made.facts["tasks"]}
+    assert all("cannot tell" in row["note"] for row in rows)
+    off = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"contamination": False})})
+    assert "contamination" not in evaluate(off, tmp_path / "off", model_directory, None, corpus).facts
 
 
 def test_the_same_evaluation_is_the_same_bytes(
