@@ -13,6 +13,8 @@ from megalith.cli.tables import counted, print_json
 from megalith.console import note, show, table
 
 Row = Mapping[str, Any]
+FOLD = 10
+"""Perplexities this many times as large are told as a factor."""
 
 A = Annotated[Path, typer.Argument(metavar="A", help="An evaluate artifact (runs/NAME/evaluate), or an expedition.")]
 B = Annotated[Path, typer.Argument(metavar="B", help="The one that is compared with A.")]
@@ -63,9 +65,9 @@ def compare(
             note(f"{row['name']}, {row['shots']} shots, {row['metric']}: {way.replace('_', ' ')}: {', '.join(items)}")
     for one in found.refused:
         note(f"not compared: {one['name']}, {one['shots']} shots: {one['why']}")
-    for row in found.rows:
-        if row["note"]:
-            note(f"{row['name']}, {row['shots']} shots, {row['metric']}: {row['note']}")
+    notes = [f"{row['name']}, {row['shots']} shots: {row['note']}" for row in found.rows if row["note"]]
+    for told in dict.fromkeys(notes):
+        note(told)
     left_out = {(row["name"], row["shots"]): row["left_out"] for row in found.rows if row["left_out"]}
     for (name, shots), many in left_out.items():
         note(f"{name}, {shots} shots: {counted(many, 'item')} left out, which not all of them have")
@@ -110,7 +112,7 @@ def _form(row: Row) -> Callable[[float], str]:
         case "share":
             return lambda step: f"{100 * step:+.1f}"
         case "perplexity":
-            return lambda step: f"{100 * step:+.2f} %"
+            return lambda step: f"{100 * step:+.2f} %" if step < FOLD - 1 else f"× {1 + step:.3g}"
     return lambda step: f"{step:+.4f}"
 
 

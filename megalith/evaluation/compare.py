@@ -93,7 +93,7 @@ def _row(task: Matched, measure: Measure, margin: float | None, flips: bool) -> 
     }
     if why_not := _why_not(task, measure):
         return told | dict.fromkeys(_FIGURES) | {"note": why_not}
-    return told | _figures(task, measure, margin, flips) | {"note": None}
+    return told | _figures(task, measure, margin, flips) | {"note": _cut(task)}
 
 
 _FIGURES = (
@@ -182,6 +182,15 @@ def _why_not(task: Matched, measure: Measure) -> str | None:
             if row["metric"] == measure.metric and row["score"] is None and row["documents"]:
                 return f"no score in {run.place}: {row.get('note') or 'it is not finite'}"
     return None
+
+
+def _cut(task: Matched) -> str | None:
+    """A note where prompts were cut to fit the context of some of the models."""
+    cut = [sum(bool(result.get("truncated")) for result in task.results(run)) for run in task.runs]
+    if not any(cut):
+        return None
+    told = ", ".join(f"{many} for {run.place.name}" for many, run in zip(cut, task.runs, strict=True))
+    return f"prompts cut to fit the context: {told}"
 
 
 def _interval(measure: Measure, scores: Sequence[float], groups: Sequence[str]) -> list[float] | None:

@@ -75,9 +75,8 @@ def measures_of(results: Sequence[Result]) -> list[Measure]:
         ]
     if "greedy" in shared:
         return [_share("accuracy", "greedy"), *([_LAST_WORD] if "log_probability" in shared else [])]
-    if "correct" in shared:
-        return [_share("exact_match", "correct")]
     return [
+        *(_share("exact_match", key) for key in shared if key == "correct"),
         *(_share(key, key) for key in shared if key.startswith("accuracy")),
         *(Measure(key, "bits", _figure(key)) for key in shared if key == "bits_per_byte"),
         *(Measure(key, "nats", _figure(key)) for key in shared if key == "margin"),

@@ -20,7 +20,7 @@ from megalith.report.views import Headline
 Facts = Mapping[str, Any]
 
 MEND = "Run `megalith audit` again with this version."
-MOST_TEXTS = 24
+MOST_TEXTS = 40
 """Generated texts shown of each file."""
 
 
@@ -130,13 +130,31 @@ def _stacked(one: Facts) -> list[int]:
     return [max(map(sum, zip(*own, strict=True)), default=1) for own in counts.values()]
 
 
-def _generated(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[str, int, list[tuple[str, str]]]]:
+@dataclass(frozen=True)
+class Written:
+    """A text that the model wrote."""
+
+    prompt: str
+    text: str
+    beside: str
+    """The kind of prompt, and what was found in the text."""
+
+
+def _generated(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[str, int, list[Written]]]:
     """Texts that the model wrote, by file: name, how many there are, and some of them with their prompts."""
     for name, rows in items.items():
         written = [row for row in rows if isinstance(row.get("text", row.get("generated")), str)]
         if written:
-            texts = [
-                (str(row.get("prompt") or ""), str(row.get("text", row.get("generated")))[: 3 * LONGEST])
-                for row in spread(written, MOST_TEXTS)
-            ]
-            yield words(name), len(written), texts
+            yield words(name), len(written), [_written(row) for row in spread(written, MOST_TEXTS)]
+
+
+def _written(row: Mapping[str, Any]) -> Written:
+    told = [words(row[key]) for key in ("kind", "group", "name") if isinstance(row.get(key), str)]
+    if isinstance(row.get("accepted"), list):
+        told.append(f"accepted: {' / '.join(map(str, row['accepted'][:5]))}")
+    if isinstance(row.get("found"), bool):
+        told.append("found" if row["found"] else "not found")
+    if isinstance(row.get("tests"), list):
+        told.append(f"{row.get('passed', 0)} of {counted(len(row['tests']), 'test')} passed")
+    text = str(row.get("text", row.get("generated")))
+    return Written(str(row.get("prompt") or ""), text[: 3 * LONGEST], "; ".join(told))

@@ -29,11 +29,17 @@ _RIGHT = ("accuracy", "correct")
 """Measures that are compared with chance."""
 _EVEN = ("stereotypical", "male_preferred_share")
 """Measures that are a half where nothing is preferred."""
-_SHARES = (*_RIGHT, *_EVEN, "chance", "unbiased", "answered_true", "right_labels", "share", "said", "unknown")
+_SHARES = (*_RIGHT, *_EVEN, "chance", "unbiased", "answered_true", "right_labels", "share", "said", "unknown",
+    "toxic", "recall", "precision", "false_alarms", "false_alarms_naming_a_group",
+)  # fmt: skip
 _GENERIC = ("mean", "value", "nats", "difference", "correlation")
 """Names that say nothing without the one above them: pull.nats is the pull."""
-_UNSHOWN = {"note", "limits", "skipped", "histograms", "standard_error", "truncated", "seconds", "subcases"}
-"""Texts shown elsewhere, and the sub-cases of HANS, which have a table of their own."""
+_UNSHOWN = {
+    "note", "limits", "skipped", "histograms", "standard_error", "truncated", "seconds", "subcases",
+}  # fmt: skip
+"""Shown elsewhere, as the sub-cases of HANS; lists of texts are too."""
+MOST_PLAIN = 200
+"""Rows of a table of figures without intervals."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,17 @@ class Table:
 
 
 @dataclass(frozen=True)
+class PlainTable:
+    """Figures without intervals, such as counts of words."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+    many: int
+    """Rows that there are; fewer are shown where there are very many."""
+
+
+@dataclass(frozen=True)
 class Section:
     """One instrument."""
 
@@ -69,6 +86,7 @@ class Section:
     pairs: list[tuple[str, str]]
     """Single figures."""
     tables: list[Table]
+    plain: list[PlainTable]
 
 
 def section(name: str, facts: Facts) -> Section:
@@ -86,6 +104,7 @@ def section(name: str, facts: Facts) -> Section:
         skipped=str(facts.get("skipped") or ""),
         pairs=[(words(key), _told(key, facts[key])) for key in single],
         tables=[_table(figures, number(facts.get("chance"))) for figures in tables.values()],
+        plain=_plain(facts),
     )
 
 
@@ -111,7 +130,7 @@ def _figures(value: Any, table: tuple[str, ...], names: tuple[str, ...], key: st
             if figure is not None and ends is not None:
                 generic = key is not None and measure in _GENERIC
                 told = str(key) if generic else measure
-                if generic and interval == "difference_interval" and measure != "difference":
+                if generic and interval == "difference_interval" and "interval" in value:
                     told = f"{key}, difference"
                 named = names if generic or key is None else (*names, str(key))
                 yield _Figure(table, named, told, figure, ends, value)
@@ -119,7 +138,7 @@ def _figures(value: Any, table: tuple[str, ...], names: tuple[str, ...], key: st
             named_list = isinstance(inner, list) and inner_key not in ("rows", "tasks")
             within = (*table, inner_key) if named_list else table
             above = names if key is None or isinstance(inner, Mapping) else (*names, key)
-            if inner_key not in _UNSHOWN:
+            if not _is_elsewhere(inner_key, inner):
                 yield from _figures(inner, within, above, inner_key)
 
 
@@ -133,7 +152,8 @@ def _intervals(row: Facts) -> list[tuple[str, str]]:
         if not pair(row.get(key)) or not key.endswith("interval"):
             continue
         stem = key.removesuffix("interval").removesuffix("_")
-        owners = [own for own in (stem, f"mean_{stem}", f"{stem}_share") if number(row.get(own)) is not None]
+        kin = (f"{stem}_difference", stem, f"mean_{stem}", f"{stem}_share")
+        owners = [own for own in kin if number(row.get(own)) is not None]
         if key == "interval":
             before = [own for own in reversed(list(row)[:place]) if not own.endswith("error")]
             owners = [own for own in before if _inside(row[own], row[key])]
@@ -175,6 +195,39 @@ def _table(figures: Sequence[_Figure], chance: float | None) -> Table:
     return Table(title, lines, f"from {form(reach[0])} to {form(reach[1])}")
 
 
+def _plain(facts: Facts) -> list[PlainTable]:
+    """The lists of rows that have no interval: one table for the lists of one name, whatever they stand in."""
+    held: dict[str, list[tuple[tuple[str, ...], Facts]]] = {}
+
+    def walk(value: Any, names: tuple[str, ...], key: str) -> None:
+        if isinstance(value, Mapping):
+            for inner_key, inner in value.items():
+                if not _is_elsewhere(inner_key, inner):
+                    walk(inner, names, inner_key)
+        elif isinstance(value, list):
+            for row in value:
+                if isinstance(row, Mapping):
+                    named = (*names, *_row_names(row))
+                    shown = [inner for inner, figure in row.items() if _is_figure(inner, figure)]
+                    if shown and not _intervals(row) and not any(isinstance(inner, Mapping) for inner in row.values()):
+                        held.setdefault(key, []).append((named, row))
+                    walk(row, named, key)
+
+    walk(facts, (), "")
+    made = []
+    for key, rows in held.items():
+        keys = list(dict.fromkeys(one for _, row in rows for one, value in row.items() if _is_figure(one, value)))
+        lines = [
+            (
+                ", ".join(map(words, names)),
+                [_told(one, row[one]) if _is_figure(one, row.get(one)) else "" for one in keys],
+            )
+            for names, row in rows[:MOST_PLAIN]
+        ]
+        made.append(PlainTable(words(key).capitalize(), [words(one) for one in keys], lines, len(rows)))
+    return made
+
+
 def _row_names(row: Facts) -> list[str]:
     """The names of an element of a list: its texts, such as heuristic and label, or else its first figure."""
     named = [value for value in row.values() if isinstance(value, str) and len(value) <= 80]
@@ -205,6 +258,10 @@ def _limits(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _limits(inner)
+
+
+def _is_elsewhere(key: str, value: Any) -> bool:
+    return key in _UNSHOWN or (isinstance(value, list) and key in ("texts", "highest"))
 
 
 def _is_figure(key: str, value: Any) -> bool:

@@ -12,6 +12,8 @@ from megalith.report.views import Headline
 
 Row = Mapping[str, Any]
 
+FOLD = 10
+"""Perplexities this many times as large are told as a factor."""
 MOST_FLIPS = 200
 """Items listed of each row and direction."""
 
@@ -140,5 +142,5 @@ def _difference(unit: str, step: float) -> str:
         case "share":
             return f"{sign}{fixed(100 * step, 1)}"
         case "perplexity":
-            return f"{sign}{fixed(100 * step, 2)} %"
+            return f"{sign}{fixed(100 * step, 2)} %" if step < FOLD - 1 else f"× {significant(1 + step)}"
     return f"{sign}{fixed(step, 4)}"

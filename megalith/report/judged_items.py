@@ -56,7 +56,9 @@ def spread(results: Sequence[Result], most: int) -> list[Result]:
 def item_row(task: str, result: Result) -> ItemRow:
     """The row of one result, whatever the kind of its task."""
     expected, said, figure = _told(result)
-    prompt = str(result.get("prompt") or result.get("premise") or "")
+    prompt = str(result.get("prompt") or "")
+    if prompt.startswith("sha256:"):
+        prompt = f"a long prompt, of which its digest is kept: {prompt}"
     shown = " ".join(prompt[-4 * SNIPPET :].split())
     end = f"…{shown[-SNIPPET:]}" if len(shown) > SNIPPET else shown
     text = "" if end == prompt else prompt if len(prompt) <= LONGEST else f"…{prompt[-LONGEST:]}"

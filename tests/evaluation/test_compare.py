@@ -138,6 +138,15 @@ def test_other_files_of_a_task_are_refused_in_words(tmp_path: Path) -> None:
         both([a], [tmp_path])
 
 
+def test_cut_prompts_are_told_and_generated_answers_have_their_bits_too(tmp_path: Path) -> None:
+    results = [{"id": str(at), "correct": at % 2 == 0, "bits_per_byte": 1.5, "truncated": at < 3} for at in range(20)]
+    found = pair(tmp_path, {("gsm8k", 5): results}, {("gsm8k", 5): [one | {"truncated": False} for one in results]})
+    tests = [(row["metric"], row["test"]) for row in found.rows]
+    assert tests == [("exact_match", "McNemar"), ("bits_per_byte", "paired t")]
+    assert found.rows[0]["note"] == "prompts cut to fit the context: 3 for a, 0 for b"
+    assert found.rows[0]["a"] == 0.5
+
+
 def test_a_task_without_a_score_keeps_its_note(tmp_path: Path) -> None:
     tasks = {("boolq", 0): choices([0.5, 0.5])}
     found = pair(tmp_path, tasks, tasks, score=None, note="2 of 2 items tie exactly")

@@ -115,6 +115,13 @@ def write_audit_artifact(path: Path, facts: Mapping[str, Any] | None = None) -> 
         "hans_shots": {"tables": {"counts": [{"plan": str(count), "histograms": histograms} for count in (0, 4)]}},
         "association": {"mean_log_odds_ratio": -0.3, "log_odds_ratio_interval": [-0.5, -0.1],
                         "rows": [{"occupation": HOSTILE, "log_odds_ratio": 0.5}]},
+        "in_context": {"tasks": [{"task": "hans", "counts": [
+            {"shots": shots, "correct": {"mean": mean, "interval": [0.3, 0.6], "difference": mean - 0.4,
+                                         "difference_interval": [-0.1, 0.2]}}
+            for shots, mean in ((0.0, 0.4), (4.0, 0.5))
+        ]}]},
+        "adjectives": {"kinds": [{"kind": "gender", "groups": [{"group": "she", "texts": 20, "words": [
+            {"word": HOSTILE, "texts": 5, "p": 0.02}]}]}]},
         "bbq": {"skipped": "no official files below MEGALITH_DATA"},
         "new_instrument": {"chance": 0.25, "groups": [
             {"group": HOSTILE, "accuracy": 0.4, "interval": [0.3, 0.5], "items": 12},
@@ -126,7 +133,9 @@ def write_audit_artifact(path: Path, facts: Mapping[str, Any] | None = None) -> 
 
     def build(workspace: Workspace) -> dict[str, Any]:
         with workspace.file("items/probes.jsonl") as file:
-            file.write_text(json.dumps({"prompt": "A riddle:", "text": HOSTILE}) + "\n")
+            file.write_text(
+                json.dumps({"kind": "riddles", "prompt": "A riddle:", "text": HOSTILE, "found": False}) + "\n"
+            )
         return {**held, **(facts or {})}
 
     return produce(path, stage="audit", settings={}, inputs={}, seed=0, build=build)

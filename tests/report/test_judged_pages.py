@@ -100,6 +100,16 @@ def test_an_instrument_without_a_form_of_its_own_is_drawn_too(pages: dict[str, s
     assert "no official files below MEGALITH_DATA" in pages["audit"]
 
 
+def test_words_without_intervals_and_probes_are_listed(pages: dict[str, str]) -> None:
+    text = pages["audit"]
+    words = text.split('<section id="adjectives">')[1].split("</section>")[0]
+    assert "Words: 1 row" in words and "gender, she, " in words and "0.0200" in words
+    moved = text.split('<section id="in-context">')[1].split("</section>")[0]
+    assert [found.count("<circle") for found in moved.split("<table")[1:]] == [2, 2]
+    assert "Counts, correct, difference" in moved and "hans, 4 shots" in moved
+    assert "riddles; not found" in text
+
+
 def test_both_sides_flips_and_refusals_are_on_the_page_of_a_comparison(pages: dict[str, str]) -> None:
     text = pages["compare"]
     assert "B is better" in text and "0 to wrong, 30 to right" in text
