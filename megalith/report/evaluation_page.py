@@ -14,7 +14,7 @@ from markupsafe import Markup
 from megalith.artifacts import Artifact, open_artifact
 from megalith.errors import InputError
 from megalith.report import judged_items
-from megalith.report.formats import counted, duration, fixed, is_share, number, pair, percent, significant, words
+from megalith.report.formats import DASH, counted, duration, fixed, is_share, number, pair, percent, significant, words
 from megalith.report.judged_items import Result
 from megalith.report.judged_shapes import EVALUATION, SAMPLE_TEXTS
 from megalith.report.pages import page_beside, render_page
@@ -58,7 +58,7 @@ def render_evaluation(artifact: Artifact, results: Mapping[tuple[str, int], Sequ
         headlines=_headlines(facts),
         shares=[_drawn(row, (0.0, 1.0)) for row in facts["tasks"] if is_share(row.get("metric"))],
         others=_others(facts),
-        runs=[_run(task, shots, results[task, shots], facts) for task, shots in listed],
+        runs=[_run(task, shots, results[task, shots]) for task, shots in listed],
         fields=_fields(facts),
         contamination=[_contaminated(row) for row in facts.get("contamination") or []],
         items=rows,
@@ -127,10 +127,9 @@ class _RunView:
     margins: Markup | None
     margin_of: str
     labels: list[tuple[str, int, int, Markup]]
-    note: str | None
 
 
-def _run(task: str, shots: int, results: Sequence[Result], facts: Facts) -> _RunView:
+def _run(task: str, shots: int, results: Sequence[Result]) -> _RunView:
     right, other = judged_items.margins(results)
     title = _task_name(task, shots)
     drawing = None
@@ -143,14 +142,12 @@ def _run(task: str, shots: int, results: Sequence[Result], facts: Facts) -> _Run
     labels = judged_items.labels(results)
     most = max([max(said, gold) for _, said, gold in labels] or [1])
     drawn = [(name, said, gold, strip(said, (0, said), (0, most), reference=gold)) for name, said, gold in labels]
-    notes = {row.get("note") for row in facts["tasks"] if (row["name"], row["shots"]) == (task, shots)} - {None}
     return _RunView(
         title,
         len(results),
         drawing,
         "log-probability of the word" if of_words else "best right answer less best wrong one",
         drawn,
-        "; ".join(sorted(map(str, notes))) or None,
     )
 
 
@@ -180,9 +177,11 @@ def _contaminated(row: Facts) -> dict[str, Any]:
         name: {**part, "strip": _drawn(part, reach)["strip"], "told": form(part.get("score"))}
         for name, part in zip(("clean", "dirty"), parts, strict=True)
     }
-    difference = number(row.get("difference"))
-    told = fixed(None if difference is None else 100 * difference, 1)
-    ends = pair(row.get("difference_interval"))
-    if ends is not None:
-        told += f" [{fixed(100 * ends[0], 1)}, {fixed(100 * ends[1], 1)}]"
+    difference, ends = number(row.get("difference")), pair(row.get("difference_interval"))
+    unit = " %" if "perplexity" in str(row.get("metric")) else " points" if share else ""
+    scale = 100 if unit else 1
+    told = DASH
+    if difference is not None and ends is not None:
+        low, high = (fixed(scale * end, 1 if share else 2) for end in ends)
+        told = f"{fixed(scale * difference, 1 if share else 2)}{unit} [{low}, {high}]"
     return {**row, **drawn, "told": told}

@@ -80,7 +80,7 @@ def test_predicted_answers_are_named_by_their_class_and_add_up() -> None:
 
 def test_contamination_and_fields_are_told(pages: dict[str, str]) -> None:
     assert "cannot tell: 8 dirty documents, and 10 are needed" in pages["evaluate"]
-    assert "18 of 298; 2 too short" in pages["evaluate"]
+    assert "any 13 words in a row: 18 of 298 dirty, 2 too short" in pages["evaluate"]
     assert "by subject: 1 value" in pages["evaluate"]
 
 
