@@ -1,11 +1,13 @@
 """Errors and intervals against simulation and published values."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from megalith.statistics import mean_and_standard_error, ratio_and_standard_error, wilson_interval
+from megalith.statistics.histogram import counts_between, round_edges
 
 
 def test_the_standard_error_of_a_mean_is_that_of_the_textbook() -> None:
@@ -39,3 +41,18 @@ def test_the_delta_method_agrees_with_the_spread_of_repeated_samples() -> None:
 def test_no_documents_have_no_error() -> None:
     assert all(math.isnan(value) for value in ratio_and_standard_error([], []))
     assert ratio_and_standard_error([6.0], [2.0]) == (3.0, math.inf)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_edges_are_round_and_counts_are_those_of_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(rng.normal(), 10.0 ** rng.integers(-2, 3), size=500).tolist()
+    edges = round_edges(values)
+    assert 8 < len(edges) <= 25 and edges[0] <= min(values) and max(values) < edges[-1]
+    assert 0 in edges or min(values) > 0 or max(values) < 0
+    width = edges[1] - edges[0]
+    assert width == pytest.approx(float(f"{width:.2g}"))
+    assert counts_between(edges, values) == [
+        sum(low <= value < high for value in values) for low, high in pairwise(edges)
+    ]
+    assert round_edges([2.0, 2.0])[0] <= 2.0 < round_edges([2.0, 2.0])[-1]

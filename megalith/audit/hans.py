@@ -10,7 +10,6 @@ from pathlib import Path
 
 from megalith.audit.answers import ask
 from megalith.audit.files import sample
-from megalith.audit.histogram import edges_of, histogram
 from megalith.audit.instrument import Facts, Instrument, Item, Run
 from megalith.errors import InputError
 from megalith.evaluation.document import Document
@@ -19,6 +18,7 @@ from megalith.evaluation.tasks.hans import HANS, hans_document
 from megalith.evaluation.tasks.hans_generated import hans_records
 from megalith.evaluation.tasks.hans_templates import HEURISTICS, LABELS, SUBCASES
 from megalith.statistics import clustered_interval, clustered_mean_and_standard_error, wilson_interval
+from megalith.statistics.histogram import counts_between, round_edges
 
 CHANCE = 0.5
 CLUSTER = "template"
@@ -112,18 +112,18 @@ def cells(items: Sequence[Item]) -> list[Facts]:
 
 def histograms(items: Sequence[Item], edges: Sequence[float] = ()) -> Facts:
     """Return how many margins of each heuristic × label lie between edges (found from the margins if not given)."""
-    edges = edges or edges_of([true_margin(item) for item in items])
+    edges = edges or round_edges([true_margin(item) for item in items])
     rows = [
         {
             "heuristic": heuristic,
             "label": label,
-            "counts": histogram(
+            "counts": counts_between(
+                edges,
                 [
                     true_margin(item)
                     for item in items
                     if (item["fields"]["heuristic"], item["fields"]["label"]) == (heuristic, label)
                 ],
-                edges,
             ),
         }
         for heuristic in HEURISTICS

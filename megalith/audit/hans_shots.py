@@ -14,11 +14,11 @@ import numpy as np
 
 from megalith.audit.answers import ask
 from megalith.audit.hans import CLUSTER, answered_true, cells, histograms, true_margin
-from megalith.audit.histogram import edges_of
 from megalith.audit.instrument import Facts, Instrument, Item, Run
 from megalith.evaluation.document import Document
 from megalith.evaluation.shots import ShotPlan
 from megalith.statistics import clustered_interval, paired_difference
+from megalith.statistics.histogram import round_edges
 
 LIMITS = (
     "Shots of the same sub-case differ from the question in words alone. Shifts are against the first row of the same "
@@ -75,7 +75,7 @@ def plans_of(counts: Sequence[int], shots: int, seed: int) -> dict[str, dict[str
 
 def summary(tables: Mapping[str, Sequence[Item]], shots: int) -> Facts:
     """Return a list of rows for each table, all histograms with the same edges."""
-    edges = edges_of([true_margin(item) for items in tables.values() for item in items])
+    edges = round_edges([true_margin(item) for items in tables.values() for item in items])
     return {
         "shots": shots,
         "documents": len({item["id"] for item in tables["counts"]}),

@@ -19,8 +19,9 @@ from megalith.report.judged_items import Result
 from megalith.report.judged_shapes import EVALUATION, SAMPLE_TEXTS
 from megalith.report.pages import page_beside, render_page
 from megalith.report.shapes import check_facts, read_facts
-from megalith.report.strips import counted_between, histogram, round_edges, strip
+from megalith.report.strips import histogram, strip
 from megalith.report.views import Headline
+from megalith.statistics.histogram import counts_between, round_edges
 
 Facts = Mapping[str, Any]
 
@@ -136,7 +137,7 @@ def _run(task: str, shots: int, results: Sequence[Result]) -> _RunView:
     of_words = "margin" not in results[0]
     if right or other:
         edges = round_edges([*right, *other])
-        layers = [("right", counted_between(edges, right)), ("not right", counted_between(edges, other))]
+        layers = [("right", counts_between(edges, right)), ("not right", counts_between(edges, other))]
         told = f"Histogram of {len(right) + len(other):,} margins of {title}, {len(right):,} of them right."
         drawing = histogram(edges, layers, description=told, reference=None if of_words else 0.0)
     labels = judged_items.labels(results)

@@ -3,12 +3,12 @@
 They take their colours from the page. A table may have thousands of them, for which matplotlib is too slow.
 """
 
-import math
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
 from megalith.report.formats import visible
+from megalith.statistics.histogram import round_edges
 
 _WIDTH, _HEIGHT, _EDGE = 150.0, 18.0, 6.0
 
@@ -102,24 +102,6 @@ def histogram(
     label = escape(visible(description))
     head = f'<svg class="plot counts" role="img" aria-label="{label}" viewBox="0 0 {width:g} {height:g}">'
     return Markup(f"{head}{''.join(parts)}</svg>")
-
-
-def round_edges(values: Sequence[float], most: int = 24) -> list[float]:
-    """The edges of at most `most` bins of a round width that hold all values; 0 is an edge where it lies among them."""
-    low, high = min(values), max(values)
-    width = 10.0 ** math.floor(math.log10(max((high - low) / most, 1e-6)))
-    width = next(width * step for step in (1, 2, 2.5, 5, 10, 20) if (high - low) / (width * step) < most - 1)
-    first, last = math.floor(low / width), math.floor(high / width) + 1
-    return [round(place * width, 9) for place in range(first, last + 1)]
-
-
-def counted_between(edges: Sequence[float], values: Sequence[float]) -> list[int]:
-    """How many of the values lie in each bin, the lower edge included."""
-    counts = [0] * (len(edges) - 1)
-    width = (edges[-1] - edges[0]) / len(counts)
-    for value in values:
-        counts[min(len(counts) - 1, max(0, int((value - edges[0]) / width + 1e-9)))] += 1
-    return counts
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
