@@ -28,7 +28,8 @@ def write_comparison(comparison: Mapping[str, Any], path: Path) -> Path:
 def render_comparison(comparison: Mapping[str, Any]) -> str:
     """Render the page: a pure function of the comparison."""
     rows = comparison["rows"]
-    reaches = {unit: _reach([row for row in rows if row["unit"] == unit]) for unit in {row["unit"] for row in rows}}
+    units = {row["unit"] for row in rows}
+    reaches = {unit: _reach(unit, [row for row in rows if row["unit"] == unit]) for unit in units}
     groups = [
         (title, _scale(unit, reaches[unit]), [_shown(row, reaches[unit]) for row in rows if row["unit"] == unit])
         for unit, title in _UNITS.items()
@@ -70,25 +71,33 @@ def _headlines(rows: Sequence[Row]) -> list[Headline]:
     ]
 
 
-def _reach(rows: Sequence[Row]) -> tuple[float, float]:
+def _place(unit: str, step: float) -> float:
+    """The place of a difference on its scale, which is that of logarithms for perplexities."""
+    return math.log1p(step) if unit == "perplexity" else step
+
+
+def _reach(unit: str, rows: Sequence[Row]) -> tuple[float, float]:
     """The same reach to both sides of zero; intervals longer than three times the median are cut, with an arrow."""
-    ends = sorted(max(map(abs, row["interval"])) for row in rows if row["interval"])
-    margins = [row["margin"] for row in rows if row["margin"] is not None]
+    ends = sorted(max(abs(_place(unit, end)) for end in row["interval"]) for row in rows if row["interval"])
+    margins = [2 * _place(unit, row["margin"]) for row in rows if row["margin"] is not None]
     if not ends:
         return (-1.0, 1.0)
-    most = 1.05 * max(min(ends[-1], 3 * ends[len(ends) // 2]), *(2 * margin for margin in margins), 1e-9)
+    most = 1.05 * max(min(ends[-1], 3 * ends[len(ends) // 2]), *margins, 1e-9)
     return (-most, most)
 
 
 def _scale(unit: str, reach: tuple[float, float]) -> str:
+    ends = [math.expm1(end) if unit == "perplexity" else end for end in reach]
     band = "" if unit == "nats" else "; the band is the margin"
-    return f"B − A from {_difference(unit, reach[0])} to {_difference(unit, reach[1])}{band}"
+    return f"B − A from {_difference(unit, ends[0])} to {_difference(unit, ends[1])}{band}"
 
 
 def _shown(row: Row, reach: tuple[float, float]) -> dict[str, Any]:
-    interval = None if row["interval"] is None else (row["interval"][0], row["interval"][1])
-    drawing = strip(row["difference"], interval, reach, reference=0.0, margin=row["margin"])
     unit = row["unit"]
+    interval = None if row["interval"] is None else (row["interval"][0], row["interval"][1])
+    places = None if interval is None else (_place(unit, interval[0]), _place(unit, interval[1]))
+    dot, margin = (None if row[key] is None else _place(unit, row[key]) for key in ("difference", "margin"))
+    drawing = strip(dot, places, reach, reference=0.0, margin=margin)
     told = "—" if interval is None else f"{_difference(unit, interval[0])} – {_difference(unit, interval[1])}"
     return {
         **row,
