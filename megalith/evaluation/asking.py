@@ -29,7 +29,7 @@ class Asked:
     dropped: int
     """Solved examples that were left out, the furthest from the question first, since the prompt was too long."""
     letter: Document | None
-    """The letter form with the same examples; None where it is not wanted, or is the form of the task itself."""
+    """The letter form with the same examples; None where it is not wanted."""
 
 
 class Asker:
@@ -66,6 +66,8 @@ class Asker:
             drawn = choose_shots(letter, self._lettered_pool, self._plan)
             letter = with_shots(letter, self._fitting(letter, drawn), self._separator)
         shown = with_shots(document, kept, self._separator)
+        if self._letters and letter is None:  # the task's own answers are letters
+            letter = shown
         return Asked(document, shown, kept, len(shots) - len(kept), letter)
 
     def _tokens(self, text: str) -> int:
@@ -107,8 +109,14 @@ def lettered(document: Document) -> Document | None:
     """The question with its options listed, to be answered by letter; None where the answers are letters already."""
     options = document.options or tuple(choice.continuation.strip() for choice in document.choices)
     letters = tuple(f" {letter}" for letter in LETTERS[: len(options)])
-    if tuple(choice.continuation for choice in document.choices) == letters or len(options) > len(LETTERS):
+    if tuple(choice.continuation for choice in document.choices) == letters:
         return None
+    if len(options) > len(LETTERS):
+        raise InputError(
+            f"{len(options)} choices are more than there are letters.",
+            where=document.id,
+            mend="Remove letter from evaluate.forms.",
+        )
     stem = document.stem or _ANSWER.sub("", document.prompt).rstrip()
     form = choices(listed(stem, options), letters, document.gold, preamble=document.preamble)
     return replace(form, id=document.id, label=document.label, group=document.group, fields=document.fields)

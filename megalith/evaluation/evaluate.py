@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
+from megalith.errors import InputError
 from megalith.evaluation.asking import Asker
 from megalith.evaluation.chosen import PERPLEXITY, Chosen, chosen_tasks, template_digest
 from megalith.evaluation.contamination import Judged, judge_contamination
@@ -160,7 +161,7 @@ def _with_shots(recipe: Recipe, scoring: Scoring, one: Chosen) -> Iterator[Run]:
             letters=task.kind == "choice" and "letter" in config.forms,
             generated_tokens=task.generated_tokens if task.kind == "generate" else 0,
         )
-        why_not = _too_few(asker, asked)
+        why_not = _too_few(one.name, asker, asked)
         row = {"version": task.version, "task_digest": one.digest, "template_digest": template_digest(documents)}
         told = {
             "prompt": task.prompt_name(one.prompt),
@@ -181,13 +182,21 @@ def _judged(
     return judge(scoring, task, [asker.ask(documents[place]) for place in places])
 
 
-def _too_few(asker: Asker, documents: Sequence[Document]) -> str | None:
-    """Why the documents cannot have as many solved examples; None where they can."""
+def _too_few(name: str, asker: Asker, documents: Sequence[Document]) -> str | None:
+    """Why the documents cannot have as many solved examples; None where they can.
+
+    Raises InputError for a plan that the task's examples do not allow at all.
+    """
     try:
         for document in documents:
             asker.shots(document)
     except TooFewShotsError as error:
         return f"No score: {error.what}"
+    except InputError as error:
+        mend = (
+            "Set evaluate.shots, evaluate.shot_labels or evaluate.wrong_labels to what this task allows, or remove it."
+        )
+        raise InputError(error.what, where=f"{name}, {error.where}", mend=mend) from error
     return None
 
 

@@ -16,8 +16,8 @@ from megalith.artifacts import Workspace
 from megalith.console import progress
 from megalith.evaluation.scoring import Result
 
-PART_TOKENS = 2
-"""A part is about so many batches."""
+PART_BATCHES = 2
+"""Batches of a part, about: what a kill can cost."""
 _CHARACTERS = 4  # of a token of English text
 
 
@@ -63,7 +63,7 @@ class Run:
     def _score(self, workspace: Workspace, batch_tokens: int) -> None:
         with progress() as bar:
             line = bar.add_task(f"Evaluating {self.name}, {self.shots} shots", total=len(self.sizes))
-            for number, places in enumerate(parts_of(self.sizes, PART_TOKENS * batch_tokens * _CHARACTERS)):
+            for number, places in enumerate(parts_of(self.sizes, PART_BATCHES * batch_tokens * _CHARACTERS)):
                 name = f"parts/{self.name}-{self.shots}/{number:06}.jsonl"
                 if not (workspace.path / name).is_file():
                     found = self.judge(places)

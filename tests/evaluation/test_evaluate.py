@@ -205,6 +205,12 @@ def test_a_missing_task_file_a_taken_name_and_an_unknown_task_are_refused(
     ):
         with pytest.raises(InputError, match=message):
             evaluate(evaluate_with(recipe, **settings), tmp_path / "evaluate", model_directory, None, None)
+    words = tmp_path / "words.jsonl"
+    words.write_text("".join(json.dumps(item) + "\n" for item in WORDS))
+    wrong = evaluate_with(recipe, tasks=(str(words),), wrong_labels=0.5)
+    with pytest.raises(InputError, match=r"words, w\d: .*no wrong answer to show .* evaluate.wrong_labels"):
+        evaluate(wrong, tmp_path / "evaluate", model_directory, None, None)
+    words.unlink()
     for name, message in (("bolq", "Use boolq"), ("boolq.gpt4", "Use boolq.lm_eval or boolq.gpt3")):
         with pytest.raises(RecipeError, match=message):
             evaluate(evaluate_with(recipe, tasks=(name,)), tmp_path / "evaluate", model_directory, None, None)

@@ -129,6 +129,16 @@ def test_the_letter_form_lists_the_options() -> None:
     assert lettered(form) is None
 
 
+def test_a_task_whose_answers_are_letters_is_its_own_letter_form(lm: LanguageModel) -> None:
+    native = choices("Why?\nA. x\nB. y\nAnswer:", (" A", " B"), 1, id="m")
+    one = Asker(lm, [], ShotPlan(), separator="\n\n", too_long="left", letters=True).ask(native)
+    (found,) = judge(Scoring(lm, 1000, forms=("letter",)), TASKS["mmlu"], [one])
+    assert len(found["letters"]) == 2 and found["accuracy_letter"] in (0.0, 0.5, 1.0)
+    many = choices("Which?", [f" {at}" for at in range(27)], 0, id="many")
+    with pytest.raises(InputError, match="many: 27 choices are more than there are letters"):
+        lettered(many)
+
+
 POOL = [
     classes(f"Question {at}\nAnswer:", (" no", " yes"), at % 2, id=f"i{at}", group=f"d{at // 3}") for at in range(30)
 ]
