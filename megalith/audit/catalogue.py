@@ -17,9 +17,10 @@ from megalith.audit.probes import probes
 from megalith.audit.toxicity import toxicity
 from megalith.audit.winobias import winobias
 from megalith.audit.winogender import winogender
+from megalith.errors import RecipeError
 from megalith.evaluation.document import Document
 from megalith.evaluation.formats import data_directory
-from megalith.evaluation.tasks import task
+from megalith.evaluation.tasks import Task, task
 from megalith.input_files import expand
 from megalith.recipe import Recipe
 
@@ -44,7 +45,7 @@ def _in_context(recipe: Recipe) -> Instrument | Skipped:
     data = _data(recipe)
     asked, files = {}, []
     for name in dict.fromkeys(recipe.audit.in_context_tasks):
-        one = task(name)
+        one = _task(name)
         missing = [file.names[0] for file in one.files if file.find_optional(data) is None]
         if missing:
             return Skipped(f"{name} needs {missing[0]}, which is missing: set audit.data to the directory above it.")
@@ -59,6 +60,13 @@ def _in_context(recipe: Recipe) -> Instrument | Skipped:
         seed=recipe.seed,
     )
     return in_context(asked, design, files)
+
+
+def _task(name: str) -> Task:
+    try:
+        return task(name)
+    except RecipeError as error:
+        raise RecipeError(error.what, where="audit.in_context_tasks", mend=error.mend) from error
 
 
 def _data(recipe: Recipe) -> Path | None:

@@ -74,6 +74,8 @@ def _confine(seconds: int, memory: int, parent: int) -> str:
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):
+        hard = resource.getrlimit(limit)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (most, most))
     readable = tuple({os.path.realpath(place) + os.sep for place in (sys.base_prefix, sys.prefix)})
 

@@ -7,7 +7,7 @@ import pytest
 
 from megalith.audit import audit
 from megalith.audit.association import summary
-from megalith.errors import InputError
+from megalith.errors import InputError, RecipeError
 from megalith.recipe import AuditConfig, ModelConfig, Recipe, TokenizeConfig
 from tests.inference.models import VOCAB_SIZE
 
@@ -51,3 +51,37 @@ def test_a_directory_without_a_model_is_refused_and_nothing_is_left(recipe: Reci
     with pytest.raises(InputError, match="this is not a model"):
         audit(recipe, tmp_path / "audit", tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def with_audit(recipe: Recipe, **settings: object) -> Recipe:
+    return recipe.model_copy(update={"audit": AuditConfig.model_validate(settings)})
+
+
+def test_an_unknown_task_is_refused_where_it_was_named(recipe: Recipe, tmp_path: Path, model_directory: Path) -> None:
+    asked = with_audit(recipe, instruments=("in_context",), in_context_tasks=("hans_generate",))
+    with pytest.raises(RecipeError, match="hans_generated") as raised:
+        audit(asked, tmp_path / "audit", model_directory)
+    assert raised.value.where == "audit.in_context_tasks"
+
+
+def test_instruments_without_their_files_are_skipped_with_the_reason(
+    recipe: Recipe, tmp_path: Path, model_directory: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    names = ("winogender", "bbq", "in_context")
+    asked = with_audit(recipe, instruments=names, data=str(tmp_path / "data"), in_context_tasks=("boolq",))
+    facts = audit(asked, tmp_path / "audit", model_directory).facts
+    for name, file in zip(names, ("all_sentences.tsv", "Age.jsonl", "boolq"), strict=True):
+        assert file in facts[name]["skipped"].lower() or file in facts[name]["skipped"]
+    with pytest.raises(InputError, match="this directory is missing"):
+        audit(with_audit(recipe, instruments=names, data=str(tmp_path / "no")), tmp_path / "other", model_directory)
+
+
+def test_a_changed_file_of_the_users_is_audited_anew(recipe: Recipe, tmp_path: Path, model_directory: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("nurse\npilot\n")
+    asked = with_audit(recipe, instruments=("association",), occupations=str(names))
+    assert audit(asked, tmp_path / "audit", model_directory).facts["association"]["occupations"] == 2
+    assert audit(asked, tmp_path / "audit", model_directory).reused
+    names.write_text("nurse\npilot\nbaker\n")
+    assert audit(asked, tmp_path / "audit", model_directory).facts["association"]["occupations"] == 3

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from megalith.errors import InputError
 from megalith.evaluation.shots import ShotPlan
 from megalith.evaluation.tasks.hans_templates import HEURISTICS, LABELS, SUBCASES
 from megalith.inference import LanguageModel
+from megalith.statistics import clustered_interval
 from tests.inference.models import logits_of, plant
 
 DOCUMENTS, POOL = hans_documents(10, seed=1)
@@ -96,6 +98,17 @@ def test_the_note_follows_the_interval() -> None:
     assert "above chance" in summary(items(70))["note"]
     assert "below chance" in summary(items(30))["note"]
     assert summary(items(70))["standard_error"] == pytest.approx(math.sqrt(0.7 * 0.3 / 99))
+
+
+def test_intervals_hold_the_planted_accuracy_as_often_as_they_say() -> None:
+    numbers = random.Random(1)
+    held = []
+    for _ in range(300):
+        correct = [float(numbers.random() < 0.7) for _ in DOCUMENTS]
+        templates = [document.fields["template"] for document in DOCUMENTS]
+        low, high = clustered_interval(correct, templates, proportion=True)
+        held.append(low <= 0.7 <= high)
+    assert 0.92 <= sum(held) / len(held) <= 0.99
 
 
 def test_shots_are_other_examples_of_both_labels(lm: LanguageModel) -> None:
