@@ -28,6 +28,9 @@ class Progress:
     """Groups that are scored since the last time, by number."""
     done: int
     """Groups that are scored in all."""
+    read: int
+    """Tokens that have been read, of `tokens`."""
+    tokens: int
 
 
 def log_likelihoods(
@@ -62,12 +65,13 @@ def log_likelihoods(
         np.logical_and.at(greedy, step.owners, first_choice)
         if scorer.data_size == 1:
             before, done = done, int(np.searchsorted(ends[order], step.read, side="right"))
-            yield _checked(Progress(found, greedy, order[before:done].tolist(), done))
+            yield _checked(Progress(found, greedy, order[before:done].tolist(), done, step.read, plan.tokens))
     if scorer.data_size > 1:
         found, missed = scorer.sum(found), scorer.sum((~greedy).astype(np.float64))
-        yield _checked(Progress(found, missed == 0, list(range(len(groups))), len(groups)))
+        numbers = list(range(len(groups)))
+        yield _checked(Progress(found, missed == 0, numbers, len(groups), plan.tokens, plan.tokens))
     elif done < len(groups):  # those without a token to score
-        yield Progress(found, greedy, order[done:].tolist(), len(groups))
+        yield Progress(found, greedy, order[done:].tolist(), len(groups), plan.tokens, plan.tokens)
 
 
 def _checked(progress: Progress) -> Progress:

@@ -19,7 +19,7 @@ from megalith.inference.spans import Boundary, Prefix, Request, Span, in_front, 
 from megalith.tokens.tokenizer import utf8_bytes
 
 Advance = Callable[[int, int], object]
-"""Called after each batch with the finished texts and their total."""
+"""Called after each pass with how many requests, or tokens of whole texts, are finished, and their total."""
 
 MEGATRON_STRIDE = 32
 """Megatron-LM's default of `--overlapping-eval`."""
@@ -145,7 +145,7 @@ def rolling(
         lm, scorer or LocalScorer(lm), ids, groups, batch_tokens, batch_invariant=batch_invariant
     ):
         nats = -known.log_probabilities
-        advance(known.done, len(ids))
+        advance(known.read, known.tokens)
     return [
         Rolled(float(nats[owner]), max(0, len(row) - 1), utf8_bytes(text))
         for owner, (row, text) in enumerate(zip(ids, texts, strict=True))

@@ -144,3 +144,12 @@ def test_the_spelling_of_the_end_of_text_token_is_plain_text(lm: LanguageModel) 
 def test_a_lone_surrogate_does_not_break_a_score(lm: LanguageModel) -> None:
     ((found,),) = score(lm, [Request("a \ud800", (" b\udc00",))], 64)
     assert math.isfinite(found.log_probability)
+
+
+def test_progress_is_told_after_each_pass_up_to_the_whole(lm: LanguageModel) -> None:
+    told: list[tuple[int, int]] = []
+    score(lm, REQUESTS, 1, lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[-1] == (len(REQUESTS), len(REQUESTS)) and len(told) > 2
+    told.clear()
+    rolling(lm, ["The baker. " * 40, ""], 1, advance=lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and len(told) > 2 and told[-1][0] == told[-1][1]
