@@ -13,7 +13,7 @@ import pytest
 import megalith as m
 from megalith import cli, verbs
 from megalith.cli import plan
-from megalith.cli.scaling import scaling_fit
+from megalith.cli.scaling import scaling_fit, scaling_predict, scaling_study
 from megalith.errors import InputError, RecipeError
 from megalith.verbs import results
 
@@ -52,7 +52,8 @@ def pairs() -> list[tuple[str, Callable[..., Any], Callable[..., Any]]]:
     ]
     kinds = ("budget", "layout", "ranks", "timeline", "dryrun", "curation", "validate", "calibrate")
     planned = [(f"plan {kind}", getattr(plan, f"plan_{kind}"), getattr(verbs, f"plan_{kind}")) for kind in kinds]
-    return [*walk, *planned, ("scaling fit", scaling_fit, verbs.scaling_fit)]
+    laws = (("fit", scaling_fit), ("predict", scaling_predict), ("study", scaling_study))
+    return [*walk, *planned, *((f"scaling {name}", verb, getattr(verbs, f"scaling_{name}")) for name, verb in laws)]
 
 
 @pytest.mark.parametrize(("verb", "command", "function"), pairs(), ids=[pair[0] for pair in pairs()])

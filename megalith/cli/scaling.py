@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from megalith.cli.guard import verb
+from megalith.cli.guard import resuming_verb, verb
 from megalith.cli.help import Sections
-from megalith.cli.not_built import not_built
-from megalith.cli.options import Json
+from megalith.cli.options import Json, Output, Overrides, RecipeName, Source
 from megalith.cli.tables import counted, percent, print_json
 from megalith.console import human_count, note, show, table
 
@@ -26,6 +25,7 @@ def scaling_fit(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The law's file, for `scaling predict` and `plan budget`.")
     ] = None,
+    page: Annotated[Path | None, typer.Option("--page", metavar="FILE.html", help="Draw the figures.")] = None,
     parameters: Annotated[
         Counted | None, typer.Option("--parameters", help="What N counts, where the runs say more than one.")
     ] = None,
@@ -48,7 +48,7 @@ def scaling_fit(
     from megalith import verbs
 
     found = verbs.scaling_fit(
-        runs, output=output, parameters=parameters, only=only or (), drop_highest=drop_highest, pin_e=pin_e,
+        runs, output=output, page=page, parameters=parameters, only=only or (), drop_highest=drop_highest, pin_e=pin_e,
         resamples=resamples, seed=seed,
     )  # fmt: skip
     if as_json:
@@ -77,6 +77,78 @@ def scaling_predict(
         print_json(found)
     else:
         _show_prediction(found)
+
+
+@app.command("study")
+@resuming_verb
+def scaling_study(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    source: Source = None,
+    budgets: Annotated[
+        str | None, typer.Option("--budgets", metavar="C,C,...", help="IsoFLOP budgets, such as 3e12,8e12,2.2e13,6e13.")
+    ] = None,
+    flops: Annotated[
+        float | None, typer.Option("--flops", min=1.0, max=1e30, help="Of all runs, in place of --budgets.")
+    ] = None,
+    sizes: Annotated[int, typer.Option("--sizes", min=3, max=20, help="Models at each budget.")] = 6,
+    ratio: Annotated[float, typer.Option("--ratio", help="Parameters of a size over those of the next smaller.")] = 1.6,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Of the middle size of each budget.")] = 3,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=1024, help="Runs at once. Default: a core each, up to 4.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0.0, max=1e6, help="Begin no run that would end later.")
+    ] = None,
+    output: Output = None,
+    design: Annotated[bool, typer.Option("--design", help="Print the design alone.")] = False,
+    smallest: Annotated[bool, typer.Option("--smallest", help="Run the cheapest cell alone.")] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Write the runs as a Slurm array, and run none.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A sweep of small runs: designed, run, collected, fitted and drawn."""
+    from megalith import verbs
+
+    asked: dict[str, Any] = {
+        "overrides": overrides or (), "source": source or (), "budgets": budgets, "flops": flops, "sizes": sizes,
+        "ratio": ratio, "seeds": seeds, "output": output,
+    }  # fmt: skip
+    if not as_json:
+        _show_design(verbs.scaling_study(recipe, **asked, design=True)["design"])
+    found = verbs.scaling_study(recipe, **asked, jobs=jobs, hours=hours, design=design, smallest=smallest, slurm=slurm)
+    if as_json:
+        print_json(found)
+    elif not design:
+        _show_study(found)
+
+
+def _show_design(found: Mapping[str, Any]) -> None:
+    rows = [
+        (cell["cell"], f"{cell['budget']:.3g}", f"{cell['parameters_with_head']:,}",
+         f"{cell['layers']} × {cell['hidden']}", human_count(cell["tokens"]),
+         f"{cell['tokens'] / cell['parameters_with_head']:.1f}", f"{cell['steps']:,}",
+         f"{cell['batch']}", f"{cell['learning_rate']:.3g}")
+        for cell in found["cells"]
+    ]  # fmt: skip
+    headings = ("cell", "FLOPs", "N with head", "layers × width", "tokens", "D/N", "steps", "batch", "learning rate")
+    show(table(f"{counted(len(rows), 'run')}, {found['flops']:.3g} FLOPs in all", headings, rows))
+
+
+def _show_study(found: Mapping[str, Any]) -> None:
+    if "script" in found:
+        note(f"written to {found['script']}: sbatch it, then run the same command without --slurm")
+        return
+    if found["missing"]:
+        note(f"{counted(len(found['missing']), 'cell')} still to run: the same command goes on with them")
+    if found["fit"] is not None and "refused" not in found["fit"]:
+        _show_fit(found["fit"])
+    noise = found["seed_noise"]["pooled"]
+    if noise is not None:
+        note(f"noise of seeds: {noise:.2%} of the loss")
+    for warning in found["warnings"]:
+        note(f"warning: {warning}")
+    if "page" in found:
+        note(f"page: {found['page']}")
 
 
 def _show_fit(found: Mapping[str, Any]) -> None:
@@ -128,8 +200,9 @@ def _show_fit(found: Mapping[str, Any]) -> None:
         )  # fmt: skip
     for warning in found["warnings"]:
         note(f"warning: {warning}")
-    if "law" in found:
-        note(f"written to {found['law']}")
+    for key in ("law", "page"):
+        if key in found:
+            note(f"written to {found[key]}")
 
 
 def _exponents(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -171,10 +244,3 @@ def _figure(value: float | None) -> str:
 
 def _span(interval: Sequence[float] | None) -> str:
     return "–" if interval is None else f"{interval[0]:.4g} … {interval[1]:.4g}"
-
-
-not_built(
-    app,
-    "study",
-    "`scaling study` (a sweep of small runs) is not built yet; `scaling fit` reads a table of runs.",
-)

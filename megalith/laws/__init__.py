@@ -2,12 +2,14 @@
 
 from megalith.laws.formulas import (
     FLOPS_PER_PARAMETER_AND_TOKEN,
+    INFERENCE_FLOPS_PER_PARAMETER_AND_TOKEN,
     PUBLISHED_REPETITION,
     LossFormula,
     PowerLaw,
     RepeatedTokens,
     Spending,
     effective,
+    loss_on_repeated,
     optimum_on_repeated,
     optimum_with_inference,
 )
@@ -15,6 +17,7 @@ from megalith.laws.published import LAWS, Law, Optimum, compute_optimal, law_nam
 
 __all__ = [
     "FLOPS_PER_PARAMETER_AND_TOKEN",
+    "INFERENCE_FLOPS_PER_PARAMETER_AND_TOKEN",
     "LAWS",
     "PUBLISHED_REPETITION",
     "Law",
@@ -26,6 +29,7 @@ __all__ = [
     "compute_optimal",
     "effective",
     "law_named",
+    "loss_on_repeated",
     "optimum_on_repeated",
     "optimum_with_inference",
 ]

@@ -85,20 +85,32 @@ class Spending:
     loss: float
 
 
+def loss_on_repeated(
+    formula: LossFormula, parameters: Any, tokens: Any, available: float, stars: RepeatedTokens = PUBLISHED_REPETITION
+) -> Any:
+    """L of the data-constrained law, where `available` tokens are all there are; of numbers or arrays of numpy.
+
+    Parameters beyond those that are optimal for the unique tokens are worth less too, where tokens repeat.
+    """
+    import numpy as np
+
+    unique = np.minimum(tokens, available)
+    fitting = (formula.alpha * formula.A / (formula.beta * formula.B) * unique**formula.beta) ** (1 / formula.alpha)
+    worth = effective(parameters, np.minimum(parameters, fitting), stars.r_n)
+    size = np.where(np.asarray(tokens) > available, worth, parameters)
+    data = effective(tokens, unique, stars.r_d)
+    return formula.E + formula.A / size**formula.alpha + formula.B / data**formula.beta
+
+
 def optimum_on_repeated(
     formula: LossFormula, flops: float, available: float, stars: RepeatedTokens = PUBLISHED_REPETITION
 ) -> Spending:
     """The model with the least loss for `flops`, where `available` tokens are all there are and may be repeated."""
     import numpy as np
 
-    middle = formula.optimal_parameters(flops)
-    sizes = middle * np.geomspace(1e-3, 1e3, 6001)
+    sizes = formula.optimal_parameters(flops) * np.geomspace(1e-3, 1e3, 6001)
     tokens = flops / FLOPS_PER_PARAMETER_AND_TOKEN / sizes
-    unique = np.minimum(tokens, available)
-    fitting = np.array([formula.parameters_for(one) for one in unique])
-    data = effective(tokens, unique, stars.r_d)
-    size = np.where(tokens > available, effective(sizes, np.minimum(sizes, fitting), stars.r_n), sizes)
-    losses = formula.E + formula.A / size**formula.alpha + formula.B / data**formula.beta
+    losses = loss_on_repeated(formula, sizes, tokens, available, stars)
     best = int(losses.argmin())
     return Spending(float(sizes[best]), float(tokens[best]), float(losses[best]))
 

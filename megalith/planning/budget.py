@@ -6,7 +6,7 @@ model depends on the FLOPs and the rate on the model, so the choice is repeated 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ import numpy as np
 from megalith.arithmetic import parameters
 from megalith.console import note, progress
 from megalith.errors import RecipeError
-from megalith.laws import LAWS, Law, compute_optimal
+from megalith.laws import FLOPS_PER_PARAMETER_AND_TOKEN, LAWS, Law, compute_optimal, law_named
 from megalith.planning.shapes import DEEPEST, choose_shape, width
 from megalith.recipe import ClusterConfig, ModelConfig, Recipe
 from megalith.topology import LOCAL, Cluster, describe
@@ -62,14 +62,17 @@ class Machines:
     """FLOPs per second in the training step of a sized model."""
 
 
-def budget(flops: float, vocab_size: int = LAWS_VOCABULARY) -> dict[str, Any]:
-    """Compute-optimal parameters and tokens for `flops` by each law; the keys are those of `--json`."""
+def budget(flops: float, vocab_size: int = LAWS_VOCABULARY, fitted: Sequence[str] = ()) -> dict[str, Any]:
+    """Compute-optimal parameters and tokens for `flops` by each published law, and those of the files `fitted`.
+
+    The keys are those of `--json`.
+    """
     if not 0 < flops < float("inf"):
         raise RecipeError(f"a budget of {flops:g} FLOPs buys nothing.", mend="Use a positive number, such as 1e21.")
-    return {"flops": flops, "laws": laws_at(flops, vocab_size)}
+    return {"flops": flops, "laws": laws_at(flops, vocab_size, fitted)}
 
 
-def budget_of(recipe: Recipe) -> dict[str, Any]:
+def budget_of(recipe: Recipe, fitted: Sequence[str] = ()) -> dict[str, Any]:
     """Parameters and tokens that the recipe's budget buys by each law; the keys are those of `--json`.
 
     Raises RecipeError for a recipe without a budget, and for hours in which nothing can be trained.
@@ -81,9 +84,9 @@ def budget_of(recipe: Recipe) -> dict[str, Any]:
         )
     if asked.hours is None or recipe.cluster.name == LOCAL:
         told = {} if asked.hours is None else {"hours": asked.hours}
-        return {**told, **budget(in_flops(recipe).budget.flops or 0.0, recipe.model.vocab_size)}
+        return {**told, **budget(in_flops(recipe).budget.flops or 0.0, recipe.model.vocab_size, fitted)}
     machines = describe(recipe.cluster)
-    return budget_on_cluster(asked.hours * machines.accelerators, machines.name, machines.nodes)
+    return budget_on_cluster(asked.hours * machines.accelerators, machines.name, machines.nodes, fitted=fitted)
 
 
 def in_flops(recipe: Recipe, machines: Machines | None = None) -> Recipe:
@@ -133,12 +136,16 @@ def settle(
     return last, flops
 
 
-def laws_at(flops: float, vocab_size: int) -> list[dict[str, Any]]:
-    """One row a law: its optimum, how sure it is, and whether that is smaller than any model the law was fitted on.
+def laws_at(flops: float, vocab_size: int, fitted: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """A row for each law, published and then fitted: optimum, how sure it is, whether smaller than the law's models.
 
     A loss above that of a guess among `vocab_size` tokens is not a forecast: it is left out, and `loss_note` says why.
     """
-    return [_row(law, flops, vocab_size) for law in LAWS.values()]
+    return [_row(law, flops, vocab_size) for law in _all_laws(fitted)]
+
+
+def _all_laws(fitted: Sequence[str]) -> list[Law]:
+    return [*LAWS.values(), *map(law_named, fitted)]
 
 
 def credible_loss(loss: float | None, vocab_size: int) -> float | None:
@@ -147,7 +154,12 @@ def credible_loss(loss: float | None, vocab_size: int) -> float | None:
 
 
 def budget_on_cluster(
-    hours: float, cluster: str, nodes: int | None = None, *, reach: Callable[[Cluster], Reach] | None = None
+    hours: float,
+    cluster: str,
+    nodes: int | None = None,
+    *,
+    reach: Callable[[Cluster], Reach] | None = None,
+    fitted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Parameters and tokens that `hours` of one accelerator of `cluster` buy, by each law.
 
@@ -171,8 +183,9 @@ def budget_on_cluster(
     batch = batch_near(_GUESS * peak, machines.accelerators)
     rows = []
     with progress() as display:
-        task = display.add_task("searching layouts by each law", total=len(LAWS))
-        for law in LAWS.values():
+        laws = _all_laws(fitted)
+        task = display.add_task("searching layouts by each law", total=len(laws))
+        for law in laws:
             rows.append(_law_on_cluster(law, peak, batch, reaching))
             display.advance(task)
     return {
@@ -244,8 +257,8 @@ def _row(law: Law, flops: float, vocab_size: int = LAWS_VOCABULARY) -> dict[str,
         "law": law.name,
         "parameters": optimum.parameters,
         "tokens": optimum.tokens,
-        "loss": credible_loss(optimum.loss, vocab_size),
-        "loss_note": _loss_note(optimum.loss, vocab_size),
+        "loss": credible_loss(optimum.loss, law.vocab_size or vocab_size),
+        "loss_note": _loss_note(optimum.loss, law.vocab_size or vocab_size),
         "interval": sizes,
         "intervals": {"parameters": sizes, "tokens": tokens, "loss": _loss_interval(law, optimum.loss, flops)},
         "intervals_from": law.intervals_from,
@@ -263,11 +276,22 @@ def _loss_note(loss: float | None, vocab_size: int) -> str | None:
 
 
 def _loss_interval(law: Law, loss: float | None, flops: float) -> list[float] | None:
+    if law.draws and loss is not None:
+        return _drawn_loss_interval(law, flops)
     if law.name != "chinchilla-refit" or loss is None:
         return None
     places, errors = zip(*_REFIT_LOSS_ERROR, strict=True)
     error = 1.96 * float(np.interp(math.log10(flops), places, errors))
     return [loss - error, loss + error]
+
+
+def _drawn_loss_interval(law: Law, flops: float) -> list[float]:
+    """95 % of the least losses that the law's bootstrap draws find for the budget."""
+    losses = []
+    for draw in law.draws:
+        best = draw.optimal_parameters(flops)
+        losses.append(draw(best, flops / FLOPS_PER_PARAMETER_AND_TOKEN / best))
+    return [float(end) for end in np.quantile(losses, (0.025, 0.975))]
 
 
 def _enough_nodes(hours: float, cluster: Cluster) -> int:

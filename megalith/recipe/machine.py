@@ -17,8 +17,12 @@ class BudgetConfig(Section):
     hours: PositiveFloat | None = Field(default=None, le=1e6)
     """Hours of training on the recipe's machines, in place of FLOPs: on this machine at the rate that is measured here,
     on a cluster at the predicted MFU."""
-    law: Literal["chinchilla-1", "chinchilla-2", "chinchilla-3", "chinchilla-refit", "kaplan"] = "chinchilla-refit"
-    """The scaling law that sizes the model. chinchilla-3 is the paper's own table; the refit corrects its fit."""
+    law: (
+        Literal["chinchilla-1", "chinchilla-2", "chinchilla-3", "chinchilla-refit", "kaplan"]
+        | Annotated[str, Field(pattern=r"\.json$")]
+    ) = "chinchilla-refit"
+    """The scaling law that sizes the model, or the .json file of `scaling fit --output`. chinchilla-3 is the paper's
+    own table; the refit corrects its fit."""
     parameters_counted: Literal["total", "non_embedding"] = "total"
     """The parameters that the law's N counts. Chinchilla counted all of them, in models of 44M and more; below about
     10M the embedding is most of the model, and non_embedding is better."""

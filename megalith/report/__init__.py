@@ -5,6 +5,16 @@ from megalith.report.card import write_card
 from megalith.report.comparison_page import write_comparison
 from megalith.report.evaluation_page import write_evaluation
 from megalith.report.report import write_report
+from megalith.report.scaling_page import write_laws, write_study
 from megalith.report.summary import summary_table
 
-__all__ = ["summary_table", "write_audit", "write_card", "write_comparison", "write_evaluation", "write_report"]
+__all__ = [
+    "summary_table",
+    "write_audit",
+    "write_card",
+    "write_comparison",
+    "write_evaluation",
+    "write_laws",
+    "write_report",
+    "write_study",
+]

@@ -1,7 +1,7 @@
 """`megalith scaling fit`: every law that runs allow, side by side, how far to trust each, and a file for later use."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 from megalith.artifacts.manifest import json_digest
 from megalith.console import progress
 from megalith.errors import InputError
-from megalith.laws.fitted import KIND, FittedForecaster, FittedLaw, FittedRange, read_fitted
+from megalith.laws import compute_optimal
+from megalith.laws.fitted import KIND, FittedForecaster, FittedLaw, FittedRange, formula_of, read_fitted
 from megalith.scaling.approach_3 import LEVEL, Fit, fit_approach_3
 from megalith.scaling.checks import curvature_test, leave_largest_out, profile_e
 from megalith.scaling.envelope import curves_of, fit_approach_1
@@ -21,7 +22,7 @@ from megalith.scaling.isoflop import fit_approach_2
 from megalith.scaling.kaplan import fit_kaplan
 from megalith.scaling.parametric import ChinchillaLaw
 from megalith.scaling.points import Points
-from megalith.scaling.power_law import CURVED
+from megalith.scaling.power_law import CURVED, quantiles
 from megalith.scaling.repetition import fit_repetition
 from megalith.scaling.runs import Runs, facts_of, read_runs
 
@@ -87,7 +88,7 @@ def fit_runs(
         bend = curvature_test(points, third, seed)
         step("conventions of N")
         conventions = _conventions(runs, third, seed)
-    found = {
+    found: dict[str, Any] = {
         "approach": 3,
         **_constants(third),
         "a": third.a,
@@ -106,9 +107,35 @@ def fit_runs(
         "curvature": bend,
         "repetition": repetition,
         "conventions": conventions,
+        "fitted_runs": np.stack([points.parameters, points.tokens, points.flops, points.loss], axis=1).tolist(),
+        "path": _path(points, third, others),
     }
     found["warnings"] = [*runs.warnings(), *_warnings(found)]
     return found, _law(runs, points, third, forecaster, repetition)
+
+
+def _path(points: Points, third: Fit, others: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The optimal N by each law from a third of the least FLOPs to thirty times the most."""
+    flops = np.geomspace(points.flops.min() / 3, points.flops.max() * 30, 40)
+    draws = [formula_of(draw) for draw in third.draws[:_KEPT_DRAWS]]
+
+    def by_power_law(name: str, c: float) -> float | None:
+        a = others[name].get("a")
+        return None if a is None else float(a["centre"] * (c / a["centre_flops"]) ** a["exponent"])
+
+    kaplan = others["kaplan"].get("path")
+    return [
+        {
+            "flops": float(c),
+            "approach_3": third.formula.optimal_parameters(float(c)),
+            "interval": list(quantiles(np.array([draw.optimal_parameters(float(c)) for draw in draws]), LEVEL)),
+            "approach_2": by_power_law("approach_2", float(c)),
+            "approach_1": by_power_law("approach_1", float(c)),
+            "kaplan": None if kaplan is None else float(kaplan["scale"] * c ** kaplan["exponent"]),
+            "kaplan_published": compute_optimal(float(c), "kaplan").parameters,
+        }
+        for c in flops
+    ]
 
 
 def write_law(path: Path, law: FittedLaw) -> None:

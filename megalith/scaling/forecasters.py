@@ -106,7 +106,7 @@ def choose_forecaster(points: Points) -> Choice:
     """The candidate that foretells the largest budgets best from the others; approach 3 where none can be judged."""
     judged, rest = _largest(points)
     errors, biases = {}, {}
-    for candidate in CANDIDATES:
+    for candidate in CANDIDATES if len(judged) else ():
         try:
             found = candidate.fit(points[rest]).log_loss(points[judged]) - points.log_loss[judged]
             candidate.fit(points)  # which it must be able to be, too

@@ -45,6 +45,7 @@ class KaplanFit:
             "N_c": float(np.exp(self.theta[0])), "D_c": float(np.exp(self.theta[1])),
             "alpha_N": float(self.theta[2]), "alpha_D": float(self.theta[3]), "objective": self.objective,
             "a": {"exponent": float(a), "interval": list(quantiles(_exponent(self.draws), level))},
+            "path": {"exponent": float(a), "scale": float(self.optimal_parameters(np.array(1.0)))},
         }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from megalith.verbs.plans import (
     plan_timeline,
     plan_validate,
 )
-from megalith.verbs.scaling import scaling_fit, scaling_predict
+from megalith.verbs.scaling import scaling_fit, scaling_predict, scaling_study
 from megalith.verbs.scores import score
 from megalith.verbs.storage import push
 
@@ -61,6 +61,7 @@ __all__ = [
     "run",
     "scaling_fit",
     "scaling_predict",
+    "scaling_study",
     "score",
     "serve",
     "tokenize",

@@ -79,27 +79,87 @@ def plan_budget(
     gpu_hours: float | None = None,
     cluster: str | None = None,
     nodes: int | None = None,
+    law: Sequence[str] = (),
+    tokens_available: float | None = None,
+    inference_tokens: float | None = None,
+    from_run: Place | None = None,
 ) -> Budget:
     """Compute-optimal parameters, tokens and loss by each law: for FLOPs, for a recipe's budget, or for GPU-hours.
 
-    `gpu_hours` is of one GPU of `cluster`, in all; `nodes` is by default as many as end in about a month.
+    `gpu_hours` is of one GPU of `cluster`, in all; `nodes` is by default as many as end in about a month. `law` are
+    files of `scaling_fit`, shown beside the published ones. With `tokens_available` the optimum that repeats them; with
+    `inference_tokens` the smaller model that costs least in training and inference; `from_run` is an expedition whose
+    training is under way: its loss at the end is foretold, and when it may stop.
     """
+    if from_run is not None:
+        others = (flops, recipe, overrides, gpu_hours, cluster, nodes, law, tokens_available, inference_tokens)
+        if any(one not in (None, ()) for one in others):
+            raise UnsupportedError("a run in flight has its own budget.", where="--from", mend="Use --from alone.")
+        return cast(Budget, {"laws": [], "run": _in_flight(Path(from_run))})
+    found = _budget(flops, recipe, overrides, gpu_hours, cluster, nodes, tuple(law))
+    if tokens_available is not None or inference_tokens is not None:
+        from megalith.planning.deviations import with_deviations
+
+        found = with_deviations(found, tokens_available, inference_tokens)
+    return cast(Budget, found)
+
+
+def _in_flight(directory: Path) -> dict[str, Any]:
+    """The forecast of the training under way, or done, in an expedition's directory."""
+    import json
+
+    import numpy as np
+
+    from megalith.input_files import read_model, read_text
+    from megalith.scaling.in_flight import Curve, forecast_run
+    from megalith.training.lr_schedule import learning_rate
+
+    logs = [directory / name / "logs" / "metrics.jsonl" for name in (".train.partial", "train")]
+    metrics = next((path for path in logs if path.is_file()), None)
+    plan = directory / "plan" / "recipe.json"
+    if metrics is None or not plan.is_file():
+        raise InputError(
+            "no training is under way here, or its plan is missing.",
+            where=str(directory),
+            mend="Use the directory (--output) of `megalith run` or `megalith train`.",
+        )
+    recipe = read_model(plan, Recipe)
+    rows = [json.loads(line) for line in read_text(metrics).splitlines() if line.endswith("}")]
+    by_step = {row["step"]: row for row in rows if row.get("loss") is not None and "learning_rate" in row}
+    steps = [by_step[step] for step in sorted(by_step)]
+    made = [float(row["tokens"]) for row in steps]
+    if len(made) < 2 or recipe.train.tokens is None:
+        raise InputError("this run has hardly begun.", where=str(metrics), mend="Use --from again later.")
+    size = made[-1] - made[-2]
+    tokens = [*made, *np.arange(made[-1] + size, recipe.train.tokens + size / 2, size)]
+    rates = [learning_rate(recipe.train, int(one)) for one in tokens]
+    return forecast_run(Curve(np.array(tokens), np.array(rates), np.array([row["loss"] for row in steps], dtype=float)))
+
+
+def _budget(
+    flops: float | None,
+    recipe: RecipeSource | None,
+    overrides: Overrides,
+    gpu_hours: float | None,
+    cluster: str | None,
+    nodes: int | None,
+    laws: tuple[str, ...],
+) -> dict[str, Any]:
+    """The budget in whichever form it is asked for."""
     from megalith.planning.budget import budget, budget_of, budget_on_cluster
 
     hours = {"--gpu-hours": gpu_hours, "--cluster": cluster, "--nodes": nodes}
     _refuse_both(hours, {"--flops": flops, f"the recipe {recipe}": recipe})
     if gpu_hours is not None and cluster is not None:
-        found = budget_on_cluster(gpu_hours, cluster, nodes)
-    elif flops is not None:
-        found = budget(flops)
-    elif recipe is not None:
-        found = budget_of(load(recipe, overrides))
-    else:
-        raise UnsupportedError(
-            "a budget is missing.",
-            mend="Use --flops 1e21, --gpu-hours H --cluster NAME, or a recipe that has budget.flops or budget.hours.",
-        )
-    return cast(Budget, found)
+        return budget_on_cluster(gpu_hours, cluster, nodes, fitted=laws)
+    if flops is not None:
+        return budget(flops, fitted=laws)
+    if recipe is not None:
+        return budget_of(load(recipe, overrides), laws)
+    raise UnsupportedError(
+        "a budget is missing.",
+        mend="Use --flops 1e21, --gpu-hours H --cluster NAME, or a recipe that has budget.flops or budget.hours.",
+    )
 
 
 def _refuse_both(hours: Mapping[str, object], flops: Mapping[str, object]) -> None:

@@ -132,7 +132,8 @@ class LawIntervals(TypedDict):
 
 
 class LawRow(TypedDict):
-    """One scaling law's answer for a budget. The optional keys are there for GPU-hours alone."""
+    """One scaling law's answer for a budget. The optional keys are there for GPU-hours; `repetition` and `inference`
+    where they are asked for, None for a law without a formula of the loss."""
 
     law: str
     parameters: float
@@ -150,10 +151,15 @@ class LawRow(TypedDict):
     shape: NotRequired[Mapping[str, Any]]
     best: NotRequired[Mapping[str, Any]]
     step_seconds: NotRequired[float]
+    repetition: NotRequired[Mapping[str, Any] | None]
+    inference: NotRequired[Mapping[str, Any] | None]
 
 
 class Budget(TypedDict):
-    """Each law's answer. `flops` is there for FLOPs, `hours` for a recipe's hours here, the rest for GPU-hours."""
+    """Each law's answer. `flops` is there for FLOPs, `hours` for a recipe's hours here, the rest for GPU-hours.
+
+    `run` is the forecast of a run under way, and then there are no laws.
+    """
 
     laws: Sequence[LawRow]
     flops: NotRequired[float]
@@ -166,6 +172,7 @@ class Budget(TypedDict):
     nodes_chosen: NotRequired[bool]
     days: NotRequired[float]
     global_batch_size: NotRequired[int]
+    run: NotRequired[Mapping[str, Any]]
 
 
 class RankMap(TypedDict):

@@ -1,0 +1,264 @@
+"""The cells of a scaling study: sizes × tokens at several IsoFLOP budgets, with seeds and corner cells.
+
+Sizes stand on one grid, `ratio` apart, from which each budget takes those around its likely optimum (20 tokens a
+parameter), so that budgets share sizes and approach 1 has curves. Depth and width go together as in the plan's shapes.
+Every run is one epoch with a cosine matched to its length. The learning rate falls with FLOPs as C^−0.125 and grows
+with √batch, and the batch as C^0.327 (DeepSeek, 2401.02954); both are the recipe's at the middle budget. Corner cells
+repeat the middle size of the smallest and the largest budget at half and twice the rate: where one is better, the rule
+is not at its optimum there.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from megalith.arithmetic import flops_per_token, parameters
+from megalith.artifacts.manifest import json_digest
+from megalith.errors import RecipeError
+from megalith.planning.shapes import width
+from megalith.recipe import ModelConfig, Recipe
+
+Role = Literal["grid", "seed", "corner"]
+TOKENS_PER_PARAMETER = 20.0  # Chinchilla's, about which a budget's sizes are centred
+CORNER_FACTOR = 2.0  # of the learning rate
+FEWEST_STEPS = 50
+_RATE_OF_FLOPS = -0.125  # 2401.02954, equation 2: 0.3118 · C^−0.1250
+_BATCH_OF_FLOPS = 0.3271  # and 0.2920 · C^0.3271
+_MICRO_BATCH_TOKENS = 8192  # of one forward pass, at most
+_LARGEST_HIDDEN = 8192
+_SPLIT = (1.0, 2.7, 7.3, 20.0)  # budgets relative to the smallest, where only their sum is given
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    name: str
+    role: Role
+    budget: float
+    """FLOPs aimed at."""
+    model: ModelConfig
+    tokens: int
+    batch: int
+    """Sequences."""
+    learning_rate: float
+    seed: int
+
+    @property
+    def flops(self) -> float:
+        """Exact, attention and logits included."""
+        return flops_per_token(self.model) * self.tokens
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // (self.batch * self.model.sequence_length)
+
+    @property
+    def counted(self) -> int:
+        """Parameters with the head and without the input table."""
+        count = parameters(self.model)
+        return count.non_embedding + (count.output_projection or count.token_embedding)
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the recipe of the study becomes for this run."""
+        model = self.model
+        return [
+            f"model.num_layers={model.num_layers}", f"model.hidden_size={model.hidden_size}",
+            f"model.num_heads={model.num_heads}", f"model.ffn_hidden_size={model.ffn_hidden_size or 'null'}",
+            "parallel.tensor=1", "parallel.pipeline=1", "parallel.data=1", "budget.flops=null", "budget.hours=null",
+            f"train.tokens={self.tokens}", f"train.global_batch_size={self.batch}",
+            f"train.micro_batch_size={_micro_batch(self.batch, model.sequence_length)}",
+            f"train.learning_rate={self.learning_rate:.6g}", "train.minimum_learning_rate=null",
+            "train.schedule=cosine", "train.decay_tokens=null", f"seed={self.seed}",
+        ]  # fmt: skip
+
+    @property
+    def digest(self) -> str:
+        """Of all that makes this run another one."""
+        return json_digest([self.overrides, self.model.model_dump(mode="json")])[:16]
+
+
+@dataclass(frozen=True)
+class Design:
+    """All cells, the cheapest first."""
+
+    cells: tuple[Cell, ...]
+    budgets: tuple[float, ...]
+
+    @property
+    def flops(self) -> float:
+        return sum(cell.flops for cell in self.cells)
+
+    @property
+    def most_tokens(self) -> int:
+        return max(cell.tokens for cell in self.cells)
+
+    def facts(self) -> dict[str, Any]:
+        """The figures for `--json`."""
+        return {
+            "budgets": list(self.budgets),
+            "flops": self.flops,
+            "most_tokens": self.most_tokens,
+            "cells": [
+                {
+                    "cell": cell.name, "role": cell.role, "budget": cell.budget, "flops": cell.flops,
+                    "parameters_with_head": cell.counted, "layers": cell.model.layers, "hidden": cell.model.hidden,
+                    "tokens": cell.tokens, "steps": cell.steps, "batch": cell.batch,
+                    "learning_rate": cell.learning_rate, "seed": cell.seed,
+                }
+                for cell in self.cells
+            ],
+        }  # fmt: skip
+
+
+def design(
+    recipe: Recipe,
+    *,
+    budgets: Sequence[float] = (),
+    flops: float | None = None,
+    sizes: int = 6,
+    ratio: float = 1.6,
+    seeds: int = 3,
+) -> Design:
+    """The cells for the `budgets`, or for four that span 20 times and sum up to about `flops` in all.
+
+    Raises RecipeError where budgets are too few or a cell would have too few steps to learn anything.
+    """
+    wanted = tuple(sorted(budgets)) if budgets else _split(flops, sizes, seeds)
+    if len(wanted) < 2 or min(wanted) <= 0:
+        raise RecipeError(
+            f"a study needs two budgets of positive FLOPs or more, and has {len(wanted)}.",
+            where="--budgets",
+            mend="Use --budgets 3e12,8e12,2.2e13,6e13, or --flops for all of it.",
+        )
+    shapes = _Shapes(recipe.model, ratio)
+    middle = math.exp(sum(map(math.log, wanted)) / len(wanted))
+    grid = []
+    for number, budget in enumerate(wanted):
+        first = shapes.nearest_place(_centre(shapes, budget)) - (sizes - 1) // 2
+        for place in range(first, first + sizes):
+            model = shapes.at(place)
+            grid.append(_cell(recipe, f"b{number}-n{place - shapes.lowest}", budget, middle, model))
+    return Design(tuple(sorted(_with_checks(grid, wanted, seeds), key=lambda cell: cell.flops)), wanted)
+
+
+def _split(flops: float | None, sizes: int, seeds: int) -> tuple[float, ...]:
+    """Four budgets whose cells together spend about `flops`."""
+    if flops is None or not 0 < flops < math.inf:
+        raise RecipeError(
+            "neither budgets nor FLOPs say how much to spend.", where="--budgets", mend="Use --budgets or --flops."
+        )
+    runs = sizes + max(0, seeds - 1)
+    corners = 2 * (_SPLIT[0] + _SPLIT[-1])
+    smallest = flops / (runs * sum(_SPLIT) + corners)
+    return tuple(part * smallest for part in _SPLIT)
+
+
+def _with_checks(grid: Sequence[Cell], budgets: Sequence[float], seeds: int) -> Iterator[Cell]:
+    """The cells of the grid; the middle size of each budget again by seeds, of two budgets by learning rate too."""
+    yield from grid
+    for budget in budgets:
+        own = [cell for cell in grid if cell.budget == budget]
+        middle = own[(len(own) - 1) // 2]
+        for more in range(1, seeds):
+            yield replace(middle, name=f"{middle.name}-seed{more}", role="seed", seed=middle.seed + more)
+        if budget in (budgets[0], budgets[-1]):
+            for name, factor in (("low", 1 / CORNER_FACTOR), ("high", CORNER_FACTOR)):
+                yield replace(
+                    middle,
+                    name=f"{middle.name}-{name}-rate",
+                    role="corner",
+                    learning_rate=middle.learning_rate * factor,
+                )
+
+
+def _cell(recipe: Recipe, name: str, budget: float, middle: float, model: ModelConfig) -> Cell:
+    relative = budget / middle
+    batch = _power_of_two(recipe.train.global_batch_size * relative**_BATCH_OF_FLOPS)
+    rate = recipe.train.learning_rate * relative**_RATE_OF_FLOPS * math.sqrt(batch / recipe.train.global_batch_size)
+    step = batch * model.sequence_length
+    steps = round(budget / flops_per_token(model) / step)
+    if steps < FEWEST_STEPS:
+        raise RecipeError(
+            f"{budget:.3g} FLOPs give a model of {parameters(model).total:,} parameters {steps} steps of {batch} "
+            f"sequences, and {FEWEST_STEPS} are needed.",
+            where="--budgets",
+            mend="Use larger budgets, fewer --sizes, or a smaller train.global_batch_size or model.sequence_length.",
+        )
+    return Cell(name, "grid", budget, model, steps * step, batch, float(f"{rate:.4g}"), recipe.seed)
+
+
+def _centre(shapes: "_Shapes", budget: float) -> float:
+    """log N at which a budget buys 20 tokens a parameter, by exact FLOPs."""
+
+    def off(model: ModelConfig) -> float:
+        wanted = math.log(budget / flops_per_token(model) / TOKENS_PER_PARAMETER)
+        return abs(wanted - shapes.log_counted(model))
+
+    return shapes.log_counted(min(shapes.known, key=off))
+
+
+class _Shapes:
+    """The shapes at the places of a grid of sizes: at place p the one nearest to ratio^p parameters."""
+
+    def __init__(self, base: ModelConfig, ratio: float) -> None:
+        if not 1.1 <= ratio <= 4:
+            raise RecipeError(f"sizes cannot be {ratio:g} times apart.", where="--ratio", mend="Use 1.1 to 4.")
+        self.ratio = math.log(ratio)
+        self.known = sorted(_family(base), key=self.log_counted)
+        if not self.known:
+            raise RecipeError("no shape fits the recipe's other settings of the model.", where="model")
+        self.lowest = math.ceil(self.log_counted(self.known[0]) / self.ratio)
+
+    def at(self, place: int) -> ModelConfig:
+        wanted = place * self.ratio
+        model = min(self.known, key=lambda model: abs(self.log_counted(model) - wanted) + _off_rule(model))
+        if place < self.lowest or abs(self.log_counted(model) - wanted) > self.ratio / 2:
+            raise RecipeError(
+                f"no shape has about {math.exp(wanted):,.0f} parameters with the head, as the study needs.",
+                mend="Use larger budgets, a smaller model.vocab_size, or fewer --sizes.",
+            )
+        return model
+
+    def nearest_place(self, log_parameters: float) -> int:
+        return round(log_parameters / self.ratio)
+
+    @staticmethod
+    def log_counted(model: ModelConfig) -> float:
+        count = parameters(model)
+        return math.log(count.non_embedding + (count.output_projection or count.token_embedding))
+
+
+def _family(base: ModelConfig) -> Iterator[ModelConfig]:
+    """Shapes of all widths in steps of 8, 16 or 64, at the plan's depth for each and one layer more or less."""
+    hidden = 16
+    while hidden <= _LARGEST_HIDDEN:
+        ruled = max(1, round((hidden / width(1)) ** (2 / 3)))
+        head = base.head_size or (hidden if hidden < 64 else 16 if hidden % 32 else 32 if hidden < 256 else 64)
+        if hidden % head == 0:
+            for depth in {max(1, ruled - 1), ruled, ruled + 1}:
+                shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head}
+                try:
+                    yield ModelConfig.model_validate({**base.model_dump(), **shape, "ffn_hidden_size": None})
+                except ValidationError:  # the heads cannot share the num_kv_heads that the recipe gives
+                    continue
+        hidden += 8 if hidden < 64 else 16 if hidden < 256 else 64
+
+
+def _off_rule(model: ModelConfig) -> float:
+    """How far the depth is from the rule, as much as half that difference in log N."""
+    return 0.5 * abs(math.log(model.layers / max(1.0, (model.hidden / width(1)) ** (2 / 3))))
+
+
+def _power_of_two(value: float) -> int:
+    return int(2 ** max(0, round(math.log2(value))))
+
+
+def _micro_batch(batch: int, sequence_length: int) -> int:
+    """The largest divisor of the batch whose tokens fit into one pass."""
+    most = max(1, _MICRO_BATCH_TOKENS // sequence_length)
+    return max(size for size in range(1, min(batch, most) + 1) if batch % size == 0)
