@@ -188,6 +188,7 @@ def _log_powers(axes: Axes, label: str, width: float) -> None:
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], at: float) -> None:
     """Name each line (height, name, colour) at its right end, moved apart where names would overlap."""
+    axes.get_xlim(), axes.get_ylim()  # which brings the limits up to date
     scale = axes.transData
     previous = None
     for value, name, colour in sorted(ends):
