@@ -1,4 +1,4 @@
-"""What deviates from the compute-optimal model: tokens that must repeat, and inference that is to be paid for too."""
+"""Deviations from the compute-optimal model: tokens that must repeat, and inference that is to be paid for too."""
 
 from typing import Any
 

@@ -88,7 +88,8 @@ def optima(fit: Facts, which: str) -> Markup | None:
         return sizes if which == "parameters" else flops / 6 / sizes
 
     lines = [(name, per([row[key] for row in path])) for name, key in _LAWS if path[0].get(key) is not None]
-    low, high = (per([row["interval"][end] for row in path]) for end in (0, 1))
+    known = all(row["interval"] for row in path)
+    low, high = (per([row["interval"][end] for row in path]) for end in (0, 1)) if known else (lines[0][1], lines[0][1])
 
     def draw(width: float) -> Figure:
         narrow = width <= NARROW

@@ -197,5 +197,12 @@ def widened(
     return found
 
 
+def sound(draws: Floats) -> Floats:
+    """The draws that are laws: both terms fall, and no constant has run away."""
+    logs, exponents = draws[:, [LOG_A, LOG_B]], draws[:, [ALPHA, BETA]]
+    kept = (np.abs(logs) < _HUGE / 4).all(axis=1) & (exponents > 0.01).all(axis=1) & (exponents < 50).all(axis=1)
+    return np.asarray(draws[kept])
+
+
 def _free(pinned: bool) -> tuple[int, ...]:
     return (LOG_A, LOG_B, ALPHA, BETA) if pinned else (LOG_A, LOG_B, LOG_E, ALPHA, BETA)

@@ -13,7 +13,7 @@ from megalith.console import progress
 from megalith.errors import InputError
 from megalith.laws import compute_optimal
 from megalith.laws.fitted import KIND, FittedForecaster, FittedLaw, FittedRange, formula_of, read_fitted
-from megalith.scaling.approach_3 import LEVEL, Fit, fit_approach_3
+from megalith.scaling.approach_3 import LEVEL, Fit, fit_approach_3, sound
 from megalith.scaling.checks import curvature_test, leave_largest_out, profile_e
 from megalith.scaling.envelope import curves_of, fit_approach_1
 from megalith.scaling.forecast_error import with_errors
@@ -111,13 +111,16 @@ def fit_runs(
         "path": _path(points, third, others),
     }
     found["warnings"] = [*runs.warnings(), *_warnings(found)]
+    lost = len(third.draws) - len(sound(third.draws))
+    if lost:
+        found["warnings"].append(f"{lost} of {len(third.draws)} bootstraps follow no law: the runs hardly show one")
     return found, _law(runs, points, third, forecaster, repetition)
 
 
 def _path(points: Points, third: Fit, others: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The optimal N by each law from a third of the least FLOPs to thirty times the most."""
     flops = np.geomspace(points.flops.min() / 3, points.flops.max() * 30, 40)
-    draws = [formula_of(draw) for draw in third.draws[:_KEPT_DRAWS]]
+    draws = [formula_of(draw) for draw in sound(third.draws)[:_KEPT_DRAWS]]
 
     def by_power_law(name: str, c: float) -> float | None:
         a = others[name].get("a")
@@ -128,7 +131,9 @@ def _path(points: Points, third: Fit, others: Mapping[str, Any]) -> list[dict[st
         {
             "flops": float(c),
             "approach_3": third.formula.optimal_parameters(float(c)),
-            "interval": list(quantiles(np.array([draw.optimal_parameters(float(c)) for draw in draws]), LEVEL)),
+            "interval": list(quantiles(np.array([draw.optimal_parameters(float(c)) for draw in draws]), LEVEL))
+            if draws
+            else None,
             "approach_2": by_power_law("approach_2", float(c)),
             "approach_1": by_power_law("approach_1", float(c)),
             "kaplan": None if kaplan is None else float(kaplan["scale"] * c ** kaplan["exponent"]),
@@ -277,7 +282,7 @@ def _law(
         name="L = E + A/N^α + B/D^β",
         source=runs.described(),
         theta=tuple(third.theta.tolist()),
-        draws=tuple(map(tuple, third.draws[:_KEPT_DRAWS].tolist())),
+        draws=tuple(map(tuple, sound(third.draws)[:_KEPT_DRAWS].tolist())),
         fitted=FittedRange(
             parameters=span(points.parameters), tokens=span(points.tokens), flops=span(points.flops),
             loss=span(points.loss),

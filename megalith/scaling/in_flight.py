@@ -30,7 +30,7 @@ class Curve:
     tokens: Floats
     """After each step of the whole run."""
     learning_rate: Floats
-    """Of each step of the whole run."""
+    """One for each step of the whole run."""
     loss: Floats
     """Training loss of the first steps."""
 

@@ -26,7 +26,7 @@ class Scored:
 
     flops: Floats
     bits_per_byte: Floats
-    """Of the right answer."""
+    """Those of the right answer."""
     accuracy: Floats
     items: int
     chance: float

@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def overrides(self) -> list[str]:
-        """What the recipe of the study becomes for this run."""
+        """The changes to the study's recipe that make this run."""
         model = self.model
         return [
             f"model.num_layers={model.num_layers}", f"model.hidden_size={model.hidden_size}",
@@ -78,7 +78,7 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Of all that makes this run another one."""
+        """A digest of all that makes this run another one."""
         return json_digest([self.overrides, self.model.model_dump(mode="json")])[:16]
 
 

@@ -1,4 +1,4 @@
-"""What a study's runs say: the noise of seeds, whether learning rates are interior, every law, and the page."""
+"""The outcome of a study: the noise of seeds, whether learning rates are interior, every law, and the page."""
 
 import json
 from collections.abc import Sequence
