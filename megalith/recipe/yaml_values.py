@@ -232,7 +232,8 @@ def _bounded(text: str, line: int) -> str:
 
 
 def _checked(text: str, line: int) -> str:
-    """Text without the characters that only an escape can bring in."""
+    """Text without the characters that only an escape can bring in; JSON's escaped pairs are one character each."""
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     found = unprintable(text)
     if found is not None:
         raise UnreadableError(f"{found} stands in a value", line)

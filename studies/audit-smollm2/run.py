@@ -8,7 +8,6 @@ that it took.
 
 import argparse
 import json
-import platform
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from megalith import audit_model
 from megalith.artifacts import LOGS, Artifact
 from megalith.audit.audit import RUNS
+from megalith.machine import cpu_name
 from megalith.report import write_audit
 
 HERE = Path(__file__).resolve().parent
@@ -27,15 +27,15 @@ INSTRUMENTS = (
 )  # fmt: skip
 SETTINGS = (
     f"audit.instruments=[{', '.join(INSTRUMENTS)}]",
-    "audit.hans_examples=10",
+    "audit.hans_examples=50",
     "audit.shot_counts=[0, 1, 2, 4, 8]",
     "audit.varied_shots=4",
     "audit.in_context_tasks=[hans_generated, sst2]",
-    "audit.in_context_documents=30",
-    "audit.in_context_draws=4",
+    "audit.in_context_documents=60",
+    "audit.in_context_draws=5",
     "audit.in_context_orders=3",
-    "audit.items=80",
-    "audit.texts=10",
+    "audit.items=200",
+    "audit.texts=20",
     "audit.text_tokens=30",
     "evaluate.batch_tokens=4096",
 )
@@ -66,19 +66,12 @@ def told(made: Artifact, changed: Sequence[str]) -> dict[str, Any]:
         "seed": made.manifest.seed,
         "inputs": made.manifest.inputs,
         "versions": made.manifest.versions,
-        "processor": processor(),
+        "processor": cpu_name(),
         "hours": round(sum(run["seconds"] for run in runs) / 3600, 3),
         "processor_hours": round(sum(run["processor_seconds"] for run in runs) / 3600, 3),
         "runs": runs,
         "facts": made.facts,
     }
-
-
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

@@ -245,3 +245,7 @@ def test_a_directory_of_a_shipped_name_does_not_stand_in_the_way(
 def test_a_step_of_a_billion_micro_batches_is_refused_before_it_is_drawn() -> None:
     result = RUN.invoke(app, ["plan", "timeline", "gpt3-175b", "train.global_batch_size=2000000000"])
     assert result.exit_code == 2 and "too long to draw" in " ".join(result.stderr.split())
+
+
+def test_a_character_that_json_escapes_as_a_pair_is_read_as_one() -> None:
+    assert read_yaml('{"name": "\\ud83e\\udea8"}').value == {"name": "\U0001faa8"}
