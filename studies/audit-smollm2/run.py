@@ -39,7 +39,7 @@ SETTINGS = (
     "audit.text_tokens=30",
     "evaluate.batch_tokens=4096",
 )
-"""Sized for 15 to 25 minutes of one core at 400 to 700 tokens a second."""
+"""About 40 minutes of one core, by the first four runs at a fifth of this size."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
