@@ -107,8 +107,7 @@ def optima(fit: Facts, which: str) -> Markup | None:
             axes.legend(frameon=False, fontsize=marks.SMALL, loc="upper left")
         else:
             ends = [
-                (float(np.log(values[-1])), name, style["color"])
-                for (name, values), style in zip(lines, _STYLES, strict=False)
+                (float(values[-1]), name, style["color"]) for (name, values), style in zip(lines, _STYLES, strict=False)
             ]
             _name_ends(axes, ends, float(flops[-1]))
         return figure

