@@ -1,4 +1,4 @@
-"""The page of `megalith --help`: verbs in the order of the walk, and those that are not built yet by themselves."""
+"""The page of `megalith --help`: verbs in the order of the walk."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,6 @@ SECTIONS: dict[str, Sequence[str]] = {
         "push",
     ),
 }
-NOT_BUILT = "Not built yet"
 
 
 class Sections(TyperGroup):
@@ -34,12 +33,11 @@ class Sections(TyperGroup):
         return [*known, *(name for name in self.commands if name not in known)]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write each section; what stands in none of them and says so is listed as not built yet."""
+        """Write each section, and what stands in none of them."""
         sentences = {name: _first_paragraph(self.commands[name]) for name in self.list_commands(ctx)}
-        later = [name for name, sentence in sentences.items() if "not built yet" in sentence]
         placed = {name for names in SECTIONS.values() for name in names}
-        others = [name for name in sentences if name not in placed and name not in later]
-        for heading, names in {**SECTIONS, "Commands": others, NOT_BUILT: later}.items():
+        others = [name for name in sentences if name not in placed]
+        for heading, names in {**SECTIONS, "Commands": others}.items():
             rows = [(name, sentences[name]) for name in names if name in sentences]
             if rows:
                 with formatter.section(heading):

@@ -20,6 +20,7 @@ from megalith.evaluation.plain_task import plain_task
 from megalith.evaluation.prompts import LETTERS, choices, generated, last_word
 from megalith.evaluation.task import Task
 from megalith.input_files import read_text
+from megalith.recipe.yaml_values import UnreadableError, read_yaml
 
 Text = Annotated[str, Field(min_length=1)]
 _NORMALISE: Mapping[str, Callable[[str], str]] = {"exact": str.strip, "open_domain": open_domain}
@@ -86,14 +87,11 @@ def own_task(path: Path) -> Task:
 
 
 def _read(path: Path) -> OwnTask:
-    import yaml
-
-    text = read_text(path)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise InputError(f"this is not YAML (line {line}).", where=str(path)) from error
+        value = read_yaml(read_text(path)).value
+    except UnreadableError as error:
+        where = str(path) if error.line is None else f"{path}, line {error.line}"
+        raise InputError(f"{error}.", where=where) from error
     if not isinstance(value, dict):
         raise InputError("a task file has keys and values, such as `prompt:`.", where=str(path))
     try:

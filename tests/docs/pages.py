@@ -43,7 +43,6 @@ def walk(command: Any, name: str = "") -> dict[str, Any]:
 
 
 VERBS = walk(typer.main.get_command(app))
-UNBUILT = {verb for verb, command in VERBS.items() if "not built yet" in (command.help or "")}
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
