@@ -11,6 +11,7 @@ A layer that is recomputed finds the generator as it was, and with it the seed t
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def _draw_by_sample(module: Any, draw: int, apart: int) -> None:
         base = torch.initial_seed() + draw * _DRAW + apart
         with torch.random.fork_rng([first.device] if first.is_cuda else []):
             dropped = []
-            for number, sample in enumerate(_samples(args, len(first))):
+            for number, sample in enumerate(_samples(args)):
                 torch.manual_seed((base + number * _SAMPLE) % _LARGEST)
                 dropped.append(forward(*sample))
         return dropped[0] if len(dropped) == 1 else torch.cat(dropped)
@@ -91,6 +92,6 @@ def _draw_by_sample(module: Any, draw: int, apart: int) -> None:
     module.forward = by_sample
 
 
-def _samples(args: Sequence[Tensor | None], count: int) -> Iterator[list[Tensor | None]]:
-    for number in range(count):
-        yield [None if each is None else each[number : number + 1] for each in args]
+def _samples(args: Sequence[Tensor | None]) -> Iterator[tuple[Tensor | None, ...]]:
+    """The samples of each argument; a split's gradients are put together, those of slices would be added up."""
+    yield from zip(*(repeat(None) if each is None else torch.split(each, 1) for each in args), strict=False)

@@ -33,17 +33,21 @@ def table_rows(path: Path, delimiter: str | None = None) -> Iterator[Record]:
     lines = io.StringIO(text, newline="")
     quoted = given != "\t"
     reader = csv.reader(lines, delimiter=given, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    limit = csv.field_size_limit(sys.maxsize)  # a passage may be longer than csv's 128 KiB
     try:
         header = next(reader, [])
-        for number, row in enumerate(reader):
-            where = f"{path}, line {reader.line_num}"
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise InputError(f"this row has {len(row)} cells, and the header {len(header)}.", where=where)
-            yield Record(dict(zip(header, row, strict=True)), where, number)
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"this table cannot be read: {error}.", where=f"{path}, line {reader.line_num}") from error
+    finally:
+        csv.field_size_limit(limit)
+    for number, (line, row) in enumerate(rows):
+        where = f"{path}, line {line}"
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise InputError(f"this row has {len(row)} cells, and the header {len(header)}.", where=where)
+        yield Record(dict(zip(header, row, strict=True)), where, number)
 
 
 def parquet_rows(path: Path) -> Iterator[Record]:
@@ -109,6 +113,3 @@ def _object(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError("a JSON object is wanted here.", where=where)
     return value
-
-
-csv.field_size_limit(sys.maxsize)  # a passage may be longer than csv's 128 KiB

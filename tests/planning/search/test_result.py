@@ -186,7 +186,7 @@ def test_a_setting_that_is_in_the_way_is_named() -> None:
 
 def test_a_setting_that_is_better_left_out_is_named_so() -> None:
     with pytest.raises(RecipeError, match=r"Leave out parallel\.zero_shard=5"):
-        layout(small("parallel={zero_shard: 5}", "cluster.nodes=1"), keep={"parallel.zero_shard"})
+        layout(small("parallel={zero: 1, zero_shard: 5}", "cluster.nodes=1"), keep={"parallel.zero_shard"})
 
 
 def test_numbers_of_gpus_that_divide_nothing_get_their_neighbours() -> None:

@@ -67,8 +67,8 @@ def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool) -> 
             tape.drop(s.lse)
         if s.grouped:
             tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
-    if s.rotary or s.blocks:
-        tape.make(s.query)  # heads lie apart after the rotation: they are put together
+    if s.copies_output:
+        tape.make(s.query)
         if not keep_core:
             tape.drop(s.padded if s.blocks else s.query)
     _leave(tape, s)
@@ -193,7 +193,7 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
     _add_up(tape, s, s.query_weight)
     if s.parallel_residual:
         tape.drop(s.stream)  # the gradient of the layer's output, of which that of its input has its own copy by now
-    if s.rotary or core_again or s.blocks:
+    if s.copies_output or core_again:
         tape.drop(s.query)  # what the projection has kept; the core's own output is another tensor, or is made again
     expanded = s.query if s.grouped else s.key
     if core_again and s.grouped:

@@ -84,6 +84,8 @@ class Sizes(NamedTuple):
     rms: bool
     gated: bool
     rotary: bool
+    copies_output: bool
+    """Whether the core's output is copied, so that the heads of a token lie side by side for the projection."""
     grouped: bool
     norms_heads: bool
     parallel_residual: bool
@@ -156,6 +158,10 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         rms=rms,
         gated=gated,
         rotary=model.positions == "rotary",
+        # heads lie apart after a rotation and blocks of a window; with dropout, samples are put together
+        copies_output=model.positions == "rotary"
+        or blocks > 1
+        or (model.dropout > 0 and settings.micro_batch_size > 1 and not settings.on_cpu),
         grouped=keys * t != model.heads,
         norms_heads=model.query_key_norm != "none",
         parallel_residual=model.parallel_residual,
