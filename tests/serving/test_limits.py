@@ -27,7 +27,9 @@ COMPLETIONS = "/v1/completions"
 
 
 def body(**fields: Any) -> bytes:
-    return json.dumps({"model": MODEL, "prompt": "The", "max_tokens": 25, "temperature": 1.9, **fields}).encode()
+    return json.dumps(
+        {"model": MODEL, "prompt": "The", "max_tokens": 25, "temperature": 1.9, "seed": 1, **fields}
+    ).encode()
 
 
 def request(content: bytes, length: int | None = None) -> bytes:
