@@ -185,7 +185,9 @@ def test_a_step_that_fails_ends_its_requests_and_not_the_server(lm: LanguageMode
         assert isinstance(error, RuntimeError) or "not finite" in told["message"]
         answers = []
         server.engine.pause = 0.05
-        thread = threading.Thread(target=lambda: answers.append(server.complete("The", max_tokens=25, stream=True)))
+        thread = threading.Thread(
+            target=lambda: answers.append(server.complete("The", max_tokens=25, stream=True, seed=1))
+        )
         thread.start()
         eventually(lambda: server.engine.running == 1 and server.engine.steps > 5)
         server.engine.failing = error
