@@ -126,8 +126,15 @@ def design(
 ) -> Design:
     """The cells for the `budgets`, or for four that span 20 times and sum up to about `flops` in all.
 
-    Raises RecipeError where budgets are too few or a cell would have too few steps to learn anything.
+    Raises RecipeError where budgets are too few, a cell would have too few steps to learn anything, or the precision is
+    left open.
     """
+    if recipe.train.precision == "auto":
+        raise RecipeError(
+            "the runs of a study are to be of one precision, and it is left open.",
+            where="train.precision",
+            mend="Set it to fp32, or to bf16 on a processor that multiplies it.",
+        )
     wanted = tuple(sorted(budgets)) if budgets else _split(flops, sizes, seeds)
     if len(wanted) < 2 or min(wanted) <= 0:
         raise RecipeError(

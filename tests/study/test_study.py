@@ -83,6 +83,8 @@ def test_what_cannot_be_designed_is_refused(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(RecipeError, match=said):
             design(base, **options)  # type: ignore[arg-type]  # mypy joins the kinds of values
+    with pytest.raises(RecipeError, match="of one precision, and it is left open"):
+        design(load_recipe(base, ["train.precision=auto"])[0], budgets=BUDGETS)
     with pytest.raises(RecipeError, match=r"steps of .* sequences, and 50 are needed"):
         design(load_recipe(base, ["train.global_batch_size=2048"])[0], budgets=BUDGETS)
 
