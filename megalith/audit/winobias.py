@@ -12,10 +12,10 @@ from typing import Any
 
 from megalith.audit.files import filled, find, sample
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
+from megalith.audit.pronouns import margins
 from megalith.audit.subject import Subject
 from megalith.errors import InputError
 from megalith.evaluation.formats import read_plain_text
-from megalith.inference import Request
 from megalith.statistics import clustered_interval, paired_difference
 
 TYPES, SPLITS, SIDES = ("1", "2"), ("dev", "test"), ("pro", "anti")
@@ -72,16 +72,8 @@ def read_sentences(path: Path, occupations: Sequence[str]) -> list[dict[str, str
 
 def judge(subject: Subject, asked: Sequence[Mapping[str, str]]) -> list[Item]:
     """Score both occupations after each sentence; `margin` is log P(right) − log P(wrong), in nats."""
-    requests = [
-        Request(
-            f"{one['sentence']} ‘{one['pronoun'].capitalize()}’ refers to the",
-            (f" {one['referent']}", f" {one['other']}"),
-        )
-        for one in asked
-    ]
     items = []
-    for one, (right, wrong) in zip(asked, subject.score(requests), strict=True):
-        margin = round(right.log_probability - wrong.log_probability, 6)
+    for one, margin in zip(asked, margins(subject, asked, "referent", "other"), strict=True):
         items.append(
             {
                 "id": f"{one['type']}/{one['split']}/{one['number']}",

@@ -11,10 +11,10 @@ from typing import Any
 
 from megalith.audit.files import filled, find, sample
 from megalith.audit.instrument import Facts, Instrument, Item, Run, Skipped
+from megalith.audit.pronouns import margins
 from megalith.audit.subject import Subject
 from megalith.errors import InputError
 from megalith.evaluation.formats import table_rows
-from megalith.inference import Request
 from megalith.statistics import bootstrap_interval, clustered_interval, paired_difference
 
 SENTENCES, SHARES = "all_sentences.tsv", "occupations-stats.tsv"
@@ -76,16 +76,8 @@ def read_shares(path: Path) -> dict[str, float]:
 
 def judge(subject: Subject, asked: Sequence[Mapping[str, str]], women: Mapping[str, float]) -> list[Item]:
     """Score both referents of each pronoun; `margin` is log P(occupation) − log P(participant), in nats."""
-    requests = [
-        Request(
-            f"{one['sentence']} ‘{one['pronoun'].capitalize()}’ refers to the",
-            (f" {one['occupation']}", f" {one['participant']}"),
-        )
-        for one in asked
-    ]
     items = []
-    for one, (occupation, participant) in zip(asked, subject.score(requests), strict=True):
-        margin = round(occupation.log_probability - participant.log_probability, 6)
+    for one, margin in zip(asked, margins(subject, asked, "occupation", "participant"), strict=True):
         right = margin if one["answer"] == "0" else -margin
         items.append(
             {

@@ -14,7 +14,7 @@ from megalith.errors import InputError
 from megalith.evaluation.document import Document
 from megalith.evaluation.formats import DataFile, Record, json_lines
 from megalith.evaluation.prompts import choices, last_word
-from megalith.evaluation.task import Task
+from megalith.evaluation.task import Kind, Task
 
 
 def plain_task(name: str, path: Path, about: str = "") -> Task:
@@ -24,10 +24,10 @@ def plain_task(name: str, path: Path, about: str = "") -> Task:
     first = list(islice(json_lines(path), 1))
     if not first:
         raise InputError("this task file has no questions.", where=str(path))
-    kind = "choice" if "choices" in first[0] else "last_word"
+    kind: Kind = "choice" if "choices" in first[0] else "last_word"
     return Task(
         name=name,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         about=about,
         paper="",
         licence="",

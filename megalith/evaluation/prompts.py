@@ -1,6 +1,7 @@
 """Documents from a prompt and its answers, and the small rules that several prompts share."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from megalith.errors import InputError
 from megalith.evaluation.document import Choice, Document
@@ -39,9 +40,9 @@ def choices(
     )
 
 
-def classes(prompt: str, answers: Sequence[str], gold: int, **more: object) -> Document:
+def classes(prompt: str, answers: Sequence[str], gold: int, **more: Any) -> Document:
     """As `choices`, where the answers are the same for all questions: the right one is the class."""
-    return choices(prompt, answers, gold, label=answers[gold].strip(), **more)  # type: ignore[arg-type]
+    return choices(prompt, answers, gold, label=answers[gold].strip(), **more)
 
 
 def last_word(context: str, word: str, *, id: str = "", preamble: str = "", group: str = "") -> Document:

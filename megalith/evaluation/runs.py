@@ -55,7 +55,8 @@ class Run:
             with workspace.file(self.file) as path, path.open("wb") as whole:
                 for part in sorted(parts.glob("*.jsonl")):
                     whole.write(part.read_bytes())
-        shutil.rmtree(parts, ignore_errors=True)
+        if parts.is_dir():  # all that is in them stands in the file of the items
+            shutil.rmtree(parts)
         with contextlib.suppress(OSError):  # others' parts are in it, or it is not there
             parts.parent.rmdir()
         return [json.loads(line) for line in standing.read_text(encoding="utf-8").splitlines()]

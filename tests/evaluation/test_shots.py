@@ -3,6 +3,7 @@
 import collections
 import math
 from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 
@@ -101,8 +102,8 @@ def test_orders_are_of_the_same_shots() -> None:
         ({"false": 1.0}, {"false": 8}),
     ],
 )
-def test_labels_are_mixed_as_asked(labels: object, expected: dict[str, int]) -> None:
-    shots = choose_shots(POOL[0], POOL, ShotPlan(count=8, seed=5, labels=labels))  # type: ignore[arg-type]
+def test_labels_are_mixed_as_asked(labels: Any, expected: dict[str, int]) -> None:
+    shots = choose_shots(POOL[0], POOL, ShotPlan(count=8, seed=5, labels=labels))
     assert collections.Counter(shot.label for shot in shots) == expected
 
 
@@ -129,8 +130,9 @@ def test_wrong_labels_show_another_choice() -> None:
 
 
 def test_the_source_of_shots_is_the_same_or_another_value_of_a_field() -> None:
-    for relation in ("same", "other"):
-        for name, chosen in places(ShotPlan(count=5, seed=9, source=("kind", relation))).items():  # type: ignore[arg-type]
+    relations: tuple[Literal["same", "other"], ...] = ("same", "other")
+    for relation in relations:
+        for name, chosen in places(ShotPlan(count=5, seed=9, source=("kind", relation))).items():
             own = POOL[int(name[1:])].fields["kind"]
             assert all((POOL[place].fields["kind"] == own) == (relation == "same") for place in chosen)
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -144,9 +145,9 @@ POOL = [
 ]
 
 
-def asker(lm: LanguageModel, plan: ShotPlan, **more: object) -> Asker:
-    settings = {"separator": "\n\n", "too_long": "drop_shots", "letters": False} | more
-    return Asker(lm, POOL, plan, **settings)  # type: ignore[arg-type]
+def asker(lm: LanguageModel, plan: ShotPlan, **more: Any) -> Asker:
+    settings: dict[str, Any] = {"separator": "\n\n", "too_long": "drop_shots", "letters": False} | more
+    return Asker(lm, POOL, plan, **settings)
 
 
 def test_both_forms_of_a_question_show_the_same_examples(lm: LanguageModel) -> None:

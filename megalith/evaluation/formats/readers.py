@@ -76,7 +76,10 @@ def members(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
     try:
         with tarfile.open(path) as archive:
             files = {one.name: one for one in archive.getmembers() if one.isfile() and one.name.endswith(suffix)}
-            texts = {name: _decoded(archive.extractfile(one).read(), f"{path}/{name}") for name, one in files.items()}  # type: ignore[union-attr]
+            texts = {}
+            for name, one in files.items():
+                if (content := archive.extractfile(one)) is not None:  # as for every regular file
+                    texts[name] = _decoded(content.read(), f"{path}/{name}")
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise InputError(f"this archive cannot be read: {error}.", where=str(path)) from error
     yield from sorted(texts.items())
