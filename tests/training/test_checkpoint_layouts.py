@@ -24,6 +24,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from megalith.errors import InputError, ResourceError
 from megalith.parallel.master_weights import block
 from megalith.training.checkpoint import Progress, Saver, State, consolidate, load, newest
+from megalith.training.checkpoint.shares import Place, deal
 from tests.parallel.processes import start, wait
 
 RANKS = 4
@@ -139,6 +140,7 @@ def any_to_any(rank: int, directory: Path) -> None:
             saver = Saver(directory / name, groups[layout.ranks])
             saver.save(state_of(layout, full()), keep=1)
             saver.wait()
+            (directory / f"{name}-{rank}.staged").write_text(str(saver.staged_bytes))
     dist.barrier()
     for source, target in itertools.product(known, known):
         layout = known[target]
@@ -175,6 +177,32 @@ def test_every_element_is_written_once(played: Path) -> None:
             shards = [load_file(path) for path in directory.glob("*/shard-*.safetensors")]
             assert sum(each.nbytes for shard in shards for each in shard.values()) == elements, directory.name
             assert all(each.numel() for shard in shards for each in shard.values()), directory.name
+
+
+def test_each_rank_stages_what_it_writes_and_replicas_a_share_each(played: Path) -> None:
+    """Each kept a copy of all that it held once: as many copies of the model as there are replicas."""
+    for directory in (played / "any_to_any").iterdir():
+        if not directory.is_dir():
+            continue
+        wrote = {
+            int(path.stem.removeprefix("shard-")): sum(each.nbytes for each in load_file(path).values())
+            for path in directory.glob("*/shard-*.safetensors")
+        }
+        staged = {
+            int(path.stem.rpartition("-")[2]): int(path.read_text())
+            for path in directory.parent.glob(f"{directory.name}-?.staged")
+        }
+        assert {rank: count for rank, count in staged.items() if count} == wrote, directory.name
+        if directory.name == "data 2":
+            largest = max(each.nbytes for each in full().values())
+            assert max(staged.values()) <= sum(staged.values()) / 2 + largest
+
+
+def test_pieces_are_dealt_to_those_who_hold_them_and_have_the_least() -> None:
+    first: dict[Place, int] = {("a", (0,)): 8, ("b", (0,)): 6, ("c", (0,)): 5, ("d", (0,)): 2}
+    second = {place: size for place, size in first.items() if place[0] != "d"} | {("d", (4,)): 20}
+    assert deal([first, second]) == [{"a", "b", "c", "d"}, {"d"}]
+    assert deal([first, first]) == [{"a", "d"}, {"b", "c"}]
 
 
 def everywhere(step: int) -> State:

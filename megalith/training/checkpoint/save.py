@@ -1,5 +1,7 @@
 """Saving in the background: a copy is made while training waits; a thread writes it while training goes on.
 
+Each rank copies what it will write and no more: of what several hold alike, its share.
+
 The order that makes a kill at any moment harmless: shards, index and `state.json` are written and flushed in
 `step-XXXXXXXX.unfinished`, which is then renamed; `latest` follows; only then do older checkpoints go.
 """
@@ -24,6 +26,7 @@ from megalith.errors import ResourceError
 from megalith.system_limits import limit_reached
 from megalith.training.checkpoint.files import LATEST, UNFINISHED, Name, Written, standing, write_whole
 from megalith.training.checkpoint.pieces import Piece, SavePlanner, pieces
+from megalith.training.checkpoint.shares import own_share
 from megalith.training.checkpoint.state import (
     BESIDE,
     FORMAT,
@@ -61,6 +64,7 @@ class Saver:
         self._leads = self._group is None or dist.get_rank(self._group) == 0
         self._stager = _Copies()
         self._history = History(directory)
+        self._share: frozenset[str] | None = None
         self._writing: Future[object] | None = None
         self._unfinished = directory
         self._stands = stands
@@ -71,6 +75,7 @@ class Saver:
         So are those of the steps `milestones`, with `best` the one of the least validation loss, and the last one
         before a streak of steps that were skipped.
 
+        All states must be of the same tensors: who writes which is settled at the first save.
         It waits for the save before. Raises ResourceError if that one could not be written (every rank does so),
         UnsupportedError for a placement that is not one block.
         """
@@ -92,8 +97,11 @@ class Saver:
             if self._stands is not None:
                 self._stands(self._directory / str(name), kept)
 
+        held = pieces(state.model, state.optimizer)
+        if self._share is None:
+            self._share = own_share(held, self._group)
         future = state_dict_saver.async_save(
-            pieces(state.model, state.optimizer),
+            {name: held[name] for name in held if name in self._share},
             storage_writer=ShardWriter(self._unfinished, commit),
             planner=SavePlanner(),
             process_group=self._group,
@@ -102,6 +110,11 @@ class Saver:
         )
         assert isinstance(future, Future)  # our stager blocks
         self._writing = future
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes that this rank keeps for its copy."""
+        return self._stager.bytes
 
     def forget_history(self) -> None:
         """Have the next save write the history files anew: the run has gone back."""
@@ -166,20 +179,31 @@ class _Wanted:
 
 
 class _Copies(AsyncStager):
-    """Copies pieces into memory of its own, which it keeps from one save to the next."""
+    """Copies pieces into memory of its own, which it keeps from one save to the next.
+
+    What comes from a GPU goes into pinned memory, all of it at once, and is waited for once.
+    """
 
     _synchronize_after_execute = False
 
     def __init__(self) -> None:
         self._memory: dict[str, Tensor] = {}
 
+    @property
+    def bytes(self) -> int:
+        return sum(memory.nbytes for memory in self._memory.values())
+
     def stage(self, state_dict: dict[str, Piece]) -> dict[str, Piece]:
-        copies = {}
+        copies, devices = {}, set()
         for name, each in state_dict.items():
-            memory = self._memory.get(name)
+            memory, on_gpu = self._memory.get(name), each.tensor.is_cuda
             if memory is None or memory.shape != each.tensor.shape or memory.dtype != each.tensor.dtype:
-                memory = torch.empty_like(each.tensor, device="cpu", memory_format=torch.contiguous_format)
-            copies[name] = Piece(memory.copy_(each.tensor), each.offsets, each.shape)
+                memory = torch.empty(each.tensor.shape, dtype=each.tensor.dtype, device="cpu", pin_memory=on_gpu)
+            copies[name] = Piece(memory.copy_(each.tensor, non_blocking=on_gpu), each.offsets, each.shape)
+            if on_gpu:
+                devices.add(each.tensor.device)
+        for device in devices:
+            torch.cuda.current_stream(device).synchronize()
         self._memory = {name: copy.tensor for name, copy in copies.items()}
         return copies
 
