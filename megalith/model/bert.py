@@ -18,7 +18,7 @@ from megalith.recipe import ModelConfig
 class BERT(Transformer):
     """Predicts masked tokens from those on both sides, and which of two pieces of text comes first."""
 
-    losses = ("masked token", "sentence order")
+    kinds = ("masked token", "sentence order")
 
     def __init__(self, config: ModelConfig) -> None:
         """Build the model; `initialise` gives it its weights."""
@@ -52,17 +52,22 @@ class BERT(Transformer):
         """Token ids (B, T) to the logits of the tokens (B, T, V), −∞ in the padded columns, and of the order (B, 2).
 
         `segments` (B, T) are 0 or 1, and `lengths` (B,) count the tokens before the padding. With `targets` (B, T) and
-        `order` (B,) it gives the losses: the sums of masked tokens' and of orders' nats, (2,) in float64; targets of
-        −100 do not count. A stage that is not the first takes activations (B, T, E) in place of ids, and one that is
-        not the last returns them.
+        `order` (B,) it gives the losses: the sums of masked tokens' and of orders' nats, (2,) in float64, with a
+        z-loss its sum after them; targets of −100 do not count. A stage that is not the first takes activations
+        (B, T, E) in place of ids, and one that is not the last returns them.
         """
         features = self.features(x, segments, lengths)
         if not self.is_last_stage:
             return features
         found: Tensor | tuple[Tensor, Tensor] = self.heads(
-            features, weight=self.output_weight, targets=targets, order=order, cross_entropy=self.cross_entropy
+            features,
+            weight=self.output_weight,
+            targets=targets,
+            order=order,
+            cross_entropy=self.cross_entropy,
+            z_loss=self.z_loss if self.training else 0.0,
         )
-        return found
+        return found if isinstance(found, tuple) else found[: len(self.losses)]
 
 
 class Heads(nn.Module):
@@ -86,8 +91,12 @@ class Heads(nn.Module):
         targets: Tensor | None = None,
         order: Tensor | None = None,
         cross_entropy: CrossEntropy = linear_cross_entropy,
+        z_loss: float = 0.0,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Features (B, T, E) and the output projection `weight` (V, E) to logits or losses; see `BERT.forward`."""
+        """Features (B, T, E) and the output projection `weight` (V, E) to logits, or to losses (3,).
+
+        See `BERT.forward`; the last of the losses is the z-loss.
+        """
         order_logits = self.sentence_order(torch.tanh(self.pooler(features[:, 0])))  # (B, 2)
         if targets is None or order is None:
             logits = F.linear(self.transform(features), weight.to(features.dtype), self.output_bias)  # (B, T, V)
@@ -96,9 +105,9 @@ class Heads(nn.Module):
         places = (targets.flatten() != IGNORE).nonzero().squeeze(1)  # (M): about 15 % of the tokens
         masked = self.transform(features.flatten(0, 1).index_select(0, places))  # (M, E)
         chosen = targets.flatten().index_select(0, places)
-        token_loss = cross_entropy(masked, weight, chosen, self.vocab_size, self.output_bias)
+        total, z = cross_entropy(masked, weight, chosen, self.vocab_size, self.output_bias, z_loss)
         order_loss = F.cross_entropy(order_logits.double(), order, ignore_index=IGNORE, reduction="sum")
-        return torch.stack([token_loss, order_loss])
+        return torch.stack([total - z, order_loss, z])  # the first has the gradient of the z-loss, too
 
     def transform(self, x: Tensor) -> Tensor:
         """Features (…, E) to what is multiplied with the output projection."""

@@ -27,15 +27,17 @@ class GPT(Transformer):
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to logits (B, T, V), −∞ in the padded columns; with `targets` (B, T), to the loss.
 
-        The loss is the sum of the token losses in nats, (1,) in float64; targets of −100 do not count. A stage that is
-        not the first takes activations (B, T, E) in place of ids, and one that is not the last returns them.
+        The loss is the sum of the token losses in nats, (1,) in float64, with a z-loss its sum after it; targets of
+        −100 do not count. A stage that is not the first takes activations (B, T, E) in place of ids, and one that is
+        not the last returns them.
         """
         features = self.features(x)
         if not self.is_last_stage:
             return features
         if targets is not None:
-            loss = self.cross_entropy(features, self.output_weight, targets, self.config.vocab_size)
-            return torch.stack([loss])
+            z_loss = self.z_loss if self.training else 0.0
+            total, z = self.cross_entropy(features, self.output_weight, targets, self.config.vocab_size, z_loss=z_loss)
+            return torch.stack([total - z, z])[: len(self.losses)]  # the first has the gradient of both
         logits = F.linear(features, self.output_weight.to(features.dtype))
         logits[..., self.config.vocab_size :] = -torch.inf
         return logits

@@ -2,7 +2,8 @@
 
 The gradient is found along with the loss, so nothing but the two gradients waits for the backward pass. Products are in
 the features' type; losses and the weight's gradient are summed in fp32 and above. (torch 2.13's own
-`linear_cross_entropy` sums bf16 losses in bf16, or else multiplies in fp32.)
+`linear_cross_entropy` sums bf16 losses in bf16, or else multiplies in fp32.) A z-loss (PaLM, 2204.02311 §5; ST-MoE,
+2202.08906 §3.3) pulls log Z, the logarithm of the softmax's denominator, towards 0.
 """
 
 from typing import Any, Protocol
@@ -20,26 +21,49 @@ class CrossEntropy(Protocol):
     """The type of `linear_cross_entropy`."""
 
     def __call__(
-        self, features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
-    ) -> Tensor:
-        """The sum of the token losses."""
+        self,
+        features: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        vocab_size: int,
+        bias: Tensor | None = None,
+        z_loss: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of the token losses, and the z-loss's part of it."""
 
 
 def linear_cross_entropy(
-    features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
-) -> Tensor:
-    """Σ −log softmax(features · weightᵀ + bias)[target], in nats, one float64 number; targets of −100 do not count.
+    features: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    vocab_size: int,
+    bias: Tensor | None = None,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Σ −log softmax(logits)[target] + z_loss · log² Z, in nats, and Σ z_loss · log² Z alone, without a gradient.
 
-    features (…, E), weight (V, E) and bias (V) of which the first `vocab_size` rows are tokens, targets (…).
+    features (…, E), weight (V, E) and bias (V) of which the first `vocab_size` rows are tokens, targets (…), of which
+    −100 do not count; logits are features · weightᵀ + bias, and Z = Σ exp(logits). Both sums are one float64 number.
     """
-    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+    total, z = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         features.flatten(0, -2),
         weight if len(weight) == vocab_size else weight[:vocab_size],  # a slice's gradient costs a copy
         bias if bias is None else bias[:vocab_size],
         targets.flatten(),
+        z_loss,
         torch.is_grad_enabled(),
     )
-    return total
+    return total, z
+
+
+def z_losses(log_z: Tensor, counts: Tensor, z_loss: float) -> Tensor:
+    """Σ z_loss · log² Z over the tokens (R) that count, float64."""
+    return z_loss * log_z.square().mul(counts).sum(dtype=torch.float64)
+
+
+def with_z_gradient(p: Tensor, log_z: Tensor, z_loss: float) -> Tensor:
+    """The softmax (R, V), in place, times 1 + 2 · z_loss · log Z: the part of the logits' gradient that it makes."""
+    return p.mul_((1 + 2 * z_loss * log_z).unsqueeze(1))
 
 
 def rows_at_a_time(features: Tensor, vocab_size: int) -> int:
@@ -73,9 +97,15 @@ def scaled(gradient: Tensor | None, scale: Tensor) -> Tensor | None:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, with_gradients: bool
-    ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=features.device)
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        z_loss: float,
+        with_gradients: bool,
+    ) -> tuple[Tensor, Tensor]:
+        total, z_total = torch.zeros(2, dtype=torch.float64, device=features.device).unbind()
         feature_gradient = torch.empty_like(features) if with_gradients else None
         weight_gradient = torch.zeros_like(weight) if with_gradients else None
         bias_gradient = wide_zeros_like(bias) if with_gradients else None
@@ -87,10 +117,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             counts = targets[rows] != IGNORE  # (R)
             chosen = targets[rows].clamp_min(0).unsqueeze(1)  # (R, 1)
             logits = biased_product(x, narrow_weight, bias)  # (R, V)
-            log_p = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(x.dtype, torch.float32))
+            wide = torch.promote_types(x.dtype, torch.float32)
+            log_z = torch.logsumexp(logits.to(wide), 1) if z_loss else None  # (R)
+            log_p = torch.log_softmax(logits, dim=-1, dtype=wide)
+            if log_z is not None:
+                z_total += z_losses(log_z, counts, z_loss)
             total -= log_p.gather(1, chosen).squeeze(1).mul(counts).sum(dtype=torch.float64)
             if feature_gradient is not None and weight_gradient is not None:
                 p = log_p.exp_()
+                if log_z is not None:
+                    with_z_gradient(p, log_z, z_loss)
                 p.scatter_add_(1, chosen, p.new_full((1, 1), -1.0).expand_as(chosen))
                 if not all_count(counts):
                     p.mul_(counts.unsqueeze(1))
@@ -100,8 +136,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if bias_gradient is not None:
                     bias_gradient += logit_gradient.sum(0, dtype=bias_gradient.dtype)
         ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
-        return total
+        ctx.mark_non_differentiable(z_total)
+        return total + z_total, z_total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), None, None)
+        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), None, None, None)

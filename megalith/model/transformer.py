@@ -20,8 +20,10 @@ class Transformer(nn.Module):
     """Whether this stage embeds the tokens."""
     is_last_stage = True
     """Whether this stage has the heads and the loss."""
-    losses: tuple[str, ...] = ("loss",)
-    """The kinds of loss that the heads sum, in the order in which they give them."""
+    kinds: tuple[str, ...] = ("predicted token",)
+    """The kinds of loss of the family; the first is over tokens."""
+    z_loss = 0.0
+    """Weight of log² Z beside each token's loss in training."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build the model; `initialise` gives it its weights. Raises UnsupportedError for what can only be planned."""
@@ -40,6 +42,11 @@ class Transformer(nn.Module):
             self.final_norm = make_norm(config)
         if not config.tie_embeddings:
             self.output = nn.Linear(config.hidden, config.padded_vocab_size, bias=False)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The kinds of loss that the heads sum, in the order in which they give them."""
+        return (*self.kinds, "z loss") if self.z_loss else self.kinds
 
     @property
     def output_weight(self) -> Tensor:

@@ -40,6 +40,7 @@ def parallelize(
     seed: int | None,
     weights: FirstValue | None = None,
     compile_layers: bool = False,
+    z_loss: float = 0.0,
 ) -> DistributedModel:
     """The model of `config` over all ranks, which stand as `parallel` says; every rank must call it.
 
@@ -52,6 +53,7 @@ def parallelize(
         with torch.device("meta"):
             stage = MODELS[config.family](config)
         keep_stage(stage, number, count)
+        stage.z_loss = z_loss
         if ranks.size("tensor") > 1:
             split_tensors(stage, ranks.submesh("tensor"), sequence_parallel=parallel.sequence_parallel)
         recompute_layers(stage, parallel.recompute, parallel.recompute_every)

@@ -15,7 +15,16 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
 from torch.nn import functional as F
 
 from megalith.kernels import add_weight_gradient, input_gradient
-from megalith.model.loss import IGNORE, all_count, biased_product, rows_at_a_time, scaled, wide_zeros_like
+from megalith.model.loss import (
+    IGNORE,
+    all_count,
+    biased_product,
+    rows_at_a_time,
+    scaled,
+    wide_zeros_like,
+    with_z_gradient,
+    z_losses,
+)
 
 
 def vocabulary_parallel_embedding(tokens: Tensor, weight: Tensor, stream: Placement) -> Tensor:
@@ -40,8 +49,13 @@ def first_row(weight: DTensor) -> int:
 
 
 def vocabulary_parallel_cross_entropy(
-    features: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, bias: Tensor | None = None
-) -> Tensor:
+    features: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    vocab_size: int,
+    bias: Tensor | None = None,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     """Compute `model.loss.linear_cross_entropy` on every rank, with a `weight` (V, E) that is split by rows.
 
     features (…, E) are whole, or a DTensor split along the sequence; a `bias` (V) is split as the weight.
@@ -53,7 +67,7 @@ def vocabulary_parallel_cross_entropy(
         features = DTensor.from_local(features, mesh, [Replicate()], run_check=False)
     whole = features.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
     first = first_row(weight)
-    total: Tensor = _VocabularyParallel.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+    total, z = _VocabularyParallel.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         whole.flatten(0, -2),
         weight.to_local(),
         None if bias is None else bias.to_local(),
@@ -62,9 +76,10 @@ def vocabulary_parallel_cross_entropy(
         max(0, vocab_size - first),
         rows_at_a_time(whole, vocab_size),
         mesh.get_group(),
+        z_loss,
         torch.is_grad_enabled(),
     )
-    return total
+    return total, z
 
 
 class _VocabularyParallel(torch.autograd.Function):
@@ -79,9 +94,10 @@ class _VocabularyParallel(torch.autograd.Function):
         rows_that_count: int,
         at_a_time: int,
         group: dist.ProcessGroup,
+        z_loss: float,
         with_gradients: bool,
-    ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=features.device)
+    ) -> tuple[Tensor, Tensor]:
+        total, z_total = torch.zeros(2, dtype=torch.float64, device=features.device).unbind()
         feature_gradient = torch.empty_like(features) if with_gradients else None
         weight_gradient = torch.zeros_like(weight) if with_gradients else None
         bias_gradient = wide_zeros_like(bias) if with_gradients else None
@@ -105,9 +121,14 @@ class _VocabularyParallel(torch.autograd.Function):
             exponentials = exponentials.exp_()
             shared = torch.stack([exponentials.sum(1), target_logit])  # (2, R)
             dist.all_reduce(shared, group=group)
+            log_z = shared[0].log() + highest if z_loss else None  # (R)
+            if log_z is not None:
+                z_total += z_losses(log_z, counts, z_loss)
             total -= (shared[1] - shared[0].log()).mul(counts).sum(dtype=torch.float64)
             if feature_gradient is not None and weight_gradient is not None:
                 p = exponentials.div_(shared[0].unsqueeze(1))
+                if log_z is not None:
+                    with_z_gradient(p, log_z, z_loss)
                 if len(own):
                     p.scatter_add_(1, chosen, -here.to(p.dtype).unsqueeze(1))
                 if not all_count(counts):
@@ -118,8 +139,9 @@ class _VocabularyParallel(torch.autograd.Function):
                 if bias_gradient is not None:
                     bias_gradient[:rows_that_count] += logit_gradient.sum(0, dtype=bias_gradient.dtype)
         ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
-        return total
+        ctx.mark_non_differentiable(z_total)
+        return total + z_total, z_total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), *(None for _ in range(6)))
+        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), *(None for _ in range(7)))

@@ -24,7 +24,7 @@ class TrainConfig(Section):
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
-        "replica_check_interval",
+        "replica_check_interval", "z_loss",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -56,6 +56,8 @@ class TrainConfig(Section):
     epsilon: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.1
     """On matrices and embeddings alone; norms and biases are not decayed."""
+    z_loss: NonNegativeFloat = 0.0
+    """Weight of log² Z beside each token's loss, Z the softmax's denominator (PaLM: 1e-4). Not in validation."""
     clip_norm: PositiveFloat | None = 1.0
     """Gradients are scaled down to this global norm."""
     precision: Literal["auto", Precision] = "auto"

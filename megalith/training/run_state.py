@@ -74,6 +74,7 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         seed=recipe.seed if found is None else None,
         weights=open_weights(recipe) if found is None else None,
         compile_layers=recipe.train.compile,
+        z_loss=recipe.train.z_loss,
     )
     held_out, count = validation_samples(task)
     copies = mirroring(recipe.train.mirror if ranks.is_rank_zero else None)

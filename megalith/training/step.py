@@ -41,6 +41,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
             own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
             reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
             valid = run.ranks.sum(*(count * reads for count in own))
+            valid += valid[: len(run.model.losses) - len(valid)]  # a z-loss is over the tokens, too
             dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
         return parallel.take_step(
             run.model,

@@ -25,12 +25,26 @@ def some_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_loss_and_gradients_are_those_of_torch_over_whole_logits(with_bias: bool) -> None:
     features, weight, bias, targets = some_inputs()
     inputs = [features, weight, bias] if with_bias else [features, weight]
-    loss = linear_cross_entropy(features, weight, targets, VOCAB, *inputs[2:])
+    loss, z = linear_cross_entropy(features, weight, targets, VOCAB, *inputs[2:])
     found = torch.autograd.grad(loss / 7, inputs)
     logits = F.linear(features, weight[:VOCAB], bias[:VOCAB] if with_bias else None)
     expected = F.cross_entropy(logits, targets, reduction="sum")
+    assert z == 0
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
     for own, other in zip(found, torch.autograd.grad(expected / 7, inputs), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-11, atol=1e-13)
+
+
+def test_a_z_loss_is_the_square_of_log_z_of_what_counts() -> None:
+    features, weight, bias, targets = some_inputs()
+    total, z = linear_cross_entropy(features, weight, targets, VOCAB, bias, z_loss=0.3)
+    assert not z.requires_grad
+    found = torch.autograd.grad(total / 7, [features, weight, bias])
+    logits = F.linear(features, weight[:VOCAB], bias[:VOCAB])
+    squares = 0.3 * logits.logsumexp(-1)[targets != -100].square().sum()
+    expected = F.cross_entropy(logits, targets, reduction="sum") + squares
+    torch.testing.assert_close([total, z], [expected, squares], rtol=1e-13, atol=0)
+    for own, other in zip(found, torch.autograd.grad(expected / 7, [features, weight, bias]), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-11, atol=1e-13)
 
 
@@ -38,7 +52,7 @@ def test_a_bf16_bias_s_gradient_is_summed_in_fp32() -> None:
     blocks, entries = 300, 16
     weight, bias = torch.zeros(entries, 2, dtype=torch.bfloat16), torch.zeros(entries, dtype=torch.bfloat16)
     features, targets = torch.zeros(blocks * ROWS, 2, dtype=torch.bfloat16), torch.zeros(blocks * ROWS).long()
-    linear_cross_entropy(features, weight, targets, entries, bias.requires_grad_()).backward()
+    linear_cross_entropy(features, weight, targets, entries, bias.requires_grad_())[0].backward()
     # every softmax is 1/16; in bf16, 4096 + 256/16 is 4096 again
     assert bias.grad is not None
     assert bias.grad[5] == blocks * ROWS / entries == 4800

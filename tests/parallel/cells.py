@@ -63,6 +63,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"family": "bert"},
     "post-norm bert": {"family": "bert", "layer_norm": "post"},
 }
+TRAINED: dict[str, dict[str, Any]] = {"": {}, "z-loss": {"z_loss": 0.01}}
+"""Settings of `train` beside the oracle's."""
 TYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -81,6 +83,8 @@ class Cell:
     sequence_parallel: bool = False
     recompute: str = "none"
     precision: str = "fp64"
+    trained: str = ""
+    """Key of TRAINED."""
 
     @property
     def world(self) -> int:
@@ -118,7 +122,7 @@ class Cell:
         """One row of the table."""
         zero = f"{self.zero} over {self.zero_shard}" if self.zero_shard else str(self.zero)
         return (
-            self.family,
+            f"{self.family}, {self.trained}" if self.trained else self.family,
             "tied" if self.tied else "untied",
             f"{self.tensor} × {self.pipeline} × {self.data}",
             zero if self.data > 1 else "",
@@ -193,6 +197,8 @@ def short_table() -> list[Cell]:
         Cell("olmo2", tensor=2, pipeline=2, schedule="zb-h1", recompute="selective"),
         Cell("qwen3", tensor=2, data=2, zero=3),
         Cell("qwen3", tensor=4, sequence_parallel=True),
+        Cell("gpt", trained="z-loss"),
+        Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained="z-loss"),
     ]
 
 
@@ -204,7 +210,25 @@ def _extras() -> list[Cell]:
         *(Cell(data=4, zero=zero, zero_shard=2) for zero in (1, 2, 3)),
         Cell("llama", tied=False, tensor=2, data=4, zero=2, zero_shard=2, sequence_parallel=True),
         Cell(pipeline=2, data=4, zero=3, zero_shard=2, schedule="interleaved-1f1b"),
+        *_otherwise_trained(),
     ]
+
+
+def _otherwise_trained() -> Iterator[Cell]:
+    """Cells of each other way to train, on every axis and on all together."""
+    for trained in TRAINED:
+        if trained:
+            yield from (
+                Cell(trained=trained),
+                Cell("bert", trained=trained),
+                Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained=trained),
+                Cell("qwen3", tensor=4, sequence_parallel=True, trained=trained),
+                Cell("olmo2", tied=False, tensor=2, data=2, zero=2, trained=trained),
+                Cell("llama", pipeline=4, schedule="interleaved-1f1b", trained=trained),
+                Cell(data=4, zero=3, zero_shard=2, trained=trained),
+                Cell(tensor=2, pipeline=2, data=2, zero=1, sequence_parallel=True, trained=trained),
+                Cell("llama", tensor=2, data=2, zero=3, precision="bf16", trained=trained),
+            )
 
 
 def _narrow() -> list[Cell]:

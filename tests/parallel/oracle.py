@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megalith.model import MODELS, Transformer, initialise
-from megalith.recipe import ModelConfig
+from megalith.recipe import ModelConfig, TrainConfig
 from tests.parallel.cells import SEQUENCES, sample_batch
 
 STEPS, SEED, RATE, CLIP, DECAY = 5, 11, 0.01, 0.5, 0.1
@@ -27,8 +27,8 @@ class Outcome:
     parameters: dict[str, Tensor]
 
 
-def whole_model_steps(config: ModelConfig) -> Outcome:
-    """The oracle, in torch's default type."""
+def whole_model_steps(config: ModelConfig, train: TrainConfig) -> Outcome:
+    """The oracle, in torch's default type; of `train` it takes what is not set above."""
     model: Transformer = MODELS[config.family](config)
     initialise(model, config, SEED)
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -37,7 +37,7 @@ def whole_model_steps(config: ModelConfig) -> Outcome:
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), eps=1e-8, fused=False, foreach=False)
     losses, norms, gradients = [], [], {}
     for step in range(STEPS):
-        parts = mean_losses(model, sample_batch(config, step, 0, SEQUENCES))
+        parts = mean_losses(model, sample_batch(config, step, 0, SEQUENCES), train.z_loss)
         optimizer.zero_grad()
         torch.stack(parts).sum().backward()
         if step == 0:
@@ -48,8 +48,8 @@ def whole_model_steps(config: ModelConfig) -> Outcome:
     return Outcome(losses, norms, gradients, {name: p.detach() for name, p in model.named_parameters()})
 
 
-def mean_losses(model: Transformer, batch: dict[str, Tensor]) -> list[Tensor]:
-    """The mean over predicted tokens, and for a bert over the sentence pairs of the whole batch."""
+def mean_losses(model: Transformer, batch: dict[str, Tensor], z_loss: float) -> list[Tensor]:
+    """The mean over predicted tokens, for a bert over the sentence pairs of the whole batch, and of the z-loss."""
     config = model.config
     if config.family == "bert":
         logits, order = model(batch["tokens"], segments=batch["segments"], lengths=batch["lengths"])
@@ -57,4 +57,7 @@ def mean_losses(model: Transformer, batch: dict[str, Tensor]) -> list[Tensor]:
     else:
         logits, others = model(batch["tokens"]), []
     tokens = logits[..., : config.vocab_size].flatten(0, 1)
-    return [F.cross_entropy(tokens, batch["targets"].flatten(), ignore_index=-100), *others]
+    targets = batch["targets"].flatten()
+    if z_loss:
+        others.append(z_loss * tokens[targets != -100].logsumexp(-1).square().mean())
+    return [F.cross_entropy(tokens, targets, ignore_index=-100), *others]

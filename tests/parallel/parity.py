@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor
 from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, clip_factor, loss_weights, parallelize
 from megalith.recipe import ModelConfig, Recipe, TrainConfig
 from megalith.training.data import counts
-from tests.parallel.cells import SEQUENCES, SHAPE, TYPES, Cell, sample_batch
+from tests.parallel.cells import SEQUENCES, SHAPE, TRAINED, TYPES, Cell, sample_batch
 from tests.parallel.oracle import CLIP, DECAY, RATE, SEED, STEPS, Outcome, whole_model_steps
 from tests.parallel.processes import start, wait
 
@@ -51,8 +51,9 @@ def spread_steps(cell: Cell, ranks: Mesh, config: ModelConfig | None = None) -> 
     """The cell's steps of this rank's part, of its own model or another; the tensors of the outcome are whole, and on
     the first rank alone."""
     config = config or cell.model
-    model = parallelize(config, cell.parallel, ranks, dtype=TYPES[cell.precision], seed=SEED)
-    optimizer = Optimizer(model.masters, train_settings())
+    train = train_settings(cell.trained)
+    model = parallelize(config, cell.parallel, ranks, dtype=TYPES[cell.precision], seed=SEED, z_loss=train.z_loss)
+    optimizer = Optimizer(model.masters, train)
     share = range(ranks.data_index * cell.micro_batch, SEQUENCES, cell.micro_batch * ranks.data_size)
     first_on_line = ranks.index("tensor") == 0 and ranks.index("pipeline") == 0
     losses, norms, gradients = [], [], {}
@@ -60,6 +61,7 @@ def spread_steps(cell: Cell, ranks: Mesh, config: ModelConfig | None = None) -> 
         batches = [sample_batch(config, step, first, cell.micro_batch) for first in share]
         own = [sum(column) for column in zip(*map(counts, batches), strict=True)]
         valid = ranks.sum(*(own if first_on_line else [0.0] * len(own)))
+        valid += valid[: len(model.losses) - len(valid)]
         model.gradients.zero()
         sums = model.forward_backward(batches, loss_weights(valid, 1.0), [0] * len(batches))
         model.reduce_gradients()
@@ -75,11 +77,11 @@ def spread_steps(cell: Cell, ranks: Mesh, config: ModelConfig | None = None) -> 
     return Outcome(losses, norms, gradients, whole(model, [m.value for m in model.masters]))
 
 
-def train_settings() -> TrainConfig:
-    """A train section with the oracle's settings."""
+def train_settings(trained: str = "") -> TrainConfig:
+    """A train section with the oracle's settings, and those of TRAINED."""
     recipe = {"name": "x", "about": "x", "model": SHAPE, "tokenize": {"vocab_size": SHAPE["vocab_size"]}}
     train = {"tokens": 1000, "learning_rate": RATE, "weight_decay": DECAY, "clip_norm": CLIP, "precision": "fp32"}
-    return Recipe.model_validate(recipe | {"train": train}).train
+    return Recipe.model_validate(recipe | {"train": train | TRAINED[trained]}).train
 
 
 def whole(model: DistributedModel, pieces: Sequence[Tensor | None]) -> dict[str, Tensor]:
@@ -199,7 +201,7 @@ def _work(rank: int, world: int, cells: list[Cell], results: str) -> None:
             arranged[grid] = build_mesh(Mesh(rank, world), cell.parallel)
         found = spread_steps(cell, arranged[grid])
         if rank == 0:
-            key = (cell.model, cell.precision)
+            key = (cell.model, cell.precision, cell.trained)
             if key not in oracles:
                 oracles[key] = _oracle(cell)
             with Path(results).open("a") as file:
@@ -210,5 +212,5 @@ def _work(rank: int, world: int, cells: list[Cell], results: str) -> None:
 
 def _oracle(cell: Cell) -> Outcome:
     if cell.precision == "bf16":
-        return spread_steps(Cell(precision="bf16"), Mesh(), cell.model)
-    return whole_model_steps(cell.model)
+        return spread_steps(Cell(precision="bf16", trained=cell.trained), Mesh(), cell.model)
+    return whole_model_steps(cell.model, train_settings(cell.trained))

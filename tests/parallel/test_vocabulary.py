@@ -14,6 +14,7 @@ from megalith.recipe.machine import ParallelConfig
 from tests.parallel.processes import on_ranks
 
 RANKS, HIDDEN, LENGTH, SEQUENCES = 4, 6, 8, 3
+Z_LOSS = 0.3  # with a bias
 PADDED_AND_REAL = [(16, 16), (15, 15), (10, 7), (9, 5), (5, 5), (5, 2), (16, 3)]
 """With 9 rows the last rank has none; with 16 rows, 3 of them tokens, three ranks have only padding."""
 
@@ -41,7 +42,7 @@ def rank_main(rank: int) -> dict[str, Tensor]:
         bias = torch.nn.Parameter(distribute_tensor(whole_bias, mesh, [Shard(0)])) if biased else None
         x = distribute_tensor(features, mesh, [Shard(1)]) if split else features
         x.requires_grad_()
-        loss = vocabulary_parallel_cross_entropy(x, weight, targets, real, bias)
+        loss, _ = vocabulary_parallel_cross_entropy(x, weight, targets, real, bias, Z_LOSS * biased)
         (loss * 0.25).backward()
         assert weight.grad is not None
         assert x.grad is not None
@@ -56,7 +57,7 @@ def rank_main(rank: int) -> dict[str, Tensor]:
         found |= embedded(key, weight, targets, mesh)
     long = inputs(10, 7, sequences=ROWS // LENGTH + 5)
     weight = distribute_tensor(long[1], mesh, [Shard(0)])
-    return found | {"long": vocabulary_parallel_cross_entropy(long[0], weight, long[3], 7)}
+    return found | {"long": vocabulary_parallel_cross_entropy(long[0], weight, long[3], 7)[0]}
 
 
 def embedded(key: str, weight: torch.nn.Parameter, targets: Tensor, mesh: object) -> dict[str, Tensor]:
@@ -95,6 +96,8 @@ def _holds(found: list[dict[str, Tensor]], padded: int, real: int, biased: bool,
     leaves = [each.requires_grad_() for each in (features, weight, bias)]
     logits = F.linear(features, weight[:real], bias[:real] if biased else None)
     loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    if biased:
+        loss = loss + Z_LOSS * logits.logsumexp(-1)[targets != IGNORE].square().sum()
     (loss * 0.25).backward()
     for rank in found:
         key = f"{padded} {real} {biased} {split}"

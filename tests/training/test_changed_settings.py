@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "train.epsilon": 1e-6,
     "train.weight_decay": 0.2,
     "train.clip_norm": 0.5,
+    "train.z_loss": 1e-4,
     "train.precision": "bf16",
     "train.compile": True,
     "train.trace_steps": (1,),

@@ -85,7 +85,14 @@ class Training:
 
 def begin(recipe: Recipe, ranks: Mesh, watch: Watch) -> Training:
     """The recipe's model over `ranks`, which are arranged, its weights unset. `watch` is watching."""
-    model = parallelize(recipe.model, recipe.parallel, ranks, dtype=compute_dtype(recipe.train.precision), seed=None)
+    model = parallelize(
+        recipe.model,
+        recipe.parallel,
+        ranks,
+        dtype=compute_dtype(recipe.train.precision),
+        seed=None,
+        z_loss=recipe.train.z_loss,
+    )
     training = Training(recipe, model, Optimizer(model.masters, recipe.train), watch)
     watch.collectives.follow(model.stages.values())
     for kind, tensors in training.state().items():
