@@ -32,6 +32,8 @@ RUN = CliRunner()
         ("generate quickstart --model \udcff", "--model: this path is not UTF-8: \\xff. Rename it."),
         ("curate quickstart --source /a/\udcff", "--source: this path is not UTF-8"),
         ("train quickstart -o \udcff", "--output: this path is not UTF-8"),
+        ("plan timeline gpt2-8.3b -o " + "a/" * 2000, "--output: this path is 2,000 folders deep"),
+        ("recipe list " + "a/" * 2000, "a/… (4,035 characters)"),
         ("generate quickstart --tokens 0", "--tokens"),
         ("generate quickstart --tokens 99999999999999999999", "--tokens"),
         ("generate quickstart --temperature nan", "--temperature"),

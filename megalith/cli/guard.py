@@ -16,6 +16,8 @@ from megalith.recipe.yaml_values import shorten
 from megalith.system_limits import limit_reached
 
 P = ParamSpec("P")
+DEEPEST_PATH = 256
+"""Folders of a path; the system's 4,096 characters leave room for more than Python's recursion does."""
 
 
 def verb(function: Callable[P, None]) -> Callable[P, None]:
@@ -55,7 +57,7 @@ def _guarded(function: Callable[P, None], farewell: str) -> Callable[P, None]:
 
 
 def _check_arguments(arguments: Mapping[str, object]) -> None:
-    """Raise InputError for a text or path that is not UTF-8, and for a number that is not finite or too large.
+    """Raise InputError for a text or path that is not UTF-8 or too deep, and a number not finite or too large.
 
     The native libraries that read and write the data take paths as text. A recipe's own path may be any bytes, and
     overrides are looked at where they are read.
@@ -66,6 +68,9 @@ def _check_arguments(arguments: Mapping[str, object]) -> None:
             if isinstance(one, str | Path) and name not in ("recipe", "overrides") and not _is_whole(str(one)):
                 kind, mend = ("path", "Rename it.") if isinstance(one, Path) else ("text", None)
                 raise InputError(f"this {kind} is not UTF-8: {shorten(str(one))}.", where=option, mend=mend)
+            if isinstance(one, Path) and len(one.parts) > DEEPEST_PATH:
+                said = f"this path is {len(one.parts):,} folders deep, and at most {DEEPEST_PATH} are taken"
+                raise InputError(f"{said}: {shorten(str(one))}.", where=option)
             if isinstance(one, float) and not math.isfinite(one):
                 raise InputError(f"{one} is not a finite number.", where=option)
             if isinstance(one, int) and abs(one) >= 2**63:

@@ -1,9 +1,11 @@
-"""The page of `megalith --help`: verbs in the order of the walk."""
+"""The command as a whole: the page of `megalith --help`, verbs in the order of the walk, and what is said of misuse."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperGroup
+
+from megalith.recipe.yaml_values import shorten
 
 SECTIONS: dict[str, Sequence[str]] = {
     "The walk": ("run", "crawl", "curate", "tokenize", "blend", "train", "evaluate", "audit", "report"),
@@ -22,6 +24,9 @@ SECTIONS: dict[str, Sequence[str]] = {
         "push",
     ),
 }
+
+LONGEST_COMPLAINT = 500
+"""Characters of a complaint about arguments, which repeats them."""
 
 
 class Sections(TyperGroup):
@@ -42,6 +47,15 @@ class Sections(TyperGroup):
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb; an argument of any length is told in a sentence that can be read."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):  # the command line's own errors have one
+                error.message = shorten(message, LONGEST_COMPLAINT)  # type: ignore[attr-defined]
+            raise
 
 
 def _first_paragraph(command: Any) -> str:

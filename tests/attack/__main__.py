@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.attack.arguments import Arguments
 from tests.attack.cases import Found, failures, table, write_result
 from tests.attack.damage import Damage
+from tests.attack.doors import Doors
 from tests.attack.kills import Kills
 from tests.attack.materials import Materials
 from tests.attack.pool import Try, attempt, attempt_all, preload
@@ -28,6 +29,7 @@ PARTS: dict[str, tuple[Callable[[Materials], Try], int | None]] = {
     "arguments": (Arguments, 460),
     "tables": (Tables, 400),
     "sources": (Sources, 160),
+    "doors": (Doors, 160),
     "surroundings": (Surroundings, None),
     "kills": (Kills, 72),
     "damage": (Damage, None),
@@ -35,7 +37,7 @@ PARTS: dict[str, tuple[Callable[[Materials], Try], int | None]] = {
 """Each part with its number of cases; None where the part has so many as it has."""
 SHARES = {"surroundings": 0.25}
 """Cases of a part that has more of them than minutes: the seed says which."""
-WITH_EXPEDITION = ("tables", "arguments", "kills", "damage", "surroundings")
+WITH_EXPEDITION = ("tables", "arguments", "doors", "kills", "damage", "surroundings")
 RESULT = Path("benchmarks/results/attack.json")
 
 
@@ -115,7 +117,7 @@ def _preload(part: str, materials: Materials) -> None:
         shutil.rmtree(room, ignore_errors=True)
         room.mkdir()
         preload([materials.argv("curate", room / "out")], room)
-    if part in ("kills", "damage", "arguments", "tables"):
+    if part in ("kills", "damage", "arguments", "tables", "doors"):
         preload([materials.argv("generate", materials.base, "--tokens", "1")], materials.home)
     if part in ("recipes", "overrides", "arguments", "tables"):
         preload(

@@ -30,8 +30,17 @@ VERBS = {
     ("tokenize",): ("--output", "--json"),
     ("evaluate",): ("--output", "--json"),
     ("audit",): ("--output", "--json"),
+    ("scaling", "predict"): ("--flops", "--parameters", "--tokens", "--level", "--json"),
+    ("scaling", "study"): ("--budgets", "--flops", "--sizes", "--ratio", "--seeds", "--jobs", "--json"),
+    ("recipe", "changes"): ("--json",),
+    ("compare",): ("--more-a", "--more-b", "--margin-points", "--margin-percent", "--flips", "--output", "--json"),
+    ("score",): ("--prefix", "--boundary", "--precision", "--batch-tokens", "--too-long", "--output", "--json"),
+    ("average",): ("--last", "--output", "--json"),
+    ("chat",): ("--system", "--tokens", "--temperature", "--top-k", "--min-p", "--seed", "--precision"),
+    ("import",): ("--output", "--json"),
+    ("export",): ("--to", "--type", "--text", "--output", "--json"),
+    ("push",): ("--json",),
     ("serve",): (),
-    ("export",): (),
     ("",): (),
 }
 WITHOUT_RECIPE = {
@@ -43,6 +52,15 @@ WITHOUT_RECIPE = {
     "scaling fit",
     "card",
     "verify",
+    "scaling predict",
+    "recipe changes",
+    "compare",
+    "score",
+    "average",
+    "chat",
+    "import",
+    "export",
+    "push",
 }
 PATHS = (
     "/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem", "/proc/self/cmdline", "/", "/root", "/nonexistent/x", "",
@@ -50,6 +68,9 @@ PATHS = (
     "file.txt", "file.txt/inner", "loop", "dangling", "fifo", "empty",
 )  # fmt: skip
 TEXTS = ("", " ", "\x1b]0;x\x07", "\ud800", "\udcff", "a" * 100_000, "<|endoftext|>", "\u202e", "\n" * 1000, "é\u0301")
+SECOND = {"compare": "evaluate", "score": "requests.jsonl", "average": "train", "push": "store"}
+"""What the verbs with two arguments take second: of the other expedition, or in the room."""
+STORES = ("s3://", "s3:///", "s3://x", "gs://x", "gs://[", "S3://x/y", "ftp://x", "file:///tmp", "s3://u:p@x/y", "x")
 SMALL = ("1", "2", "3", "5")
 
 
@@ -66,11 +87,15 @@ class Arguments:
         named = " ".join(verb)
         if dice.random() < 0.9:
             argv.append(self._main_argument(named, dice))
+        if named in SECOND and dice.random() < 0.9:
+            argv.append(self._second_argument(named, dice))
+        if named == "scaling study":
+            argv.append("--design")
         for _ in range(dice.choice((0, 1, 1, 2, 3))):
             options = VERBS[verb] or ("--help", "--version", "-x", "--nonsense")
             option = dice.choice(options) if dice.random() < 0.95 else dice.choice(("--help", "-h", "--x", "-", "--"))
             argv.append(option)
-            if option not in ("--json", "--keep", "--no-hold-out", "--help", "-h"):
+            if option not in ("--json", "--keep", "--no-hold-out", "--flips", "--help", "-h"):
                 argv.append(self._argument(option, dice))
         if named == "generate" and "--tokens" not in argv:
             argv += ["--tokens", dice.choice(SMALL)]
@@ -84,6 +109,7 @@ class Arguments:
 
     def _furnish(self, room: Path) -> None:
         (room / "file.txt").write_text("text\n")
+        (room / "requests.jsonl").write_text('{"id": "1", "context": "the", "choices": [" house"]}\n')
         (room / "empty").mkdir()
         (room / "loop").symlink_to("loop")
         (room / "dangling").symlink_to("nowhere")
@@ -96,7 +122,16 @@ class Arguments:
             return str(self.materials.base / "curate")
         if which < 0.5 and named == "verify":
             return str(self.materials.base)
+        if which < 0.5 and named in ("score", "average", "chat", "export", "push"):
+            return str(self.materials.base / "train")
+        if which < 0.5 and named == "compare":
+            return str(self.materials.base / "evaluate")
         return dice.choice([path for path in PATHS if path != "fifo"])
+
+    def _second_argument(self, named: str, dice: random.Random) -> str:
+        if dice.random() < 0.5:
+            return str(self.materials.other / SECOND[named]) if SECOND[named] != "requests.jsonl" else "requests.jsonl"
+        return dice.choice(STORES) if named == "push" else dice.choice([path for path in PATHS if path != "fifo"])
 
     def _argument(self, option: str, dice: random.Random) -> str:
         if option in ("--prompt", "--licence", "--hold-out", "--cluster", "--ray-address"):
