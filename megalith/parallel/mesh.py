@@ -82,12 +82,17 @@ def init_process_group(store: Path | None = None) -> Mesh:
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = own_device()
     if count > 1 and not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        backend = backend_of(device)
         if store is None:
             dist.init_process_group(backend)
         else:
             dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=count)
     return Mesh(rank, count, device=device)
+
+
+def backend_of(device: torch.device) -> str:
+    """The collectives of processes that compute on `device`; tensors of the CPU always go over gloo."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def own_device() -> torch.device:

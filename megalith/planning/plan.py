@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from megalith.arithmetic import flops_per_token, step_flops
@@ -20,8 +19,15 @@ from megalith.batches import steps_for
 from megalith.console import human_count, human_seconds, note, steps_shown
 from megalith.errors import RecipeError, ResourceError, UnsupportedError
 from megalith.laws import law_named
-from megalith.machine import available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
+from megalith.machine import accelerators, available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
 from megalith.planning.budget import Machines, credible_loss, in_flops, laws_at, with_flops
+from megalith.planning.measuring.accelerator_layouts import (
+    memory_here,
+    node_here,
+    peak_of,
+    precision_here,
+    worlds,
+)
 from megalith.planning.measuring.layout_trials import Trial
 from megalith.planning.measuring.local_layouts import check_layout, machine_of, search_layouts
 from megalith.planning.measuring.rates import Rates, measure_rates
@@ -31,7 +37,7 @@ from megalith.planning.shapes import Shape, choose_shape, counted_parameters, sh
 from megalith.recipe import ModelConfig, Recipe
 from megalith.recipe.explain import explain
 from megalith.secrets import masked
-from megalith.topology import LOCAL
+from megalith.topology import LOCAL, Cluster
 
 VERSION = 2
 LONGEST_UNASKED_SECONDS = 24 * 3600  # of training, that are begun without a word
@@ -74,18 +80,24 @@ def check(recipe: Recipe, *, yes: bool = False) -> None:
     """
     refuse_clusters(recipe)
     if recipe.model.is_sized:
-        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+        refuse_what_cannot_fit(recipe.model, memory_here(recipe))
     check_layout(recipe)
     flops = _asked_flops(recipe)
     unclear = flops > LONGEST_UNASKED_SECONDS * _SLOWEST_FLOPS_PER_SECOND
-    if unclear and not yes and recipe.budget.hours is None and not torch.cuda.is_available():
-        rate = max(measure_rates(usable_cores()).flops_per_second.values())
+    if unclear and not yes and recipe.budget.hours is None:
+        node = node_here(recipe)
+        if node is None:
+            rate = max(measure_rates(usable_cores()).flops_per_second.values())
+        elif node.facts is not None:
+            rate = max(worlds(recipe, node)) * node.facts.peak(precision_here(recipe))
+        else:
+            return  # the plan's own step will say
         refuse_unasked_length(recipe, flops / rate, bound="at least ")
 
 
 def refuse_clusters(recipe: Recipe) -> None:
     """Raise UnsupportedError unless the recipe's machine is this one."""
-    if recipe.cluster.name != LOCAL:
+    if recipe.cluster.name != LOCAL and node_here(recipe) is None:
         raise UnsupportedError(
             f"a run is planned on the machine that it runs on, and not on the cluster {recipe.cluster.name}.",
             where="cluster.name",
@@ -111,11 +123,12 @@ def _asked_flops(recipe: Recipe) -> float:
 
 
 def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Workspace) -> dict[str, Any]:
+    node = node_here(recipe)
     if recipe.model.is_sized:
-        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+        refuse_what_cannot_fit(recipe.model, memory_here(recipe))
     with steps_shown() as tell:
         tell("measuring this machine")
-        rates = measure_rates(usable_cores())
+        rates = Rates({}, {}) if node else measure_rates(usable_cores())
         for name, why in rates.left_out.items():
             note(f"{name} is not tried: {why}")
         tell("starting workers")
@@ -123,10 +136,12 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
             here = machine_of(recipe, rates.flops_per_second, workers)
             tell("sizing the model")
             spent, shape, neighbours = _shape(recipe, here)
-            refuse_what_cannot_fit(shape.model, total_memory_bytes())
+            refuse_what_cannot_fit(shape.model, memory_here(recipe))
             sized = spent.model_copy(update={"model": shape.model})
             search = search_layouts(sized, rates.flops_per_second, tell=tell, workers=workers)
-    best = search.best
+            best = search.best
+            if node is not None:
+                rates = Rates({best.layout.precision: peak_of(node, best.layout.precision, workers)}, {})
     if recipe.budget.hours is not None:
         spent, shape, neighbours = _spend_hours(recipe, best, shape, neighbours)
     workspace.write_json("recipe.json", masked(_decided(spent, shape, best).model_dump(mode="json")))
@@ -160,9 +175,10 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
             "cpu": cpu_name(),
             "cores": usable_cores(),
             "memory_bytes": total_memory_bytes(),
+            **_of_accelerators(node),
             "gemm_flops_per_second": dict(rates.flops_per_second),
             "left_out": dict(rates.left_out),
-            "peak_flops_per_second": _peak(rates, best),
+            "peak_flops_per_second": _peak(rates, best, on_accelerators=node is not None),
         },
         "warnings": _warnings(recipe, shape, best, epochs),
     }
@@ -208,9 +224,19 @@ def _paid_for(recipe: Recipe, model: ModelConfig) -> Shape:
     return shape
 
 
-def _peak(rates: Rates, best: Trial) -> float | None:
-    """The yardstick of the MFU; None where a GPU will do the work, or where the precision was not measured."""
-    return None if torch.cuda.is_available() else rates.flops_per_second.get(best.layout.precision)
+def _peak(rates: Rates, best: Trial, *, on_accelerators: bool) -> float | None:
+    """The yardstick of the MFU, of all processes together; None where the precision was not measured."""
+    rate = rates.flops_per_second.get(best.layout.precision)
+    return rate * best.layout.processes if rate is not None and on_accelerators else rate
+
+
+def _of_accelerators(node: Cluster | None) -> dict[str, Any]:
+    """Facts about the accelerators, where there are any; their memory is of one."""
+    found = accelerators()
+    if node is None or found is None:
+        return {}
+    told = {"name": found.name, "count": found.count, "memory_bytes": found.memory_bytes}
+    return {"accelerators": {**told, "datasheet": node.accelerator if node.facts else None}}
 
 
 def _decided(recipe: Recipe, shape: Shape, best: Trial) -> Recipe:
@@ -218,7 +244,7 @@ def _decided(recipe: Recipe, shape: Shape, best: Trial) -> Recipe:
     layout = best.layout
     values = recipe.model_copy(update={"model": shape.model}).model_dump(mode="json")
     values["train"].update(tokens=shape.tokens, micro_batch_size=layout.micro_batch_size, precision=layout.precision)
-    values["parallel"].update(tensor=layout.tensor, pipeline=layout.pipeline, data=layout.data)
+    values["parallel"].update(layout.chosen)
     if layout.tensor == 1:
         values["parallel"]["sequence_parallel"] = False
     if layout.pipeline == 1:
@@ -253,7 +279,7 @@ def _warnings(recipe: Recipe, shape: Shape, best: Trial, epochs: float | None) -
             f"the run reads its training tokens {epochs:.1f} times; beyond {MOST_EPOCHS} epochs repeated text teaches "
             "less and less. More text would help."
         )
-    if best.memory_bytes > available_memory_bytes():
+    if accelerators() is None and best.memory_bytes > available_memory_bytes():
         said.append("other programs hold so much of this machine's memory now that the run would not fit beside them.")
     return said
 

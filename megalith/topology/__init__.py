@@ -19,7 +19,7 @@ from megalith.topology.layout import (
     mesh_shape,
     shard_ranks,
 )
-from megalith.topology.this_machine import this_machine
+from megalith.topology.this_machine import node_of, this_machine
 
 __all__ = [
     "AXES",
@@ -44,6 +44,7 @@ __all__ = [
     "layout_of",
     "local_cluster",
     "mesh_shape",
+    "node_of",
     "shard_ranks",
     "shares_key_heads",
     "this_machine",

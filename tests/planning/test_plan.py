@@ -54,6 +54,7 @@ def test_a_real_plan_decides_everything_and_predicts_in_plain_json(tmp_path: Pat
     assert facts["steps"] == 160
     assert facts["seconds"] > facts["steps"] * facts["step_seconds"]
     assert facts["machine"]["gemm_flops_per_second"]["fp32"] > 1e8
+    assert "accelerators" not in facts["machine"]  # of a processor alone
     assert facts["epochs"] is None
 
 

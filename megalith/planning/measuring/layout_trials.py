@@ -56,6 +56,11 @@ class LocalLayout:
     def processes(self) -> int:
         return self.tensor * self.pipeline * self.data
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings of the recipe's section `parallel` that it decides."""
+        return {"tensor": self.tensor, "pipeline": self.pipeline, "data": self.data}
+
     def __str__(self) -> str:
         processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
         threads = "1 thread" if self.threads_per_process == 1 else f"{self.threads_per_process} threads"
@@ -201,25 +206,7 @@ class Trials:
         return count * micro + answer["update"] + answer["all_reduce"], error_of(answer[str(depths[-1])])
 
     def _steps(self, trial: Trial, parallel: ParallelConfig, limit: float) -> Trial:
-        layout = trial.layout
-        whole = micro_batches(self.recipe.train.global_batch_size, layout.data, layout.micro_batch_size)
-        few = min(whole, layout.pipeline)
-        counts = sorted({few, min(whole, 2 * few)})
-        question = {
-            "ask": "steps",
-            "model": self.model.model_dump(mode="json"),
-            "precision": layout.precision,
-            "parallel": parallel.model_dump(mode="json"),
-            "threads": layout.threads_per_process,
-            "micro_batch_size": layout.micro_batch_size,
-            "micro_batches": counts,
-            "seconds": STEPS_SECONDS,
-        }
-        answers = self.workers.ask(question, layout.processes, seconds=limit)
-        slowest = max(answers, key=lambda answer: undisturbed(answer[str(counts[-1])]))
-        first, last = undisturbed(slowest[str(counts[0])]), undisturbed(slowest[str(counts[-1])])
-        each = max(0.0, last - first) / (counts[-1] - counts[0]) if len(counts) == 2 else last / counts[-1]
-        return trial.timed(last + (whole - counts[-1]) * each, error_of(slowest[str(counts[-1])]))
+        return time_steps(trial, self.recipe, parallel, self.workers, limit)
 
     def _micro_batch_size_of(self, layout: Layout) -> int:
         """The recipe's, or the largest that leaves each stage of a pipeline a micro-batch."""
@@ -242,6 +229,30 @@ class Trials:
         """A guess from FLOPs, good enough to say what is quick: a whole model reaches half of a product's rate."""
         forward = layers * layer_forward_flops(self.model) + head_forward_flops(self.model)
         return 3 * forward * micro_batch_size * self.model.sequence_length / (self.fp32_flops_per_second / 2)
+
+
+def time_steps(trial: Trial, recipe: Recipe, parallel: ParallelConfig, workers: Workers, limit: float) -> Trial:
+    """The trial with the time of whole steps in its layout, which `parallel` describes in full."""
+    layout = trial.layout
+    whole = micro_batches(recipe.train.global_batch_size, layout.data, layout.micro_batch_size)
+    few = min(whole, layout.pipeline)
+    counts = sorted({few, min(whole, 2 * few)})
+    question = {
+        "ask": "steps",
+        "model": recipe.model.model_dump(mode="json"),
+        "precision": layout.precision,
+        "parallel": parallel.model_dump(mode="json"),
+        "threads": layout.threads_per_process,
+        "micro_batch_size": layout.micro_batch_size,
+        "micro_batches": counts,
+        "compile": recipe.train.compile,
+        "seconds": STEPS_SECONDS,
+    }
+    answers = workers.ask(question, layout.processes, seconds=limit)
+    slowest = max(answers, key=lambda answer: undisturbed(answer[str(counts[-1])]))
+    first, last = undisturbed(slowest[str(counts[0])]), undisturbed(slowest[str(counts[-1])])
+    each = max(0.0, last - first) / (counts[-1] - counts[0]) if len(counts) == 2 else last / counts[-1]
+    return trial.timed(last + (whole - counts[-1]) * each, error_of(slowest[str(counts[-1])]))
 
 
 def threads_of(processes: int) -> int:

@@ -1,9 +1,10 @@
 """The layout on this machine: how many processes, threads, sequences at a time, and in which precision.
 
-The step time is measured, not derived (`layout_trials`). Micro-batches and processes are tried in the precision whose
-products are faster here; the other precision is then tried on the best of them. The default is one process with all
-threads, the largest micro-batch, fp32; another layout is taken only where it is faster by `MARGIN`, so that noise does
-not decide. A layout that the recipe gives on more axes than data is not searched for, but tried as it is.
+On a machine with accelerators it is one on them (`accelerator_layouts`); the rest is of processors. The step time is
+measured, not derived (`layout_trials`). Micro-batches and processes are tried in the precision whose products are
+faster here; the other precision is then tried on the best of them. The default is one process with all threads, the
+largest micro-batch, fp32; another layout is taken only where it is faster by `MARGIN`, so that noise does not decide. A
+layout that the recipe gives on more axes than data is not searched for, but tried as it is.
 """
 
 import time
@@ -17,6 +18,7 @@ from megalith.batches import batch_unit, powers_of_two_dividing
 from megalith.errors import RecipeError
 from megalith.machine import usable_cores
 from megalith.planning.budget import Machines
+from megalith.planning.measuring.accelerator_layouts import machines_here, node_here, search_accelerators, worlds
 from megalith.planning.measuring.layout_trials import Tell, Trial, Trials
 from megalith.planning.measuring.rates import measure_rates
 from megalith.planning.measuring.workers import Workers, start_workers
@@ -67,6 +69,13 @@ def search_layouts(
     UnsupportedError where the recipe asks for what cannot be.
     """
     start = time.perf_counter()
+    node = node_here(recipe)
+    if node is not None:
+        with _these_or_new(recipe, workers) as asked:
+            on_them = search_accelerators(recipe, node, asked, tell=tell)
+        return LocalSearch(
+            on_them.trials[0], on_them.trials, on_them.considered, time.perf_counter() - start
+        )  # fmt: skip
     precisions = _precisions(recipe, rates)
     with _these_or_new(recipe, workers) as asked:
         trials = Trials(recipe, asked, rates["fp32"], tell)
@@ -86,7 +95,7 @@ def search_layouts(
 @contextmanager
 def measured_machine(recipe: Recipe) -> Iterator[Machines]:
     """This machine as a budget in hours needs it, measured by a worker that lives as long as the block."""
-    rates = measure_rates(usable_cores()).flops_per_second
+    rates = {} if node_here(recipe) else measure_rates(usable_cores()).flops_per_second
     with start_workers(1) as workers:
         yield machine_of(recipe, rates, workers)
 
@@ -96,6 +105,9 @@ def machine_of(recipe: Recipe, rates: ProductRates, workers: Workers) -> Machine
 
     Raises ResourceError for a model that does not fit.
     """
+    node = node_here(recipe)
+    if node is not None:
+        return machines_here(recipe, node, workers)
 
     def reach(model: ModelConfig) -> float:
         sized = recipe.model_copy(update={"model": model})
@@ -110,6 +122,10 @@ def machine_of(recipe: Recipe, rates: ProductRates, workers: Workers) -> Machine
 
 def check_layout(recipe: Recipe) -> list[int]:
     """The numbers of processes to try. Raises RecipeError or UnsupportedError for a layout that cannot be."""
+    node = node_here(recipe)
+    if node is not None:
+        _axes(recipe, whole=False)
+        return worlds(recipe, node)
     return [_axes(recipe).world] if _is_given(recipe) else _process_counts(recipe)
 
 
@@ -119,11 +135,15 @@ def _is_given(recipe: Recipe) -> bool:
     return (parallel.tensor or 1) * (parallel.pipeline or 1) > 1 or parallel.zero > 0 or parallel.recompute != "none"
 
 
-def _axes(recipe: Recipe) -> Layout:
-    """The layout's sizes, 1 where open. Raises RecipeError for a layout that cannot be."""
+def _axes(recipe: Recipe, *, whole: bool = True) -> Layout:
+    """The layout's sizes, 1 where open. Raises RecipeError for a layout that cannot be.
+
+    Without `whole`, one whose axes are not all given is not looked at: what is open may become another size than 1.
+    """
     parallel = recipe.parallel
     layout = Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1)
-    if recipe.model.is_sized:
+    given = all((parallel.tensor, parallel.pipeline, parallel.data))
+    if recipe.model.is_sized and (whole or given):
         check_axes(describe(recipe.cluster), layout, recipe.model, parallel, recipe.train)
     return layout
 

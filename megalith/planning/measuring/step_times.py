@@ -28,11 +28,13 @@ from megalith.parallel import (
     take_step,
     update,
 )
+from megalith.planning.measuring.rates import best_seconds
 from megalith.recipe import ModelConfig, ParallelConfig, TrainConfig
 
 LONG_SECONDS = 1.5  # what takes longer is not repeated
 REST_SECONDS = 0.1  # for the optimizer, and for the all-reduce
 MOST_REDUCED_BYTES = 64 * 2**20  # a larger gradient is timed by its first part
+PRODUCT_SIZE = 8192  # of a GPU's product
 LEARNING_RATE, CLIP_NORM = 1e-6, 1.0
 
 
@@ -62,7 +64,9 @@ def time_steps(question: dict[str, Any], ranks: Mesh) -> dict[str, list[float]]:
     config = ModelConfig.model_validate(question["model"])
     parallel = ParallelConfig.model_validate(question["parallel"])
     dtype = compute_dtype(question["precision"])
-    model = parallelize(config, parallel, build_mesh(ranks, parallel), dtype=dtype, seed=0)
+    on_gpu = ranks.device.type == "cuda"
+    compiled = on_gpu and question["compile"]
+    model = parallelize(config, parallel, build_mesh(ranks, parallel), dtype=dtype, seed=0, compile_layers=compiled)
     optimizer = Optimizer(model.masters, TrainConfig())
     batch = some_batch(config, question["micro_batch_size"])
 
@@ -77,9 +81,24 @@ def time_steps(question: dict[str, Any], ranks: Mesh) -> dict[str, list[float]]:
             learning_rate=LEARNING_RATE,
             clip_norm=CLIP_NORM,
         )
+        if on_gpu:
+            torch.cuda.synchronize(ranks.device)
 
     group = dist.group.WORLD if ranks.count > 1 else None
     return {str(count): _time(partial(step, count), question["seconds"], group) for count in question["micro_batches"]}
+
+
+def time_product(precision: str, device: torch.device) -> dict[str, float]:
+    """FLOPs per second of the largest square products that still run at once: the best of several."""
+    size = PRODUCT_SIZE if device.type == "cuda" else PRODUCT_SIZE // 32
+    left, right = (torch.ones(size, size, dtype=compute_dtype(precision), device=device) for _ in range(2))
+
+    def multiply() -> None:
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return {"flops_per_second": 2 * size**3 / best_seconds(multiply, REST_SECONDS)}
 
 
 def saved_bytes(config: ModelConfig, precision: str) -> dict[str, float]:

@@ -12,8 +12,9 @@ from megalith.batches import micro_batches, powers_of_two_dividing
 from megalith.console import note, steps_shown
 from megalith.errors import RecipeError, UnsupportedError
 from megalith.job import Job, precision_on
-from megalith.machine import total_memory_bytes, usable_cores
+from megalith.machine import usable_cores
 from megalith.planning.budget import sized
+from megalith.planning.measuring.accelerator_layouts import memory_here, node_here
 from megalith.planning.measuring.compose import BlockStep, predict_here
 from megalith.planning.measuring.layout_trials import LocalLayout
 from megalith.planning.measuring.local_layouts import check_layout, machine_of, search_layouts
@@ -38,18 +39,18 @@ def measured_layout(recipe: Recipe) -> dict[str, Any]:
     Raises RecipeError, ResourceError or UnsupportedError where no layout will do.
     """
     if recipe.model.is_sized:
-        refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+        refuse_what_cannot_fit(recipe.model, memory_here(recipe))
     with steps_shown() as tell:
         tell("measuring this machine")
-        rates = measure_rates(usable_cores()).flops_per_second
+        rates = {} if node_here(recipe) else measure_rates(usable_cores()).flops_per_second
         with start_workers(max(check_layout(recipe))) as workers:
             recipe = sized(recipe, machine_of(recipe, rates, workers))
-            refuse_what_cannot_fit(recipe.model, total_memory_bytes())
+            refuse_what_cannot_fit(recipe.model, memory_here(recipe))
             search = search_layouts(recipe, rates, tell=tell, workers=workers)
     best = search.best
     flops = step_flops(recipe.model, recipe.train.global_batch_size)
     return {
-        "best": {**asdict(best.layout), **recipe.parallel.model_dump(mode="json", include=_AS_ASKED)},
+        "best": {**recipe.parallel.model_dump(mode="json", include=_AS_ASKED), **asdict(best.layout)},
         "step_seconds": best.step_seconds,
         "tflops_per_gpu": flops / best.step_seconds / best.layout.processes / 1e12,
         "memory_bytes": best.memory_bytes,

@@ -19,6 +19,7 @@ import torch.utils.tensorboard  # training imports it too, and a worker's memory
 import megalith.tokens  # noqa: F401 - for its memory, as tensorboard above
 from megalith.kernels import use
 from megalith.parallel import Mesh, compute_deterministically
+from megalith.parallel.mesh import backend_of, own_device
 from megalith.planning.measuring import block_times, step_times
 from megalith.processes import die_with, keep_freed_memory
 from megalith.recipe import ModelConfig
@@ -31,6 +32,7 @@ ANSWERS: Mapping[str, Callable[[dict[str, Any], Mesh], object]] = {
     "memory": lambda asked, ranks: step_times.saved_bytes(ModelConfig(**asked["model"]), asked["precision"]),
     "micro-batch": step_times.time_micro_batch,
     "steps": step_times.time_steps,
+    "product": lambda asked, ranks: step_times.time_product(asked["precision"], ranks.device),
     "block": block_times.time_block,
     "messages": block_times.time_messages,
     "pipeline": block_times.time_pipeline,
@@ -45,10 +47,13 @@ def serve(prepare: Callable[[Mesh], Answer]) -> None:
     die_with(parent)
     keep_freed_memory()  # as training does, and the next line
     compute_deterministically()
+    device = own_device()
     if size > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=PATIENCE)
-    answer = prepare(Mesh(rank, size))
+        dist.init_process_group(
+            backend_of(device), init_method=f"file://{store}", rank=rank, world_size=size, timeout=PATIENCE
+        )
+    answer = prepare(Mesh(rank, size, device=device))
     _say({"base_bytes": psutil.Process().memory_info().rss})
     for line in sys.stdin:
         question = json.loads(line)

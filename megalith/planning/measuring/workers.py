@@ -23,6 +23,7 @@ from megalith.processes import wait_politely
 
 START_SECONDS = 300.0  # that a worker may take to import torch, on a machine with other work too
 ANSWER_SECONDS = 600.0  # that an answer may take, where the question sets no limit of its own
+LOOK_SECONDS = 1.0  # between looks at the other workers while one is waited for
 _PREFIX = "megalith-probe-"
 
 
@@ -53,7 +54,11 @@ class Workers:
                         stdout=subprocess.PIPE,
                         stderr=said,
                         text=True,
-                        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                        env={
+                            **os.environ,
+                            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                            "LOCAL_RANK": str(rank),
+                        },
                     )
                 )
         ready = self._read(self._ranks, START_SECONDS)
@@ -78,8 +83,7 @@ class Workers:
         try:
             answers = self._read(ranks, seconds)
         except SlowAnswerError:
-            self.kill()
-            self.start()
+            self.restart()
             raise
         self.stop()
         return answers
@@ -88,6 +92,12 @@ class Workers:
         """Have nobody run until asked: the threads of gloo's connections look around a hundred times a second each."""
         for process in self.processes:
             process.send_signal(signal.SIGSTOP)
+
+    def restart(self, ranks: int | None = None) -> None:
+        """Have new workers, `ranks` or as many as before, in place of all that there are, dead ones among them."""
+        self._ranks = ranks or self._ranks
+        self.kill()
+        self.start()
 
     def kill(self) -> None:
         """End all workers, whatever they are doing."""
@@ -105,14 +115,20 @@ class Workers:
     def _read_line(self, rank: int, seconds: float, end: float) -> dict[str, Any]:
         process = self.processes[rank]
         assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
+        readable: list[Any] = []
+        while not readable and (left := end - time.monotonic()) > 0:
+            readable, _, _ = select.select([process.stdout], [], [], min(left, LOOK_SECONDS))
+            fallen = next((each for each in self.processes if not readable and each.poll()), None)
+            if fallen is not None:  # the others wait for it in a reduction
+                rank, process, readable = self.processes.index(fallen), fallen, [fallen.stdout]
+        assert process.stdout is not None
         if not readable:
             raise SlowAnswerError(
                 f"a process that measures this machine has not answered within {seconds:.0f} s.",
                 mend="Use a smaller model or a smaller model.sequence_length, or a machine with less other work.",
             )
         line = process.stdout.readline()
-        if not line:
+        if not line or process.poll():
             status = process.wait()
             said = self._log(rank).read_text(errors="replace").strip().splitlines()[-1:]
             raise ResourceError(
