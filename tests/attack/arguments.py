@@ -69,7 +69,7 @@ PATHS = (
 )  # fmt: skip
 TEXTS = ("", " ", "\x1b]0;x\x07", "\ud800", "\udcff", "a" * 100_000, "<|endoftext|>", "\u202e", "\n" * 1000, "é\u0301")
 SECOND = {"compare": "evaluate", "score": "requests.jsonl", "average": "train", "push": "store"}
-"""What the verbs with two arguments take second: of the other expedition, or in the room."""
+"""The second argument of the verbs that take two: of the other expedition, or in the room."""
 STORES = ("s3://", "s3:///", "s3://x", "gs://x", "gs://[", "S3://x/y", "ftp://x", "file:///tmp", "s3://u:p@x/y", "x")
 SMALL = ("1", "2", "3", "5")
 
