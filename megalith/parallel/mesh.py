@@ -81,6 +81,7 @@ def init_process_group(store: Path | None = None) -> Mesh:
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = own_device()
+    remember_collectives()
     if count > 1 and not dist.is_initialized():
         backend = backend_of(device)
         if store is None:
@@ -93,6 +94,11 @@ def init_process_group(store: Path | None = None) -> Mesh:
 def backend_of(device: torch.device) -> str:
     """The collectives of processes that compute on `device`; tensors of the CPU always go over gloo."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def remember_collectives() -> None:
+    """Have torch remember the last collectives, also gloo's, for `flight` to read: before the first group is made."""
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", "2000")  # its default for NCCL
 
 
 def own_device() -> torch.device:

@@ -24,7 +24,7 @@ class TrainConfig(Section):
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
-        "replica_check_interval", "z_loss",
+        "replica_check_interval", "z_loss", "timeout_seconds",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -75,6 +75,9 @@ class TrainConfig(Section):
     """Robust standard deviations above the window's median from which a loss is a spike."""
     replica_check_interval: NonNegativeInt = 100
     """Steps between comparisons of the weights that ranks hold alike (before each checkpoint, too); 0: never."""
+    timeout_seconds: PositiveFloat | None = None
+    """Seconds within which every rank must come to a collective, or the run ends with its name. Default: half an hour
+    in the first step, then ten times what that took, and at least five minutes."""
     validation_interval: PositiveInt = 100
     """Steps between measurements of the validation loss."""
     validation_sequences: PositiveInt = 64

@@ -1,8 +1,9 @@
 """The processes that train: started on this machine as torchrun starts them, or found under torchrun or srun.
 
-torch's `start_processes` watches the ranks: when one dies it ends the others and says which. Each rank asks the kernel
-to be killed with the process that started it, so that none outlives a `kill -9` of the command. The ranks meet in a
-file: torchrun's agent would look up this machine's name, and a run on one machine opens no network, not even for that.
+torch's `start_processes` starts the ranks; when one dies the others are ended, and it is said which. Each rank asks
+the kernel to be killed with the process that started it, so that none outlives a `kill -9` of the command. The ranks
+meet in a file: torchrun's agent would look up this machine's name, and a run on one machine opens no network, not even
+for that.
 """
 
 import logging
@@ -10,25 +11,28 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
-from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.elastic.multiprocessing.api import SubprocessContext
 
 from megalith.artifacts import Artifact
-from megalith.console import note
+from megalith.console import console, note, visible
 from megalith.errors import MegalithError, ResourceError, UnsupportedError
 from megalith.parallel import Mesh, init_process_group
 from megalith.processes import wait_politely
 from megalith.system_limits import limit_reached
-from megalith.training import worker
+from megalith.training import hangs, worker
 from megalith.training.task import Stopped, TrainTask, forget_errors, read_error, write_error, write_task
 from megalith.training.timeouts import WHILE_ONE_WORKS_SECONDS, set_timeout
 
 POLL_SECONDS = 0.2
+LEAVE_SECONDS = 5  # for the others, once a rank has failed
 GRACE_SECONDS = 60  # for the last step and a checkpoint, when asked to stop
 logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # which rank failed is told in words
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -54,7 +58,8 @@ def start(task: TrainTask, processes: int) -> None:
             logs_specs=DefaultLogsSpecs(log_dir=str(task.logs / "ranks")),
         )
         try:
-            result = context.wait(period=POLL_SECONDS)
+            assert isinstance(context, SubprocessContext)  # of commands
+            failed = _failed(context)
         except SignalException as stopped:
             context.close(stopped.sigval, GRACE_SECONDS)
             if stopped.sigval == signal.SIGINT:
@@ -64,11 +69,31 @@ def start(task: TrainTask, processes: int) -> None:
         finally:
             context.close()
             task.store.unlink(missing_ok=True)
-    if result is not None and result.failures:
-        failures = sorted(result.failures.values(), key=lambda failure: failure.timestamp)
-        killed = next((each for each in failures if each.exitcode < 0), None)  # what others say then only follows
-        no_room = next((each for each in failures if each.exitcode in worker.NO_ROOM), None)
-        raise (read_error(task) if killed is None else None) or _death(task, killed or no_room or failures[0])
+    if failed:
+        killed = [rank for rank, code in failed.items() if code < 0]  # what others say then only follows
+        no_room = [rank for rank, code in failed.items() if code in worker.NO_ROOM]
+        (first, *_) = [*killed, *no_room, *failed]
+        raise (None if killed else read_error(task)) or _death(task, first, failed[first])
+
+
+def _failed(context: SubprocessContext) -> dict[int, int]:
+    """Wait for the processes; the exit codes of those that had failed when that was seen, by rank.
+
+    The others then get a moment to say why, and are killed: a rank that is stopped minds no other signal.
+    """
+    processes = [context.subprocess_handlers[rank].proc for rank in range(context.nprocs)]
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = {rank: code for rank, code in enumerate(codes) if code}
+        if failed or None not in codes:
+            break
+        time.sleep(POLL_SECONDS)
+    saves = all(code == worker.STOPPED for code in failed.values())
+    end = time.monotonic() + (GRACE_SECONDS if saves else LEAVE_SECONDS)
+    while any(process.poll() is None for process in processes) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+    context.close(signal.SIGKILL)
+    return failed
 
 
 def work_in_place(
@@ -119,7 +144,7 @@ def _follow(ranks: Mesh, follow: Callable[[Path], TrainTask]) -> None:
 def _work(task: TrainTask, ranks: Mesh) -> None:
     """Train this rank's share. The first rank to fail raises its error; the others leave without a word."""
     try:
-        worker.work(task, ranks)
+        worker.work(task, ranks, lambda error: _leave(task, ranks, error))
     except Stopped:
         raise
     except Exception as error:
@@ -128,6 +153,14 @@ def _work(task: TrainTask, ranks: Mesh) -> None:
             raise SystemExit(1) from error
         raise told from None if told is error else error
     set_timeout(ranks, WHILE_ONE_WORKS_SECONDS)
+
+
+def _leave(task: TrainTask, ranks: Mesh, error: MegalithError) -> NoReturn:
+    """End a process whose main thread hangs, with the sentence where no other rank has said it."""
+    if _is_first(task, ranks.rank, error):
+        console.print(visible(f"megalith: {error}"), style="red", soft_wrap=not console.is_terminal)
+        os._exit(2)
+    os._exit(hangs.GAVE_UP)
 
 
 def _is_first(task: TrainTask, rank: int, told: Exception) -> bool:
@@ -148,24 +181,23 @@ def _hear() -> str | None:
     return heard[0]
 
 
-def _death(task: TrainTask, failure: ProcessFailure) -> MegalithError:
+def _death(task: TrainTask, rank: int, code: int) -> MegalithError:
     """The death of a rank in words."""
-    rank = failure.local_rank
-    if failure.exitcode == -signal.SIGKILL:
+    if code == -signal.SIGKILL:
         return ResourceError(
             f"the training process of rank {rank} was killed (signal 9), as the system does when memory runs out.",
             mend="Set a smaller train.micro_batch_size or free some memory; the same command goes on from the last "
             "checkpoint.",
         )
-    said = limit_reached(OSError(worker.NO_ROOM.get(failure.exitcode, 0), ""), str(task.workspace))
+    said = limit_reached(OSError(worker.NO_ROOM.get(code, 0), ""), str(task.workspace))
     if said is not None:
         return said
-    if failure.exitcode == worker.STOPPED:
+    if code == worker.STOPPED:
         return MegalithError(
             "the training processes were asked to stop, and have saved their state.",
             mend="The same command takes it up again.",
         )
-    how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return ResourceError(
         f"the training process of rank {rank} ended with {how}; what it said stands above.",
         mend="The same command goes on from the last checkpoint.",

@@ -1,7 +1,7 @@
 """The training loop: a step at a time from the newest checkpoint to the last token."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from megalith.tokens import open_split
 from megalith.topology import this_machine
 from megalith.training.data import Batch, batches
 from megalith.training.going_back import go_back
+from megalith.training.hangs import GiveUp, Watch
 from megalith.training.live import live_tasks, timed
 from megalith.training.monitor import Monitor, Timing, Yardsticks, watch
 from megalith.training.profiling import peak_memory_by_rank, reserved_memory_bytes, trace_step
@@ -21,24 +22,35 @@ from megalith.training.replicas import ReplicaCheck
 from megalith.training.run_state import Run, begin, save
 from megalith.training.step import take_step
 from megalith.training.task import Stopped, TrainTask
-from megalith.training.timeouts import FIRST_STEP_SECONDS, later_timeout, set_timeout
+from megalith.training.timeouts import FIRST_STEP_SECONDS, later_timeout, wait_for
 from megalith.training.validation import unigram_entropy, validation_loss
 
 MOST_FAILED_SAVES = 2  # in a row: then a run would lose too much
 
 
-def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
+def run(
+    task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool], give_up: GiveUp | None = None
+) -> dict[str, Any]:
     """Train to the end and return the measurements.
 
-    `asked_to_stop` is asked after each step. Raises Stopped when any rank's said yes and the state has been saved,
-    MegalithError when the run diverges.
+    `asked_to_stop` is asked after each step; `give_up` ends the process where ranks hang. Raises Stopped when any
+    rank's said yes and the state has been saved, MegalithError when the run diverges.
     """
     keep_freed_memory()
+    watch = Watch(task, ranks, task.recipe.train.timeout_seconds or FIRST_STEP_SECONDS, give_up)
+    try:
+        return _run(task, ranks, asked_to_stop, watch)
+    finally:
+        watch.close()
+
+
+def _run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool], watch: Watch) -> dict[str, Any]:
     state = begin(task, ranks)
     first = state.progress.step + 1
-    set_timeout(state.ranks, FIRST_STEP_SECONDS)
+    watch.follow(state)
+    wait_for(state.ranks, watch, watch.timeout)
     check = ReplicaCheck()
-    while not _train(state, check, first, asked_to_stop):
+    while not _train(state, check, first, asked_to_stop, watch):
         pass  # it has gone back
     whole = _score(state, state.held_out_count)
     state.saver.wait()
@@ -49,6 +61,7 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
         "validation_loss": whole,
         "unigram_entropy": unigram_entropy(open_split(task.tokens, "validation").stream, task.recipe.model.vocab_size),
         "skipped_steps": state.progress.skipped_steps,
+        "slow_ranks": {str(rank): times for rank, times in state.slow.found.items()},
         "resumed_at_step": first - 1 or None,
         "peak_memory_bytes": sum(memory),
         "most_memory_bytes_of_a_rank": max(memory),
@@ -56,7 +69,7 @@ def run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool]) -> dict
     }
 
 
-def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[], bool]) -> bool:
+def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[], bool], watch: Watch) -> bool:
     """Take the steps that are left; False where the run has gone back, and there are more."""
     plan, train, ranks = _remaining(run), run.train, run.ranks
     live = live_tasks(run)
@@ -67,9 +80,10 @@ def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[]
             if monitor:
                 monitor.step(record, timing)
             if batch.step == first:
-                set_timeout(ranks, later_timeout(timing.seconds))
+                wait_for(ranks, watch, train.timeout_seconds or later_timeout(timing.seconds))
             last = batch.step == total
-            (stop,) = ranks.sum(asked_to_stop())
+            stop, *pace = ranks.sum(asked_to_stop(), *(run.pace.by_rank() if run.pace else ()))
+            _name_slow_ranks(run, run.slow.add(pace), monitor)
             due = batch.step % train.checkpoint_interval == 0 or batch.step in train.milestones
             saves = bool(last or stop or due)
             if check.is_due(run, saves=saves):
@@ -123,6 +137,16 @@ def _monitor(task: TrainTask, ranks: Mesh, total_steps: int, step: int) -> Abstr
         return nullcontext()
     yardsticks = Yardsticks(flops_per_token(task.recipe.model), task.peak_flops_per_second, task.predicted)
     return watch(task.logs, yardsticks, total_steps=total_steps, step=step)
+
+
+def _name_slow_ranks(run: Run, found: Mapping[int, float], monitor: Monitor | None) -> None:
+    if monitor:
+        for rank, times in found.items():
+            note(
+                f"step {run.progress.step:,}: rank {rank} computes {times:.1f} times as long as the others, which wait "
+                "for it. Look after its machine."
+            )
+            monitor.slow_rank(run.progress.step, rank, times)
 
 
 def _validate(run: Run, monitor: Monitor | None) -> None:

@@ -102,6 +102,10 @@ class Monitor:
         scores = {f"evaluate/{row['name']}-{row['shots']}/{row['metric']}": row["score"] for row in record["rows"]}
         self._log({"step": record["step"], **scores, "phases": {"evaluation": seconds}}, record["step"])
 
+    def slow_rank(self, step: int, rank: int, times: float) -> None:
+        """Log a rank that takes so many times as long as the others."""
+        self._log({"step": step, "slow_rank": rank, "times_as_long": times}, step)
+
     def checkpoint(self, step: int, seconds: float) -> None:
         """Log the seconds for which training waited for a save."""
         self._log({"step": step, "phases": {"checkpoint": seconds}}, step)

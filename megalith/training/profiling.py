@@ -27,12 +27,14 @@ class PhaseClock:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self.phase = "start"
+        """The phase that began last."""
         self.waits = False
         """Whether each phase ends when the GPU has done its work."""
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, self.phase = time.perf_counter(), phase
         with record_function(phase):
             yield
             if self.waits and torch.cuda.is_available():

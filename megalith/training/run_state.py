@@ -16,6 +16,7 @@ from megalith.training.initial_weights import open_weights
 from megalith.training.loss_scale import LossScale, loss_scale
 from megalith.training.mirroring import mirroring
 from megalith.training.profiling import PhaseClock
+from megalith.training.slow_ranks import Pace, SlowRanks
 from megalith.training.task import TrainTask
 
 
@@ -44,6 +45,9 @@ class Run:
     saver: checkpoint.Saver
     mirroring: checkpoint.Mirroring | None = None
     clock: PhaseClock = field(default_factory=PhaseClock)
+    pace: Pace | None = None
+    """Measures the time between collectives; None of a process that is alone."""
+    slow: SlowRanks = field(default_factory=SlowRanks)
     failed_saves: int = 0
     """In a row."""
     back: GoBack | None = None
@@ -90,6 +94,8 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         saver=checkpoint.Saver(task.checkpoints, stands=copies),
         mirroring=copies,
     )
+    if ranks.count > 1:
+        run.pace = Pace(model, run.clock, compiled=recipe.train.compile)
     if found is not None:
         restore(run, found)
     elif recipe.train.from_optimizer and recipe.train.weights_from is not None:

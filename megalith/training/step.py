@@ -52,7 +52,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
             learning_rate=rate,
             clip_norm=run.train.clip_norm,
             loss_scale=run.scale.scale,
-            phase=run.clock,
+            phase=run.pace or run.clock,
             accepts=_never if turn else accepts,
         )
 

@@ -1,6 +1,7 @@
 """The task of the processes that train, and the errors that they hand back: JSON files under `logs/`."""
 
 import json
+import shutil
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from megalith.kernels import choose, using
 from megalith.recipe import Recipe
 
 ERROR = "error.json"
+HANG = "hang"
+"""The directory in which ranks say what they wait for."""
 MEASURED = "measured.json"
 KERNELS = "kernels.json"
 _FIRST = ".first-error"  # made by the rank that fails first
@@ -162,3 +165,4 @@ def forget_errors(task: TrainTask) -> None:
     """Remove the errors of an earlier attempt."""
     for name in (ERROR, _FIRST):
         (task.logs / name).unlink(missing_ok=True)
+    shutil.rmtree(task.logs / HANG, ignore_errors=True)

@@ -18,6 +18,7 @@ from megalith.parallel import Mesh, compute_deterministically, init_process_grou
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 from megalith.training import loop
+from megalith.training.hangs import GiveUp
 from megalith.training.task import MEASURED, Stopped, TrainTask, write_error
 
 STOPPED = 128 + signal.SIGTERM
@@ -53,13 +54,16 @@ def _say_of_a_thread(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
-def work(task: TrainTask, ranks: Mesh) -> None:
-    """Train; the leading rank writes the measurements to `logs/`. Raises Stopped after SIGTERM or SIGINT."""
+def work(task: TrainTask, ranks: Mesh, give_up: GiveUp | None = None) -> None:
+    """Train; the leading rank writes the measurements to `logs/`. Raises Stopped after SIGTERM or SIGINT.
+
+    `give_up` ends the process where ranks hang: by default the error is left for the process that started this one.
+    """
     torch.set_num_threads(task.threads)
     use(task.kernels)
     compute_deterministically()
     stop = _Stop()
-    measured = loop.run(task, ranks, lambda: stop.asked)
+    measured = loop.run(task, ranks, lambda: stop.asked, give_up)
     if ranks.is_rank_zero:
         (task.logs / MEASURED).write_text(json.dumps(measured))
 

@@ -16,6 +16,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from megalith.parallel.mesh import remember_collectives
+
 PATIENCE_SECONDS = 300  # far more than any part of a test takes on a busy machine
 
 forkserver.set_forkserver_preload(["tests.parallel.parity", "tests.parallel.processes"])
@@ -60,6 +62,7 @@ def _keep(rank: int, function: Callable[..., dict[str, Tensor]], folder: str, *a
 def _enter(rank: int, world: int, store: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    remember_collectives()
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     function(rank, *arguments)

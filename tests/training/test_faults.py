@@ -99,7 +99,7 @@ def test_what_one_stage_cannot_compute_is_a_skipped_step_on_every_rank(precision
 def raise_on_the_second(rank: int, task_file: str, how: str) -> dict[str, Tensor]:
     """Rank 1 fails in the middle of the work, and rank 0 waits for it, until it is gone."""
 
-    def run(task: TrainTask, ranks: Mesh, asked_to_stop: Any) -> dict[str, Any]:
+    def run(task: TrainTask, ranks: Mesh, asked_to_stop: Any, give_up: Any) -> dict[str, Any]:
         if rank == 1:
             if how == "foreseen":
                 raise InputError("this shard is gone.", where="shard 7")
@@ -140,7 +140,7 @@ def test_the_error_of_the_rank_that_failed_first_is_the_one_that_is_told(
 def raise_in_place(rank: int, job_json: str) -> dict[str, Tensor]:
     """As under torchrun: the first to fail raises, the other one leaves without a word."""
 
-    def work(task: TrainTask, ranks: Mesh) -> None:
+    def work(task: TrainTask, ranks: Mesh, give_up: Any) -> None:
         if rank == 0:
             while not (task.logs / "error.json").is_file():
                 time.sleep(0.01)

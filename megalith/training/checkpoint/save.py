@@ -60,8 +60,8 @@ class Saver:
     ) -> None:
         """`stands` is called, on the first rank, with each checkpoint that stands and the names of all that do."""
         self._directory = directory
-        self._group = dist.new_group(backend="gloo") if group is None and dist.is_initialized() else group
-        self._leads = self._group is None or dist.get_rank(self._group) == 0
+        self.group = dist.new_group(backend="gloo") if group is None and dist.is_initialized() else group
+        self._leads = self.group is None or dist.get_rank(self.group) == 0
         self._stager = _Copies()
         self._history = History(directory)
         self._share: frozenset[str] | None = None
@@ -99,14 +99,14 @@ class Saver:
 
         held = pieces(state.model, state.optimizer)
         if self._share is None:
-            self._share = own_share(held, self._group)
+            self._share = own_share(held, self.group)
         future = state_dict_saver.async_save(
             {name: held[name] for name in held if name in self._share},
             storage_writer=ShardWriter(self._unfinished, commit),
             planner=SavePlanner(),
-            process_group=self._group,
+            process_group=self.group,
             async_stager=self._stager,
-            no_dist=self._group is None,
+            no_dist=self.group is None,
         )
         assert isinstance(future, Future)  # our stager blocks
         self._writing = future
