@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from megalith import __version__
-from megalith.artifacts import MANIFEST, Artifact, Workspace, open_artifact, read_manifest, set_aside, sweep
+from megalith.artifacts import (
+    EXPEDITION,
+    MANIFEST,
+    Artifact,
+    Workspace,
+    check_seal,
+    open_artifact,
+    read_manifest,
+    sealed,
+    set_aside,
+    sweep,
+)
 from megalith.console import human_seconds, note
 from megalith.errors import InputError, UnsupportedError
 from megalith.input_files import read_json, read_model
@@ -21,7 +32,6 @@ from megalith.recipe import Recipe
 from megalith.secrets import masked
 
 STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
-EXPEDITION = "expedition.json"
 
 
 def run(
@@ -47,7 +57,7 @@ def run(
             made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walked)}")
             if stage == "plan":
                 _tell_plan(recipe, made[stage], yes=yes)
-        expedition = _tell(recipe, given, made)
+        expedition = sealed(_tell(recipe, given, made))
         Workspace(directory).write_json(EXPEDITION, expedition)
         write_report(directory)
         write_evaluation(made["evaluate"].path)
@@ -374,4 +384,5 @@ def read_expedition(directory: Path) -> dict[str, Any]:
     read = read_json(path, mend="Run `megalith run` again: it takes what stands and writes this file.")
     if not isinstance(read, dict):
         raise InputError("this does not tell of an expedition.", where=str(path), mend="Run `megalith run` again.")
+    check_seal(read, path, mend="Run `megalith run` again: it takes what stands and writes this file.")
     return read

@@ -29,7 +29,7 @@ def expand(path: Path, *, where: str = "curate") -> Path:
 
 def real_path(path: Path) -> Path:
     """The path without links, as far as they lead somewhere: Path.resolve raises RuntimeError for a link to itself."""
-    return Path(os.path.realpath(path))  # noqa: PTH - pathlib has none that does not raise
+    return Path(os.path.realpath(path))  # pathlib has none that does not raise
 
 
 def read_bytes(path: Path, *, most: int = MOST_BYTES, mend: str | None = None) -> bytes:

@@ -14,12 +14,23 @@ from megalith.artifacts.digests import check_files, check_part, file_digest, fil
 from megalith.artifacts.files import sweep, sync, whole
 from megalith.artifacts.fresh import set_aside
 from megalith.artifacts.making import produce
-from megalith.artifacts.manifest import LOGS, MANIFEST, Manifest, Output, is_ours, read_manifest
+from megalith.artifacts.manifest import (
+    EXPEDITION,
+    LOGS,
+    MANIFEST,
+    Manifest,
+    Output,
+    check_seal,
+    is_ours,
+    read_manifest,
+    sealed,
+)
 from megalith.artifacts.request import flat, read_mark
 from megalith.artifacts.verification import FileState, Verified, verify
 from megalith.artifacts.workspace import Artifact, Workspace, open_artifact
 
 __all__ = [
+    "EXPEDITION",
     "LOGS",
     "MANIFEST",
     "Artifact",
@@ -30,6 +41,7 @@ __all__ = [
     "Workspace",
     "check_files",
     "check_part",
+    "check_seal",
     "file_digest",
     "file_digests",
     "file_states",
@@ -39,6 +51,7 @@ __all__ = [
     "produce",
     "read_manifest",
     "read_mark",
+    "sealed",
     "set_aside",
     "sweep",
     "sync",

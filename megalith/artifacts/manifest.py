@@ -15,6 +15,8 @@ from megalith.errors import InputError
 from megalith.input_files import read_json
 
 MANIFEST = "manifest.json"
+EXPEDITION = "expedition.json"
+"""Beside the artifacts of a finished expedition: its figures, under a seal of their own."""
 LOGS = "logs"
 SCHEMA = 1
 _SEAL = "seal"
@@ -71,10 +73,31 @@ class Manifest(BaseModel):
 
 def write_manifest(path: Path, manifest: Manifest) -> Manifest:
     """Write the manifest with its seal, and return it with that."""
-    told = json.loads(manifest.model_dump_json(exclude={_SEAL}))
-    told[_SEAL] = json_digest(told)
+    told = sealed(json.loads(manifest.model_dump_json(exclude={_SEAL})))
     path.write_text(json.dumps(told, indent=1) + "\n")
     return Manifest.model_validate(told)
+
+
+def sealed(content: Mapping[str, Json]) -> dict[str, Json]:
+    """The content of a JSON file with the digest of all its other fields under `seal`."""
+    plain = {name: value for name, value in content.items() if name != _SEAL}
+    return {**plain, _SEAL: json_digest(plain)}
+
+
+def is_sealed(content: Mapping[str, Json]) -> bool:
+    """False of files of earlier versions."""
+    return bool(content.get(_SEAL))
+
+
+def fits_seal(content: Mapping[str, Json]) -> bool:
+    """Whether the content is that which was sealed; True of files of earlier versions, which have no seal."""
+    return not is_sealed(content) or sealed(content)[_SEAL] == content[_SEAL]
+
+
+def check_seal(content: Mapping[str, Json], path: Path, *, mend: str) -> None:
+    """Raise InputError where the content of the file at `path` does not fit its seal."""
+    if not fits_seal(content):
+        raise InputError("this file is damaged: it does not fit its seal.", where=str(path), mend=mend)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -94,9 +117,7 @@ def read_manifest(directory: Path) -> Manifest:
             where=str(path),
             mend=restore(directory),
         ) from error
-    sealed = told.pop(_SEAL, "")
-    fits = not sealed or sealed == json_digest(told)
-    if not fits or manifest.digest != outputs_digest(manifest.outputs) or manifest.key != _key_of(manifest):
+    if not fits_seal(told) or manifest.digest != outputs_digest(manifest.outputs) or manifest.key != _key_of(manifest):
         raise InputError(
             "this manifest is damaged: it does not fit its own digests.", where=str(path), mend=restore(directory)
         )

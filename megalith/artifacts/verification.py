@@ -1,11 +1,13 @@
 """`megalith verify`: every file of an artifact, or of all artifacts of an expedition, read and compared."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from megalith.artifacts.digests import ADDED, DAMAGED, WHOLE, added_files, file_states
-from megalith.artifacts.manifest import MANIFEST, is_ours, read_manifest
+from megalith.artifacts.manifest import EXPEDITION, MANIFEST, fits_seal, is_ours, is_sealed, read_manifest
 from megalith.errors import InputError
+from megalith.input_files import read_json
 
 UNSEALED = "ok (unsealed: an earlier version wrote it)"
 
@@ -41,18 +43,32 @@ class Verified:
 def verify(directory: Path) -> list[Verified]:
     """Read every file of the artifact at `directory`, or of each artifact in it, logs and manifests too.
 
+    A finished expedition's own file of figures is the first.
+
     No cache is used. Raises InputError where no artifact stands.
     """
     places = [directory] if (directory / MANIFEST).is_file() else sorted(directory.glob(f"*/{MANIFEST}"))
     found = [place if place.is_dir() else place.parent for place in places]
     artifacts = [place for place in found if is_ours(place / MANIFEST)]
-    if not artifacts:
+    beside = [_expedition(directory)] if (directory / EXPEDITION).is_file() else []
+    if not artifacts and not beside:
         raise InputError(
             "neither an artifact nor an expedition stands here.",
             where=str(directory),
             mend="Name a stage's directory, or the directory of an expedition.",
         )
-    return [_verified(place) for place in artifacts]
+    return [*beside, *(_verified(place) for place in artifacts)]
+
+
+def _expedition(directory: Path) -> Verified:
+    """The file of figures that a finished expedition has beside its artifacts."""
+    path = directory / EXPEDITION
+    state = DAMAGED
+    with contextlib.suppress(InputError):
+        told = read_json(path)
+        if isinstance(told, dict) and fits_seal(told):
+            state = WHOLE if is_sealed(told) else UNSEALED
+    return Verified(directory, "expedition", (FileState(EXPEDITION, path.stat().st_size, state),))
 
 
 def _verified(place: Path) -> Verified:

@@ -34,6 +34,8 @@ _SHARES = (*_RIGHT, *_EVEN, "chance", "unbiased", "answered_true", "right_labels
 )  # fmt: skip
 _GENERIC = ("mean", "value", "nats", "difference", "correlation")
 """Names that say nothing without the one above them: pull.nats is the pull."""
+_GROUPS = "tables"
+"""The key over tables that have names of their own."""
 _UNSHOWN = {
     "note", "limits", "skipped", "histograms", "standard_error", "truncated", "seconds", "subcases",
 }  # fmt: skip
@@ -137,7 +139,7 @@ def _figures(value: Any, table: tuple[str, ...], names: tuple[str, ...], key: st
         for inner_key, inner in value.items():
             named_list = isinstance(inner, list) and inner_key not in ("rows", "tasks")
             within = (*table, inner_key) if named_list else table
-            above = names if key is None or isinstance(inner, Mapping) else (*names, key)
+            above = names if key in (None, _GROUPS) or isinstance(inner, Mapping) else (*names, str(key))
             if not _is_elsewhere(inner_key, inner):
                 yield from _figures(inner, within, above, inner_key)
 
@@ -183,7 +185,7 @@ def _table(figures: Sequence[_Figure], chance: float | None) -> Table:
     form = percent if share else significant
     lines = [
         Line(
-            ", ".join(words(name) for name in figure.names) or "over all",
+            ", ".join(_named(name, figure.table) for name in figure.names) or "over all",
             strip(figure.value, figure.interval, reach, reference=reference),
             form(figure.value),
             span(figure.interval, form),
@@ -191,8 +193,13 @@ def _table(figures: Sequence[_Figure], chance: float | None) -> Table:
         )
         for figure in figures
     ]
-    title = words(", ".join((*figures[0].table, measure))).removeprefix("tables, ").capitalize()
+    title = words(", ".join((*figures[0].table, measure))).removeprefix(f"{_GROUPS}, ").capitalize()
     return Table(title, lines, f"from {form(reach[0])} to {form(reach[1])}")
+
+
+def _named(name: str, table: tuple[str, ...]) -> str:
+    """A row's name; that of a row among `counts` is a number of solved examples."""
+    return f"{name} {'shot' if name == '1' else 'shots'}" if "counts" in table and name.isdigit() else words(name)
 
 
 def _plain(facts: Facts) -> list[PlainTable]:

@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from megalith.artifacts import Workspace, check_part
+from megalith.artifacts import EXPEDITION, Workspace, check_part, check_seal
 from megalith.errors import InputError
 from megalith.report import plots, shapes, views
 from megalith.report.pages import environment, style
 from megalith.report.shapes import read_facts
 
-PAGE, EXPEDITION_FILE = "report.html", "expedition.json"
+PAGE = "report.html"
 MEND = "Remove the file and run `megalith run` again with this directory."
 
 
@@ -26,13 +26,14 @@ def write_report(directory: Path) -> Path:
 
     Raises InputError where `expedition.json` is missing, or one of the files read is damaged or of another form.
     """
-    if not (directory / EXPEDITION_FILE).is_file():
+    if not (directory / EXPEDITION).is_file():
         raise InputError(
-            f"this is not the directory of a finished expedition: {EXPEDITION_FILE} is missing.",
+            f"this is not the directory of a finished expedition: {EXPEDITION} is missing.",
             where=str(directory),
             mend="Run `megalith run RECIPE --output` with this directory first.",
         )
-    expedition = _read(directory / EXPEDITION_FILE, shapes.EXPEDITION)
+    expedition = _read(directory / EXPEDITION, shapes.EXPEDITION)
+    check_seal(expedition, directory / EXPEDITION, mend=MEND)
     samples = _read(directory / "curate" / "samples.json", shapes.SAMPLES)
     history = _read(directory / "train" / "history.json", shapes.HISTORY)
     page = render(expedition, samples=samples, history=history)

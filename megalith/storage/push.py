@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from megalith.artifacts import MANIFEST, check_files, is_ours, read_manifest
+from megalith.artifacts import EXPEDITION, MANIFEST, check_files, is_ours, read_manifest
 from megalith.console import progress
 from megalith.errors import InputError
 from megalith.storage.addresses import join
 from megalith.storage.copies import fetch_bytes
 from megalith.storage.store import Store
 
-_BESIDE = ("expedition.json", "report.html")
+_BESIDE = (EXPEDITION, "report.html")
 """Files of an expedition's directory that follow its artifacts."""
 
 

@@ -13,6 +13,7 @@ from megalith.artifacts import verify
 from megalith.errors import InputError
 from megalith.evaluation.compare import compare
 from megalith.report import write_audit, write_comparison, write_evaluation
+from megalith.report.audit_views import section
 from megalith.report.judged_items import labels, read_results
 from tests.evaluation.judged import choices, judged
 from tests.report.conftest import HOSTILE
@@ -132,3 +133,9 @@ def test_the_artifact_is_left_as_it_was_and_a_wrong_form_is_named(tmp_path: Path
     (tmp_path / "lines.jsonl").write_text("[1]\n")
     with pytest.raises(InputError, match="line 1: this line is not an object"):
         read_results(tmp_path / "lines.jsonl")
+
+
+def test_a_row_of_counts_is_named_by_its_solved_examples() -> None:
+    rows = [{"plan": count, "accuracy": 0.5, "interval": [0.4, 0.6]} for count in ("0", "1", "4")]
+    (table,) = section("hans_shots", {"tables": {"counts": rows}}).tables
+    assert (table.title, [line.name for line in table.lines]) == ("Counts, accuracy", ["0 shots", "1 shot", "4 shots"])

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from megalith import report
+from megalith.artifacts import sealed, verify
 from megalith.errors import InputError
+from megalith.expedition import read_expedition
 from megalith.report import plots, write_report
 from megalith.report.report import render
 
@@ -198,6 +200,20 @@ def test_a_damaged_file_is_named(directory: Path, name: str) -> None:
     with pytest.raises(InputError, match="not JSON") as told:
         write_report(directory)
     assert told.value.where is not None and told.value.where.endswith(name)
+
+
+def test_a_changed_figure_does_not_fit_the_seal(directory: Path, expedition: dict[str, Any]) -> None:
+    whole = sealed(expedition)
+    (directory / "expedition.json").write_text(json.dumps(whole))
+    write_report(directory)
+    assert [file.state for one in verify(directory) for file in one.files if file.path == "expedition.json"] == ["ok"]
+    whole["train"] = {**whole["train"], "validation_loss": 1.0}
+    (directory / "expedition.json").write_text(json.dumps(whole))
+    with pytest.raises(InputError, match="does not fit its seal"):
+        write_report(directory)
+    with pytest.raises(InputError, match="does not fit its seal"):
+        read_expedition(directory)
+    assert [file.path for one in verify(directory) for file in one.damaged] == ["expedition.json"]
 
 
 def test_a_report_takes_less_than_four_seconds(directory: Path, text: str) -> None:
