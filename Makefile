@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests, each file in one of them; a test may start several more.
 WORKERS ?= 2
 
-.PHONY: demo test check bench browser slow closed-loop parity attack docs clean
+.PHONY: demo test check bench browser slow closed-loop parity attack faults docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/megalith run recipes/quickstart.yaml --output runs/quickstart
@@ -36,6 +36,9 @@ parity: $(VENV)/.dev  ## every layout against one process; writes docs/parity.md
 
 attack: $(VENV)/.dev  ## kills, damage, fuzzed input: see docs/attack.md
 	$(BIN)/python -m tests.attack
+
+faults: $(VENV)/.dev  ## kills, stops, full disks, wrong numbers in training: see docs/faults.md
+	$(BIN)/python -m tests.faults
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

@@ -280,7 +280,9 @@ def _train(place: _Place) -> Artifact:
     path, tokens, corpus = place.directory / "train", place.made["tokenize"], _corpus_in(place.directory)
     plan = place.made.get("plan")
     if plan is None:  # under a launcher, without a plan: the recipe has to say everything, and training checks that
-        return train(place.recipe, path, tokens, peak_flops_per_second=None, predicted={}, corpus=corpus)
+        return train(
+            place.recipe, path, tokens, peak_flops_per_second=None, predicted={}, corpus=corpus, relayout=_relayout
+        )
     return train(
         resolved_recipe(place.recipe, plan),
         path,
@@ -288,6 +290,7 @@ def _train(place: _Place) -> Artifact:
         peak_flops_per_second=plan.facts["machine"]["peak_flops_per_second"],
         predicted={key: plan.facts[key] for key in ("step_seconds", "memory_bytes")},
         corpus=corpus,
+        relayout=_relayout,
     )
 
 
@@ -304,7 +307,14 @@ def _branch(recipe: Recipe, directory: Path, tokens: Artifact, at: str, cooldown
         predicted=found.task.predicted,
         corpus=_corpus_in(directory),
         trunk=found.trunk,
+        relayout=_relayout,
     )
+
+
+def _relayout(recipe: Recipe, most: int, least: int) -> Recipe | None:
+    from megalith.planning.search.fewer import best_with
+
+    return best_with(recipe, most, least)
 
 
 def _corpus_in(directory: Path) -> Path | None:

@@ -28,6 +28,7 @@ _RESUME = {
     "what is measured, not what is learned": "train.validation_interval train.validation_sequences train.trace_steps "
     "train.replica_check_interval",
     "how long ranks wait for each other": "train.timeout_seconds",
+    "with how many ranks, and the layout is no part of a run": "train.elastic",
     "which checkpoints stand, and where": "train.checkpoint_interval train.checkpoints_kept train.milestones "
     "train.keep_best train.mirror",
     "the place alone; other weights there are another run": "train.from",

@@ -24,7 +24,7 @@ class TrainConfig(Section):
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
-        "replica_check_interval", "z_loss", "timeout_seconds",
+        "replica_check_interval", "z_loss", "timeout_seconds", "elastic",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -78,6 +78,9 @@ class TrainConfig(Section):
     timeout_seconds: PositiveFloat | None = None
     """Seconds within which every rank must come to a collective, or the run ends with its name. Default: half an hour
     in the first step, then ten times what that took, and at least five minutes."""
+    elastic: Dimension | None = None
+    """Fewest ranks with which the run goes on, in the layout that the planner then finds best, when others are lost.
+    Default: it ends, and the same command takes it up again."""
     validation_interval: PositiveInt = 100
     """Steps between measurements of the validation loss."""
     validation_sequences: PositiveInt = 64

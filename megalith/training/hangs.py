@@ -127,6 +127,15 @@ def leave(task: TrainTask, ranks: Mesh, error: MegalithError) -> NoReturn:
         os._exit(GAVE_UP)
 
 
+def silent(task: TrainTask, count: int) -> list[int]:
+    """The ranks that gave no answer in a hang; none where nothing has hung."""
+    directory = task.logs / HANG
+    if not (directory / _ALARM).exists():
+        return []
+    answered = _records(directory)
+    return [rank for rank in range(count) if rank not in answered] if answered else []
+
+
 def verdict(records: Mapping[int, Record], count: int, timeout: float) -> MegalithError:
     """Which rank did not come to which collective, by the records of those that answered."""
     waiting = {rank: record.waits for rank, record in records.items() if record.waits is not None}

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -38,11 +38,20 @@ logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # whi
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
+class LostRanksError(ResourceError):
+    """Ranks were killed, or answer no more; the others are sound."""
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None, ranks: Sequence[int]) -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.ranks = tuple(ranks)
+
+
 def start(task: TrainTask, processes: int) -> None:
     """Train in `processes` new processes on this machine, and wait for them.
 
-    Raises the MegalithError that a process raised; ResourceError when one died of something else; SystemExit when this
-    process was asked to end, after the state has been saved.
+    Raises the MegalithError that a process raised; LostRanksError when some were killed or answer no more;
+    ResourceError when one died of something else; SystemExit when this process was asked to end, after the state has
+    been saved.
     """
     forget_errors(task)
     task.store.unlink(missing_ok=True)
@@ -73,7 +82,9 @@ def start(task: TrainTask, processes: int) -> None:
         killed = [rank for rank, code in failed.items() if code < 0]  # what others say then only follows
         no_room = [rank for rank, code in failed.items() if code in worker.NO_ROOM]
         (first, *_) = [*killed, *no_room, *failed]
-        raise (None if killed else read_error(task)) or _death(task, first, failed[first])
+        error = (None if killed else read_error(task)) or _death(task, first, failed[first])
+        lost = killed or hangs.silent(task, processes)
+        raise LostRanksError(error.what, where=error.where, mend=error.mend, ranks=lost) if lost else error
 
 
 def _failed(context: SubprocessContext) -> dict[int, int]:
@@ -97,7 +108,7 @@ def _failed(context: SubprocessContext) -> dict[int, int]:
 
 
 def work_in_place(
-    processes: int, lead: Callable[[Callable[[TrainTask], None]], Artifact], follow: Callable[[Path], TrainTask]
+    processes: int, lead: Callable[[Callable[[TrainTask], TrainTask]], Artifact], follow: Callable[[Path], TrainTask]
 ) -> Artifact | None:
     """Do this process's part of the work under torchrun or srun.
 
@@ -124,12 +135,13 @@ def work_in_place(
     return None
 
 
-def _lead(ranks: Mesh, lead: Callable[[Callable[[TrainTask], None]], Artifact]) -> Artifact:
-    def train_together(task: TrainTask) -> None:
+def _lead(ranks: Mesh, lead: Callable[[Callable[[TrainTask], TrainTask]], Artifact]) -> Artifact:
+    def train_together(task: TrainTask) -> TrainTask:
         forget_errors(task)
         write_task(task)
         _tell(ranks, str(task.workspace))
         _work(task, ranks)
+        return task
 
     made = lead(train_together)
     _tell(ranks, None)

@@ -98,6 +98,8 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         run.pace = Pace(model, run.clock, compiled=recipe.train.compile)
     if found is not None:
         restore(run, found)
+        if task.event is not None:
+            run.progress.events = [*run.progress.events, {"step": run.progress.step, **task.event}]
     elif recipe.train.from_optimizer and recipe.train.weights_from is not None:
         origin = checkpoint.open_step(Path(recipe.train.weights_from))
         checkpoint.load(origin, {}, run.optimizer.state(), dist.group.WORLD)

@@ -67,6 +67,8 @@ class TrainTask(BaseModel):
     """The curate artifact whose tasks may be scored in training."""
     trunk: Trunk | None = None
     """The checkpoint that it begins from, where it is a branch."""
+    event: dict[str, Any] | None = None
+    """For the history: why it is taken up again."""
 
     @property
     def logs(self) -> Path:

@@ -22,7 +22,7 @@ from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
 from megalith.tokens import GENERATION
 from megalith.topology import check_layout, describe, layout_of, this_machine
-from megalith.training import checkpoint, launch
+from megalith.training import checkpoint, elastic, launch
 from megalith.training.data import micro_batches
 from megalith.training.initial_weights import check_origin
 from megalith.training.live import refuse_live_tasks
@@ -47,12 +47,14 @@ def train(
     predicted: Mapping[str, float],
     corpus: Path | None = None,
     trunk: Trunk | None = None,
+    relayout: elastic.Relayout | None = None,
 ) -> Artifact:
     """Train the recipe's model on `tokens`; the artifact at `path` holds model, history, last checkpoint and logs.
 
     With a `trunk` it is a branch that begins with that checkpoint. With `train.from` it begins with the weights of that
     model, whose digests are inputs of the artifact.
-    `corpus` has the tasks that evaluate.every may score.
+    `corpus` has the tasks that evaluate.every may score. `relayout` finds the layout for the ranks that are left when
+    others are lost (train.elastic).
     The recipe is a plan's: sized, with train.tokens, micro-batch, precision and parallel.* given.
     MFU is relative to `peak_flops_per_second`; `predicted` has the plan's step_seconds and memory_bytes.
 
@@ -60,6 +62,9 @@ def train(
     whole, ResourceError when a process dies, MegalithError when the run diverges. A SIGTERM saves the state and raises
     SystemExit(143); the same call takes the run up again.
     """
+    take_up_slurm()
+    if "RANK" in os.environ:
+        recipe = elastic.for_as_many_as_started(recipe, relayout)
     processes = check(recipe)
     settings, recorded = settings_of(recipe)
     inputs = {"tokens": tokens.digest, **(origin := check_origin(recipe, tokens.path))}
@@ -81,16 +86,16 @@ def train(
             trunk=trunk,
         )
 
-    def make(train_in: Callable[[TrainTask], None]) -> Artifact:
+    def make(train_in: Callable[[TrainTask], TrainTask]) -> Artifact:
         def build(workspace: Workspace) -> Mapping[str, Any]:
             refuse_ids_beyond_the_vocabulary(recipe, tokens)
             (workspace.logs / MEASURED).unlink(missing_ok=True)
             task = task_in(workspace.path)
             take_up_mirror(task)
-            train_in(task)
+            task = train_in(task)
             mirror_last(task)
             _assemble(workspace, task)
-            return _facts(task, processes)
+            return _facts(task)
 
         return produce(
             path,
@@ -110,9 +115,8 @@ def train(
             mend=partial(mend_of, dropout=recipe.model.dropout > 0),
         )
 
-    take_up_slurm()
     if "RANK" not in os.environ:
-        return make(lambda task: launch.start(task, processes))
+        return make(lambda task: elastic.start(task, relayout))
     return launch.work_in_place(processes, lead=make, follow=task_in) or open_artifact(path, "train", check=False)
 
 
@@ -199,7 +203,7 @@ def _assemble(workspace: Workspace, task: TrainTask) -> None:
     workspace.write_json("history.json", last.progress.history)
 
 
-def _facts(task: TrainTask, processes: int) -> dict[str, Any]:
+def _facts(task: TrainTask) -> dict[str, Any]:
     """The figures of the run: the processes' measurements, and what follows from them."""
     measured = json.loads((task.logs / MEASURED).read_text())
     timing = measured_steps(task.logs)
@@ -217,7 +221,7 @@ def _facts(task: TrainTask, processes: int) -> dict[str, Any]:
         "peak_flops_per_second": peak,
         "mfu": flops / peak if flops and peak else None,
         "train_loss": sum(losses) / len(losses) if losses else None,
-        "processes": processes,
+        "processes": layout_of(task.recipe.parallel).world,
         "parallel": task.recipe.parallel.model_dump(mode="json"),
         "threads_per_process": task.threads,
         "kernels": task.kernels,

@@ -21,6 +21,7 @@ from megalith.parallel import Mesh
 from megalith.recipe import Recipe
 from megalith.tokens import write_shards
 from megalith.training import launch, loop, train
+from megalith.training.elastic import Relayout
 from megalith.training.task import MEASURED, TrainTask, forget_errors, write_task
 
 VOCAB = 300
@@ -70,10 +71,13 @@ def small_recipe(
     )
 
 
-def run(directory: Path, recipe: Recipe, seed: int = 0) -> Artifact:
+def run(directory: Path, recipe: Recipe, seed: int = 0, relayout: Relayout | None = None) -> Artifact:
     """The train artifact at `directory`/train, on the tokens of that seed."""
     tokens = make_tokens(directory / "tokens", seed)
-    return train(recipe, directory / "train", tokens, peak_flops_per_second=1e11, predicted={"step_seconds": 0.5})
+    predicted = {"step_seconds": 0.5}
+    return train(
+        recipe, directory / "train", tokens, peak_flops_per_second=1e11, predicted=predicted, relayout=relayout
+    )
 
 
 @contextmanager

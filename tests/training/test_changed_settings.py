@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {
     "train.spike_score": 5.0,
     "train.validation_interval": 7,
     "train.timeout_seconds": 700.0,
+    "train.elastic": 1,
     "train.validation_sequences": 3,
     "train.checkpoint_interval": 3,
     "train.checkpoints_kept": 1,

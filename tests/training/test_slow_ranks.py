@@ -15,7 +15,7 @@ from tests.parallel.processes import start, wait
 from tests.training import forked, small
 
 SLOW, STEPS = 1, 22
-PIECE_SECONDS = 0.03
+PIECE_SECONDS = 0.05
 """Each rank's piece sleeps so long, which is much more than it computes: a loaded machine makes no rank slow."""
 
 
@@ -61,7 +61,7 @@ def test_a_slow_rank_is_named_once_within_twenty_steps(tmp_path: Path, layout: d
     (line,) = named(tmp_path, layout)
     assert line["slow_rank"] == SLOW
     assert line["step"] <= 20
-    assert line["times_as_long"] == pytest.approx(1.4, abs=0.2)
+    assert line["times_as_long"] == pytest.approx(1.4, abs=0.25)
 
 
 def rounds(*ranks: float) -> list[dict[int, float]]:

@@ -1,0 +1,1 @@
+"""Two hundred faults of training, planted one by one: `python -m tests.faults`; see docs/faults.md."""
