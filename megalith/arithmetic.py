@@ -15,6 +15,7 @@ WEIGHT_BYTES = 4  # fp32 weights, whatever the precision of the matrix products
 GRADIENT_BYTES = 4
 OPTIMIZER_BYTES = 8  # Adam's two moments in fp32
 TOKEN_TYPES = 2  # BERT's segment A and segment B
+GRADIENT_BUCKET = 2**23  # gradients that data-parallel ranks sum at a time, beside the backward pass: 32 MiB
 LOSS_ROWS = 256  # tokens whose logits are held at once on a CPU: they stay in its caches; 2,048 take 1.7 times as long
 _LOSS_LOGITS_ON_A_GPU = 2**28  # at once: the sums over few tokens would cost more than their products
 

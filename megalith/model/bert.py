@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.arithmetic import TOKEN_TYPES
+from megalith.model.embedding import Embedding
 from megalith.model.layer import make_norm
 from megalith.model.loss import IGNORE, CrossEntropy, linear_cross_entropy
 from megalith.model.transformer import Transformer
@@ -23,7 +24,7 @@ class BERT(Transformer):
     def __init__(self, config: ModelConfig) -> None:
         """Build the model; `initialise` gives it its weights."""
         super().__init__(config)
-        self.token_type_embedding = nn.Embedding(TOKEN_TYPES, config.hidden)
+        self.token_type_embedding = Embedding(TOKEN_TYPES, config.hidden)
         if config.layer_norm == "post":
             self.embedding_norm = make_norm(config)
         self.heads = Heads(config)

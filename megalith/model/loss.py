@@ -47,9 +47,10 @@ def linear_cross_entropy(
     """
     total, z = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         features.flatten(0, -2),
-        weight if len(weight) == vocab_size else weight[:vocab_size],  # a slice's gradient costs a copy
-        bias if bias is None else bias[:vocab_size],
+        weight,
+        bias,
         targets.flatten(),
+        vocab_size,
         z_loss,
         torch.is_grad_enabled(),
     )
@@ -76,9 +77,9 @@ def biased_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return linear(x, weight, bias if bias is None else bias.to(x.dtype))
 
 
-def wide_zeros_like(bias: Tensor | None) -> Tensor | None:
-    """Where the gradient of a bias is summed: in fp32 and above, as the weight's."""
-    return None if bias is None else torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))
+def wide_zeros_like(weight: Tensor | None) -> Tensor | None:
+    """Where the gradient of a weight or a bias is summed: in fp32 and above."""
+    return None if weight is None else torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
 
 
 def all_count(counts: Tensor) -> bool:
@@ -86,10 +87,38 @@ def all_count(counts: Tensor) -> bool:
     return counts.device.type == "cpu" and bool(counts.all())
 
 
-def scaled(gradient: Tensor | None, scale: Tensor) -> Tensor | None:
-    """A gradient that was found in the forward pass, times the outer one."""
-    if gradient is None:
-        return None
+def keep(ctx: Any, *found: tuple[Tensor | None, Tensor | None]) -> None:
+    """Keep the gradients that were found in the forward pass for `hand_over`: the features', and the tables'.
+
+    Each is given beside what it is the gradient of.
+    """
+    ctx.save_for_backward(*(gradient for _, gradient in found))
+    ctx.dtypes = [None if x is None else x.dtype for x, _ in found]
+    ctx.outer = None
+
+
+def hand_over(ctx: Any, outer: Tensor) -> list[Tensor | None]:
+    """The gradients times the outer one.
+
+    The tables' are scaled where they lie, so that none is held twice. A second backward pass over the same loss, as
+    zero-bubble schedules have it, gets copies.
+    """
+    features, *tables = ctx.saved_tensors
+    scale = outer if ctx.outer is None else torch.where(ctx.outer == outer, 1.0, outer / ctx.outer)
+    found = [None if features is None else scaled(features, outer)]
+    for table, dtype in zip(tables, ctx.dtypes[1:], strict=True):
+        if table is None:
+            found.append(None)
+        elif ctx.outer is None:
+            found.append(table.data.mul_(scale.to(table.dtype)).to(dtype))  # `data`: the change is meant
+        else:
+            found.append((table * scale.to(table.dtype)).to(dtype))
+    ctx.outer = ctx.outer if ctx.outer is not None else outer
+    return found
+
+
+def scaled(gradient: Tensor, scale: Tensor) -> Tensor:
+    """A gradient times a number, which is not rounded to the gradient's type."""
     wide = torch.promote_types(gradient.dtype, torch.float32)  # bf16 would round the scale, and with it every layer
     return (gradient.to(wide) * scale.to(wide)).to(gradient.dtype)
 
@@ -102,21 +131,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        vocab_size: int,
         z_loss: float,
         with_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
         total, z_total = torch.zeros(2, dtype=torch.float64, device=features.device).unbind()
         feature_gradient = torch.empty_like(features) if with_gradients else None
-        weight_gradient = torch.zeros_like(weight) if with_gradients else None
+        weight_gradient = wide_zeros_like(weight) if with_gradients else None
         bias_gradient = wide_zeros_like(bias) if with_gradients else None
-        narrow_weight = weight.to(features.dtype)
-        at_a_time = rows_at_a_time(features, len(weight))
+        narrow_weight = weight[:vocab_size].to(features.dtype)
+        own_bias = None if bias is None else bias[:vocab_size]
+        at_a_time = rows_at_a_time(features, vocab_size)
         for first in range(0, len(features), at_a_time):
             rows = slice(first, first + at_a_time)
             x = features[rows]  # (R, E)
             counts = targets[rows] != IGNORE  # (R)
             chosen = targets[rows].clamp_min(0).unsqueeze(1)  # (R, 1)
-            logits = biased_product(x, narrow_weight, bias)  # (R, V)
+            logits = biased_product(x, narrow_weight, own_bias)  # (R, V)
             wide = torch.promote_types(x.dtype, torch.float32)
             log_z = torch.logsumexp(logits.to(wide), 1) if z_loss else None  # (R)
             log_p = torch.log_softmax(logits, dim=-1, dtype=wide)
@@ -132,13 +163,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     p.mul_(counts.unsqueeze(1))
                 logit_gradient = p.to(x.dtype)  # (R, V): softmax − one-hot
                 feature_gradient[rows] = input_gradient(logit_gradient, x, narrow_weight)
-                add_weight_gradient(weight_gradient, logit_gradient, x, narrow_weight)
+                add_weight_gradient(weight_gradient[:vocab_size], logit_gradient, x, narrow_weight)
                 if bias_gradient is not None:
-                    bias_gradient += logit_gradient.sum(0, dtype=bias_gradient.dtype)
-        ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
+                    bias_gradient[:vocab_size] += logit_gradient.sum(0, dtype=bias_gradient.dtype)
+        keep(ctx, (features, feature_gradient), (weight, weight_gradient), (bias, bias_gradient))
         ctx.mark_non_differentiable(z_total)
         return total + z_total, z_total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), None, None, None)
+        return (*hand_over(ctx, outer[0]), None, None, None, None)

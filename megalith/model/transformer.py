@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megalith.errors import UnsupportedError
+from megalith.model.embedding import Embedding
 from megalith.model.layer import Layer, make_norm
 from megalith.model.loss import CrossEntropy, linear_cross_entropy
 from megalith.recipe import ModelConfig
@@ -33,9 +34,9 @@ class Transformer(nn.Module):
         self.activation_dtype = torch.get_default_dtype()
         """Type of the residual stream; embeddings keep their own."""
         self.cross_entropy: CrossEntropy = linear_cross_entropy
-        self.token_embedding = nn.Embedding(config.padded_vocab_size, config.hidden)
+        self.token_embedding = Embedding(config.padded_vocab_size, config.hidden)
         if config.positions == "learned":
-            self.position_embedding = nn.Embedding(config.sequence_length, config.hidden)
+            self.position_embedding = Embedding(config.sequence_length, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleDict({str(number): Layer(config) for number in range(config.layers)})
         if config.ends_in_norm:

@@ -15,7 +15,7 @@ from megalith.parallel.mesh import Mesh
 from megalith.parallel.pipeline import Pipeline
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
-from megalith.schedules import Lists, action_lists
+from megalith.schedules import Lists, Op, action_lists
 
 MicroBatch = Mapping[str, Tensor]
 """`tokens` (B, T), and by name what else the model's forward takes."""
@@ -35,6 +35,7 @@ class DistributedModel:
     pipeline: Pipeline | None
     _lists: dict[tuple[int, bool], Lists] = field(default_factory=dict)
     tied: dist.ProcessGroup | None = None
+    _counted: Tensor | None = None
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -49,9 +50,11 @@ class DistributedModel:
         Gives the sums of each kind of loss over them, in fp64, on one rank of those that computed them; zeros on the
         others. `dropout_seeds` seed the dropout of each micro-batch.
         """
-        scales = torch.tensor(weights, dtype=torch.float64, device=self.ranks.device)
+        scales = self._numbers(weights)
         if self.pipeline is not None:
-            self.gradients.before_micro_batch(last=True)
+            lists = self._schedule(len(batches), training=True)
+            split = any(action.op is Op.INPUT_GRADIENT for own in lists for action in own)
+            self.gradients.before_micro_batch(last=True, passes=0 if split else len(batches))
             return self._pipelined(batches, scales, dropout_seeds)
         (stage,) = self.stages.values()
         sums = torch.zeros(len(self.losses), dtype=torch.float64, device=self.ranks.device)
@@ -92,10 +95,22 @@ class DistributedModel:
             assert shared.value.grad is not None
             dist.all_reduce(shared.value.grad, group=self.tied)
 
+    def agree(self, *numbers: Tensor | float) -> tuple[float, list[float]]:
+        """The global norm, in which each element of the model counts once, and the sums of numbers over all ranks.
+
+        They are the same on every rank, and found by one message and one wait for the GPU.
+        """
+        squared, self._counted = data_parallel.squared_norm(self.masters, self._counted)
+        own = [each.reshape(-1) if isinstance(each, Tensor) else self._numbers([each]) for each in numbers]
+        told = torch.cat([squared.reshape(1), *own])
+        if self.ranks.count > 1:
+            dist.all_reduce(told)
+        norm, *sums = told.tolist()
+        return float(norm**0.5), sums
+
     def gradient_norm(self) -> float:
-        """The global norm: each element of the whole model counts once. The same number on every rank."""
-        (squared,) = self.ranks.sum(data_parallel.squared_norm(self.masters))
-        return float(squared**0.5)
+        """The global norm alone."""
+        return self.agree()[0]
 
     @torch.no_grad()
     def copy_master_weights(self) -> None:
@@ -124,14 +139,18 @@ class DistributedModel:
         return self._lists[key]
 
     def _arguments(self, batch: MicroBatch, dropout_seed: int) -> tuple[Tensor, dict[str, Any]]:
-        rest: dict[str, Any] = {name: _onto(value, self.ranks.device) for name, value in batch.items()}
+        rest: dict[str, Any] = {name: onto(value, self.ranks.device) for name, value in batch.items()}
         tokens: Tensor = rest.pop("tokens")
         return tokens, rest | ({"dropout_seed": dropout_seed} if self.config.dropout > 0 else {})
+
+    def _numbers(self, values: Sequence[float]) -> Tensor:
+        """Numbers on this rank's device, in fp64: filled in there, not copied."""
+        return torch.cat([torch.full((1,), each, dtype=torch.float64, device=self.ranks.device) for each in values])
 
     def _once(self, sums: Tensor) -> Tensor:
         return sums if self.ranks.index("tensor") == 0 else torch.zeros_like(sums)
 
 
-def _onto(tensor: Tensor, device: torch.device) -> Tensor:
-    """Without waiting for what a GPU still has to do."""
+def onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to the device, without waiting for what a GPU still has to do."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -59,10 +59,10 @@ class Mesh:
         return self.device_mesh[axes]
 
     def sum(self, *values: float) -> list[float]:
-        """Each value added over all ranks, in fp64."""
+        """Each value added over all ranks, in fp64, by their processors: no GPU is waited for."""
         if self.count == 1:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor)
         return tensor.tolist()
 

@@ -24,7 +24,7 @@ from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
 
 EMBEDDINGS = ("token_embedding", "position_embedding", "token_type_embedding", "embedding_norm", "output")
-"""They compute in fp32: their gradients add up many tokens, and the logits' cross entropy narrows them itself."""
+"""They stay in fp32 where nothing is gathered: they are their own masters, and what is looked up is narrowed."""
 
 
 FirstValue = Callable[[str, torch.Size, tuple[slice, ...]], Tensor]

@@ -42,6 +42,8 @@ class Outcome:
     own_sum: Tensor | None = None
     """Sum of this rank's own losses and gradients before any reduction, finite only if they are; None of a process that
     is alone."""
+    asked: bool = False
+    """Whether any rank's `asks` said yes."""
 
 
 def take_step(
@@ -56,13 +58,15 @@ def take_step(
     loss_scale: float = 1.0,
     phase: EnterPhase = nullcontext,
     accepts: Callable[[float], bool] | None = None,
+    asks: Callable[[], bool] | None = None,
 ) -> Outcome:
     """One optimizer step over this data-parallel rank's micro-batches; every rank must call it.
 
     `counted` is the number of targets of each kind of loss in the whole batch, over which losses and gradients are
     means; `dropout_seeds` has one number a micro-batch. The loss is multiplied by `loss_scale` and the gradients
     divided by it (fp16). `phase` is entered with the name of each part of the step. A finite loss that is not accepted
-    moves nothing.
+    moves nothing. `asks` says whether this rank wants something of all (to stop): every rank learns of it with the norm
+    and the losses, the only numbers of a step for which the host waits.
     """
     with phase("forward_backward"):
         model.gradients.zero()
@@ -71,50 +75,35 @@ def take_step(
     with phase("reduce"):
         model.reduce_gradients()
     with phase("norm"):
-        summed = model.ranks.sum(*sums.tolist())
-        losses = [nats / count if count else 0.0 for nats, count in zip(summed, counted, strict=True)]
-    norm, finite, taken = update(
-        model,
-        optimizer,
-        learning_rate=learning_rate,
-        clip_norm=clip_norm,
-        loss_scale=loss_scale,
-        loss=sum(losses),
-        phase=phase,
-        accepts=accepts,
-    )
-    return Outcome(losses, norm, finite, taken, own_sum)
+        scaled_norm, (*summed, asked) = model.agree(sums, float(asks is not None and asks()))
+    losses = [nats / count if count else 0.0 for nats, count in zip(summed, counted, strict=True)]
+    loss, norm = sum(losses), scaled_norm / loss_scale
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    taken = finite and (accepts is None or accepts(loss))
+    if taken:
+        _move(model, optimizer, clip_factor(norm, clip_norm) / loss_scale, learning_rate, phase)
+    return Outcome(losses, norm, finite, taken, own_sum, asked > 0)
 
 
-def update(
-    model: DistributedModel,
-    optimizer: Updates,
-    *,
-    learning_rate: float,
-    clip_norm: float | None,
-    loss_scale: float = 1.0,
-    loss: float = 0.0,
-    phase: EnterPhase = nullcontext,
-    accepts: Callable[[float], bool] | None = None,
-) -> tuple[float, bool, bool]:
+def update(model: DistributedModel, optimizer: Updates, *, learning_rate: float, clip_norm: float | None) -> None:
     """The end of a step, once the gradients are reduced: clip them by their global norm and move the masters.
 
-    Returns the norm before clipping, whether it and `loss` are finite, and whether the masters have moved: where both
-    are, and the loss is accepted.
+    Nothing is moved where the norm is not finite.
     """
+    norm = model.gradient_norm()
+    if math.isfinite(norm):
+        _move(model, optimizer, clip_factor(norm, clip_norm), learning_rate, nullcontext)
+
+
+def _move(model: DistributedModel, optimizer: Updates, factor: float, learning_rate: float, phase: EnterPhase) -> None:
+    """Scale the gradients, move the masters and set the model to them."""
     with phase("norm"):
-        norm = model.gradient_norm() / loss_scale
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        taken = finite and (accepts is None or accepts(loss))
-        factor = clip_factor(norm, clip_norm) / loss_scale if taken else 1.0
         if factor != 1.0:
             model.gradients.scale(factor)
-    if taken:
-        with phase("optimizer"):
-            optimizer.update(learning_rate)
-        with phase("publish"):
-            model.copy_master_weights()
-    return norm, finite, taken
+    with phase("optimizer"):
+        optimizer.update(learning_rate)
+    with phase("publish"):
+        model.copy_master_weights()
 
 
 def clip_factor(norm: float, maximum: float | None) -> float:

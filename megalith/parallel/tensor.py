@@ -32,7 +32,7 @@ def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bo
     """Split `model` over the ranks of `mesh`; its activations between layers stay plain tensors."""
     stream = Shard(1) if sequence_parallel else Replicate()
     plan: dict[str, ParallelStyle] = {
-        "token_embedding": _OwnRows(stream),
+        "token_embedding": _OwnRows(model, stream),
         "output": ColwiseParallel(),
     }
     if sequence_parallel:
@@ -94,9 +94,9 @@ def _split_bias(heads: nn.Module, mesh: DeviceMesh) -> None:
 class _OwnRows(ParallelStyle):
     """An embedding whose table is split by rows."""
 
-    def __init__(self, stream: Placement) -> None:
+    def __init__(self, model: Transformer, stream: Placement) -> None:
         super().__init__()
-        self.stream = stream
+        self.model, self.stream = model, stream
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         table = distribute_tensor(module.weight, device_mesh, [Shard(0)])  # type: ignore[arg-type]  # it is a tensor
@@ -105,7 +105,11 @@ class _OwnRows(ParallelStyle):
         return module
 
     def _look_up(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
-        return lambda tokens: vocabulary_parallel_embedding(tokens, module.weight, self.stream)  # type: ignore[arg-type]  # it is a tensor
+        def look_up(tokens: Tensor) -> Tensor:
+            dtype = self.model.activation_dtype
+            return vocabulary_parallel_embedding(tokens, module.weight, self.stream, dtype)  # type: ignore[arg-type]  # it is a tensor
+
+        return look_up
 
 
 class _OwnTokens(ParallelStyle):

@@ -12,32 +12,36 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
-from torch.nn import functional as F
 
 from megalith.kernels import add_weight_gradient, input_gradient
+from megalith.model.embedding import look_up
 from megalith.model.loss import (
     IGNORE,
     all_count,
     biased_product,
+    hand_over,
+    keep,
     rows_at_a_time,
-    scaled,
     wide_zeros_like,
     with_z_gradient,
     z_losses,
 )
 
 
-def vocabulary_parallel_embedding(tokens: Tensor, weight: Tensor, stream: Placement) -> Tensor:
-    """Rows (B, T, E) of a table (V, E) that is split by rows; whole on every rank, or split as `stream` says."""
+def vocabulary_parallel_embedding(tokens: Tensor, weight: Tensor, stream: Placement, dtype: torch.dtype) -> Tensor:
+    """Rows (B, T, E) of a table (V, E) that is split by rows; whole on every rank, or split as `stream` says.
+
+    They are summed over the ranks in `dtype`, which rounds nothing more: one rank alone has the row of a token.
+    """
     assert isinstance(weight, DTensor)
     own = weight.to_local()  # (V', E)
     place = tokens - first_row(weight)
     here = (place >= 0) & (place < len(own))
     if len(own):
-        rows = F.embedding(torch.where(here, place, 0), own)
+        rows = look_up(torch.where(here, place, 0), own)
     else:  # more ranks than rows: zeros, of which the gradient is wanted all the same
         rows = own.new_zeros(*tokens.shape, own.shape[1]) + own.sum()
-    rows = rows * here.unsqueeze(-1)
+    rows = rows.to(dtype) * here.unsqueeze(-1)
     whole: Tensor = DTensor.from_local(rows, weight.device_mesh, [Partial()], run_check=False)
     return whole.redistribute(placements=[stream]).to_local()  # type: ignore[attr-defined,no-any-return]  # a DTensor
 
@@ -99,7 +103,7 @@ class _VocabularyParallel(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         total, z_total = torch.zeros(2, dtype=torch.float64, device=features.device).unbind()
         feature_gradient = torch.empty_like(features) if with_gradients else None
-        weight_gradient = torch.zeros_like(weight) if with_gradients else None
+        weight_gradient = wide_zeros_like(weight) if with_gradients else None
         bias_gradient = wide_zeros_like(bias) if with_gradients else None
         own = weight[:rows_that_count]  # (V', E)
         narrow = own.to(features.dtype)
@@ -138,10 +142,10 @@ class _VocabularyParallel(torch.autograd.Function):
                 add_weight_gradient(weight_gradient[:rows_that_count], logit_gradient, x, narrow)
                 if bias_gradient is not None:
                     bias_gradient[:rows_that_count] += logit_gradient.sum(0, dtype=bias_gradient.dtype)
-        ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
+        keep(ctx, (features, feature_gradient), (weight, weight_gradient), (bias, bias_gradient))
         ctx.mark_non_differentiable(z_total)
         return total + z_total, z_total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(scaled(gradient, outer[0]) for gradient in ctx.saved_tensors), *(None for _ in range(7)))
+        return (*hand_over(ctx, outer[0]), *(None for _ in range(7)))

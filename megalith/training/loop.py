@@ -33,7 +33,7 @@ def run(
 ) -> dict[str, Any]:
     """Train to the end and return the measurements.
 
-    `asked_to_stop` is asked after each step; `give_up` ends the process where ranks hang. Raises Stopped when any
+    `asked_to_stop` is asked once in each step; `give_up` ends the process where ranks hang. Raises Stopped when any
     rank's said yes and the state has been saved, MegalithError when the run diverges.
     """
     keep_freed_memory()
@@ -46,11 +46,12 @@ def run(
 
 def _run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool], watch: Watch) -> dict[str, Any]:
     state = begin(task, ranks)
+    state.asked_to_stop = asked_to_stop
     first = state.progress.step + 1
     watch.follow(state)
     wait_for(state.ranks, watch, watch.timeout)
     check = ReplicaCheck()
-    while not _train(state, check, first, asked_to_stop, watch):
+    while not _train(state, check, first, watch):
         pass  # it has gone back
     whole = _score(state, state.held_out_count)
     state.saver.wait()
@@ -69,7 +70,7 @@ def _run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool], watch:
     }
 
 
-def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[], bool], watch: Watch) -> bool:
+def _train(run: Run, check: ReplicaCheck, first: int, watch: Watch) -> bool:
     """Take the steps that are left; False where the run has gone back, and there are more."""
     plan, train, ranks = _remaining(run), run.train, run.ranks
     live = live_tasks(run)
@@ -82,10 +83,10 @@ def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[]
             if batch.step == first:
                 wait_for(ranks, watch, train.timeout_seconds or later_timeout(timing.seconds))
             last = batch.step == total
-            stop, *pace = ranks.sum(asked_to_stop(), *(run.pace.by_rank() if run.pace else ()))
+            pace = ranks.sum(*run.pace.by_rank()) if run.pace else []
             _name_slow_ranks(run, run.slow.add(pace), monitor)
             due = batch.step % train.checkpoint_interval == 0 or batch.step in train.milestones
-            saves = bool(last or stop or due)
+            saves = bool(last or run.stop or due)
             if check.is_due(run, saves=saves):
                 run.back = check.compare(run) or run.back
             if run.back is not None and go_back(run, run.back):
@@ -99,7 +100,7 @@ def _train(run: Run, check: ReplicaCheck, first: int, asked_to_stop: Callable[[]
                     monitor.evaluation(record, seconds)
             if saves:
                 _save(run, monitor, keep=1 if last else train.checkpoints_kept)
-            if stop and not last:
+            if run.stop and not last:
                 run.saver.wait()
                 if run.mirroring:
                     run.mirroring.wait()

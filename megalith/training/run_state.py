@@ -1,5 +1,6 @@
 """The state of a run: made anew or loaded from the newest checkpoint, and saved."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -52,6 +53,10 @@ class Run:
     """In a row."""
     back: GoBack | None = None
     """Asked for by the last step."""
+    asked_to_stop: Callable[[], bool] = lambda: False
+    """Asked once a step."""
+    stop: bool = False
+    """Whether it said yes on any rank in the last step."""
 
     @property
     def ranks(self) -> Mesh:

@@ -7,12 +7,14 @@ them decide by the same two numbers. The first of such steps is played again, to
 """
 
 import math
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from megalith import parallel
 from megalith.console import note
 from megalith.errors import MegalithError
-from megalith.parallel import Outcome, dropout_seed
+from megalith.parallel import MicroBatch, Outcome, dropout_seed
 from megalith.training.checkpoint import last_sound
 from megalith.training.data import Batch, counts, rank_samples, read_samples
 from megalith.training.diagnosis import Diagnosis, diagnose
@@ -34,13 +36,13 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
     def accepts(loss: float) -> bool:
         return not is_spike(run.train, run.progress.steps, loss)
 
+    asks: Callable[[], bool] = cache(run.asked_to_stop)  # once a step, however often it is played
+
     def attempt(turn: int) -> Outcome:
         with run.clock("data"):
             numbers = rank_samples(run.task.recipe, batch, run.ranks, turn)
             shares = [read_samples(run.samples, own, run.micro_batch_size) for own in numbers]
-            own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
-            reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
-            valid = run.ranks.sum(*(count * reads for count in own))
+            valid = _counted(run, batch, shares)
             valid += valid[: len(run.model.losses) - len(valid)]  # a z-loss is over the tokens, too
             dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
         return parallel.take_step(
@@ -54,9 +56,11 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
             loss_scale=run.scale.scale,
             phase=run.pace or run.clock,
             accepts=_never if turn else accepts,
+            asks=asks,
         )
 
     done, found = attempt(0), None
+    run.stop = done.asked
     is_overflow = run.scale.grows and not done.finite  # which the loss scale expects
     if not (done.taken or is_overflow or run.progress.skipped_in_a_row):
         found = diagnose(run, batch, done, attempt, accepts)
@@ -71,6 +75,15 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
 
 def _never(loss: float) -> bool:
     return False
+
+
+def _counted(run: Run, batch: Batch, shares: Sequence[MicroBatch]) -> list[float]:
+    """The number of terms of each kind of loss in the whole batch; it is summed only where it is not known."""
+    if run.task.recipe.model.family == "gpt":
+        return [float(batch.sequences * run.task.recipe.model.sequence_length)]
+    own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
+    reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
+    return run.ranks.sum(*(count * reads for count in own))
 
 
 def _record(run: Run, batch: Batch, rate: float, done: Outcome) -> dict[str, Any]:

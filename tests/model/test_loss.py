@@ -1,11 +1,17 @@
 """The loss of features against torch's cross entropy over whole logits, over more tokens than are taken at a time."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from megalith.arithmetic import LOSS_ROWS as ROWS
+from megalith.model.embedding import look_up
 from megalith.model.loss import linear_cross_entropy, scaled
 
 TOKENS, HIDDEN, VOCAB, PADDED = 2 * ROWS + 5, 6, 13, 16
@@ -46,6 +52,50 @@ def test_a_z_loss_is_the_square_of_log_z_of_what_counts() -> None:
     torch.testing.assert_close([total, z], [expected, squares], rtol=1e-13, atol=0)
     for own, other in zip(found, torch.autograd.grad(expected / 7, [features, weight, bias]), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-11, atol=1e-13)
+
+
+class Tables(TorchDispatchMode):
+    """Counts the new tensors that are as large as the table, by their type."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers, self.made = numbers, Counter[torch.dtype]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {each.data_ptr() for each in tree_leaves(args) if isinstance(each, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.numel() >= self.numbers and out.data_ptr() not in known:
+            self.made[out.dtype] += 1
+        return out
+
+
+@pytest.mark.parametrize("vocab", [PADDED, PADDED - 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_makes_no_table_in_fp32_but_the_gradient(vocab: int, dtype: torch.dtype) -> None:
+    """Neither the outer gradient nor rows of padding cost a copy of it."""
+    weight = torch.nn.Parameter(torch.randn(PADDED, 64))
+    features = torch.randn(8, 64, dtype=dtype, requires_grad=True)
+    with Tables((PADDED - 3) * 64) as seen:
+        (linear_cross_entropy(features, weight, torch.arange(8), vocab)[0] * 0.5).backward()
+    assert seen.made[torch.float32] == 1
+
+
+def test_a_second_backward_pass_over_a_loss_gives_the_same() -> None:
+    features, weight, _, targets = some_inputs()
+    loss, _ = linear_cross_entropy(features, weight, targets, VOCAB)
+    first = [each.clone() for each in torch.autograd.grad(loss / 7, [features, weight], retain_graph=True)]
+    for scale in (7, 3):
+        again = torch.autograd.grad(loss / scale, [features, weight], retain_graph=True)
+        for own, other in zip(again, first, strict=True):
+            torch.testing.assert_close(own * scale / 7, other, rtol=1e-14, atol=0)
+
+
+def test_the_gradient_of_a_bf16_table_is_summed_in_fp32() -> None:
+    """4096 · 1 + 4 · 1 is 4096 again in bf16, if one is added at a time."""
+    table = torch.zeros(2, 3, dtype=torch.bfloat16, requires_grad=True)
+    look_up(torch.zeros(4224, dtype=torch.long), table).sum().backward()
+    assert table.grad is not None
+    assert table.grad.tolist() == [[4224.0] * 3, [0.0] * 3]
 
 
 def test_a_bf16_bias_s_gradient_is_summed_in_fp32() -> None:

@@ -63,7 +63,7 @@ def rank_main(rank: int) -> dict[str, Tensor]:
 def embedded(key: str, weight: torch.nn.Parameter, targets: Tensor, mesh: object) -> dict[str, Tensor]:
     """Rows looked up, and the gradient of the table, where each row's own gradient is its place."""
     weight.grad = None
-    rows = vocabulary_parallel_embedding(targets.clamp_min(0), weight, Replicate())
+    rows = vocabulary_parallel_embedding(targets.clamp_min(0), weight, Replicate(), torch.float64)
     (rows * torch.arange(rows.numel(), dtype=torch.float64).view_as(rows)).sum().backward()
     assert weight.grad is not None
     return {f"{key} rows": rows.detach(), f"{key} table": full(weight.grad)}

@@ -87,6 +87,25 @@ def test_the_parts_of_all_ranks_are_the_whole_model(parallel: dict[str, Any], mo
     assert found == parameters(recipe.model).total
 
 
+def test_zero_gathers_layers_for_both_passes_and_embeddings_once_in_the_type_of_the_layers() -> None:
+    recipe = tiny({"data": 2, "zero": 3}, LLAMA | {"num_layers": 3})
+    (row,) = dry(recipe)
+    counted = parameters(recipe.model)
+    layers, tables, norm = counted.layers, 2 * 300 * 32, 32
+    gathers = {key: amount for key, amount in sent(row).items() if "all_gather" in key}
+    assert gathers == {
+        "data/weights/all_gather/forward/2": [4 * 5, 4 * 2 * (layers + tables + norm)],
+        "data/weights/all_gather/backward/2": [4 * 4, 4 * 2 * (layers + norm)],
+    }
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_the_embedding_is_summed_over_tensor_ranks_in_the_type_of_the_layers(sequence_parallel: bool) -> None:
+    recipe = tiny({"tensor": 2, "sequence_parallel": sequence_parallel}, LLAMA)
+    payloads = [each[1] for key, each in sent(dry(recipe)[0]).items() if key.startswith("tensor/embedding/")]
+    assert payloads == [8 * 64 * 32 * 2] * (1 + sequence_parallel)
+
+
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [

@@ -74,11 +74,10 @@ def plant_gradient(times: int, at_call: int, value: float) -> Callable[[int, pyt
         right, calls = DistributedModel.forward_backward, []
 
         def wrong(model: DistributedModel, *arguments: Any) -> Tensor:
-            sums = right(model, *arguments)
             calls.append(1)
             if rank == FAULTY and at_call <= len(calls) < at_call + times:
-                model.gradients.flat[3] = value  # type: ignore[attr-defined]  # without ZeRO
-            return sums
+                model.gradients.flat[3] = value  # type: ignore[attr-defined]  # without ZeRO; more is added to it
+            return right(model, *arguments)
 
         patch.setattr(DistributedModel, "forward_backward", wrong)
 

@@ -53,6 +53,17 @@ def _message_row(rank: int, row: Mapping[str, Any]) -> list[str]:
     return [str(rank), *words, *figures]
 
 
+def _host_words(host: Mapping[str, Any]) -> str:
+    waits, copies, wide = host["waits"], host["copies"], host["fp32_gathers"]
+    places = ", ".join(f"{place} {count}" for place, count in waits.items())
+    where = f" ({places})" if places else ""
+    return (
+        f"the host waits {counted(sum(waits.values()), 'time', 'times')} a step{where}, copies "
+        f"{counted(copies['count'], 'tensor', 'tensors')} to the device ({human_bytes(copies['payload_bytes'])}), and "
+        f"{counted(wide['count'], 'gather is', 'gathers are')} in fp32 ({human_bytes(wide['payload_bytes'])})"
+    )
+
+
 def _dryrun_notes(found: DryRun) -> Iterator[str]:
     world = " × ".join(f"{axis} {size}" for axis, size in found["layout"].items())
     rounds = counted(found["micro_batches"], "micro-batch", "micro-batches")
@@ -66,6 +77,7 @@ def _dryrun_notes(found: DryRun) -> Iterator[str]:
         per_layer = ", ".join(f"{count:g} {when}" for when, count in row["all_reduces_per_layer"].items() if count)
         if per_layer:
             yield f"rank {row['rank']}: all-reduces of a layer for a micro-batch: {per_layer}"
+        yield f"rank {row['rank']}: {_host_words(row['host'])}"
         if row["micro_batches_run"] < row["micro_batches"]:
             yield (
                 f"rank {row['rank']}: of {row['micro_batches']} micro-batches as many were run as fill the pipeline "

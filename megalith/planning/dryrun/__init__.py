@@ -10,10 +10,10 @@ step's; the peak is the longer one's.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -38,6 +38,8 @@ from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, la
 
 BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
 Sent = dict[Message, Amount]
+Key = TypeVar("Key")
+COPIES, WIDE_GATHERS = "copies", "fp32_gathers"
 
 
 def dryrun(recipe: Recipe, ranks: Sequence[int] = (), *, stages: bool = False) -> dict[str, Any]:
@@ -126,9 +128,12 @@ def _rank_row(run: _Run, rank: int, advance: Callable[[], None]) -> dict[str, An
             training.model.stages[first].register_forward_hook(lambda *_: advance())
             training.take_step(few)  # the first step is also DTensor's, which works out shapes in it
             shorter = watch.collectives.sent.copy()
+            before = _host_amounts(watch)
             training.take_step(enough, waiting=run.job.micro_batches - enough)
             sent = _whole_step(shorter, few, watch.collectives.sent, enough, run.job.micro_batches)
+            host = _whole_step(before, few, _host_amounts(watch), enough, run.job.micro_batches)
             return _figures(run, rank, training, sent) | {
+                "host": _host_row(host),
                 "micro_batches": run.job.micro_batches,
                 "micro_batches_run": enough,
                 "collectives": [_message_row(message, amount, run.job.cluster) for message, amount in sent.items()],
@@ -179,7 +184,20 @@ def _lengths(run: _Run, rank: int) -> tuple[int, int]:
     return min(2 * each, count), min(max(fills + each, 3 * each), count)
 
 
-def _whole_step(shorter: Sent, few: int, longer: Sent, enough: int, count: int) -> Sent:
+def _host_amounts(watch: Watch) -> dict[str, Amount]:
+    """Waits of the host by place, copies to the device, and gathers in fp32."""
+    waits = {place: Amount(count) for place, count in watch.host.waits.items()}
+    return waits | {COPIES: watch.host.copies, WIDE_GATHERS: watch.collectives.wide_gathers}
+
+
+def _host_row(amounts: dict[str, Amount]) -> dict[str, Any]:
+    waits = {place: each.count for place, each in amounts.items() if place not in (COPIES, WIDE_GATHERS)}
+    return {"waits": waits} | {kind: asdict(amounts[kind]) for kind in (COPIES, WIDE_GATHERS)}
+
+
+def _whole_step(
+    shorter: Mapping[Key, Amount], few: int, longer: Mapping[Key, Amount], enough: int, count: int
+) -> dict[Key, Amount]:
     """Messages of a step of `count` micro-batches, from one of `few` and one of `enough`."""
     if enough == count:
         return dict(longer)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from megalith.parallel import Mesh
 from megalith.parallel.mesh import Axis
+from megalith.precision import FP32_BYTES
 
 Pass = Literal["forward", "backward", "recomputation", "step"]
 """step: after the last backward pass, or before the first forward pass."""
@@ -57,6 +58,11 @@ class Amount:
     count: int = 0
     payload_bytes: int = 0
 
+    def add(self, payload_bytes: int) -> None:
+        """One more."""
+        self.count += 1
+        self.payload_bytes += payload_bytes
+
 
 class Collectives:
     """Messages sent since `clear`."""
@@ -66,6 +72,8 @@ class Collectives:
         self._ranks, self._made_backward = ranks, made_backward
         self._axes = _axes(ranks)
         self.sent: dict[Message, Amount] = defaultdict(Amount)
+        self.wide_gathers = Amount()
+        """Weights that ZeRO gathers in fp32, or wider."""
         self._begun: list[int] = []
         self._parts: list[str] = []
         self._open: list[str] = []
@@ -75,6 +83,7 @@ class Collectives:
     def clear(self) -> None:
         """Begin to count anew."""
         self.sent.clear()
+        self.wide_gathers = Amount()
         self._begun.clear()
         self._parts.clear()
 
@@ -110,9 +119,9 @@ class Collectives:
             when = self._pass() if self.phase == "passes" else "step"
             what = self._what(axis, collective, functional="functional" in func.namespace)
             message = Message(axis, what, collective, when, members)
-        amount = self.sent[message]
-        amount.count += 1
-        amount.payload_bytes += payload
+        self.sent[message].add(payload)
+        if message.axis == "data" and message.collective == "all_gather" and _width(args) >= FP32_BYTES:
+            self.wide_gathers.add(payload)
 
     def _what(self, axis: str, collective: str, *, functional: bool) -> str:
         if axis == "data":
@@ -176,6 +185,11 @@ def _group(args: Any) -> dist.ProcessGroup:
         if isinstance(each, str) and each not in ("sum", "max", "min", "avg", "product"):
             return _resolve_process_group(GroupName(each))
     raise AssertionError("a collective has a group")
+
+
+def _width(args: Any) -> int:
+    """Bytes of a number of what is sent."""
+    return max((each.element_size() for each in tree_leaves(args) if isinstance(each, Tensor)), default=0)
 
 
 def _bytes(value: Any) -> int:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from megalith.arithmetic import loss_rows_on_a_gpu
 from megalith.kernels import Linear
-from megalith.model import attention, layer, loss
+from megalith.model import attention, embedding, layer, loss
 from megalith.parallel import vocabulary
 
 
@@ -36,6 +36,7 @@ def gpu_kernels() -> Iterator[None]:
         patch.object(attention, "causal_attention", partial(kernel, is_causal=True)),
         patch.object(layer, "gelu_tanh", partial(F.gelu, approximate="tanh")),
         patch.object(Linear, "forward", nn.Linear.forward),
+        patch.object(embedding, "adds_up_in_fp32", lambda table: True),
         patch.object(loss, "rows_at_a_time", _rows_at_a_time),
         patch.object(vocabulary, "rows_at_a_time", _rows_at_a_time),
     ):

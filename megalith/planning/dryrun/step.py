@@ -57,15 +57,15 @@ class Training:
         sent, storages = self.watch.collectives, self.watch.storages
         size = train.micro_batch_size or 1
         sent.clear()
+        self.watch.host.clear()
         storages.begin_step()
         ready = range(micro_batches + waiting)
         batches = [blank_batch(self.recipe.model, size, model.ranks.device) for _ in ready]
-        counted = model.ranks.sum(*(1.0 for _ in model.losses))
         take_step(
             model,
             self.optimizer,
             batches[:micro_batches],
-            counted,
+            [1.0 for _ in model.losses],
             [0] * micro_batches,
             learning_rate=train.learning_rate or 1.0,
             clip_norm=train.clip_norm,

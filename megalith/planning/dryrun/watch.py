@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from megalith.parallel import Mesh
 from megalith.planning.dryrun.collectives import Collectives
+from megalith.planning.dryrun.host import Host
 from megalith.planning.dryrun.storages import Storages
 
 _DEVICE = torch.ops.prim.device.default
@@ -30,13 +31,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.storages = storages = Storages(block_bytes)
         self.collectives = Collectives(ranks, lambda tensor: storages.kind(tensor) == "working")
+        self.host = Host()
         self._fake: Any = None
 
     @contextmanager
     def watching(self) -> Iterator["Watch"]:
         """Within it, everything is seen; fake tensors are to be on before."""
         self._fake = active_fake_mode()
-        with self, self.storages.watching_sizes():
+        with self, self.storages.watching_sizes(), self.host.watching_copies():
             yield self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -50,6 +52,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         out = func(*args, **kwargs)
         if active_fake_mode() is not self._fake:
             return out  # DTensor has fake tensors of its own to find out shapes
+        self.host.see(func, args)
         if "c10d" in func.namespace:
             self.collectives.see(func, args, out)
         backward = torch._C._current_graph_task_id() != -1

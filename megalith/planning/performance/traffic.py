@@ -3,8 +3,7 @@
 Tensor: two all-reduces forward and two backward a layer (Megatron-LM §3), with sequence parallelism a reduce-scatter
 and an all-gather in place of each (2205.05198 §4.2.2), and what the split vocabulary takes. Pipeline: the residual
 stream over each boundary, and its gradient back. Data: the gradients in fp32, or what ZeRO makes of them. The formulas
-are those of `megalith.parallel`, down to the embeddings, which compute in fp32. Scalars (losses, the norm) are left
-out.
+are those of `megalith.parallel`. Scalars (losses, the norm) are left out.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from megalith.arithmetic import LOSS_ROWS, parameters
+from megalith.arithmetic import GRADIENT_BUCKET, LOSS_ROWS, parameters
 from megalith.job import Job
 from megalith.planning.performance.memory.parameters_per_rank import held
 from megalith.planning.performance.memory.tensor_bytes import norm_parameters, whole_on_each_rank
@@ -140,8 +139,8 @@ def _tensor(part: _Part) -> list[Traffic]:
     def row(what: str, collective: Collective, count: int, payload: int) -> Traffic:
         return Traffic("tensor", what, collective, size, count, payload)
 
-    def of_stream(what: str, collective: Collective, count: int, element: int = part.compute_bytes) -> Traffic:
-        return row(what, collective, count, count * stream * element)
+    def of_stream(what: str, collective: Collective, count: int) -> Traffic:
+        return row(what, collective, count, count * stream * part.compute_bytes)
 
     down = micro_batches * (4 * len(part.layers) + to_last * recomputed)
     up = micro_batches * (4 * len(part.layers) + 2 * recomputed)
@@ -158,10 +157,9 @@ def _tensor(part: _Part) -> list[Traffic]:
         rows += [row("layers", "all_reduce", down + shared, down * stream * part.compute_bytes + shared_bytes)]
     rows += _whole(part, split=split)
     if part.is_first_stage and split:
-        rows += [of_stream("embedding", collective, micro_batches, FP32_BYTES)
-                 for collective in ("reduce_scatter", "all_gather")]  # fmt: skip
+        rows += [of_stream("embedding", collective, micro_batches) for collective in ("reduce_scatter", "all_gather")]
     elif part.is_first_stage:
-        rows += [of_stream("embedding", "all_reduce", micro_batches, FP32_BYTES)]
+        rows += [of_stream("embedding", "all_reduce", micro_batches)]
     if part.is_last_stage:
         rows += _logits(part, of_stream, split=split)
     return rows
@@ -200,7 +198,7 @@ def _whole(part: _Part, *, split: bool) -> list[Traffic]:
     element = part.compute_bytes if part.sharded and part.reductions == part.micro_batches else FP32_BYTES
     table_tensors = ((model.positions == "learned") + (model.family == "bert")) * bool(tables)
     count = (len(sizes) + table_tensors) * part.reductions if part.sharded else 1
-    payload = (sum(sizes) * element + tables * FP32_BYTES) * part.reductions
+    payload = (sum(sizes) + tables) * element * part.reductions
     return [Traffic("tensor", "whole weights", "all_reduce", part.tensor, count, payload)]
 
 
@@ -218,8 +216,9 @@ def _pipeline(part: _Part) -> list[Traffic]:
 
 
 def _data(part: _Part) -> list[Traffic]:
-    """Without ZeRO one all-reduce; with it, FSDP2's units: each layer, the last norm, and what else a stage has.
+    """Without ZeRO an all-reduce of each bucket; with it, FSDP2's units: each layer, the last norm, what else is there.
 
+    That is the embeddings, which ZeRO-3 gathers once a micro-batch and the others twice, for each pass.
     ZeRO-3 in a pipeline gathers at most what is said here: what is still whole from the pass before is not gathered.
     """
     size = part.job.layout.data
@@ -227,16 +226,20 @@ def _data(part: _Part) -> list[Traffic]:
     if size == 1:
         return []
     if not part.sharded:
-        return [Traffic("data", "gradients", "all_reduce", size, 1, (narrow + wide) * FP32_BYTES)]
+        buckets = -(-(narrow + wide) // GRADIENT_BUCKET)
+        return [Traffic("data", "gradients", "all_reduce", size, buckets, (narrow + wide) * FP32_BYTES)]
     reductions = part.reductions
     gathers = 2 * part.micro_batches if part.job.zero == 3 else 1
-    units = len(part.layers) + _roots(part)
-    units += part.is_last_stage * ((part.model.ends_in_norm) + (part.model.family == "bert"))
+    root_gathers = part.micro_batches if part.job.zero == 3 else 1
+    roots = _roots(part)
+    inner = len(part.layers) + part.is_last_stage * (part.model.ends_in_norm + (part.model.family == "bert"))
+    units = inner + roots
     rows = []
     if part.job.shard_ranks > 1:
-        payload = narrow * part.compute_bytes + wide * FP32_BYTES
+        payload = (gathers * narrow + root_gathers * wide) * part.compute_bytes
+        count = gathers * inner + root_gathers * roots
         rows += [
-            Traffic("data", "weights", "all_gather", part.job.shard_ranks, gathers * units, gathers * payload),
+            Traffic("data", "weights", "all_gather", part.job.shard_ranks, count, payload),
             Traffic("data", "gradients", "reduce_scatter", part.job.shard_ranks, reductions * units,
                     reductions * (narrow + wide) * FP32_BYTES),
         ]  # fmt: skip

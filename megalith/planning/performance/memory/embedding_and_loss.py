@@ -1,7 +1,7 @@
 """Before the first layer and after the last one, on the tape: the embedding, the last norm and the loss.
 
-Embeddings compute in fp32. The loss takes some rows of logits at a time (`megalith.model.loss`), finds the gradients
-along with it, and keeps them for the backward pass.
+Embeddings are in fp32, but for those that ZeRO gathers. The loss takes some rows of logits at a time
+(`megalith.model.loss`), finds the gradients along with it, and keeps them for the backward pass.
 """
 
 from functools import lru_cache
@@ -19,20 +19,26 @@ def embedding_forward(s: Sizes) -> Segment:
     tape = Tape()
     if s.reduces:
         tape.make(2 * 8 * s.tokens)  # places and rows, as whole numbers
-    tape.make(s.wide_whole)
+    tape.make(s.embedded_whole)
+    embedded = s.embedded_stream
     if s.reduces:
-        tape.swap(s.wide_whole, s.wide_whole)
+        if s.narrows:
+            tape.make(s.whole)
+        tape.make(s.whole)
+        tape.drop(s.embedded_whole, s.whole if s.narrows else 0.0)
         if s.gathers:
-            tape.make(s.wide_whole, s.wide_stream)
-            tape.drop(s.wide_whole, s.wide_whole)
+            tape.make(s.whole, s.stream)
+            tape.drop(s.whole, s.whole)
         else:
-            tape.swap(s.wide_whole, s.wide_whole)
+            tape.swap(s.whole, s.whole)
         tape.drop(8 * s.tokens)
+        embedded = s.stream
     if s.positions:
-        tape.make(s.positions, s.wide_stream)
-        tape.drop(s.positions, s.wide_stream)
-    if s.compute_bytes != FP32_BYTES:
-        tape.swap(s.stream, s.wide_stream)
+        tape.make(s.positions, s.embedded_stream)
+        tape.drop(s.positions, embedded)
+        embedded = s.embedded_stream
+    if s.narrows and (s.positions or not s.reduces):
+        tape.swap(s.stream, embedded)
     if s.drops:
         tape.make(s.stream, s.mask)
         tape.drop(s.stream)
@@ -49,19 +55,28 @@ def embedding_backward(s: Sizes, tied_gradient: float, *, waits: bool) -> Segmen
     if s.drops:
         tape.make(s.stream)
         tape.drop(s.stream, s.mask)
-    if s.compute_bytes != FP32_BYTES:
-        tape.swap(s.wide_stream, s.stream)
+    if s.narrows and (s.positions or not s.reduces):
+        tape.swap(s.embedded_stream, s.stream)
     if s.positions:
         tape.make(s.positions, s.positions)
         tape.drop(s.positions)
         if not waits:
             tape.drop(s.positions)
+        if s.narrows and s.reduces:
+            tape.swap(s.stream, s.embedded_stream)
     if s.gathers:
-        tape.make(s.wide_whole)
-        tape.swap(s.wide_whole, s.wide_whole, s.wide_stream)
+        tape.make(s.whole)
+        tape.swap(s.whole, s.whole, s.stream)
     if s.reduces:
-        tape.swap(s.wide_whole, s.wide_whole)
-    tape.swap(s.table, s.wide_whole)
+        tape.swap(s.whole, s.whole)
+        if s.narrows:
+            tape.swap(s.embedded_whole, s.whole)
+    if s.on_cpu and s.embedding_bytes != FP32_BYTES:
+        tape.make(s.wide_whole, _own_gradient(s))
+        tape.drop(s.wide_whole)
+        tape.swap(s.table, s.embedded_whole, _own_gradient(s))
+    else:
+        tape.swap(s.table, s.embedded_whole)
     if s.reduces:
         tape.drop(8 * s.tokens)
     if tied_gradient:
@@ -83,7 +98,7 @@ def loss_forward(s: Sizes) -> Segment:
         features = s.whole + s.stream
     tape.make(s.whole, _own_gradient(s))
     before = tape.now
-    if s.compute_bytes != FP32_BYTES:
+    if s.narrows:
         tape.make(s.vocabulary * s.hidden * s.compute_bytes)
     _rows(tape, s)
     tape.now = before
@@ -134,9 +149,8 @@ def loss_backward(s: Sizes, *, holds: bool) -> Segment:
         tape.swap(s.whole, wide)
     else:
         tape.make(s.whole)
-    tape.make(_own_gradient(s))
-    tape.drop(s.whole, _own_gradient(s))
-    if not s.reduces:
+    tape.drop(s.whole)
+    if s.embedding_bytes != FP32_BYTES:
         tape.swap(s.table, _own_gradient(s))
     if not holds:
         tape.drop(s.table)
@@ -146,5 +160,5 @@ def loss_backward(s: Sizes, *, holds: bool) -> Segment:
 
 
 def _own_gradient(s: Sizes) -> float:
-    """The output weights' gradient as the loss finds it; padded rows are left out where the vocabulary is not split."""
-    return s.table if s.reduces else s.vocabulary * s.hidden * FP32_BYTES
+    """The output weights' gradient as the loss finds it: in fp32."""
+    return s.table / s.embedding_bytes * FP32_BYTES

@@ -17,7 +17,7 @@ class RankParameters(NamedTuple):
     layers: float
     """And of the last norm and a bert's heads: what computes in the layers' type."""
     embeddings: float
-    """And of an output projection and learned positions: what computes in fp32."""
+    """And of an output projection and learned positions: in fp32 without ZeRO."""
 
     @property
     def total(self) -> float:

@@ -23,6 +23,7 @@ from megalith.planning.performance.memory.zero import (
     gathered_forward,
     reduced_embeddings,
 )
+from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
 from megalith.schedules.closed_forms import most_in_flight
 
@@ -69,11 +70,12 @@ def stage_passes(
         backward = inputs = Segment(s.stream, s.stream)
     table = s.table if is_last_stage and not tied else 0.0
     root = (s.table + s.positions_table if is_first_stage else 0.0) + table
+    wide_root = root / s.embedding_bytes * FP32_BYTES
     kinds = _backwards(kinds, layers)
     inputs = inputs.then(_repeated([layer_input_gradient(s, kind) for kind in kinds], layers))
 
     def gathered(kind: str, *, first: bool = False, last: bool = False) -> Segment:
-        one, at_root = layer_backward(s, kind), root if settings.several else 0.0
+        one, at_root = layer_backward(s, kind), wide_root if settings.several else 0.0
         return gathered_backward(s, one, settings, pipelined=pipelined, first=first, last=last, root=at_root)
 
     inner = layers
@@ -85,7 +87,7 @@ def stage_passes(
         backward = backward.then(gathered(kinds[inner % len(kinds)], last=True))
     if is_first_stage:
         backward = backward.then(embedding_backward(s, s.table if tied else 0.0, waits=waits))
-    backward = reduced_embeddings(s, backward, settings.zero, pipelined=pipelined, wide=root if waits else 0.0)
+    backward = reduced_embeddings(s, backward, settings.zero, pipelined=pipelined, tables=root if waits else 0.0)
     return StagePasses(forward, backward, inputs, loss)
 
 

@@ -36,8 +36,11 @@ class Sizes(NamedTuple):
     stream: float
     whole: float
     """All tokens of the sequence, as the products take them."""
-    wide_stream: float
+    embedded_stream: float
+    """As the embedding gives it."""
+    embedded_whole: float
     wide_whole: float
+    """In fp32."""
     query: float
     key: float
     padded: float
@@ -59,7 +62,7 @@ class Sizes(NamedTuple):
     head_norms: float
     """Kept by the norms of queries and keys beside their inputs."""
     positions: float
-    """The fp32 rows of learned positions."""
+    """The rows of learned positions that are looked up."""
     positions_table: float
     """All of the learned positions, which every tensor-parallel rank has."""
     query_weight: float
@@ -68,7 +71,9 @@ class Sizes(NamedTuple):
     layer_weights: float
     """All of a layer, in the type that it computes in."""
     table: float
-    """This rank's rows of the token embedding, in fp32."""
+    """This rank's rows of the token embedding."""
+    embedding_bytes: int
+    """Bytes of a number in the embeddings: 4, or the layers' where ZeRO has gathered them."""
     vocabulary: int
     """Rows of the logits on this rank (a count)."""
     whole_vocabulary: int
@@ -94,6 +99,11 @@ class Sizes(NamedTuple):
     """ZeRO: the gradients of a layer's weights stay until the whole layer's are reduced."""
 
     @property
+    def narrows(self) -> bool:
+        """Whether what is looked up is wider than the layers' type."""
+        return self.embedding_bytes != self.compute_bytes
+
+    @property
     def is_padded(self) -> bool:
         """Whether the blocks of the window do not come out even."""
         return self.padded > self.query
@@ -103,6 +113,7 @@ class Sizes(NamedTuple):
 def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     """The bytes of `model` at this micro-batch and tensor parallelism."""
     t, c = settings.tensor, settings.compute_bytes
+    e = c if settings.shard > 1 else FP32_BYTES
     tokens = settings.micro_batch_size * model.sequence_length // settings.context
     own = tokens / t if settings.sequence_parallel and t > 1 else float(tokens)
     hidden, ffn, query_width = model.hidden, model.ffn_hidden, model.query_width
@@ -128,7 +139,8 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         tokens=tokens,
         stream=own * hidden * c,
         whole=float(tokens * hidden * c),
-        wide_stream=own * hidden * FP32_BYTES,
+        embedded_stream=own * hidden * e,
+        embedded_whole=float(tokens * hidden * e),
         wide_whole=float(tokens * hidden * FP32_BYTES),
         query=tokens * query_width / t * c,
         key=float(tokens * keys * model.head_dim * c),
@@ -141,13 +153,14 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         rotation=model.sequence_length // settings.context * model.rotary_width * FP32_BYTES,
         rotated=model.rotary_width / model.head_dim,
         head_norms=head_norms,
-        positions=model.sequence_length * hidden * FP32_BYTES * (own / tokens) if model.positions == "learned" else 0.0,
-        positions_table=model.sequence_length * hidden * FP32_BYTES if model.positions == "learned" else 0.0,
+        positions=model.sequence_length * hidden * e * (own / tokens) if model.positions == "learned" else 0.0,
+        positions_table=float(model.sequence_length * hidden * e) if model.positions == "learned" else 0.0,
         query_weight=hidden * query_width / t * c,
         key_weight=hidden * key_columns * c,
         ffn_weight=hidden * ffn / t * c,
         layer_weights=layer_parameters(model, t) * c,
-        table=rows * hidden * FP32_BYTES,
+        table=float(rows * hidden * e),
+        embedding_bytes=e,
         vocabulary=model.vocab_size if t == 1 else min(rows, model.vocab_size),
         whole_vocabulary=model.vocab_size,
         hidden=hidden,

@@ -39,14 +39,15 @@ def gathered_backward(
     return Segment(net + wide - before, max(peak, layer.net + fetched - weights * (zero >= 3) + wide - before))
 
 
-def reduced_embeddings(s: Sizes, backward: Segment, zero: int, *, pipelined: bool, wide: float) -> Segment:
-    """After the last group: `wide` is the bytes of the embeddings' gradients."""
+def reduced_embeddings(s: Sizes, backward: Segment, zero: int, *, pipelined: bool, tables: float) -> Segment:
+    """After the last group: `tables` is the bytes of the embeddings' gradients."""
     if not s.shared:
         return backward
+    wide = tables / s.embedding_bytes * FP32_BYTES
     if pipelined:
-        return Segment(backward.net - wide, backward.peak)
+        return Segment(backward.net - tables, backward.peak)
     if zero == 1:
-        return Segment(backward.net - wide, max(backward.peak, backward.net + wide))
+        return Segment(backward.net - tables, max(backward.peak, backward.net + wide))
     layer = s.layer_weights / s.compute_bytes * FP32_BYTES
     return Segment(backward.net - layer, max(backward.peak, backward.net - layer + wide))
 
@@ -67,7 +68,7 @@ def standing(zero: int, layers: float, embeddings: float, shard: int, compute_by
 
     `layers` and `embeddings` are parameters of the rank; `several` says that there is an earlier micro-batch.
     """
-    gathered = FP32_BYTES * embeddings + (compute_bytes * layers if zero < 3 else 0.0)
+    gathered = compute_bytes * (embeddings + (layers if zero < 3 else 0.0))
     whole = FP32_BYTES * (layers + embeddings)
     if not several:
         return gathered, 0.0, 0.0
