@@ -99,6 +99,38 @@ def test_zero_gathers_layers_for_both_passes_and_embeddings_once_in_the_type_of_
     }
 
 
+@pytest.mark.parametrize(
+    ("parallel", "model"),
+    [
+        ({}, {}),
+        ({"tensor": 2, "pipeline": 2, "data": 2, "zero": 3}, LLAMA),
+        ({"pipeline": 2, "data": 2}, {}),
+        ({"tensor": 2, "sequence_parallel": True}, QWEN3),
+    ],
+)
+def test_the_host_waits_for_one_number_a_step_and_nothing_is_gathered_in_fp32(
+    parallel: dict[str, Any], model: dict[str, Any]
+) -> None:
+    recipe = tiny(parallel, model)
+    for row in dry(recipe, stages=True):
+        share = 8 // (parallel.get("data", 1))
+        assert row["host"] == {
+            "waits": {"parallel/distributed_model: agree": 1},
+            "copies": {"count": 2 * share, "payload_bytes": 2 * share * 64 * 8},  # tokens and targets
+            "fp32_gathers": {"count": 0, "payload_bytes": 0},
+        }
+
+
+def test_a_bert_waits_for_the_places_of_its_masked_tokens_too() -> None:
+    (row,) = dry(tiny({}, {"family": "bert"}))
+    assert row["host"]["waits"] == {"model/bert: forward": 8, "parallel/distributed_model: agree": 1}
+
+
+def test_what_fp32_layers_gather_is_told() -> None:
+    (row,) = dry(tiny({"data": 2, "zero": 1}, precision="fp32"))
+    assert row["host"]["fp32_gathers"]["payload_bytes"] == sent(row)["data/weights/all_gather/forward/2"][1]
+
+
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 def test_the_embedding_is_summed_over_tensor_ranks_in_the_type_of_the_layers(sequence_parallel: bool) -> None:
     recipe = tiny({"tensor": 2, "sequence_parallel": sequence_parallel}, LLAMA)

@@ -1,0 +1,102 @@
+"""Gradients of data-parallel ranks are summed in buckets under the backward pass, in one order, as a trace shows it."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from megalith.parallel import DistributedModel, Mesh, build_mesh, loss_weights, parallelize
+from megalith.parallel import data_parallel as room
+from megalith.parallel.data_parallel import FlatGradients
+from tests.parallel.cells import Cell, sample_batch
+from tests.parallel.processes import on_ranks
+
+BUCKET = 3000
+CELLS = {
+    "data": Cell(data=2),
+    "tied pipeline": Cell(pipeline=2, data=2),
+    "interleaved": Cell(pipeline=2, data=2, schedule="interleaved-1f1b"),
+    "zero bubble": Cell(pipeline=2, data=2, schedule="zb-h1"),
+    "sequence parallel": Cell(tensor=2, data=2, sequence_parallel=True, recompute="full"),
+}
+
+
+def gradients_of(model: DistributedModel, cell: Cell) -> Tensor:
+    """A step's gradients, without the update."""
+    first = 4 * model.ranks.data_index
+    batches = [sample_batch(cell.model, 0, first + number, 1) for number in range(4)]
+    model.gradients.zero()
+    model.forward_backward(batches, loss_weights([100.0]), [0] * 4)
+    model.reduce_gradients()
+    assert isinstance(model.gradients, FlatGradients)
+    return model.gradients.flat.clone()
+
+
+def rank_main(rank: int, world: int, names: list[str]) -> dict[str, Tensor]:
+    """By cell: gradients of one bucket and of several, and what a trace says of the latter's reductions."""
+    torch.set_default_dtype(torch.float64)
+    found: dict[str, Tensor] = {}
+    for name in names:
+        cell = CELLS[name]
+        ranks = build_mesh(Mesh(rank, world), cell.parallel)
+        for kind, size in (("whole", 2**23), ("cut", BUCKET)):
+            room.GRADIENT_BUCKET = size
+            model = parallelize(cell.model, cell.parallel, ranks, dtype=torch.float64, seed=1)
+            gradients_of(model, cell)
+            with profile(activities=[ProfilerActivity.CPU]) as trace:
+                found[f"{name} {kind}"] = gradients_of(model, cell)
+            found[f"{name} {kind} again"] = gradients_of(model, cell)
+        found[f"{name} trace"] = torch.tensor(under_the_backward_pass(trace.events()))
+        found[f"{name} buckets"] = torch.tensor(-(-found[f"{name} cut"].numel() // BUCKET))
+        dist.barrier()
+    return found
+
+
+def under_the_backward_pass(events: Any) -> int:
+    """All-reduces that begin before the last operation of a backward pass does."""
+    begins = [event.time_range.start for event in events if event.name == "c10d::allreduce_"]
+    last = max(event.time_range.start for event in events if "evaluate_function" in event.name)
+    return sum(begin < last for begin in begins)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_buckets_go_out_under_the_backward_pass_and_change_no_gradient(world: int) -> None:
+    names = [name for name, cell in CELLS.items() if cell.world == world]
+    for rank in on_ranks(world, rank_main, world, names):
+        for name in names:
+            assert torch.equal(rank[f"{name} cut"], rank[f"{name} cut again"])
+            torch.testing.assert_close(rank[f"{name} cut"], rank[f"{name} whole"], rtol=1e-12, atol=1e-15)
+            if world == 2:  # a sum of two is the same in either order
+                assert torch.equal(rank[f"{name} cut"], rank[f"{name} whole"])
+            assert rank[f"{name} buckets"] > 4
+            if name == "data":
+                assert rank[f"{name} trace"] >= rank[f"{name} buckets"] - 2  # the embedding comes last
+            elif name in ("tied pipeline", "interleaved"):
+                assert rank[f"{name} trace"] > 0
+
+
+def one_too_many(rank: int) -> dict[str, Tensor]:
+    """Whether a gradient that comes after a bucket has gone is refused."""
+    cell = CELLS["data"]
+    model = parallelize(
+        cell.model, cell.parallel, build_mesh(Mesh(rank, 2), cell.parallel), dtype=torch.float32, seed=1
+    )
+    model.gradients.zero()
+    model.gradients.before_micro_batch(last=True)
+    (stage,) = model.stages.values()
+    refused = 0
+    for number in range(2):
+        batch = dict(sample_batch(cell.model, 0, number, 1))
+        try:
+            stage(batch.pop("tokens"), **batch).sum().backward()
+        except RuntimeError as error:
+            refused += "after its last" in str(error)
+    model.gradients.reduce()
+    return {"refused": torch.tensor(refused)}
+
+
+def test_a_gradient_after_the_last_is_refused_and_not_lost() -> None:
+    assert all(found["refused"] == 1 for found in on_ranks(2, one_too_many))
