@@ -1,10 +1,11 @@
 """Self-attention, with as many heads of keys and values as of queries or fewer (grouped queries, 2305.13245)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import Linear, causal_attention
-from megalith.model.rotary import rotary, rotate
+from megalith.model.rotary import Rotation, rotate
 from megalith.model.window import window_attention
 from megalith.recipe import ModelConfig
 
@@ -26,10 +27,10 @@ class Attention(nn.Module):
         self.core: nn.Module = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, rotation: Rotation | None = None) -> Tensor:
         """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at.
 
-        `positions` (B, T) are those of the tokens, by default 0 … T − 1. Queries and keys are rotated before the core.
+        Queries and keys are rotated before the core, where there is a rotation.
         """
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, H · D), and (B, T, H_kv · D) twice
         if self.config.query_key_norm == "whole":
@@ -38,8 +39,7 @@ class Attention(nn.Module):
         if self.config.query_key_norm == "head":
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, D), and (B, H_kv, T, D) twice
-        if self.config.positions == "rotary":
-            rotation = rotary(self.config, q.shape[2], positions, like=q)
+        if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         y = self.core(q, k, v, mask)  # (B, H, T, D)
         mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
 
 class CoreAttention(nn.Module):
-    """softmax(q·kᵀ / √D)·v: what selective recomputation computes again (2205.05198 §5)."""
+    """softmax(q·kᵀ / √D)·v."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -57,12 +57,24 @@ class CoreAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q (B, H, T, D), k and v (B, H_kv, T, D) to (B, H, T, D)."""
-        if q.shape[1] != k.shape[1]:
-            group = q.shape[1] // k.shape[1]
-            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         dropout = self.dropout if self.training else 0.0
-        if self.window is not None and self.window < q.shape[2]:
+        in_blocks = self.window is not None and self.window < q.shape[2]
+        grouped = q.shape[1] != k.shape[1]
+        if grouped and (in_blocks or mask is not None or not takes_groups(q)):
+            group, grouped = q.shape[1] // k.shape[1], False
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        if in_blocks and self.window is not None:
             return window_attention(q, k, v, self.window, dropout)
-        if self.causal and not dropout:
+        if self.causal and not dropout and not grouped:
             return causal_attention(q, k, v)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal, enable_gqa=grouped
+        )
+
+
+def takes_groups(q: Tensor) -> bool:
+    """Whether queries of this type and place find shared heads of keys by themselves: flash attention, on a GPU.
+
+    torch's other kernels would multiply whole scores, or want a copy for each query.
+    """
+    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)

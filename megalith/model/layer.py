@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from megalith.kernels import Linear, gelu_tanh
 from megalith.model.attention import Attention
+from megalith.model.rotary import Rotation
 from megalith.recipe import ModelConfig
 
 
@@ -29,16 +30,16 @@ class Layer(nn.Module):
         self.order = config.layer_norm
         self.parallel_residual = config.parallel_residual
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """(B, T, E) to (B, T, E); for `mask` and `positions` see `Attention`."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, rotation: Rotation | None = None) -> Tensor:
+        """(B, T, E) to (B, T, E); for `mask` and `rotation` see `Attention`."""
         if self.order == "post":
-            x = self.attention_norm(x + self.attention_dropout(self.attention(x, mask=mask, positions=positions)))
+            x = self.attention_norm(x + self.attention_dropout(self.attention(x, mask=mask, rotation=rotation)))
             y: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x)))
         elif self.order == "reordered":
-            x = x + self.attention_dropout(self.attention_norm(self.attention(x, mask=mask, positions=positions)))
+            x = x + self.attention_dropout(self.attention_norm(self.attention(x, mask=mask, rotation=rotation)))
             y = x + self.mlp_dropout(self.mlp_norm(self.mlp(x)))
         else:
-            mixed = self.attention(self.attention_norm(x), mask=mask, positions=positions)
+            mixed = self.attention(self.attention_norm(x), mask=mask, rotation=rotation)
             attended = x + self.attention_dropout(mixed)
             y = attended + self.mlp_dropout(self.mlp(self.mlp_norm(x if self.parallel_residual else attended)))
         return y
@@ -49,13 +50,13 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gelu = gelu(config)
+        self.activate = gelu(config)
         self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
-        y: Tensor = self.down(self.gelu(self.up(x)))
+        y: Tensor = self.down(self.activate(self.up(x)))
         return y
 
 
@@ -64,14 +65,20 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.activate = swiglu
         self.gate = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
-        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        y: Tensor = self.down(self.activate(self.gate(x), self.up(x)))
         return y
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """SiLU of one scales the other, of the same shape."""
+    return F.silu(gate) * up
 
 
 def gelu(config: ModelConfig) -> Callable[[Tensor], Tensor]:

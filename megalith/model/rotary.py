@@ -17,29 +17,11 @@ Rotation = tuple[Tensor, Tensor]
 
 
 def rotary(config: ModelConfig, length: int, positions: Tensor | None, like: Tensor) -> Rotation:
-    """Cosine and sine of position × rate, in fp32 or `like`'s wider type.
+    """Cosine and sine of position × rate, in fp32 or `like`'s wider type, on its device.
 
-    `positions` (B, T) are whole numbers; without them they are 0 … length − 1. In inference mode the rotation is
-    found once for all layers: the same tensor is taken for the same positions.
+    `positions` (B, T) are whole numbers; without them they are 0 … length − 1.
     """
-    global _latest
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    if positions is None or not torch.is_inference_mode_enabled():
-        return _rotation(config, length, positions, dtype, like.device)
-    latest = _latest
-    if latest is None or latest[0] is not positions or latest[1] is not config or latest[2] != dtype:
-        latest = (positions, config, dtype, _rotation(config, length, positions, dtype, like.device))
-        _latest = latest
-    return latest[3]
-
-
-_latest: tuple[Tensor, ModelConfig, torch.dtype, Rotation] | None = None
-"""The positions seen last, and their rotation."""
-
-
-def _rotation(
-    config: ModelConfig, length: int, positions: Tensor | None, dtype: torch.dtype, device: torch.device
-) -> Rotation:
+    dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
     if positions is None:
         places = torch.arange(length, dtype=torch.float64, device=device)
     else:

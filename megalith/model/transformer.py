@@ -11,6 +11,7 @@ from megalith.errors import UnsupportedError
 from megalith.model.embedding import Embedding
 from megalith.model.layer import Layer, make_norm
 from megalith.model.loss import CrossEntropy, linear_cross_entropy
+from megalith.model.rotary import Rotation, rotary
 from megalith.recipe import ModelConfig
 
 
@@ -21,6 +22,8 @@ class Transformer(nn.Module):
     """Whether this stage embeds the tokens."""
     is_last_stage = True
     """Whether this stage has the heads and the loss."""
+    sequence_ranks = 1
+    """Ranks over which the residual stream is split along the sequence."""
     kinds: tuple[str, ...] = ("predicted token",)
     """The kinds of loss of the family; the first is over tokens."""
     z_loss = 0.0
@@ -31,6 +34,7 @@ class Transformer(nn.Module):
         refuse_what_is_only_planned(config)
         super().__init__()
         self.config = config
+        self._rotations: dict[tuple[int, torch.dtype, torch.device], Rotation] = {}
         self.activation_dtype = torch.get_default_dtype()
         """Type of the residual stream; embeddings keep their own."""
         self.cross_entropy: CrossEntropy = linear_cross_entropy
@@ -70,9 +74,21 @@ class Transformer(nn.Module):
 
     def run_layers(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """The residual stream through this stage's layers, (B, T, E) to (B, T, E); see `Attention`."""
+        rotation = self._rotation(x, positions) if self.config.positions == "rotary" else None
         for layer in self.layers.values():
-            x = layer(x, mask=mask, positions=positions)
+            x = layer(x, mask=mask, rotation=rotation)
         return x
+
+    def _rotation(self, x: Tensor, positions: Tensor | None) -> Rotation:
+        """The rotation of all layers: made for these positions, or once for the first so many."""
+        length = x.shape[1] * self.sequence_ranks
+        if positions is not None:
+            return rotary(self.config, length, positions, like=x)
+        key = (length, x.dtype, x.device)
+        if key not in self._rotations:
+            with torch.inference_mode(False):  # training may want it later
+                self._rotations[key] = rotary(self.config, length, None, like=x)
+        return self._rotations[key]
 
 
 def refuse_what_is_only_planned(config: ModelConfig) -> None:

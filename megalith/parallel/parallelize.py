@@ -56,7 +56,7 @@ def parallelize(
         stage.z_loss = z_loss
         if ranks.size("tensor") > 1:
             split_tensors(stage, ranks.submesh("tensor"), sequence_parallel=parallel.sequence_parallel)
-        recompute_layers(stage, parallel.recompute, parallel.recompute_every)
+        recompute_layers(stage, parallel.recompute, parallel.recompute_every, ranks.device)
         if compile_layers:
             for block in stage.numbered_layers.values():
                 block.compile()

@@ -31,6 +31,7 @@ from megalith.topology import key_heads
 def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bool) -> None:
     """Split `model` over the ranks of `mesh`; its activations between layers stay plain tensors."""
     stream = Shard(1) if sequence_parallel else Replicate()
+    model.sequence_ranks = mesh.size() if sequence_parallel else 1
     plan: dict[str, ParallelStyle] = {
         "token_embedding": _OwnRows(model, stream),
         "output": ColwiseParallel(),

@@ -64,7 +64,7 @@ class ParallelConfig(Section):
     sequence_parallel: bool = False
     """Split norms and the residual stream along the sequence over the tensor-parallel ranks."""
     recompute: Literal["none", "selective", "full"] = "none"
-    """selective: the attention's core alone. full: whole layers."""
+    """selective: what costs no product, and the attention's scores where its kernel keeps them. full: whole layers."""
     recompute_every: Dimension = 1
     """Recompute in each n-th layer."""
     zero: Literal[0, 1, 2, 3] = 0

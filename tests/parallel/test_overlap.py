@@ -73,7 +73,7 @@ def test_buckets_go_out_under_the_backward_pass_and_change_no_gradient(world: in
                 assert torch.equal(rank[f"{name} cut"], rank[f"{name} whole"])
             assert rank[f"{name} buckets"] > 4
             if name == "data":
-                assert rank[f"{name} trace"] >= rank[f"{name} buckets"] - 2  # the embedding comes last
+                assert rank[f"{name} trace"] == rank[f"{name} buckets"] - 4  # those of the embeddings come last
             elif name in ("tied pipeline", "interleaved"):
                 assert rank[f"{name} trace"] > 0
 

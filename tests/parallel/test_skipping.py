@@ -119,7 +119,12 @@ def _infinite_loss(run: Run, *, on_this_rank: bool) -> dict[str, Tensor]:
     if on_this_rank:
         for stage in run.model.stages.values():
             plain = stage.cross_entropy
-            stage.cross_entropy = lambda *args, plain=plain: plain(*args) + math.inf  # type: ignore[misc]
+
+            def infinite(*args: Any, plain: Any = plain, **named: Any) -> tuple[Tensor, Tensor]:
+                total, z = plain(*args, **named)
+                return total + math.inf, z
+
+            stage.cross_entropy = infinite
     before = _values(run)
     run.progress.skipped_in_a_row = 1  # within a streak nothing is played again, and no rank is blamed
     record = take_step(run, next(batches(run.train, LENGTH)))

@@ -45,6 +45,12 @@ def tiny(parallel: dict[str, Any], model: dict[str, Any] | None = None, **train:
     )
 
 
+def on_gpus(recipe: Recipe) -> Recipe:
+    """The same on one node of them."""
+    place = recipe.cluster.model_copy(update={"name": "dgx-a100", "accelerators_per_node": world(recipe)})
+    return recipe.model_copy(update={"cluster": place})
+
+
 def dry(recipe: Recipe, *ranks: int, stages: bool = False) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = dryrun(recipe, ranks, stages=stages)["ranks"]
     return rows
@@ -111,7 +117,7 @@ def test_zero_gathers_layers_for_both_passes_and_embeddings_once_in_the_type_of_
 def test_the_host_waits_for_one_number_a_step_and_nothing_is_gathered_in_fp32(
     parallel: dict[str, Any], model: dict[str, Any]
 ) -> None:
-    recipe = tiny(parallel, model)
+    recipe = on_gpus(tiny(parallel, model))
     for row in dry(recipe, stages=True):
         share = 8 // (parallel.get("data", 1))
         assert row["host"] == {
@@ -122,7 +128,7 @@ def test_the_host_waits_for_one_number_a_step_and_nothing_is_gathered_in_fp32(
 
 
 def test_a_bert_waits_for_the_places_of_its_masked_tokens_too() -> None:
-    (row,) = dry(tiny({}, {"family": "bert"}))
+    (row,) = dry(on_gpus(tiny({}, {"family": "bert"})))
     assert row["host"]["waits"] == {"model/bert: forward": 8, "parallel/distributed_model: agree": 1}
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from megalith.arithmetic import loss_rows_on_a_gpu
 from megalith.kernels import Linear
 from megalith.model import attention, embedding, layer, loss
-from megalith.parallel import vocabulary
+from megalith.parallel import recompute, vocabulary
 
 
 @contextmanager
@@ -34,9 +34,13 @@ def gpu_kernels() -> Iterator[None]:
             F, scaled_dot_product_attention=partial(_attention, kernel), dropout=_dropout, rms_norm=_rms_norm
         ),
         patch.object(attention, "causal_attention", partial(kernel, is_causal=True)),
+        patch.object(attention, "takes_groups", lambda q: q.dtype in (torch.bfloat16, torch.float16)),
+        patch.object(recompute, "keeps_scores", lambda device: False),
         patch.object(layer, "gelu_tanh", partial(F.gelu, approximate="tanh")),
         patch.object(Linear, "forward", nn.Linear.forward),
         patch.object(embedding, "adds_up_in_fp32", lambda table: True),
+        patch.object(loss, "all_count", lambda counts: False),
+        patch.object(vocabulary, "all_count", lambda counts: False),
         patch.object(loss, "rows_at_a_time", _rows_at_a_time),
         patch.object(vocabulary, "rows_at_a_time", _rows_at_a_time),
     ):
@@ -47,8 +51,8 @@ def _rows_at_a_time(features: Tensor, vocab_size: int) -> int:
     return loss_rows_on_a_gpu(vocab_size)
 
 
-def _attention(kernel: Any, *args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:
-    return kernel(*args, dropout_p=0.0, **kwargs)
+def _attention(kernel: Any, *args: Any, dropout_p: float = 0.0, enable_gqa: bool = False, **kwargs: Any) -> Any:
+    return _Grouped.apply(*args) if enable_gqa else kernel(*args, dropout_p=0.0, **kwargs)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -58,6 +62,23 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
 def _rms_norm(x: Tensor, shape: Any, weight: Tensor, eps: float | None = None) -> Tensor:
     y: Tensor = _RMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
     return y
+
+
+class _Grouped(torch.autograd.Function):
+    """Flash attention over shared heads of keys, by the shapes alone; it finds a gradient for each query first."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        y = torch.empty_like(q)  # (B, H, T, D)
+        ctx.save_for_backward(q, k, v, y, q.select(-1, 0).float())
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, *_ = ctx.saved_tensors
+        of_q, of_k, of_v = torch.empty_like(q), torch.empty_like(q), torch.empty_like(q)
+        groups = (k.shape[1], q.shape[1] // k.shape[1])
+        return of_q, of_k.unflatten(1, groups).sum(2), of_v.unflatten(1, groups).sum(2)
 
 
 class _RMSNorm(torch.autograd.Function):

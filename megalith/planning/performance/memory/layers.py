@@ -16,9 +16,10 @@ from megalith.precision import FP32_BYTES
 @lru_cache(maxsize=8192)
 def layer_forward(s: Sizes, recompute: str) -> Segment:
     """Leaves what is kept, the layer's output among it."""
-    tape = Tape()
-    _attention_forward(tape, s, keep=recompute != "full", keep_core=recompute == "none")
-    _mlp_forward(tape, s, keep=recompute != "full")
+    tape, again = Tape(), recompute == "selective"
+    keep, keep_core = recompute != "full", recompute == "none" or (again and not s.on_cpu)
+    _attention_forward(tape, s, keep=keep, keep_core=keep_core, again=again)
+    _mlp_forward(tape, s, keep=keep, again=again)
     return tape.done()
 
 
@@ -29,8 +30,9 @@ def layer_backward(s: Sizes, recompute: str) -> Segment:
     if recompute == "full":
         _attention_forward(tape, s, keep=True, keep_core=True)
         _mlp_forward(tape, s, keep=True, whole=False)
-    _mlp_backward(tape, s)
-    _attention_backward(tape, s, core_again=recompute == "selective")
+    again = recompute == "selective"
+    _mlp_backward(tape, s, again=again)
+    _attention_backward(tape, s, core_again=again and s.on_cpu, again=again)
     return tape.done()
 
 
@@ -46,7 +48,8 @@ def layer_input_gradient(s: Sizes, recompute: str) -> Segment:
     return Segment(held, held + s.whole)
 
 
-def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool) -> None:
+def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, again: bool = False) -> None:
+    """`again`: what the norms give is made again."""
     _norm_forward(tape, s, keep=keep)
     tape.make(s.query, s.key, s.key)
     if s.norms_heads:
@@ -54,18 +57,18 @@ def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool) -> 
         if not keep:
             tape.drop(s.query, s.key, s.head_norms)
     if s.rotary:
-        _rotate_forward(tape, s, keep=keep)
-    if s.grouped:
+        _rotate_forward(tape, s)
+    if s.expands:
         tape.make(s.query, s.query)  # keys and values, repeated for each head of their group
     if s.blocks:
         window_forward(tape, s, keep=keep_core)
-        if s.grouped:
+        if s.expands:
             tape.drop(s.query, s.query)
     else:
         tape.make(s.query, s.lse)
         if not keep_core:
             tape.drop(s.lse)
-        if s.grouped:
+        if s.expands:
             tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
     if s.copies_output:
         tape.make(s.query)
@@ -77,19 +80,23 @@ def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool) -> 
     if not keep:
         tape.drop(s.query, s.key, s.key, s.query)
         tape.drop(s.whole)
+    elif again and s.norms_again > 1:
+        tape.drop(s.stream)
     _add(tape, s, keep=keep)
 
 
-def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True) -> None:
-    """Recomputation stops at the last tensor that is wanted, where `whole` is false."""
+def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True, again: bool = False) -> None:
+    """Recomputation stops at the last tensor that is wanted, where `whole` is false.
+
+    `again`: what the norm and the activation give is made again.
+    """
     _norm_forward(tape, s, keep=keep)
     if s.gated:
-        tape.make(s.ffn, s.ffn)
+        tape.make(s.ffn, s.ffn, s.ffn, s.ffn)  # both products, SiLU of one, and their product
         if not keep:
+            tape.drop(s.ffn, s.ffn, s.ffn)
+        elif again:
             tape.drop(s.ffn)
-        tape.make(s.ffn, s.ffn)
-        if not keep:
-            tape.drop(s.ffn, s.ffn)
     else:
         tape.make(s.ffn, s.ffn)
         if not keep:
@@ -101,6 +108,8 @@ def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True) -> Non
     _leave(tape, s)
     if not keep:
         tape.drop(s.ffn, s.whole)
+    elif again:
+        tape.drop(s.ffn, s.stream if s.norms_again else 0.0)
     if not whole:  # the mask is the last that is wanted
         tape.make(s.stream, s.mask)
         tape.drop(s.stream, s.stream)
@@ -139,9 +148,8 @@ def _add(tape: Tape, s: Sizes, *, keep: bool) -> None:
     tape.swap(s.stream, s.stream)
 
 
-def _rotate_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
+def _rotate_forward(tape: Tape, s: Sizes) -> None:
     """Rotated queries and keys in fp32, half a head at a time, and then in the layer's type."""
-    tape.make(s.rotation)
     for size in (s.query, s.key):
         whole = size * FP32_BYTES / s.compute_bytes
         half = whole * s.rotated / 2
@@ -153,16 +161,27 @@ def _rotate_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
         if s.compute_bytes != FP32_BYTES:
             tape.swap(size, whole)
     tape.drop(s.query, s.key)
-    if not keep:
-        tape.drop(s.rotation)
 
 
-def _mlp_backward(tape: Tape, s: Sizes) -> None:
+def _mlp_backward(tape: Tape, s: Sizes, *, again: bool) -> None:
     into = _enter_backward(tape, s)
+    if again:
+        tape.make(*([s.ffn] * (2 if s.gated else 1)))
+        tape.drop(s.ffn if s.gated else 0.0)
     tape.make(s.ffn, s.ffn_weight)
     tape.drop(into, s.ffn)
     _add_up(tape, s, s.ffn_weight)
-    if s.gated:
+    if s.gated and again:
+        tape.make(s.ffn, s.ffn, s.ffn, s.ffn)  # SiLU again, the gradient of `up`, that of SiLU, that of `gate`
+        tape.drop(s.ffn, s.ffn, s.ffn, s.ffn, s.ffn)
+        _norm_again(tape, s, s.norms_again > 0)
+        for rest in (0.0, s.whole):
+            tape.make(s.ffn_weight, s.whole)
+            tape.drop(s.ffn, rest)
+            if rest:
+                tape.swap(s.whole, s.whole, s.whole)
+            _add_up(tape, s, s.ffn_weight)
+    elif s.gated:
         tape.make(s.ffn, s.ffn)
         tape.drop(s.ffn, s.ffn, s.ffn)
         tape.make(s.ffn_weight, s.whole)
@@ -175,6 +194,7 @@ def _mlp_backward(tape: Tape, s: Sizes) -> None:
         _add_up(tape, s, s.ffn_weight)
     else:
         tape.swap(s.ffn, s.ffn, s.ffn)
+        _norm_again(tape, s, again and s.norms_again > 0)
         tape.make(s.whole, s.ffn_weight)
         tape.drop(s.ffn, s.whole)
         _add_up(tape, s, s.ffn_weight)
@@ -186,7 +206,13 @@ def _mlp_backward(tape: Tape, s: Sizes) -> None:
         _norm_backward(tape, s)
 
 
-def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
+def _norm_again(tape: Tape, s: Sizes, again: bool) -> None:
+    if again:
+        tape.make(s.stream, s.norm)
+        tape.drop(s.norm)
+
+
+def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool) -> None:
     into = _enter_backward(tape, s)
     tape.make(s.query, s.query_weight)
     tape.drop(into)
@@ -195,8 +221,8 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
         tape.drop(s.stream)  # the gradient of the layer's output, of which that of its input has its own copy by now
     if s.copies_output or core_again:
         tape.drop(s.query)  # what the projection has kept; the core's own output is another tensor, or is made again
-    expanded = s.query if s.grouped else s.key
-    if core_again and s.grouped:
+    expanded = s.query if s.expands else s.key
+    if core_again and s.expands:
         tape.make(s.query, s.query)
     if s.blocks:
         if core_again:
@@ -209,8 +235,13 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
         if core_again:
             tape.make(s.query, s.lse)
         tape.make(s.query, s.query, s.query)
-        tape.drop(s.query, s.query, expanded, expanded, s.lse, s.query)
-    if s.grouped:
+        if s.groups:  # a gradient for each query's copy, summed within the kernel
+            tape.make(s.key, s.key)
+            tape.drop(s.query, s.query)
+            tape.drop(s.query, s.query, s.key, s.key, s.lse)
+        else:
+            tape.drop(s.query, s.query, expanded, expanded, s.lse, s.query)
+    if s.expands:
         if core_again:
             tape.drop(s.key, s.key)
         tape.swap(s.key, s.query)
@@ -218,7 +249,6 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
     if s.rotary:
         for size in (s.key, s.query):
             _rotate_backward(tape, s, size)
-        tape.drop(s.rotation)
     if s.norms_heads:
         for size in (s.key, s.query):
             tape.make(size)
@@ -227,6 +257,7 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool) -> None:
     if s.rotary:
         tape.make(s.key)
         tape.drop(s.key)
+    _norm_again(tape, s, again and s.norms_again > 1)
     tape.make(s.whole, s.key_weight)
     tape.drop(s.key)
     _add_up(tape, s, s.key_weight)

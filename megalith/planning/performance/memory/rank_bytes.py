@@ -50,7 +50,7 @@ def _rank_bytes(
     virtual_stages: int,
     micro_batches: int,
 ) -> tuple[tuple[float, ...], float]:
-    """By KINDS; and the tokens of one micro-batch, of which all lie ready."""
+    """By KINDS, each stage's rotation among the activations; and the tokens of a micro-batch, which all lie ready."""
     held_by = _holds(model, settings.tensor, rank, pipeline, virtual_stages)
     passes, stream, batch = _passes(model, settings, rank, pipeline, virtual_stages)
     state = state_bytes(held_by, settings.compute_bytes, settings.shard)
@@ -65,7 +65,7 @@ def _rank_bytes(
         state.weights + gathered,
         state.gradients + gradients,
         state.optimizer,
-        peak.activations,
+        peak.activations + virtual_stages * sizes(model, settings).rotation * (model.positions == "rotary"),
         peak.logits,
         peak.working,
         peak.buffers + reduction,

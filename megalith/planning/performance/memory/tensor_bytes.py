@@ -91,7 +91,12 @@ class Sizes(NamedTuple):
     rotary: bool
     copies_output: bool
     """Whether the core's output is copied, so that the heads of a token lie side by side for the projection."""
-    grouped: bool
+    expands: bool
+    """Whether keys and values are repeated for each head of their group."""
+    groups: bool
+    """Whether the kernel finds the head of keys of each query by itself."""
+    norms_again: int
+    """Norms of a layer whose result selective recomputation makes again: those that products alone keep."""
     norms_heads: bool
     parallel_residual: bool
     on_cpu: bool
@@ -132,8 +137,10 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         mask *= c
         if model.dropout > 0:
             lse = 3.0 * tokens * model.heads / t * model.sequence_length * c
+    gathers, grouped = settings.sequence_parallel and t > 1, keys * t != model.heads
     window = model.sliding_window or model.sequence_length
     blocks = -(-model.sequence_length // window)
+    flash = not settings.on_cpu and c < FP32_BYTES and blocks == 1 and model.family == "gpt"
     rows = -(-model.padded_vocab_size // t)
     return Sizes(
         tokens=tokens,
@@ -165,7 +172,7 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         whole_vocabulary=model.vocab_size,
         hidden=hidden,
         compute_bytes=c,
-        gathers=settings.sequence_parallel and t > 1,
+        gathers=gathers,
         reduces=t > 1,
         drops=model.dropout > 0,
         rms=rms,
@@ -175,7 +182,9 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         copies_output=model.positions == "rotary"
         or blocks > 1
         or (model.dropout > 0 and settings.micro_batch_size > 1 and not settings.on_cpu),
-        grouped=keys * t != model.heads,
+        expands=grouped and not flash,
+        groups=grouped and flash,
+        norms_again=0 if gathers else {"pre": 2, "post": 1}.get(model.layer_norm, 0),
         norms_heads=model.query_key_norm != "none",
         parallel_residual=model.parallel_residual,
         on_cpu=settings.on_cpu,
