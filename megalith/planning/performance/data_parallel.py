@@ -118,9 +118,7 @@ def _overlaps(job: Job, stack: Stack) -> bool:
     """Whether the last backward hides what is sent."""
     if job.layout.pipeline > 1:
         return stack.overlaps_data == "always"
-    return stack.overlaps_data in ("always", "one stage") or (
-        stack.overlaps_data == "one sharded stage" and job.zero > 0
-    )
+    return stack.overlaps_data != "never"
 
 
 def gradient_bytes(job: Job, stack: Stack) -> int:

@@ -109,11 +109,13 @@ def layer_seconds(
     device: Accelerator,
     constants: Constants,
     stops_early: bool = False,
+    remakes: bool = False,
 ) -> LayerSeconds:
     """How long `work` takes; `recompute` is none, selective or full.
 
     With `stops_early` a recomputed layer ends before its last product, and so before the sum of that product over the
-    tensor axis: the all-reduce, or under sequence parallelism the reduce-scatter.
+    tensor axis: the all-reduce, or under sequence parallelism the reduce-scatter. With `remakes` selective recomputation
+    is at most what the layer computes element by element, and the core of attention where that is not fused.
     """
     bandwidth = device.hbm_bytes_per_second * constants.memory
     dense = products_seconds(work.forward, peak, bandwidth, constants)
@@ -130,7 +132,8 @@ def layer_seconds(
     norms = 2 * all_reduce_seconds(work.norm_bytes, tensor, constants) if work.norm_bytes else 0.0
     ring = context_seconds(work, context, constants)
     seen = max(0.0, ring - core * multiple)
-    repeat = {"none": 0.0, "selective": multiple * core, "full": forward}[recompute]
+    selective = elements + (0.0 if fused else core) if remakes else core
+    repeat = {"none": 0.0, "selective": multiple * selective, "full": forward}[recompute]
     repeated_sums = 2 * reduction + norms if recompute == "full" else 0.0
     if stops_early and recompute == "full":
         repeat -= multiple * products_seconds(work.forward[-1:], peak, bandwidth, constants)

@@ -20,14 +20,17 @@ class Stack:
     """Whether a rank waits for its sends to the next stage and back."""
     scatter_gather: bool = False
     """Whether a tensor group sends one piece each between stages and gathers inside the node (2104.04473 §4.1)."""
-    overlaps_data: Literal["never", "one stage", "one sharded stage", "always"] = "never"
+    overlaps_data: Literal["never", "one stage", "always"] = "never"
     """When the last micro-batch's backward hides the reduction of gradients; torch's own DDP knows no pipeline, and
-    Megalith reduces whole gradients (no ZeRO) in one go."""
+    its FSDP reduces nothing before a pipeline's last backward."""
     collectives_per_tensor: bool = False
     """Whether the data axis has a collective for each parameter and not one for a bucket of them."""
     stops_early: bool = False
     """Whether recomputing a layer without dropout ends before its last product, whose result nothing needs: torch's
     own checkpoint without re-entry, from 2.1."""
+    remakes: bool = False
+    """Whether selective recomputation makes norms' and activations' results again, beside scores that are kept; and not
+    the core of attention whatever it keeps."""
     lends_links: bool = True
     """Whether a group's ranks on a node bring all their network adapters into one ring."""
     balances: bool = False
@@ -35,7 +38,7 @@ class Stack:
 
 
 _STACKS = (
-    Stack("megalith", blocking_sends=False, overlaps_data="one sharded stage", balances=True, stops_early=True),
+    Stack("megalith", blocking_sends=False, overlaps_data="one stage", balances=True, stops_early=True, remakes=True),
     # Megatron-LM at core 0.5 and before; fp16 reduces gradients in fp16, bf16 in fp32 (its arguments.py)
     Stack("megatron", gradient_bytes_fp16=2, scatter_gather=True, overlaps_data="one stage"),
     # Megatron-Core: its bucketed DDP overlaps, and so do the sends of an interleaved pipeline

@@ -145,8 +145,9 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
     ends_in_product = job.model.dropout == 0 and job.model.layer_norm == "pre"  # else a mask or a norm comes after it
     stops_early = stack.stops_early and ends_in_product
     layer = layer_seconds(
-        work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early
-    )
+        work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early,
+        stack.remakes,
+    )  # fmt: skip
     tokens = job.micro_batch_size * job.model.sequence_length // job.context
     ends = embedding_and_loss_seconds(job.model, tokens, tensor, peak, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0
