@@ -68,7 +68,9 @@ class BERT(Transformer):
             cross_entropy=self.cross_entropy,
             z_loss=self.z_loss if self.training else 0.0,
         )
-        return found if isinstance(found, tuple) else found[: len(self.losses)]
+        if isinstance(found, tuple):
+            return found
+        return torch.stack(found.unbind()[: len(self.losses)])  # no view: a pipeline takes the graph off what it keeps
 
 
 class Heads(nn.Module):

@@ -37,7 +37,7 @@ class GPT(Transformer):
         if targets is not None:
             z_loss = self.z_loss if self.training else 0.0
             total, z = self.cross_entropy(features, self.output_weight, targets, self.config.vocab_size, z_loss=z_loss)
-            return torch.stack([total - z, z])[: len(self.losses)]  # the first has the gradient of both
+            return torch.stack([total - z, z][: len(self.losses)])  # the first has the gradient of both
         logits = F.linear(features, self.output_weight.to(features.dtype))
         logits[..., self.config.vocab_size :] = -torch.inf
         return logits

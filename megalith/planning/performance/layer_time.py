@@ -114,8 +114,8 @@ def layer_seconds(
     """How long `work` takes; `recompute` is none, selective or full.
 
     With `stops_early` a recomputed layer ends before its last product, and so before the sum of that product over the
-    tensor axis: the all-reduce, or under sequence parallelism the reduce-scatter. With `remakes` selective recomputation
-    is at most what the layer computes element by element, and the core of attention where that is not fused.
+    tensor axis: the all-reduce, or under sequence parallelism the reduce-scatter. With `remakes` selective
+    recomputation is at most what the layer computes element by element, and an attention that is not fused.
     """
     bandwidth = device.hbm_bytes_per_second * constants.memory
     dense = products_seconds(work.forward, peak, bandwidth, constants)
