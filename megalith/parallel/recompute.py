@@ -65,7 +65,7 @@ def _make_again(layer: Layer) -> None:
     for norm in (layer.attention_norm, layer.mlp_norm):
         norm.forward = made.remembered(norm.forward)
     activate = gated if isinstance(layer.mlp, SwiGLU) else layer.mlp.activate
-    layer.mlp.activate = made.remembered(cast(Callable[..., Tensor], activate))
+    layer.mlp.activate = made.remembered(cast(Callable[..., Tensor], activate))  # type: ignore[assignment]  # a function
     forward = layer.forward
 
     def keep_less(*args: Any, **named: Any) -> Any:
@@ -141,7 +141,7 @@ class _Made:
         part_of = None
         if isinstance(tensor, DTensor):
             part_of = tensor.device_mesh, tensor.placements, tensor.shape, tensor.stride()
-        return _Kept(recipe, own.size(), own.stride(), own.storage_offset(), part_of)
+        return _Kept(recipe, own.size(), own.stride(), int(own.storage_offset()), part_of)
 
 
 def _unpack(kept: Tensor | _Kept) -> Tensor:

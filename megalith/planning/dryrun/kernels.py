@@ -77,8 +77,8 @@ class _Grouped(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, *_ = ctx.saved_tensors
         of_q, of_k, of_v = torch.empty_like(q), torch.empty_like(q), torch.empty_like(q)
-        groups = (k.shape[1], q.shape[1] // k.shape[1])
-        return of_q, of_k.unflatten(1, groups).sum(2), of_v.unflatten(1, groups).sum(2)
+        groups = (len(k), k.shape[1], -1, *k.shape[2:])
+        return of_q, of_k.view(groups).sum(2), of_v.view(groups).sum(2)
 
 
 class _RMSNorm(torch.autograd.Function):
