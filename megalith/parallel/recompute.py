@@ -112,7 +112,7 @@ class _Kept:
 
 @dataclass
 class _Made:
-    """What was made in a layer and is still there, by its storage."""
+    """Tensors made in a layer that are still there, by their storage."""
 
     by_storage: dict[int, tuple[weakref.ref[Any], _Recipe]] = field(default_factory=dict)
 

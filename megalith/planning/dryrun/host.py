@@ -1,4 +1,4 @@
-"""What a step has to do with the host: numbers that it waits for, and tensors that are copied to the device.
+"""The host in a step: numbers that it waits for, and tensors that it copies to the device.
 
 A host that waits for a number (`item`, `tolist`, a tensor as a condition, `nonzero`) gives the device no work until it
 has it. Fake tensors say that they lie on the CPU, so that copies are counted where the program makes them (`onto`).
