@@ -9,6 +9,7 @@ from megalith.recipe.base import Dimension, Section
 from megalith.recipe.rotary import RotaryScaling
 
 Layers = Annotated[int, Field(gt=0, le=4_000)]
+_HASH = "its hash"  # a name that no field can have
 
 
 class ModelConfig(Section):
@@ -129,6 +130,19 @@ class ModelConfig(Section):
         if self.parallel_residual and self.layer_norm != "pre":
             raise ValueError(f"parallel_residual wants layer_norm: pre, and it is {self.layer_norm}")
         return self
+
+    def __hash__(self) -> int:
+        """Of all fields, reckoned once: a search looks a model up hundreds of thousands of times."""
+        known: int | None = self.__dict__.get(_HASH)
+        if known is None:
+            known = self.__dict__[_HASH] = hash(tuple(getattr(self, name) for name in type(self).model_fields))
+        return known
+
+    def __copy__(self) -> Self:
+        """Without the hash: `model_copy` changes what it is of."""
+        copied = super().__copy__()
+        copied.__dict__.pop(_HASH, None)
+        return copied
 
     @property
     def is_sized(self) -> bool:

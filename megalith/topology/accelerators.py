@@ -29,6 +29,10 @@ class Accelerator:
     """Rows and columns of a product's tile in the library's largest kernels, which are the efficient ones."""
     tdp_watts: float
 
+    def __hash__(self) -> int:
+        """By name and memory: the rest follows, but for two files that call two things the same."""
+        return hash((self.name, self.hbm_bytes))
+
     def peak(self, precision: str) -> float:
         """FLOP/s of `precision`; fp16's where bf16 is missing."""
         return self.flops_per_second.get(precision) or self.flops_per_second["fp16"]

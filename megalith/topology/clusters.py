@@ -59,6 +59,10 @@ class Cluster:
     most_nodes: int | None = None
     """Nodes that there are, if the cluster is one of a kind."""
 
+    def __hash__(self) -> int:
+        """Of what tells clusters apart as a rule: a search looks them up hundreds of thousands of times."""
+        return hash((self.name, self.nodes, self.accelerators_per_node))
+
     @property
     def facts(self) -> Accelerator | None:
         """The accelerator's datasheet; None for this machine."""

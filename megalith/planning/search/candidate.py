@@ -5,7 +5,7 @@ from functools import cached_property
 
 from megalith.job import Job
 from megalith.planning.performance import Constants, StepTime, predict_step
-from megalith.planning.performance.memory import MemoryEstimate, estimate_memory
+from megalith.planning.performance.memory import MemoryEstimate, estimate_memory, fits_within
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Evaluator:
         return estimate_memory(job)
 
     def fits(self, job: Job) -> bool:
-        found = self.memory(job)
-        return (found.interval[1] if self.sure else found.worst.device_bytes) <= job.cluster.memory_bytes
+        return fits_within(job, sure=self.sure)
 
     def weigh(self, job: Job, *, exact: bool = False) -> Candidate:
         return Candidate(job, self.step(job, exact=exact), self.memory(job))

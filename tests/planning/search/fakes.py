@@ -63,6 +63,10 @@ class Told(Evaluator):
     def memory(self, job: Job) -> MemoryEstimate:
         return footprint_of(held_by(job))
 
+    def fits(self, job: Job) -> bool:
+        found = self.memory(job)
+        return (found.interval[1] if self.sure else found.worst.device_bytes) <= job.cluster.memory_bytes
+
 
 def candidate(job: Job, parts: Mapping[str, float], held: Mapping[str, float]) -> Candidate:
     return Candidate(job, step_of(parts, job), footprint_of(held))

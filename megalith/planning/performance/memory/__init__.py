@@ -10,7 +10,7 @@ follows the papers' formulas (`other_stacks`). Bytes are bytes: published tables
 """
 
 from megalith.planning.performance.memory.constants import MemoryConstants
-from megalith.planning.performance.memory.estimate import counted_bytes, estimate_memory, fits, shown_bytes
+from megalith.planning.performance.memory.estimate import counted_bytes, estimate_memory, fits, fits_within, shown_bytes
 from megalith.planning.performance.memory.result import PARTS, MemoryEstimate, StageMemory
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "counted_bytes",
     "estimate_memory",
     "fits",
+    "fits_within",
     "shown_bytes",
 ]

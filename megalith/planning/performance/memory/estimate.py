@@ -1,5 +1,6 @@
 """The memory of a job: its ranks' parts by the formulas of its stack, and what the meters make of them."""
 
+import functools
 from collections.abc import Mapping
 
 from megalith.job import Job
@@ -21,9 +22,8 @@ from megalith.planning.performance.memory.result import MemoryEstimate, StageMem
 
 def estimate_memory(job: Job, constants: MemoryConstants | None = None) -> MemoryEstimate:
     """The memory of a job's ranks, by these constants or by the shipped ones."""
-    lines = (constants or shipped()).of(job.stack)
-    if job.stack == "megalith" and on_cpu(job.cluster):
-        lines = ON_CPU
+    is_on_cpu = on_cpu(job.cluster)
+    lines = _lines(constants, job.stack, on_cpu=is_on_cpu) if constants else _shipped_lines(job.stack, on_cpu=is_on_cpu)
     capacity = job.cluster.memory_bytes
     heaviest = (_stage(job, rank, lines, capacity) for rank in _heaviest(job))
     worst = max(heaviest, key=lambda stage: stage.device_bytes)
@@ -34,6 +34,17 @@ def estimate_memory(job: Job, constants: MemoryConstants | None = None) -> Memor
         (1 - deviation, 1 + deviation),
         lambda: tuple(_stage(job, rank, lines, capacity) for rank in range(job.layout.pipeline)),
     )
+
+
+def fits_within(job: Job, *, sure: bool = False) -> bool:
+    """Whether each rank's accelerator holds it; with `sure`, at the upper end of the interval too.
+
+    By the same figures as `estimate_memory`, until the first rank that does not.
+    """
+    lines = _shipped_lines(job.stack, on_cpu=on_cpu(job.cluster))
+    capacity = job.cluster.memory_bytes
+    upper = 1 + lines["device"].deviation if sure else 1.0
+    return all(_stage(job, rank, lines, capacity).device_bytes * upper <= capacity for rank in _heaviest(job))
 
 
 def counted_bytes(job: Job) -> float:
@@ -49,6 +60,16 @@ def shown_bytes(job: Job, estimate_memory: MemoryEstimate) -> float:
 def fits(job: Job, estimate_memory: MemoryEstimate) -> bool:
     """Whether the worst rank's accelerator holds it."""
     return estimate_memory.worst.device_bytes <= job.cluster.memory_bytes
+
+
+@functools.cache
+def _shipped_lines(stack: str, *, on_cpu: bool) -> Mapping[Meter, Line]:
+    return _lines(shipped(), stack, on_cpu=on_cpu)
+
+
+def _lines(constants: MemoryConstants, stack: str, *, on_cpu: bool) -> Mapping[Meter, Line]:
+    """The constants of a stack on its device."""
+    return ON_CPU if stack == "megalith" and on_cpu else constants.of(stack)
 
 
 def _parts(job: Job, rank: int) -> dict[str, float]:

@@ -52,7 +52,7 @@ def _rank_bytes(
 ) -> tuple[tuple[float, ...], float]:
     """By KINDS, each stage's rotation among the activations; and the tokens of a micro-batch, which all lie ready."""
     held_by = _holds(model, settings.tensor, rank, pipeline, virtual_stages)
-    passes, stream, batch = _passes(model, settings, rank, pipeline, virtual_stages)
+    passes, stream, batch = _passes(model, _alike(settings, pipeline), rank, pipeline, virtual_stages)
     state = state_bytes(held_by, settings.compute_bytes, settings.shard)
     gathered = gradients = reduction = 0.0
     if settings.shard > 1:
@@ -127,14 +127,26 @@ def _with_zero(
     return max(found, later, key=lambda each: each[0].total + sum(each[1]))
 
 
+def _alike(settings: StageSettings, pipeline: int) -> StageSettings:
+    """Settings with the same passes: over how many ranks ZeRO shards tells where one micro-batch reduces at once, alone.
+
+    Its stages 1 and 2 differ only where no pipeline puts gradients aside.
+    """
+    if settings.shard == 1 or (pipeline == 1 and not settings.several):
+        return settings
+    return settings._replace(shard=2, zero=max(2, settings.zero) if pipeline > 1 else settings.zero)
+
+
+@lru_cache(maxsize=65536)
 def _holds(model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_stages: int) -> RankParameters:
     stages = pipeline * virtual_stages
     counts = layer_counts(model, stages)
-    own = [
-        held(model, tensor, counts[stage], is_first_stage=stage == 0, is_last_stage=stage == stages - 1)
-        for stage in range(rank, stages, pipeline)
-    ]
-    return RankParameters(sum(each.layers for each in own), sum(each.embeddings for each in own))
+    layers = embeddings = 0.0
+    for stage in range(rank, stages, pipeline):
+        own = held(model, tensor, counts[stage], is_first_stage=stage == 0, is_last_stage=stage == stages - 1)
+        layers += own.layers
+        embeddings += own.embeddings
+    return RankParameters(layers, embeddings)
 
 
 @lru_cache(maxsize=65536)
@@ -144,12 +156,17 @@ def _passes(
     """Passes of the rank's stages; bytes between stages; bytes of one batch of tokens and targets."""
     stages = pipeline * virtual_stages
     counts, firsts = layer_counts(model, stages), first_layers(model, stages)
-    passes = tuple(
-        stage_passes(
-            model, settings, firsts[stage] % settings.recompute_every, counts[stage],
-            is_first_stage=stage == 0, is_last_stage=stage == stages - 1,
-        )
-        for stage in range(rank, stages, pipeline)
-    )  # fmt: skip
+    every = settings.recompute_every
+    known: dict[tuple[int, int], StagePasses] = {}  # most stages are alike
+    passes = []
+    for stage in range(rank, stages, pipeline):
+        own = (firsts[stage] % every, counts[stage])
+        if stage in (0, stages - 1) or own not in known:
+            found = stage_passes(model, settings, *own, is_first_stage=stage == 0, is_last_stage=stage == stages - 1)
+            if stage in (0, stages - 1):
+                passes.append(found)
+                continue
+            known[own] = found
+        passes.append(known[own])
     s = sizes(model, settings)
-    return passes, s.stream, batch_bytes(s, 1)
+    return tuple(passes), s.stream, batch_bytes(s, 1)
