@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from megalith.arithmetic import parameters
+from megalith.arithmetic import flops_per_token, parameters
 from megalith.console import note, progress
 from megalith.errors import RecipeError
 from megalith.laws import FLOPS_PER_PARAMETER_AND_TOKEN, LAWS, Law, compute_optimal, law_named
@@ -164,7 +164,8 @@ def budget_on_cluster(
     """Parameters and tokens that `hours` of one accelerator of `cluster` buy, by each law.
 
     FLOPs follow from the MFU that the law's model is predicted to reach on `nodes` nodes (default: as many as end in
-    about a month), by the layout search or by `reach`. Raises RecipeError for an unknown cluster, and for hours that
+    about a month), by the layout search or by `reach`. An MFU counts attention, a law 6·N·D: `flops` are the law's, and
+    `model_flops` the MFU's. Raises RecipeError for an unknown cluster, and for hours that
     buy nothing.
     """
     if not 0 < hours < float("inf"):
@@ -185,8 +186,10 @@ def budget_on_cluster(
     with progress() as display:
         laws = _all_laws(fitted)
         task = display.add_task("searching layouts by each law", total=len(laws))
+        guess = _GUESS
         for law in laws:
-            rows.append(_law_on_cluster(law, peak, batch, reaching))
+            rows.append(_law_on_cluster(law, peak, batch, reaching, guess))
+            guess = rows[-1]["mfu"]  # the next law's model reaches about as much
             display.advance(task)
     return {
         "gpu_hours": hours,
@@ -217,15 +220,18 @@ def batch_near(flops: float, accelerators: int) -> int:
     return max(1, round(wanted / unit)) * unit
 
 
-def _law_on_cluster(law: Law, peak: float, batch: int, reach: Reach) -> dict[str, Any]:
-    """The law's row for the model that is its choice at the FLOPs it reaches; `peak` is the FLOPs at an MFU of 1."""
+def _law_on_cluster(law: Law, peak: float, batch: int, reach: Reach, guess: float) -> dict[str, Any]:
+    """The law's row for the model that is its choice at the FLOPs it reaches; `peak` is the FLOPs at an MFU of 1.
+
+    `guess` is the MFU that is tried first.
+    """
     model, flops = settle(
-        _GUESS * peak,
+        guess * peak,
         lambda flops: shape_near(compute_optimal(flops, law.name).parameters),
-        lambda model: reach(model, batch).mfu * peak,
+        lambda model: reach(model, batch).mfu * peak * _counted_share(model),
     )
     reached = reach(model, batch)
-    low, high = (mfu * peak for mfu in reached.mfu_interval)
+    low, high = (mfu * peak * _counted_share(model) for mfu in reached.mfu_interval)
     row = _row(law, flops)
     ends = [_row(law, end) for end in (low, high)]
     intervals = {name: _hull([row, *ends], name) for name in ("parameters", "tokens", "loss")}
@@ -235,10 +241,16 @@ def _law_on_cluster(law: Law, peak: float, batch: int, reach: Reach) -> dict[str
         "intervals": intervals,
         "flops": flops,
         "flops_interval": [low, high],
+        "model_flops": reached.mfu * peak,
         "mfu": reached.mfu,
         "shape": reached.shape,
         **reached.figures,
     }
+
+
+def _counted_share(model: ModelConfig) -> float:
+    """The part of the model's FLOPs that a law counts, 6 for each parameter and token: attention is not in it."""
+    return FLOPS_PER_PARAMETER_AND_TOKEN * parameters(model).total / flops_per_token(model)
 
 
 def _hull(rows: list[dict[str, Any]], name: str) -> list[float] | None:
@@ -328,14 +340,14 @@ def _machines(recipe: Recipe) -> AbstractContextManager[Machines]:
 
 def _searched(cluster: Cluster) -> Reach:
     """By the layout search; each model at each batch once."""
-    from megalith.planning.search import FINALISTS, Evaluator, Question, best_layout, choices
+    from megalith.planning.search import Evaluator, Question, best_layout, choices
 
     known: dict[tuple[int | None, int], Reached] = {}
 
     def reach(model: ModelConfig, batch: int) -> Reached:
         key = (model.num_layers, batch)
         if key not in known:
-            found = best_layout(Question(model, cluster, batch), Evaluator(), kept=FINALISTS)
+            found = best_layout(Question(model, cluster, batch), Evaluator(), kept=1)
             if found is None:
                 raise RecipeError(
                     f"no layout of a model of {parameters(model).total:.3g} parameters fits on {cluster.nodes} nodes "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from megalith.arithmetic import parameters
+from megalith.arithmetic import flops_per_token, parameters
 from megalith.errors import RecipeError
 from megalith.laws import compute_optimal
 from megalith.planning.budget import (
@@ -60,8 +60,13 @@ def flat(mfu: float):  # type: ignore[no-untyped-def]  # a Reach for any cluster
 def test_gpu_hours_become_flops_at_the_mfu() -> None:
     found = budget_on_cluster(1e6, "selene", 64, reach=flat(0.5))
     row = rows(found)[REFIT]
-    flops = 1e6 * 3600 * 312e12 * 0.5
-    assert row["flops"] == pytest.approx(flops)
+    spent = 1e6 * 3600 * 312e12 * 0.5
+    assert row["model_flops"] == pytest.approx(spent)
+    model = shape_near(row["parameters"])
+    flops = row["flops"]
+    # the tokens are those that the hours are enough for, at the model's own FLOPs a token
+    assert flops / 6 / parameters(model).total == pytest.approx(spent / flops_per_token(model))
+    assert 0.85 * spent < flops < spent
     assert row["parameters"] == pytest.approx(compute_optimal(flops, REFIT).parameters)
     assert found["days"] == pytest.approx(1e6 / 512 / 24)
     # the MFU's interval widens the law's
@@ -87,7 +92,7 @@ def test_each_law_goes_round_until_its_model_is_the_one_whose_mfu_was_asked() ->
     found = budget_on_cluster(3e6, "selene", 280, reach=reach)
     for row in found["laws"]:
         model = asked[row["shape"]["num_layers"]]
-        assert row["flops"] == pytest.approx(3e6 * 3600 * 312e12 * mfu(model))
+        assert row["model_flops"] == pytest.approx(3e6 * 3600 * 312e12 * mfu(model))
         again = shape_near(compute_optimal(row["flops"], row["law"]).parameters)
         assert abs(again.layers - model.layers) <= 4  # the next shape of the family at most
     assert len({row["mfu"] for row in found["laws"]}) > 1

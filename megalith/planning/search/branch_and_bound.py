@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from megalith.job import Job
+from megalith.planning.performance import StepTime
 from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.space import Order, Place, Recomputation, Sharding, Space
 from megalith.topology import Layout
@@ -45,11 +46,12 @@ def fastest(space: Space, evaluator: Evaluator, most_seconds: float = math.inf, 
     searched = SearchResult()
     found: dict[Layout, Candidate] = {}
     bound = most_seconds
-    for floor, place in sorted(_floors(space, evaluator, searched), key=lambda pair: pair[0]):
-        if floor > bound:
+    for floor in sorted(_floors(space, evaluator, searched), key=lambda floor: floor.seconds):
+        if floor.seconds > bound:
             break  # the others take longer still
+        place = floor.place
         own = found.get(place.layout)
-        candidate = _best_at(space, evaluator, place, own.seconds if own else bound)
+        candidate = _best_at(space, evaluator, floor, min(own.seconds, bound) if own else bound)
         if candidate is not None:
             found[place.layout] = candidate
             times = sorted(candidate.seconds for candidate in found.values())
@@ -98,7 +100,17 @@ def least_memory_candidates(space: Space, place: Place) -> Iterator[Job]:
                     yield space.job(place, order, saving, split, sharding)
 
 
-def _floors(space: Space, evaluator: Evaluator, searched: SearchResult) -> Iterator[tuple[float, Place]]:
+class _Floor(NamedTuple):
+    """A place where something fits."""
+
+    seconds: float
+    """Nothing there takes less."""
+    place: Place
+    steps: dict[tuple[Order, bool], StepTime]
+    """Of each order and split, with the first way to save and the first sharding."""
+
+
+def _floors(space: Space, evaluator: Evaluator, searched: SearchResult) -> Iterator[_Floor]:
     """Every place where something fits, with a time that nothing there goes below."""
     for _, group in groupby(space.places(), key=lambda place: place.layout):
         full = False
@@ -109,37 +121,38 @@ def _floors(space: Space, evaluator: Evaluator, searched: SearchResult) -> Itera
             if full:
                 searched.too_large += size
             elif size:
-                yield _floor(space, evaluator, place), place
+                yield _floor(space, evaluator, place)
 
 
-def _floor(space: Space, evaluator: Evaluator, place: Place) -> float:
+def _floor(space: Space, evaluator: Evaluator, place: Place) -> _Floor:
     """The least computing, tensor-parallel traffic and bubble of any schedule there, each by itself."""
     sharding, saving = space.shardings(place.layout)[0], space.savings[0]
     work = bubble = math.inf
+    steps = {}
     for order in space.orders(place):
         for split in space.splits(place.layout):
-            parts = evaluator.step(space.job(place, order, saving, split, sharding)).parts
-            work = min(work, parts["computing"] + parts["tensor communication"])
-            bubble = min(bubble, parts["pipeline bubble"])
-    return work + bubble
+            step = steps[order, split] = evaluator.step(space.job(place, order, saving, split, sharding))
+            work = min(work, step.parts["computing"] + step.parts["tensor communication"])
+            bubble = min(bubble, step.parts["pipeline bubble"])
+    return _Floor(work + bubble, place, steps)
 
 
-def _best_at(space: Space, evaluator: Evaluator, place: Place, bound: float) -> Candidate | None:
+def _best_at(space: Space, evaluator: Evaluator, floor: _Floor, bound: float) -> Candidate | None:
     """The fastest that fits at a place and takes less than `bound`: the likeliest branches first, while they may."""
-    fixed = "schedule" in space.question.fixed
-    branches = [
-        _Branch(order, split, chain)
-        for order in space.orders(place)
-        if fixed or order.schedule != "gpipe"
-        for split in space.splits(place.layout)
-        for chain in _chains(space.shardings(place.layout))
-    ]
-    timed = [(evaluator.step(branch.job(space, place, space.savings[0], 0)).seconds, branch) for branch in branches]
+    place, fixed = floor.place, "schedule" in space.question.fixed
+    orders = [order for order in space.orders(place) if fixed or order.schedule != "gpipe"]
+    timed = []
+    for number, chain in enumerate(_chains(space.shardings(place.layout))):
+        for order in orders:
+            for split in space.splits(place.layout):
+                branch = _Branch(order, split, chain)
+                first = floor.steps[order, split] if number == 0 else None
+                timed.append((first or evaluator.step(branch.job(space, place, space.savings[0], 0)), branch))
     best: Candidate | None = None
-    for least, branch in sorted(timed, key=lambda pair: pair[0]):
-        if least >= bound:
+    for least, branch in sorted(timed, key=lambda pair: pair[0].seconds):
+        if least.seconds >= bound:
             break
-        found = _best_of(space, evaluator, place, branch, bound)
+        found = _best_of(space, evaluator, place, branch, least, bound)
         if found is not None:
             best, bound = found, found.seconds
     return best
@@ -156,8 +169,10 @@ class _Branch(NamedTuple):
         return space.job(place, self.order, saving, self.split, self.chain[number])
 
 
-def _best_of(space: Space, evaluator: Evaluator, place: Place, branch: _Branch, bound: float) -> Candidate | None:
-    """The fastest of a branch that fits and takes less than `bound`.
+def _best_of(
+    space: Space, evaluator: Evaluator, place: Place, branch: _Branch, least: StepTime, bound: float
+) -> Candidate | None:
+    """The fastest of a branch that fits and takes less than `bound`; `least` is the step of its first choices.
 
     For each way to save, the first sharding of the chain that fits is the fastest; a way that costs more is of use only
     where it fits with less sharding.
@@ -167,14 +182,17 @@ def _best_of(space: Space, evaluator: Evaluator, place: Place, branch: _Branch, 
     for kind, savings in groupby(space.savings, key=lambda saving: saving.recompute):
         reach = whole
         for saving in savings:
-            if reach == 0 or evaluator.step(branch.job(space, place, saving, 0)).seconds >= bound:
+            if reach == 0:
+                break
+            first = least if saving == space.savings[0] else evaluator.step(branch.job(space, place, saving, 0))
+            if first.seconds >= bound:
                 break
             number = _first_that_fits(evaluator, [branch.job(space, place, saving, n) for n in range(reach)])
             if number is None:
                 continue
             reach = number
             job = branch.job(space, place, saving, number)
-            step = evaluator.step(job)
+            step = first if number == 0 else evaluator.step(job)
             if step.seconds < bound:
                 bound = step.seconds
                 best = Candidate(job, step, evaluator.memory(job))

@@ -19,8 +19,9 @@ from megalith.planning.search.branch_and_bound import KEPT, SearchResult, fastes
 from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.infeasible import MOST_NODES, impossible
 from megalith.planning.search.request import resized
-from megalith.planning.search.space import Question, Space
+from megalith.planning.search.space import Question, Space, divisors
 from megalith.recipe import Recipe
+from megalith.topology import Layout
 
 Objective = Literal["time", "memory", "gpus"]
 FINALISTS = 3
@@ -145,6 +146,7 @@ def _fewest(request: Request, question: Question, evaluator: Evaluator) -> tuple
     cluster = question.cluster
     peak = (cluster.peak_flops_per_second or math.inf) * cluster.accelerators_per_node
     least = math.ceil(flops_per_token(request.recipe.model) * request.tokens / peak / (request.deadline_days * 86400))
+    least = max(least, _least_nodes(request, question, evaluator))
     most = cluster.most_nodes or MOST_NODES
     with progress() as bar:
         task = bar.add_task("Trying numbers of nodes", total=most, completed=max(1, least) - 1)
@@ -155,6 +157,25 @@ def _fewest(request: Request, question: Question, evaluator: Evaluator) -> tuple
                 return ended
             bar.advance(task)
     return None
+
+
+def _least_nodes(request: Request, question: Question, evaluator: Evaluator) -> int:
+    """Nodes below which no layout ends in time: computing and tensor-parallel traffic alone, spread over all evenly.
+
+    A pipeline's busiest rank takes the mean of its ranks at least, so no depth does better.
+    """
+    per_node = question.cluster.accelerators_per_node
+    work = math.inf  # accelerator-seconds of a sequence
+    for tensor in Space(question).tensors:
+        most = question.cluster.most_nodes or MOST_NODES
+        cluster = resized(request.recipe, min(most, -(-tensor // per_node)))
+        layout = Layout(tensor, 1, 1)
+        for size in divisors(question.global_batch_size):
+            for split in (False, True) if tensor > 1 else (False,):
+                job = Job(question.model, cluster, layout, size, size, sequence_parallel=split, precision=question.precision)
+                parts = evaluator.step(job).parts
+                work = min(work, (parts["computing"] + parts["tensor communication"]) * tensor / size)
+    return math.ceil(work * question.global_batch_size / request.most_seconds / per_node)
 
 
 def _never(request: Request, question: Question) -> ResourceError:

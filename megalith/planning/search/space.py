@@ -92,7 +92,7 @@ class Space:
     def layouts(self) -> Iterator[Layout]:
         """Every tensor × pipeline × data that makes up the cluster and divides the model and the batch."""
         asked, world = self.question, self.question.cluster.accelerators
-        for tensor in self._allowed("tensor", self._tensors):
+        for tensor in self._allowed("tensor", self.tensors):
             if world % tensor:
                 continue
             for pipeline in self._allowed("pipeline", divisors(world // tensor)):
@@ -194,7 +194,8 @@ class Space:
         return math.prod(len(choice) for choice in choices)
 
     @cached_property
-    def _tensors(self) -> list[int]:
+    def tensors(self) -> list[int]:
+        """Sizes of a tensor group that split heads and columns evenly."""
         model = self.question.model
         return [size for size in divisors(math.gcd(model.heads, model.ffn_hidden)) if size <= WIDEST_TENSOR]
 
