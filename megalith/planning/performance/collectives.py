@@ -9,6 +9,7 @@ import functools
 import math
 from typing import NamedTuple
 
+from megalith.job import Job
 from megalith.planning.performance.constants import Constants
 from megalith.topology import Cluster
 
@@ -45,6 +46,29 @@ def group(cluster: Cluster, size: int, stride: int) -> Group:
     far = link.tier.latency_seconds
     rate = link.bytes_per_second or UNKNOWN_RATE
     return Group(size, nodes, rate, UNKNOWN_LATENCY if near is None else near, UNKNOWN_LATENCY if far is None else far)
+
+
+SUMS = 4  # of a layer's forward, each the residual stream once round the ring: two all-reduces, or halves of them
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared(over: Group, lenders: int, tensor: int, layers: int, whole: bool) -> Group:
+    sends = 1.0 if whole else 1.0 / tensor
+    sums = SUMS * layers / lenders
+    return over._replace(bytes_per_second=over.bytes_per_second * sums / (sums + sends))
+
+
+def beside_sends(over: Group, job: Job, layers: int, *, whole: bool) -> Group:
+    """A tensor group with what the pipeline's sends leave it of the adapters that its ranks lend each other.
+
+    Inside a node, and without a pipeline, it has all of them. Across nodes an adapter takes, for each pass of a stage
+    of so many `layers`, its part of the group's sums and a rank's own message to the next stage: the whole residual
+    stream (`whole`) or its share. Neither waits for the other, so each gets its part of the rate.
+    """
+    if not over.far or job.layout.pipeline == 1:
+        return over
+    lenders = min(over.size, job.cluster.accelerators_per_node)
+    return _shared(over, lenders, over.size, max(1, layers), whole)
 
 
 def rate(over: Group, constants: Constants) -> float:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from megalith.arithmetic import flops_per_token
 from megalith.job import Job
 from megalith.planning.performance import data_parallel
-from megalith.planning.performance.collectives import group, half_seconds, send_seconds
+from megalith.planning.performance.collectives import beside_sends, group, half_seconds, send_seconds
 from megalith.planning.performance.constants import Constants, constants_for, normal_quantile
 from megalith.planning.performance.layer_time import embedding_and_loss_seconds, layer_seconds, layer_work
 from megalith.planning.performance.pipeline_timeline import simulate
@@ -144,6 +144,8 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
     work = layer_work(job.model, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device)
     ends_in_product = job.model.dropout == 0 and job.model.layer_norm == "pre"  # else a mask or a norm comes after it
     stops_early = stack.stops_early and ends_in_product
+    dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
+    tensor = beside_sends(tensor, job, min(dealt), whole=not (split or stack.scatter_gather))
     layer = layer_seconds(
         work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early,
         stack.remakes,
@@ -156,7 +158,6 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
         plain = data_parallel.with_gathers(plain, job, known, stack)
     first = stage_seconds(0, layer, ends, first=True, last=False, recomputed=share)
     last = stage_seconds(0, layer, ends, first=False, last=True, recomputed=share)
-    dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
     send = 0.0
     if layout.pipeline > 1:
         payload = work.residual_bytes

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from megalith.job import Job
 from megalith.planning.performance import StepTime
-from megalith.planning.search.candidate import Candidate, Evaluator
+from megalith.planning.search.candidate import Candidate, Evaluator, risk
 from megalith.planning.search.space import Order, Place, Recomputation, Sharding, Space
 from megalith.topology import Layout
 
@@ -42,21 +42,28 @@ class SearchResult:
 
 
 def fastest(space: Space, evaluator: Evaluator, most_seconds: float = math.inf, kept: int = KEPT) -> SearchResult:
-    """The fastest candidates that fit and take at most `most_seconds` a step, one for each layout of the axes."""
+    """The fastest candidates that fit and take at most `most_seconds` a step, one for each layout of the axes.
+
+    What crosses nodes with its tensor groups counts as `candidate.CROSSING` slower.
+    """
     searched = SearchResult()
     found: dict[Layout, Candidate] = {}
-    bound = most_seconds
-    for floor in sorted(_floors(space, evaluator, searched), key=lambda floor: floor.seconds):
-        if floor.seconds > bound:
+    bound = math.inf  # of merit
+    floors = _floors(space, evaluator, searched)
+    crossing = {layout: risk(layout, space.question.cluster) for layout in space.layouts()}
+    for floor in sorted(floors, key=lambda floor: floor.seconds * crossing[floor.place.layout]):
+        layout = floor.place.layout
+        times = crossing[layout]
+        if floor.seconds * times > bound:
             break  # the others take longer still
-        place = floor.place
-        own = found.get(place.layout)
-        candidate = _best_at(space, evaluator, floor, min(own.seconds, bound) if own else bound)
+        own = found.get(layout)
+        most = min(bound / times, most_seconds, own.seconds if own else math.inf)
+        candidate = _best_at(space, evaluator, floor, most)
         if candidate is not None:
-            found[place.layout] = candidate
-            times = sorted(candidate.seconds for candidate in found.values())
-            bound = min(most_seconds, times[kept - 1] if len(times) >= kept else math.inf)
-    searched.best = sorted(found.values(), key=lambda candidate: candidate.seconds)[:kept]
+            found[layout] = candidate
+            merits = sorted(candidate.merit for candidate in found.values())
+            bound = merits[kept - 1] if len(merits) >= kept else math.inf
+    searched.best = sorted(found.values(), key=lambda candidate: candidate.merit)[:kept]
     return searched
 
 

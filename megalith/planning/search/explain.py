@@ -21,6 +21,9 @@ def why(other: Candidate, best: Candidate) -> str:
         there = human_bytes(other.job.cluster.memory_bytes)
         return f"may hold up to {human_bytes(other.most_bytes)}, and there are {there}; {pace(behind)} if it fits"
     parts = _differences(other, best)
+    if behind < 0 < other.merit - best.merit:
+        node, wide = other.job.cluster.accelerators_per_node, other.job.layout.tensor
+        parts.append(f"but groups of {wide} cross nodes of {node}, which hardly any measured run did")
     if behind < _TOLD and not parts:
         held, for_ = human_bytes(other.memory_bytes), human_bytes(best.memory_bytes)
         return f"as fast, and holds {'as much' if held == for_ else f'{held} for {for_}'}"

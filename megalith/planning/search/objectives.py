@@ -110,11 +110,11 @@ def _settle(space: Space, evaluator: Evaluator, searched: SearchResult, finalist
     found: Answer | None = None
     played: dict[Job, float] = {}
     for closed in searched.best[:finalists]:
-        if found is not None and closed.seconds > found.best.seconds * (1 + CLOSED_ERROR):
+        if found is not None and closed.merit > found.best.merit * (1 + CLOSED_ERROR):
             break
         exact = replace(closed, step=evaluator.step(closed.job, exact=True))
         played[closed.job] = exact.seconds
-        if found is None or exact.seconds < found.best.seconds:
+        if found is None or exact.merit < found.best.merit:
             found = Answer(exact, closed, played, searched, space, evaluator)
     return found
 
@@ -172,7 +172,9 @@ def _least_nodes(request: Request, question: Question, evaluator: Evaluator) -> 
         layout = Layout(tensor, 1, 1)
         for size in divisors(question.global_batch_size):
             for split in (False, True) if tensor > 1 else (False,):
-                job = Job(question.model, cluster, layout, size, size, sequence_parallel=split, precision=question.precision)
+                job = Job(
+                    question.model, cluster, layout, size, size, sequence_parallel=split, precision=question.precision
+                )
                 parts = evaluator.step(job).parts
                 work = min(work, (parts["computing"] + parts["tensor communication"]) * tensor / size)
     return math.ceil(work * question.global_batch_size / request.most_seconds / per_node)

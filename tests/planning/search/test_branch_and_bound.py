@@ -5,12 +5,14 @@ import math
 import pytest
 
 from megalith.job import Job
+from megalith.planning.performance import StepTime, predict_step
+from megalith.planning.performance.memory import estimate_memory
 from megalith.planning.search.branch_and_bound import fastest, least_memory
-from megalith.planning.search.candidate import Evaluator
+from megalith.planning.search.candidate import CROSSING, Evaluator, risk
 from megalith.planning.search.space import Question, Space
-from megalith.recipe import load_recipe
+from megalith.recipe import ClusterConfig, load_recipe
 from megalith.topology import Layout, describe
-from tests.planning.search.fakes import Told
+from tests.planning.search.fakes import Told, step_of
 
 CASES = [("gpt2-8.3b", "dgx-a100", 2, 48), ("llama-8b", "dgx-h100", 1, 24), ("gpt3-175b", "selene", 8, 64),
          ("gpt2-124m", "dgx-1", 1, 16)]  # fmt: skip
@@ -98,3 +100,45 @@ def test_tensor_groups_stay_inside_a_node_because_it_costs_to_leave() -> None:
     space = space_of("gpt3-175b", "selene", 16, 128)
     assert fastest(space, Told()).best[0].job.layout.tensor <= 8
     assert any(layout.tensor > 8 for layout in space.layouts())
+
+
+def test_with_the_real_formulas_the_best_are_those_of_trying_all() -> None:
+    space = space_of("gpt2-355m", "dgx-1", 1, 16)
+    found = fastest(space, Evaluator(), kept=3).best
+    best: dict[Layout, float] = {}
+    for job in every(space):
+        if estimate_memory(job).worst.device_bytes <= job.cluster.memory_bytes:
+            best[job.layout] = min(predict_step(job, exact=False).seconds, best.get(job.layout, math.inf))
+    assert [one.seconds for one in found] == pytest.approx(sorted(best.values())[:3])
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_what_fits_is_what_the_estimate_says(sure: bool) -> None:
+    space = space_of("gpt2-8.3b", "dgx-1", 1, 8)
+    evaluator, answers = Evaluator(sure=sure), set()
+    for job in every(space)[::97]:
+        estimate = evaluator.memory(job)
+        held = estimate.interval[1] if sure else estimate.worst.device_bytes
+        assert evaluator.fits(job) == (held <= job.cluster.memory_bytes)
+        answers.add(evaluator.fits(job))
+    assert answers == {True, False}
+
+
+def test_a_group_that_crosses_nodes_must_be_faster_by_more_than_the_noise() -> None:
+    """1T on 3,072 A100s: tensor 16 promises about as much as 8, and a promise of 3 % is none."""
+    space = space_of("gpt3-175b", "selene", 16, 128)
+    crossing, near = Layout(16, 8, 1), Layout(8, 16, 1)
+    assert risk(crossing, space.question.cluster) == CROSSING > 1.0 == risk(near, space.question.cluster)
+    assert risk(crossing, describe(ClusterConfig(name="dgx-2"))) == 1.0
+
+    class Alike(Told):
+        """Crossing nodes is 2 % faster than anything else."""
+
+        def step(self, job: Job, *, exact: bool = False) -> StepTime:
+            seconds = 98.0 if job.layout.tensor > 8 else 100.0 + 0.01 * job.layout.pipeline
+            return step_of({"computing": seconds, "tensor communication": 0.0, "pipeline bubble": 0.0}, job)
+
+        def fits(self, job: Job) -> bool:
+            return True
+
+    assert fastest(space, Alike()).best[0].job.layout.tensor <= 8

@@ -128,7 +128,7 @@ def _with_zero(
 
 
 def _alike(settings: StageSettings, pipeline: int) -> StageSettings:
-    """Settings with the same passes: over how many ranks ZeRO shards tells where one micro-batch reduces at once, alone.
+    """Settings with the same passes: the ranks that ZeRO shards over count only where one micro-batch reduces at once.
 
     Its stages 1 and 2 differ only where no pipeline puts gradients aside.
     """
