@@ -132,7 +132,7 @@ class ModelConfig(Section):
         return self
 
     def __hash__(self) -> int:
-        """Of all fields, reckoned once: a search looks a model up hundreds of thousands of times."""
+        """By all fields, reckoned once: a search looks a model up hundreds of thousands of times."""
         known: int | None = self.__dict__.get(_HASH)
         if known is None:
             known = self.__dict__[_HASH] = hash(tuple(getattr(self, name) for name in type(self).model_fields))

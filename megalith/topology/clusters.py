@@ -60,7 +60,7 @@ class Cluster:
     """Nodes that there are, if the cluster is one of a kind."""
 
     def __hash__(self) -> int:
-        """Of what tells clusters apart as a rule: a search looks them up hundreds of thousands of times."""
+        """By the fields that tell clusters apart as a rule: a search looks them up hundreds of thousands of times."""
         return hash((self.name, self.nodes, self.accelerators_per_node))
 
     @property

@@ -114,7 +114,7 @@ class _Floor(NamedTuple):
     """Nothing there takes less."""
     place: Place
     steps: dict[tuple[Order, bool], StepTime]
-    """Of each order and split, with the first way to save and the first sharding."""
+    """By order and split, with the first way to save and the first sharding."""
 
 
 def _floors(space: Space, evaluator: Evaluator, searched: SearchResult) -> Iterator[_Floor]:
