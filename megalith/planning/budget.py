@@ -86,7 +86,8 @@ def budget_of(recipe: Recipe, fitted: Sequence[str] = ()) -> dict[str, Any]:
         told = {} if asked.hours is None else {"hours": asked.hours}
         return {**told, **budget(in_flops(recipe).budget.flops or 0.0, recipe.model.vocab_size, fitted)}
     machines = describe(recipe.cluster)
-    return budget_on_cluster(asked.hours * machines.accelerators, machines.name, machines.nodes, fitted=fitted)
+    named = str(recipe.cluster.file or machines.name)
+    return budget_on_cluster(asked.hours * machines.accelerators, named, machines.nodes, fitted=fitted)
 
 
 def in_flops(recipe: Recipe, machines: Machines | None = None) -> Recipe:
@@ -176,9 +177,9 @@ def budget_on_cluster(
             where="--cluster",
             mend="Use --flops, a recipe with budget.hours, or --cluster selene or another that is described.",
         )
-    one = describe(ClusterConfig(name=cluster))
-    taken = nodes or _enough_nodes(hours, one)
-    machines = describe(ClusterConfig(name=cluster, nodes=taken))
+    named = ClusterConfig.model_validate(cluster)
+    taken = nodes or _enough_nodes(hours, describe(named))
+    machines = describe(named.model_copy(update={"nodes": taken}))
     reaching = (reach or _searched)(machines)
     peak = hours * 3600 * (machines.peak_flops_per_second or math.nan)
     batch = batch_near(_GUESS * peak, machines.accelerators)

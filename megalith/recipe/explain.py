@@ -71,6 +71,33 @@ def explain(error: ValidationError, origins: Mapping[str, str], source: str) -> 
     return RecipeError(f"{dotted} is {_shown(first['input'])}: {_mend(first)}.", where=where, mend=more.strip() or None)
 
 
+def explain_all(error: ValidationError, origins: Mapping[str, str], source: str) -> RecipeError:
+    """All of pydantic's errors in one sentence each, with the lines that said the values."""
+    told = []
+    for one in error.errors(include_url=False):
+        location = [str(part) for part in one["loc"] if not isinstance(part, int)]
+        dotted = shorten(".".join(location))
+        where = next(
+            (origins[".".join(location[:length])] for length in range(len(location), 0, -1)
+             if ".".join(location[:length]) in origins),
+            source,
+        )  # fmt: skip
+        if one["type"] == "extra_forbidden":
+            said = f"{dotted} is not a key here"
+        elif one["type"] == "missing":
+            said = f"{dotted} is missing"
+        elif one["type"] == "value_error":
+            message = one["msg"].removeprefix("Value error, ")
+            said = f"{dotted}: {message}" if dotted else message
+        else:
+            said = f"{dotted} is {_shown(one['input'])}: {_mend(one)}"
+        line = where.removeprefix(f"{source}:")
+        told.append(f"line {line}: {said}" if line != where else said)
+    told = list(dict.fromkeys(told))
+    count = f"{len(told)} things are wrong: " if len(told) > 1 else ""
+    return RecipeError(f"{count}{'; '.join(told)}.", where=source)
+
+
 def _likeliest(errors: Sequence[ErrorDetails]) -> ErrorDetails:
     """An unknown key before a missing one: it is often the same, misspelt."""
     unknown = (error for error in errors if error["type"] == "extra_forbidden")

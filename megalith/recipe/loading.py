@@ -16,6 +16,7 @@ from megalith.errors import InputError, RecipeError
 from megalith.input_files import read_text
 from megalith.recipe.base import WHOLE, Section, key_of
 from megalith.recipe.explain import explain
+from megalith.recipe.machine import cluster_section
 from megalith.recipe.whole import Recipe
 from megalith.recipe.yaml_values import DEEPEST, UnreadableError, read_yaml, shorten, unprintable
 
@@ -24,7 +25,12 @@ MOST_BYTES = 2**20
 
 Origins = dict[str, str]
 """Dotted key → where its value was said. A key that is missing here has its default."""
-_ALTERNATIVES = {"budget.flops": "budget.hours", "budget.hours": "budget.flops"}
+_ALTERNATIVES = {
+    "budget.flops": "budget.hours",
+    "budget.hours": "budget.flops",
+    "cluster.name": "cluster.file",
+    "cluster.file": "cluster.name",
+}
 
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -153,6 +159,9 @@ def _apply(dotted: str, value: Any, where: str, values: dict[str, Any], origins:
     target: dict[str, Any] = values
     for parent in parents:
         inner = target.get(parent)
+        if parent == "cluster" and isinstance(inner, str):  # `cluster: FILE.yaml`
+            inner = target[parent] = cluster_section(inner)
+            origins[f"cluster.{next(iter(inner))}"] = origins.get("cluster", where)
         if inner is None:  # the section is not in the file, or is empty there
             inner = target[parent] = {}
         if not isinstance(inner, dict):

@@ -1,7 +1,7 @@
 """The sections about compute: `budget`, `cluster`, `parallel`."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -41,14 +41,32 @@ class BudgetConfig(Section):
         return self
 
 
+def cluster_section(text: str) -> dict[str, str]:
+    """The section that `cluster: TEXT` stands for: a file, or a name."""
+    return {"file": text} if text.endswith((".yaml", ".yml")) or "/" in text else {"name": text}
+
+
 class ClusterConfig(Section):
-    """The machines."""
+    """The machines: a name or a file is enough, as in `cluster: selene` and `cluster: ours.yaml`."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("file",)
 
     name: str = "local"
-    """local: this machine. Otherwise a cluster that `topology.py` describes, such as selene."""
+    """local: this machine. Otherwise a cluster that Megalith describes, such as selene; with a file, its name."""
+    file: Path | None = None
+    """A YAML file that describes the cluster (docs/clusters.md)."""
     nodes: Annotated[int, Field(gt=0, le=1_000_000)] = 1
     accelerators_per_node: Annotated[int, Field(gt=0, le=1024)] | None = None
     """Default: what the cluster's description says (for local: GPUs if there are any, else CPU cores)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_or_file(cls, values: Any) -> Any:
+        """A text is a name or a file; a file's cluster without a name has that of the file."""
+        found = cluster_section(values) if isinstance(values, str) else values
+        if isinstance(found, dict) and found.get("file") is not None and found.get("name", "local") == "local":
+            found = {**found, "name": Path(str(found["file"])).stem}
+        return found
 
 
 class ParallelConfig(Section):

@@ -5,6 +5,7 @@ Ground floor, without torch: planning places traffic with this map, and training
 
 from megalith.topology.accelerators import Accelerator, accelerator
 from megalith.topology.checks import check_layout
+from megalith.topology.cluster_file import described_clusters
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
 from megalith.topology.heads import KeyHeads, key_heads, key_heads_computed, key_heads_on_a_rank, shares_key_heads
 from megalith.topology.known_clusters import describe, known_clusters
@@ -37,6 +38,7 @@ __all__ = [
     "accelerator",
     "check_layout",
     "describe",
+    "described_clusters",
     "key_heads",
     "key_heads_computed",
     "key_heads_on_a_rank",

@@ -28,6 +28,8 @@ class Accelerator:
     tile: tuple[int, int]
     """Rows and columns of a product's tile in the library's largest kernels, which are the efficient ones."""
     tdp_watts: float
+    is_listed: bool = True
+    """False of one that a cluster's file describes: the constants of its generation were fitted to other ones."""
 
     def __hash__(self) -> int:
         """By name and memory: the rest follows, but for two files that call two things the same."""

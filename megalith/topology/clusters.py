@@ -58,6 +58,17 @@ class Cluster:
     """From near to far; the last one spans everything."""
     most_nodes: int | None = None
     """Nodes that there are, if the cluster is one of a kind."""
+    device: Accelerator | None = None
+    """The accelerator's figures, where a file gives them (`cluster_file`)."""
+    host_memory_bytes: float | None = None
+    """Of a node; None where nobody says."""
+    price_per_hour: float | None = None
+    """Of one accelerator."""
+    node_watts: float | None = None
+    """At most."""
+    pue: float | None = None
+    notes: tuple[str, ...] = ()
+    """Assumptions behind the description, in words."""
 
     def __hash__(self) -> int:
         """By the fields that tell clusters apart as a rule: a search looks them up hundreds of thousands of times."""
@@ -66,7 +77,7 @@ class Cluster:
     @property
     def facts(self) -> Accelerator | None:
         """The accelerator's datasheet; None for this machine."""
-        return accelerator(self.accelerator)
+        return self.device or accelerator(self.accelerator)
 
     @property
     def accelerators(self) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from megalith.errors import RecipeError
 from megalith.recipe.machine import ClusterConfig
+from megalith.topology.cluster_file import described_clusters, read_cluster
 from megalith.topology.clusters import LOCAL, Cluster, Tier
 from megalith.topology.this_machine import this_machine
 
@@ -14,12 +15,12 @@ def describe(config: ClusterConfig, local: Cluster | None = None) -> Cluster:
     `local` stands in for this machine where the recipe's cluster is local. Raises RecipeError for an unknown name, and
     for more nodes or accelerators than the cluster has.
     """
-    cluster = (local or this_machine()) if config.name == LOCAL else _CLUSTERS.get(config.name)
+    cluster = _found(config, local)
     if cluster is None:
         raise RecipeError(
             f"cluster {config.name!r} is not known.",
             where="cluster.name",
-            mend=f"Set one of {', '.join(known_clusters())}.",
+            mend=f"Set one of {', '.join(known_clusters())}, or cluster=FILE.yaml.",
         )
     per_node = config.accelerators_per_node or cluster.accelerators_per_node
     if cluster.name != LOCAL and per_node > cluster.accelerators_per_node:
@@ -34,14 +35,29 @@ def describe(config: ClusterConfig, local: Cluster | None = None) -> Cluster:
             where="cluster.nodes",
             mend=f"Set {cluster.most_nodes} or fewer.",
         )
+    if config.nodes > 1 and cluster.name != LOCAL and cluster.tiers[-1].bytes_per_second is None:
+        raise RecipeError(
+            f"{cluster.name} is described without a network, and {config.nodes} nodes need one.",
+            where="cluster.nodes",
+            mend=f"Set network in {config.file}, or cluster.nodes=1.",
+        )
     reach = [0, *(tier.nodes or config.nodes for tier in cluster.tiers)]
     needed = tuple(tier for tier, nearer in zip(cluster.tiers, reach, strict=False) if nearer < config.nodes)
     return replace(cluster, nodes=config.nodes, accelerators_per_node=per_node, tiers=needed)
 
 
+def _found(config: ClusterConfig, local: Cluster | None) -> Cluster | None:
+    if config.file is not None:
+        return read_cluster(config.file)
+    if config.name == LOCAL:
+        return local or this_machine()
+    described = described_clusters()
+    return _CLUSTERS.get(config.name) or (read_cluster(described[config.name]) if config.name in described else None)
+
+
 def known_clusters() -> tuple[str, ...]:
     """The names that `cluster.name` may have."""
-    return (LOCAL, *_CLUSTERS)
+    return (LOCAL, *_CLUSTERS, *described_clusters())
 
 
 _GIB = 2**30
@@ -112,43 +128,12 @@ _DGX_1 = Cluster(
         Tier("infiniband", None, 6.25e9, _NETWORK_LATENCY),  # four 100 Gb/s adapters a node (DGX-1 datasheet)
     ),
 )
-_DGX_B200 = Cluster(
-    name="dgx-b200",
-    nodes=1,
-    accelerators_per_node=8,  # DGX B200 datasheet
-    accelerator="B200-SXM-180GB",
-    memory_bytes=178.4 * _GIB,  # what torch finds on the 180 GB card
-    peak_flops_per_second=2250e12,  # HGX B200 datasheet: a GPU's share of 36 PFLOP/s with sparsity, dense
-    tiers=(
-        Tier("nvlink", 1, 900e9, _NVLINK_LATENCY),  # DGX B200 datasheet: 14.4 TB/s of 8 in both directions together
-        Tier("infiniband", 32, 50e9, _NETWORK_LATENCY),  # eight 400 Gb/s ports (datasheet); 32 nodes a unit (RA-11334)
-        Tier("infiniband-core", None, 50e9, _NETWORK_LATENCY + 2 * _SWITCH_LATENCY),  # a full fat tree (RA-11334)
-    ),
-)
-_MI300X = Cluster(
-    name="mi300x",
-    nodes=1,
-    accelerators_per_node=8,  # Instinct MI300X platform datasheet
-    accelerator="MI300X-192GB",
-    memory_bytes=191.5 * _GIB,  # what torch finds on the 192 GB card
-    peak_flops_per_second=1307.4e12,  # MI300X datasheet, bf16 dense
-    tiers=(
-        Tier("infinity-fabric", 1, 448e9, _NVLINK_LATENCY),  # platform datasheet: seven links of 64 GB/s each way
-        Tier("network", None, 50e9, _NETWORK_LATENCY),  # as such nodes are sold: a 400 Gb/s adapter for each GPU
-    ),
-)
 _SELENE = replace(_DGX_A100, name="selene", most_nodes=560)  # MT-NLG §2
 _DGX_A100_40 = replace(
     _DGX_A100,
     name="dgx-a100-40gb",
     accelerator="A100-SXM-40GB",
     memory_bytes=39.4 * _GIB,  # what torch finds on the 40 GB card
-)
-_DGX_H200 = replace(
-    _DGX_H100,
-    name="dgx-h200",
-    accelerator="H200-SXM-141GB",
-    memory_bytes=139.8 * _GIB,  # what torch finds on the 141 GB card
 )
 _GRAND_TETON = replace(
     _DGX_H100,
@@ -162,5 +147,5 @@ _DGX_2H = replace(
     peak_flops_per_second=130e12,  # Megatron-LM §1: 39 TFLOP/s is 30 % of it
 )
 
-_ALL = (_SELENE, _DGX_A100, _DGX_A100_40, _DGX_H100, _DGX_H200, _DGX_B200, _GRAND_TETON, _MI300X, _JEANZAY)
+_ALL = (_SELENE, _DGX_A100, _DGX_A100_40, _DGX_H100, _GRAND_TETON, _JEANZAY)
 _CLUSTERS = {cluster.name: cluster for cluster in (*_ALL, _DGX_2, _DGX_2H, _DGX_1)}

@@ -14,6 +14,7 @@ from megalith.verbs.results import (
     LocalLayout,
     MeasuredLayouts,
     RankMap,
+    StepExplained,
     StepTimeline,
     Validation,
 )
@@ -228,6 +229,28 @@ def plan_timeline(
     figures = timeline.figures(loaded, steps)
     files = timeline.write_timeline(Path(output), timeline.title(loaded), steps) if output is not None else []
     return cast(StepTimeline, {**figures, "files": [str(file) for file in files]})
+
+
+def plan_explain(
+    recipe: RecipeSource,
+    *,
+    overrides: Overrides = (),
+    beside: Sequence[str] = (),
+    output: Place | None = None,
+    constants: Place | None = None,
+) -> StepExplained:
+    """A layout's step taken apart, from ideal FLOPs to the predicted seconds; and those `beside` it.
+
+    Each of `beside` is overrides with spaces between them, on top of `overrides`, or "best". A recipe that leaves its
+    layout open has the best one. `output` is a .svg or .html file, `constants` a file of `plan_calibrate`.
+    """
+    from megalith.planning.waterfall import explain_layouts, write_waterfalls
+
+    falls, found = explain_layouts(recipe, overrides, beside, path(constants))
+    title = f"A step of {load_recipe(recipe, overrides)[0].name} on {falls[0].job.accelerators:,} "
+    title += falls[0].job.cluster.accelerator
+    drawn = None if output is None else write_waterfalls(Path(output), title, falls)
+    return cast(StepExplained, {**found, "file": None if drawn is None else str(drawn)})
 
 
 def plan_validate(runs: Place | None = None, *, constants: Place | None = None, hold_out: bool = True) -> Validation:

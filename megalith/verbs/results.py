@@ -219,6 +219,38 @@ class StepTimeline(TypedDict):
     files: Sequence[str]
 
 
+class StepPart(TypedDict):
+    """A part of a step, from ideal FLOPs on."""
+
+    name: str
+    group: str
+    seconds: float
+    share: float
+    why: str
+
+
+class ExplainedLayout(TypedDict):
+    """A layout's step, taken apart."""
+
+    cluster: str
+    accelerators: int
+    layout: LayoutChoice
+    step_seconds: float
+    interval: Sequence[float]
+    tflops_per_gpu: float
+    mfu: float
+    memory_bytes: float
+    memory_of_accelerator_bytes: float
+    parts: Sequence[StepPart]
+
+
+class StepExplained(TypedDict):
+    """Layouts taken apart, and the file in which they are drawn."""
+
+    layouts: Sequence[ExplainedLayout]
+    file: str | None
+
+
 class DryRun(TypedDict):
     """The real step of some ranks on tensors without memory."""
 

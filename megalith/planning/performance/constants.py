@@ -106,7 +106,8 @@ def constants_for(job: Job, files: Mapping[str, Mapping[str, Any]] | None = None
 
     Where nothing was calibrated, the priors stand; they and their spread are in the sets' place.
     """
-    return of_generation(generation_of(job.cluster), job.stack, shipped() if files is None else files)
+    found = of_generation(generation_of(job.cluster), job.stack, shipped() if files is None else files)
+    return found if files or job.cluster.facts is None or job.cluster.facts.is_listed else _stand_in(found)
 
 
 def generation_of(cluster: Cluster) -> str:
@@ -117,6 +118,12 @@ def generation_of(cluster: Cluster) -> str:
 def of_generation(generation: str, stack: str, files: Mapping[str, Mapping[str, Any]]) -> Constants:
     """The constants in `files` (by generation) for a stack; a stack that was not seen gets a multiplier of 1."""
     return _of_file(generation, stack, _Frozen(files))
+
+
+@functools.lru_cache(maxsize=64)
+def _stand_in(constants: Constants) -> Constants:
+    """Another accelerator's constants for one that nobody has measured: as unsure as priors, on top of their own."""
+    return replace(constants, spread=math.hypot(constants.spread, PRIOR_SPREAD), most_accelerators=0)
 
 
 class _Frozen:

@@ -16,8 +16,10 @@ from typing import Any
 from megalith.batches import steps_by_batch
 from megalith.job import Job
 from megalith.recipe import Recipe
+from megalith.topology import Accelerator, Cluster
 
-NODE_SHARE = 0.76 * 10.2e3 / (8 * 700)  # watts of a node for each watt of its accelerators' TDP (2506.14551)
+_OF_THE_MOST = 0.76  # of a node's watts in its heaviest training (2506.14551)
+NODE_SHARE = _OF_THE_MOST * 10.2e3 / (8 * 700)  # watts of a node for each watt of its accelerators' TDP (2506.14551)
 _NODE_SHARE_ERROR = 0.114  # relative (2506.14551)
 PUE = 1.2  # Jean Zay (2211.02001)
 
@@ -74,7 +76,7 @@ def run_totals(
     hours = seconds / 3600 * job.accelerators
     low, high = interval
     facts = job.cluster.facts
-    energy = facts.tdp_watts * NODE_SHARE * PUE * hours / 1000 if facts else None
+    energy = _watts(job.cluster, facts) * (job.cluster.pue or PUE) * hours / 1000 if facts else None
     return Totals(
         steps=sum(steps.values()),
         tokens=tokens,
@@ -90,6 +92,13 @@ def run_totals(
         money=hours * price if price is not None else None,
         money_interval=(hours * low * price, hours * high * price) if price is not None else None,
     )
+
+
+def _watts(cluster: Cluster, facts: Accelerator) -> float:
+    """What an accelerator draws in training with its part of the node: 76 % of the node's most, or by its TDP."""
+    if cluster.node_watts is not None:
+        return _OF_THE_MOST * cluster.node_watts / cluster.accelerators_per_node
+    return facts.tdp_watts * NODE_SHARE
 
 
 def assumptions() -> list[str]:

@@ -51,8 +51,8 @@ def cluster_layout(
         )
     recipe = sized(recipe)
     deadline = math.inf if deadline_days is None else deadline_days
-    request = Request(recipe, tokens_of(recipe), objective, deadline, price)
     cluster = describe(recipe.cluster)
+    request = Request(recipe, tokens_of(recipe), objective, deadline, price or cluster.price_per_hour)
     known = None if constants is None else _calibrated(constants, cluster)
     found, totals = _best(request, question_of(recipe, cluster, keep), known)
     others = _others(recipe, found)
@@ -115,7 +115,7 @@ def _figures(
         "candidates_too_large": found.searched.too_large,
         "candidates_timed": found.evaluator.timed,
         "search_seconds": seconds,
-        "notes": [*_checked(job, request.recipe), *_close(best, request), *_unmeasured(job)],
+        "notes": [*job.cluster.notes, *_checked(job, request.recipe), *_close(best, request), *_unmeasured(job)],
     }
 
 
