@@ -65,7 +65,7 @@ class AcceleratorSection(Section):
     usable_memory_gib: PositiveFloat | None = None
     """As a program finds it, 2^30 bytes. Default: 97 % of `memory_gb`."""
     bandwidth_gb_per_second: PositiveFloat | None = None
-    """Of its memory."""
+    """The memory's."""
     tflops: Rates | None = None
     multiprocessors: Dimension | None = None
     """Streaming multiprocessors, or compute units."""
@@ -89,12 +89,12 @@ class AcceleratorSection(Section):
 
 
 class NodeSection(Section):
-    """What is in a node, and the links between its accelerators."""
+    """A node: its accelerators, and the links between them."""
 
     accelerators: Annotated[int, Field(gt=0, le=1024)]
     link: Annotated[str, Field(min_length=1, max_length=40)] = "pcie"
     link_gb_per_second: PositiveFloat | None = None
-    """Of one accelerator in one direction. May be left out where a node has one accelerator."""
+    """One accelerator's, in one direction. May be left out where a node has one accelerator."""
     link_latency_microseconds: PositiveFloat = _PCIE_LATENCY
     host_memory_gb: PositiveFloat | None = None
     """For all accelerators of the node: what an offloaded optimizer has."""
@@ -122,11 +122,11 @@ class NetworkSection(Section):
 
     name: Annotated[str, Field(min_length=1, max_length=40)] = "network"
     adapters: Dimension
-    """Of a node."""
+    """In each node."""
     gigabits_per_second: PositiveFloat
-    """Of one adapter in one direction."""
+    """One adapter's, in one direction."""
     latency_microseconds: PositiveFloat = 9.6
-    """Of one step of a ring. Default: NCCL's table for InfiniBand."""
+    """For one step of a ring. Default: NCCL's table for InfiniBand."""
     tiers: tuple[TierSection, ...] = (TierSection(),)
 
     @model_validator(mode="after")
@@ -158,7 +158,7 @@ class ClusterFile(Section):
     """May be left out where there is one node."""
     most_nodes: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     price_per_hour: PositiveFloat | None = None
-    """Of one accelerator."""
+    """For one accelerator."""
     pue: Annotated[float, Field(ge=1.0, le=5.0)] | None = None
     """Energy of the building for that of the machines. Default: Jean Zay's."""
 

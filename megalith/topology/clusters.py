@@ -61,9 +61,9 @@ class Cluster:
     device: Accelerator | None = None
     """The accelerator's figures, where a file gives them (`cluster_file`)."""
     host_memory_bytes: float | None = None
-    """Of a node; None where nobody says."""
+    """In a node; None where nobody says."""
     price_per_hour: float | None = None
-    """Of one accelerator."""
+    """For one accelerator."""
     node_watts: float | None = None
     """At most."""
     pue: float | None = None

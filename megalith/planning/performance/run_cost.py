@@ -95,7 +95,7 @@ def run_totals(
 
 
 def _watts(cluster: Cluster, facts: Accelerator) -> float:
-    """What an accelerator draws in training with its part of the node: 76 % of the node's most, or by its TDP."""
+    """Watts that an accelerator draws in training with its part of the node: 76 % of the node's most, or by its TDP."""
     if cluster.node_watts is not None:
         return _OF_THE_MOST * cluster.node_watts / cluster.accelerators_per_node
     return facts.tdp_watts * NODE_SHARE
