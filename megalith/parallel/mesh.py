@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from megalith.errors import ResourceError
 from megalith.recipe.machine import ParallelConfig
@@ -17,6 +19,7 @@ T = TypeVar("T")
 Axis = MeshAxis
 CPU = torch.device("cpu")
 AXES = MESH_AXES
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,24 @@ def init_process_group(store: Path | None = None) -> Mesh:
     remember_collectives()
     if count > 1 and not dist.is_initialized():
         backend = backend_of(device)
-        if store is None:
+        if store is None and os.environ.get("LOCAL_WORLD_SIZE") == str(count) and RESTARTS in os.environ:
+            dist.init_process_group(backend, store=_store_of_this_start(rank, count), rank=rank, world_size=count)
+        elif store is None:
             dist.init_process_group(backend)
         else:
             dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=count)
     return Mesh(rank, count, device=device)
+
+
+def _store_of_this_start(rank: int, count: int) -> Store:
+    """The store of torchrun's agent, under a name of this start.
+
+    The agent keeps it from one start to the next, with the addresses of ranks that are gone, at which gloo would look
+    for the others (torch 2.13). The number of starts is the same on all ranks only where there is one agent; several
+    make a new store each time if TORCH_DISABLE_SHARE_RDZV_TCP_STORE is 1.
+    """
+    store, _, _ = next(rendezvous("env://", rank, count))
+    return PrefixStore(f"start-{os.environ[RESTARTS]}", store)
 
 
 def backend_of(device: torch.device) -> str:

@@ -40,6 +40,7 @@ STEPPED = {
         Cell("olmo2", tensor=4, sequence_parallel=True),
     ],
 }
+TWO_AXES = Cell(tensor=2, data=2, sequence_parallel=True)
 
 
 def rank_main(rank: int, world: int) -> dict[str, Tensor]:
@@ -56,6 +57,9 @@ def rank_main(rank: int, world: int) -> dict[str, Tensor]:
         found[f"{number}/norm"] = torch.tensor(model.gradient_norm())
     cell = STEPPED[world][0]
     found |= {f"after/{name}": value for name, value in _steps(cell, Mesh(rank, world)).items()}
+    if world == 4:
+        stepped = _steps(TWO_AXES, Mesh(rank, world))
+        found |= {f"two axes/{name}": value for name, value in stepped.items()}
     if world == 2:
         for split in (False, True):
             cell = Cell(tensor=2, sequence_parallel=split)
@@ -155,6 +159,19 @@ def test_what_tensor_ranks_hold_alike_stays_equal_to_the_bit(
         assert sum(name.endswith(("attention.output.bias", "mlp.down.bias")) for name in names) >= 2
         for name in names:
             assert torch.equal(one[name], other[name]), name
+
+
+def test_what_ranks_of_two_axes_hold_alike_stays_equal_to_the_bit(found: dict[int, list[dict[str, Tensor]]]) -> None:
+    """Points 1 and 3 at once: norms see some of the tokens on each tensor rank some of the batch on each replica."""
+    first, *others = ({n: t for n, t in rank.items() if n.startswith("two axes/")} for rank in found[4])
+    table = "two axes/token_embedding.weight"
+    assert sum("norm" in name for name in first) >= 4
+    for number, other in enumerate(others, start=1):
+        assert other.keys() == first.keys()
+        for name in first.keys() - {table}:
+            assert torch.equal(first[name], other[name]), (number, name)
+    assert torch.equal(first[table], others[1][table]), "replicas have the same half of the vocabulary"
+    assert torch.equal(others[0][table], others[2][table])
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])

@@ -17,8 +17,8 @@ import pytest
 from megalith.errors import ResourceError
 from megalith.parallel.flight import Collective
 from megalith.training import launch, loop
-from megalith.training.hangs import Record, verdict
-from megalith.training.task import TrainTask, read_error
+from megalith.training.hangs import Record, silent, verdict
+from megalith.training.task import HANG, TrainTask, read_error
 from tests.parallel.processes import start
 from tests.training import forked, small
 
@@ -140,6 +140,15 @@ def test_ranks_that_wait_in_different_collectives_are_told_apart() -> None:
     same = str(verdict({0: record(0, whole, whole), 1: record(1, other, other)}, 2, 300))
     assert "rank 1 has not come to the all_reduce" in same
     assert "the reduce_scatter (all ranks" in same
+
+
+def test_who_gave_no_answer_is_lost(tmp_path: Path) -> None:
+    task = forked.task_of(tmp_path / "run", small.small_recipe(2))
+    assert silent(task, 2) == []
+    (task.logs / HANG).mkdir()
+    (task.logs / HANG / "alarm").touch()
+    (task.logs / HANG / "rank-00000.json").write_text(record(0, None).model_dump_json())
+    assert silent(task, 2) == [1]
 
 
 def test_a_record_survives_its_file() -> None:
