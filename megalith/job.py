@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from megalith.batches import micro_batch_multiple, micro_batches, padded_micro_batches
-from megalith.precision import Precision, compute_bytes
+from megalith.precision import Fp8, Precision, compute_bytes
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
 from megalith.topology import Cluster, Layout, shard_ranks
 
@@ -39,6 +39,13 @@ class Job:
     context: int = 1
     """Ranks that share the tokens of a sequence; published runs have it, recipes do not."""
     precision: Precision = "bf16"
+    fp8: Fp8 | None = None
+    """The scaling of fp8 in the layers' matrix products, which are otherwise in `precision`; attention and logits stay
+    in that. Published runs have it; recipes do not."""
+    tensor_overlap: bool = False
+    """Whether the tensor axis sends beside the products (Megatron-Core's tp-comm-overlap, torchtitan's async TP)."""
+    cuda_graphs: bool = False
+    """Whether a layer's kernels are launched together."""
     fused_attention: bool = True
     """Whether attention scores stay on the chip (FlashAttention, 2205.14135)."""
     stack: str = "megalith"

@@ -4,6 +4,10 @@ from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+Fp8 = Literal["tensor", "block", "mx"]
+"""How fp8 numbers are scaled where a layer's products are in fp8: one scale for a tensor (delayed or current), one for
+each block of 128 (2412.19437 §3.3.2), or one for each 32 in hardware (MXFP8, OCP Microscaling Formats 1.0)."""
+
 DTYPE_NAMES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Attributes of `torch`, for those who import it."""
 

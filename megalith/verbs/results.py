@@ -277,6 +277,8 @@ class Validation(TypedDict):
     datasets: Sequence[Mapping[str, Any]]
     stacks: Sequence[Mapping[str, Any]]
     random_half: Mapping[str, Any] | None
+    generations: Sequence[Mapping[str, Any]]
+    """Figures of each generation of accelerators, runs in fp8 apart."""
     overall: Mapping[str, Any]
     memory: Sequence[Mapping[str, Any]]
     rows: Sequence[Mapping[str, Any]]

@@ -46,6 +46,13 @@ def plan_validate(
         headings += ["held out: error", "bias", "within"]
         rows = [[*row, *_held_out(one)] for row, one in zip(rows, found["datasets"], strict=True)]
     show(table(f"Step time: {found['constants']['from']} constants", headings, rows))
+    if len(found["generations"]) > 1:
+        kinds = [[one["generation"], str(one["rows"]), *_figures(one)] for one in found["generations"]]
+        headings = ["accelerators", "rows", "error", "bias", "rank", "within"]
+        if not no_hold_out:
+            headings += ["held out: error", "bias", "within"]
+            kinds = [[*row, *_held_out(one)] for row, one in zip(kinds, found["generations"], strict=True)]
+        show(table("By accelerator", headings, kinds))
     if found["stacks"]:
         models = [[f"{one['stack']}, {one['generation']}", str(one["rows"]), *_figures(one)] for one in found["stacks"]]
         show(table("Each model held out", ("software", "rows", "error", "bias", "rank", "within"), models))

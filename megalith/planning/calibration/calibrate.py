@@ -1,11 +1,12 @@
 """`megalith plan calibrate`: the constants of the cost model from a table of measured steps.
 
 For each generation of accelerators with enough rows, one set of constants and a multiplier for each software stack, the
-most probable given rows and priors (`cost.fit`). The interval of a prediction comes from rows that were held out: a
-whole dataset where another one has the same stack, else one in FOLDS of its models. The file says what was fitted,
-what was held out and why.
+most probable given all rows and priors (`fit_step_time`). The interval of a prediction comes from rows that were held
+out: a whole dataset where another one has the same stack, else one in FOLDS of its models. The file says what was
+fitted, what was held out and why.
 """
 
+import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -20,9 +21,11 @@ from megalith.planning.calibration.published_runs import Row, read_table
 from megalith.planning.performance import predict_step
 from megalith.planning.performance.constants import (
     COVERAGE,
-    PRIOR_SPREADS,
+    OWN_SPREADS,
+    OWN_STACK_SPREAD,
     PRIORS,
     SCHEMA,
+    SHARED_SPREADS,
     UNITS,
     Constants,
     normal_quantile,
@@ -58,22 +61,30 @@ def calibrate(table: Path, output: Path, hold_out: Collection[str] = ()) -> dict
             where=str(table),
             mend="Add runs; until then, use the shipped constants.",
         )
-    record = {"schema": SCHEMA, "table": table.name, "sets": sets}
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    record = {"schema": SCHEMA, "table": table.name, "table_sha256": digest, "sets": sets}
     output.parent.mkdir(parents=True, exist_ok=True)
     Workspace(output.parent).write_json(output.name, record)
     return record
 
 
 def calibrate_rows(rows: Sequence[Row], hold_out: Collection[str] = ()) -> list[dict[str, Any]]:
-    """One set of constants for each generation of accelerators that has enough rows."""
+    """One set of constants for each generation of accelerators that has enough rows; all are fitted together."""
     measured = [row for row in rows if row.measured_seconds is not None]
+    fitted = [row for row in measured if may_be_fitted(row, hold_out)]
+    if not fitted:
+        return []
+    samples = [sample_of(row, PRIORS[row.generation]) for row in fitted]
+    whole = fit(samples)
+    errors = held_out_errors(samples, whole)
     sets = []
-    for generation in sorted({row.generation for row in measured}):
-        own = [row for row in measured if row.generation == generation]
-        fitted = [row for row in own if may_be_fitted(row, hold_out)]
-        if len(fitted) >= LEAST_ROWS:
-            left = [row for row in own if not may_be_fitted(row, hold_out)]
-            sets.append(_set(generation, fitted, _why_left(left, hold_out)))
+    for generation in sorted({sample.generation for sample in samples}):
+        own = [
+            (sample, error) for sample, error in zip(samples, errors, strict=True) if sample.generation == generation
+        ]
+        if len(own) >= LEAST_ROWS:
+            left = [row for row in measured if row.generation == generation and not may_be_fitted(row, hold_out)]
+            sets.append(_set(generation, whole, own, _why_left(left, hold_out)))
     return sets
 
 
@@ -104,7 +115,7 @@ def list_factor(job: Job, constants: Constants) -> float:
         return 1.0
 
 
-def held_out_errors(samples: Sequence[Sample], prior: Constants, whole: Fit) -> list[float]:
+def held_out_errors(samples: Sequence[Sample], whole: Fit) -> list[float]:
     """log(predicted / measured) of each sample by a fit that has not seen it, as the module says."""
     errors: dict[int, float] = {}
     stacks: dict[str, set[str]] = defaultdict(set)
@@ -112,21 +123,21 @@ def held_out_errors(samples: Sequence[Sample], prior: Constants, whole: Fit) -> 
         stacks[sample.job.stack].add(sample.dataset)
     for dataset in sorted({sample.dataset for sample in samples}):
         out = [n for n, one in enumerate(samples) if one.dataset == dataset and len(stacks[one.job.stack]) > 1]
-        errors |= _errors_without(out, samples, prior, whole)
+        errors |= _errors_without(out, samples, whole)
     rest = [n for n in range(len(samples)) if n not in errors]
     models = sorted({_model_key(samples[n]) for n in rest})
     for fold in range(FOLDS):
         chosen = set(models[fold::FOLDS])
         out = [n for n in rest if _model_key(samples[n]) in chosen]
-        errors |= _errors_without(out, samples, prior, whole)
+        errors |= _errors_without(out, samples, whole)
     return [errors[n] for n in range(len(samples))]
 
 
-def _errors_without(out: Sequence[int], samples: Sequence[Sample], prior: Constants, whole: Fit) -> dict[int, float]:
+def _errors_without(out: Sequence[int], samples: Sequence[Sample], whole: Fit) -> dict[int, float]:
     if not out:
         return {}
-    kept = [sample for n, sample in enumerate(samples) if n not in set(out)]
-    without = fit(kept, prior, whole)
+    hidden = set(out)
+    without = fit([sample for n, sample in enumerate(samples) if n not in hidden], whole)
     return {n: without.log_error(samples[n]) for n in out}
 
 
@@ -135,36 +146,28 @@ def _model_key(sample: Sample) -> tuple[int, int, int]:
     return model.hidden, model.layers, model.heads
 
 
-def _set(generation: str, fitted: Sequence[Row], left: Mapping[str, Any]) -> dict[str, Any]:
-    prior = PRIORS[generation]
-    samples = [sample_of(row, prior) for row in fitted]
-    whole = fit(samples, prior)
-    errors = held_out_errors(samples, prior, whole)
+def _set(generation: str, whole: Fit, own: Sequence[tuple[Sample, float]], left: Mapping[str, Any]) -> dict[str, Any]:
+    """The set of a generation, from the fit to all and its samples with their held-out errors."""
+    errors = [error for _, error in own]
     everything = spread_of(errors)
-    stacks = {}
-    for stack, multiplier in sorted(whole.stacks.items()):
-        own = [error for error, sample in zip(errors, samples, strict=True) if sample.job.stack == stack]
-        stacks[stack] = {
-            "multiplier": multiplier,
-            "rows": len(own),
-            "spread": spread_of(own, everything),
-            "most_accelerators": max(sample.job.accelerators for sample in samples if sample.job.stack == stack),
-        }
+    most = max(sample.job.accelerators for sample, _ in own)
     return {
         "schema": SCHEMA,
         "name": f"published {generation}",
         "generation": generation,
         "constants": {
             name: {
-                "value": getattr(whole.constants, name),
+                "value": getattr(whole.generations[generation], name),
                 "unit": UNITS[name],
-                "prior": getattr(prior, name),
-                "prior_log_spread": PRIOR_SPREADS[name],
+                "prior": getattr(PRIORS[generation], name),
+                "shared_log_shift": whole.shared[name],
+                "shared_log_spread": SHARED_SPREADS[name],
+                "own_log_spread": OWN_SPREADS[name],
             }
-            for name in PRIOR_SPREADS
+            for name in SHARED_SPREADS
         },
-        "stacks": stacks,
-        "most_accelerators": max(sample.job.accelerators for sample in samples),
+        "stacks": {stack: _stack(generation, stack, whole, own, everything) for stack in sorted(whole.stacks)},
+        "most_accelerators": most,
         "residuals": {
             "what": "log(predicted / measured) of rows that the fit had not seen",
             "coverage": COVERAGE,
@@ -172,8 +175,22 @@ def _set(generation: str, fitted: Sequence[Row], left: Mapping[str, Any]) -> dic
             "bias": sum(errors) / len(errors),
             "mape": sum(abs(math.expm1(error)) for error in errors) / len(errors),
         },
-        "fitted": dict(sorted(Counter(sample.dataset for sample in samples).items())),
+        "fitted": dict(sorted(Counter(sample.dataset for sample, _ in own).items())),
         "held_out": left,
+    }
+
+
+def _stack(
+    generation: str, stack: str, whole: Fit, own: Sequence[tuple[Sample, float]], pooled: float
+) -> dict[str, Any]:
+    """A stack's multiplier on a generation; one seen on others alone has theirs, and a wider interval."""
+    seen = [(sample, error) for sample, error in own if sample.job.stack == stack]
+    errors = [error for _, error in seen]
+    return {
+        "multiplier": whole.of(generation, stack).stack,
+        "rows": len(seen),
+        "spread": spread_of(errors, pooled) if errors else math.hypot(pooled, OWN_STACK_SPREAD),
+        "most_accelerators": max(sample.job.accelerators for sample, _ in seen or own),
     }
 
 

@@ -1,7 +1,10 @@
 """The most probable constants for measured steps: least squares on log seconds, with log-normal priors.
 
-Rows of one dataset err together (one machine, one version of the software), so a dataset's weight grows more slowly
-than its rows; a row far off pulls less than its square would (soft-l1). The same rows give the same constants.
+Generations of accelerators are fitted together. A constant's distance from its prior has a part that all generations
+share and a part of each one's own, so that a generation with few rows, or none, leans on the others; the multiplier of
+a stack has the same two parts. Rows of one dataset err together (one machine, one version of the software), so the
+weight of a dataset grows more slowly than its rows; a row far off pulls less than its square would (soft-l1). The same
+rows give the same constants.
 """
 
 import math
@@ -15,7 +18,15 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from megalith.job import Job
-from megalith.planning.performance.constants import PRIOR_SPREADS, STACK_PRIOR, Constants
+from megalith.planning.performance.constants import (
+    OWN_SPREADS,
+    OWN_STACK_SPREAD,
+    PRIORS,
+    SHARED_SPREADS,
+    STACK_PRIOR,
+    Constants,
+    generation_of,
+)
 from megalith.planning.performance.step_time import predict_step
 
 ROW_NOISE = 0.04  # repeated runs of one layout differ by 3.2 % (BLOOM's chronicles); the rest is the model's
@@ -23,6 +34,7 @@ DATASET_ROWS = 20  # beyond so many rows, a dataset's weight grows with their sq
 LEFT_OUT = 0.2  # share of the samples without which a fit's slopes still serve
 TOLERANCE = 1e-4  # relative, of the sum of squares: constants are told apart far worse than that
 STEP = 1e-3  # of a logarithm, for the derivatives
+NAMES = tuple(SHARED_SPREADS)
 Floats = NDArray[np.float64]
 
 
@@ -35,42 +47,56 @@ class Sample(NamedTuple):
     factor: float = 1.0
     """The schedule's lists over its closed form, which hardly depends on the constants; the fit uses the latter."""
 
+    @property
+    def generation(self) -> str:
+        return generation_of(self.job.cluster)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Its generation and its stack."""
+        return self.generation, self.job.stack
+
 
 @dataclass(frozen=True)
 class Fit:
-    """Constants of one generation, with a multiplier for each stack that was seen."""
+    """Constants of every generation, with a multiplier for each stack that was seen."""
 
-    constants: Constants
+    generations: Mapping[str, Constants]
     stacks: Mapping[str, float]
+    """Multiplier of a stack on a generation where it was not seen."""
+    pairs: Mapping[tuple[str, str], float]
+    """Multipliers by generation and stack."""
     samples: int
+    shared: Mapping[str, float]
+    """Each constant's logarithm over its prior's, as far as all generations share it."""
     slopes: Mapping[int, Floats] = field(default_factory=dict, repr=False)
     """Derivatives of each sample's log error along the logarithms of the constants and of its stack's multiplier."""
 
-    def of(self, stack: str) -> Constants:
-        """For one stack; one that was not seen gets 1."""
-        return replace(self.constants, stack=self.stacks.get(stack, 1.0))
+    def of(self, generation: str, stack: str) -> Constants:
+        """For a stack on a generation; a stack that was not seen gets 1."""
+        multiplier = self.pairs.get((generation, stack), self.stacks.get(stack, 1.0))
+        return replace(self.generations[generation], stack=multiplier)
 
     def log_error(self, sample: Sample) -> float:
         """log(predicted / measured)."""
-        return _log_error(sample, self.of(sample.job.stack))
+        return _log_error(sample, self.of(*sample.pair))
 
 
-def fit(samples: Sequence[Sample], prior: Constants, start: Fit | None = None) -> Fit:
-    """The constants for `samples`, which are of one generation.
+def fit(samples: Sequence[Sample], start: Fit | None = None) -> Fit:
+    """The constants for `samples`, of any generations.
 
     `start` is a fit to these samples and more: its constants are where to begin, and its slopes serve again where few
     samples are missing (LEFT_OUT), since the constants hardly move.
     """
-    problem = _Problem(samples, prior)
+    problem = _Problem(samples)
     kept = None if start is None else _slopes_again(problem, start)
 
     def slopes(theta: Floats) -> Floats:
         return problem.slopes(theta) if kept is None else kept
 
-    first = problem.centre if start is None else problem.logs(start)
     found = least_squares(
         problem.errors,
-        first,
+        problem.centre if start is None else problem.logs(start),
         jac=slopes,
         loss="soft_l1",
         f_scale=2.0,
@@ -92,31 +118,65 @@ def _slopes_again(problem: "_Problem", start: Fit) -> Floats | None:
 
 
 class _Problem:
-    """Residuals to minimise: weighted log errors of the samples, and distances of the constants from their priors."""
+    """Residuals to minimise: weighted log errors of the samples, and distances of the constants from their priors.
 
-    names = tuple(PRIOR_SPREADS)
+    The unknowns, all logarithms: each constant's shared part; its own part in each generation; each stack's shared
+    multiplier; its own part in each generation where it was seen.
+    """
 
-    def __init__(self, samples: Sequence[Sample], prior: Constants) -> None:
+    def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
-        self.prior = prior
+        self.generations = tuple(sorted({sample.generation for sample in samples}))
         self.stacks = tuple(sorted({sample.job.stack for sample in samples}))
-        own = [math.log(getattr(prior, name)) for name in self.names]
-        self.centre = np.array(own + [0.0] * len(self.stacks))
-        self.spreads = np.array([PRIOR_SPREADS[name] for name in self.names] + [STACK_PRIOR] * len(self.stacks))
-        counts = Counter(sample.dataset for sample in samples)
-        self.weights = np.array([_weight(counts[sample.dataset]) for sample in samples])
+        self.pairs = tuple(sorted({sample.pair for sample in samples}))
+        self.own = len(NAMES)  # where the parts of each generation begin
+        self.stack = self.own + len(NAMES) * len(self.generations)
+        self.pair = self.stack + len(self.stacks)
+        self.centre = np.zeros(self.pair + len(self.pairs))
+        self.spreads = np.array(
+            [SHARED_SPREADS[name] for name in NAMES]
+            + [OWN_SPREADS[name] for _ in self.generations for name in NAMES]
+            + [STACK_PRIOR] * len(self.stacks)
+            + [OWN_STACK_SPREAD] * len(self.pairs)
+        )
+        counts = Counter((sample.dataset, sample.generation) for sample in samples)
+        self.weights = np.array([_weight(counts[sample.dataset, sample.generation]) for sample in samples])
 
     def fit(self, theta: Floats) -> Fit:
-        count = len(self.names)
-        values = {name: math.exp(value) for name, value in zip(self.names, theta[:count], strict=True)}
-        multipliers = {stack: math.exp(value) for stack, value in zip(self.stacks, theta[count:], strict=True)}
-        constants = replace(self.prior, **values)  # type: ignore[arg-type]  # names of floats alone
-        return Fit(constants, multipliers, len(self.samples))
+        shared = dict(zip(NAMES, theta[: self.own].tolist(), strict=True))
+        own = {
+            generation: dict(zip(NAMES, theta[self._own(generation)].tolist(), strict=True))
+            for generation in self.generations
+        }
+        stacks = dict(zip(self.stacks, theta[self.stack : self.pair].tolist(), strict=True))
+        pairs = {
+            (generation, stack): math.exp(stacks[stack] + value)
+            for (generation, stack), value in zip(self.pairs, theta[self.pair :].tolist(), strict=True)
+        }
+        generations = {
+            generation: _moved(prior, shared, own.get(generation, {})) for generation, prior in PRIORS.items()
+        }
+        multipliers = {stack: math.exp(value) for stack, value in stacks.items()}
+        return Fit(generations, multipliers, pairs, len(self.samples), shared)
+
+    def _own(self, generation: str) -> slice:
+        first = self.own + len(NAMES) * self.generations.index(generation)
+        return slice(first, first + len(NAMES))
 
     def logs(self, start: Fit) -> Floats:
         """Where `start` ended."""
-        values = [math.log(getattr(start.constants, name)) for name in self.names]
-        return np.array(values + [math.log(start.stacks.get(stack, 1.0)) for stack in self.stacks])
+        shared = [start.shared[name] for name in NAMES]
+        own = [
+            math.log(getattr(start.generations[generation], name) / getattr(PRIORS[generation], name)) - common
+            for generation in self.generations
+            for name, common in zip(NAMES, shared, strict=True)
+        ]
+        stacks = [math.log(start.stacks.get(stack, 1.0)) for stack in self.stacks]
+        pairs = [
+            math.log(start.pairs.get(pair, start.stacks.get(pair[1], 1.0)) / start.stacks.get(pair[1], 1.0))
+            for pair in self.pairs
+        ]
+        return np.array(shared + own + stacks + pairs)
 
     def errors(self, theta: Floats) -> Floats:
         return np.concatenate([self._logs_of_errors(theta) * self.weights, (theta - self.centre) / self.spreads])
@@ -126,30 +186,39 @@ class _Problem:
 
     def rows(self, theta: Floats) -> dict[int, Floats]:
         """The slopes of each sample by its identity; the last is along its stack's multiplier."""
-        base, count = self._logs_of_errors(theta), len(self.names)
+        base = self._logs_of_errors(theta)
         columns = []
-        for index in range(count):
+        for index in range(len(NAMES)):
             moved = theta.copy()
             moved[index] += STEP
             columns.append((self._logs_of_errors(moved) - base) / STEP)
         moved = theta.copy()
-        moved[count:] += STEP  # each sample has one stack: all multipliers at once tell them apart
+        moved[self.stack : self.pair] += STEP  # each sample has one stack: all at once tell them apart
         columns.append((self._logs_of_errors(moved) - base) / STEP)
         return {id(sample): row for sample, row in zip(self.samples, np.stack(columns, axis=1), strict=True)}
 
     def matrix(self, rows: Sequence[Floats]) -> Floats:
-        count = len(self.names)
+        count = len(NAMES)
         found = np.zeros((len(rows) + len(self.centre), len(self.centre)))
         found[len(rows) :] = np.diag(1 / self.spreads)
         for number, (row, sample) in enumerate(zip(rows, self.samples, strict=True)):
-            found[number, :count] = row[:count] * self.weights[number]
-            found[number, count + self.stacks.index(sample.job.stack)] = row[count] * self.weights[number]
+            slopes = row * self.weights[number]
+            found[number, :count] = slopes[:count]
+            found[number, self._own(sample.generation)] = slopes[:count]
+            found[number, self.stack + self.stacks.index(sample.job.stack)] = slopes[count]
+            found[number, self.pair + self.pairs.index(sample.pair)] = slopes[count]
         return found
 
     def _logs_of_errors(self, theta: Floats) -> Floats:
         now = self.fit(theta)
-        known = {stack: now.of(stack) for stack in self.stacks}
-        return np.array([_log_error(sample, known[sample.job.stack]) for sample in self.samples])
+        known = {pair: now.of(*pair) for pair in self.pairs}
+        return np.array([_log_error(sample, known[sample.pair]) for sample in self.samples])
+
+
+def _moved(prior: Constants, shared: Mapping[str, float], own: Mapping[str, float]) -> Constants:
+    """The prior's constants, by the logarithms of what moved them."""
+    values = {name: getattr(prior, name) * math.exp(shared[name] + own.get(name, 0.0)) for name in NAMES}
+    return replace(prior, **values)
 
 
 def _weight(rows: int) -> float:

@@ -22,8 +22,9 @@ from megalith.errors import InputError
 from megalith.job import ZERO_STAGES, Job, Recompute, Schedule
 from megalith.planning.calibration.cells import Cells, NotModelledError, lines
 from megalith.planning.performance.constants import generation_of
-from megalith.planning.performance.stacks import STACKS
-from megalith.precision import Precision
+from megalith.planning.performance.memory import estimate_memory, fits
+from megalith.planning.performance.stacks import STACKS, stack_of
+from megalith.precision import Fp8, Precision
 from megalith.recipe import ClusterConfig, ModelConfig
 from megalith.schedules import counts_embedding_and_logits
 from megalith.topology import Cluster, Layout, describe
@@ -32,6 +33,8 @@ COLUMNS = ("dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "s
 """Columns that a table must have; the other columns of the schema may be missing or empty."""
 
 STACK_WORDS = (
+    ("llama3", ("2407.21783",)),
+    ("megatron-bridge", ("megatron-bridge", "megatron bridge", "nemo framework")),
     ("megatron-deepspeed", ("megatron-deepspeed", "megatron-turing", "mt-nlg", "bigscience", "gpt-neox")),
     ("nanotron", ("nanotron",)),
     ("torchtitan", ("torchtitan",)),
@@ -58,6 +61,11 @@ GPU_CLUSTERS = (
     ("v100", "dgx-1"),
 )
 """The machine for the first that a GPU's name begins with."""
+OVERLAP = r"\btp\b[^;|]*overlap|async ?tp"  # how notes say that the tensor axis sends beside the products
+GRAPHS = r"cuda ?graph"
+FP8 = r"(mx)?(fp|float)8([-_ ].*)?"  # fp8, fp8-block, fp8_cs, float8 rowwise, mxfp8
+SMALL_BUBBLE = 0.05  # of a step, below which nobody splits stages further
+MOST_UNSTATED = 8  # virtual stages that a run has without saying so
 GIB = 2**30  # what nvidia-smi and torch call a GB
 OTHER_FORM = ("pcie", "nvl", "gh200", "gb200", "pci-e")  # not the boards that are described
 
@@ -168,29 +176,33 @@ def _row(cells: Cells) -> Row:
             f"tp {tensor} × pp {pipeline} × dp {data} × cp {context} are not the {accelerators} of n_gpus"
         )
     batch = cells.needed("gbs")
-    micro, virtual, stated = _micro_and_virtual(cells, model, pipeline, data, batch, stack)
+    precision, fp8 = _precision(cells, cluster)
     again = cells.text("recompute").lower() or "none"
     if again not in _RECOMPUTE:
         raise NotModelledError(f"recompute {again} is not modelled")
     recompute, every = _RECOMPUTE[again]
     zero = cells.choice("zero", tuple(map(str, ZERO_STAGES)), "0")
+    if zero == "3" and pipeline > 1 and stack.startswith("torchtitan"):
+        zero = "2"  # in a pipeline it keeps the gathered weights (reshard_after_forward: default)
     job = Job(
         model=model,
         cluster=cluster,
         layout=Layout(tensor, pipeline, data),
-        micro_batch_size=micro,
+        micro_batch_size=1,
         global_batch_size=batch,
-        virtual_stages=virtual,
-        schedule=_schedule(cells, virtual),
         recompute=recompute,
         recompute_every=every,
         sequence_parallel=cells.choice("seq_parallel", ("0", "1"), "0") == "1" and tensor > 1,
         zero=ZERO_STAGES[int(zero)],
         context=context,
-        precision=_precision(cells),
+        precision=precision,
+        fp8=fp8,
+        tensor_overlap=tensor > 1 and (stack_of(stack).tensor_overlap or bool(re.search(OVERLAP, cells.words))),
+        cuda_graphs=bool(re.search(GRAPHS, cells.words)),
         fused_attention=cells.choice("flash", ("0", "1"), "0") == "1",
         stack=stack,
     )
+    job, stated = _with_micro_and_virtual(job, cells)
     memory = cells.number("mem_gb")
     out_of_memory = cells.text("status").lower() == "oom"
     row = Row(
@@ -295,12 +307,18 @@ def _cluster(cells: Cells, accelerators: int) -> Cluster:
     return cluster
 
 
-def _precision(cells: Cells) -> Precision:
+def _precision(cells: Cells, cluster: Cluster) -> tuple[Precision, Fp8 | None]:
+    """The format of numbers, and the scaling of fp8 in the products where they are in fp8."""
     text = cells.text("precision").lower().removeprefix("amp_") or "bf16"
     known: Mapping[str, Precision] = {str(one): one for one in get_args(Precision)}
-    if text not in known:
+    if text in known:
+        return known[text], None
+    if not re.fullmatch(FP8, text):
         raise NotModelledError(f"{text} is not modelled")
-    return known[text]
+    if cluster.facts is None or "fp8" not in cluster.facts.flops_per_second:
+        raise NotModelledError(f"{cluster.accelerator} has no products in fp8")
+    scaling: Fp8 = "mx" if "mx" in text else "block" if re.search(r"block|sub|sc$|row", text) else "tensor"
+    return "bf16", scaling
 
 
 def _schedule(cells: Cells, virtual: int) -> Schedule:
@@ -312,34 +330,54 @@ def _schedule(cells: Cells, virtual: int) -> Schedule:
     return "interleaved-1f1b" if virtual > 1 else "1f1b"
 
 
-def _micro_and_virtual(
-    cells: Cells, model: ModelConfig, pipeline: int, data: int, batch: int, stack: str
-) -> tuple[int, int, bool]:
-    """Micro-batch size and virtual stages, and whether both are stated.
+def _with_micro_and_virtual(job: Job, cells: Cells) -> tuple[Job, bool]:
+    """The job with its micro-batch size and virtual stages, and whether both are stated.
 
     An unstated micro-batch is the largest of 4, 2, 1 that leaves two micro-batches for each stage (one without a
-    pipeline); unstated virtual stages are, for Megatron-LM, the fewest that interleave, and none for other software.
+    pipeline) and fits into memory; torchtitan's default is one for each pipeline rank. Unstated virtual stages are, for
+    Megatron-LM, the fewest that interleave; for software that interleaves as deeply as it likes, the fewest with a
+    bubble below SMALL_BUBBLE, else one for each layer; and none for the rest.
     """
     silent = cells.not_stated
-    micro, text = None if "mbs" in silent else cells.count("mbs"), "" if "vpp" in silent else cells.text("vpp").lower()
+    pipeline, data, batch = job.layout.pipeline, job.layout.data, job.global_batch_size
+    micro = None if "mbs" in silent else cells.count("mbs")
+    text = "" if "vpp" in silent else cells.text("vpp").lower()
     stated = micro is not None
-    share = batch // data
-    if micro is None:
-        fitting = [size for size in (4, 2, 1) if share % size == 0 and share // size >= 2 * pipeline * (pipeline > 1)]
-        micro = fitting[0] if fitting else 1
-    if batch % (data * micro):
+    if micro is not None and batch % (data * micro):
         raise NotModelledError(f"a batch of {batch} is not whole micro-batches of {micro} on {data} replicas")
+    if batch % data:
+        raise NotModelledError(f"a batch of {batch} is not whole micro-batches of 1 on {data} replicas")
+    share = batch // data
+    fitting = [size for size in (4, 2) if share % size == 0 and share // size >= 2 * pipeline * (pipeline > 1)]
+    sizes = [*fitting, 1] if micro is None else [micro]
+    if micro is None and pipeline > 1 and job.stack.startswith("torchtitan") and share % pipeline == 0:
+        sizes = [share // pipeline]  # its default: as many micro-batches as ranks of the pipeline
+    for size in sizes:
+        virtual, said = _virtual(job, text, share // size)
+        found = replace(job, micro_batch_size=size, virtual_stages=virtual, schedule=_schedule(cells, virtual))
+        if size == sizes[-1] or fits(found, estimate_memory(found)):
+            break
+    return found, stated and said
+
+
+def _virtual(job: Job, text: str, micro_batches: int) -> tuple[int, bool]:
+    """Virtual stages, and whether `text` states them."""
+    layers, pipeline, stack = job.model.layers, job.layout.pipeline, job.stack
     if pipeline == 1:
-        return micro, 1, stated
-    layers = model.layers
+        return 1, True
     per_stage = (layers + 2 if counts_embedding_and_logits(layers, pipeline) else layers) // pipeline
     if text == "max":
-        return micro, max(1, per_stage), stated
+        return max(1, per_stage), True
     if text.endswith("+"):
-        return micro, max(1, int(text[:-1])) if text[:-1].isdigit() else 2, False
-    virtual = None if "vpp" in silent else cells.count("vpp")
-    if virtual is not None:
-        return micro, virtual, stated
-    rounds = share // micro % pipeline == 0 and layers % pipeline == 0
-    fewest = next((count for count in range(2, per_stage + 1) if per_stage % count == 0), 1)
-    return micro, fewest if stack.startswith("megatron") and stack != "megatron-deepspeed" and rounds else 1, False
+        return max(1, int(text[:-1])) if text[:-1].isdigit() else 2, False
+    if text.isdigit() and int(text) > 0:
+        return int(text), True
+    rounds = micro_batches % pipeline == 0
+    whole = [count for count in range(2, per_stage + 1) if per_stage % count == 0]
+    if not rounds or not whole:
+        return 1, False
+    if stack_of(stack).deep_interleaving:
+        small = (count for count in whole if (pipeline - 1) / (count * micro_batches + pipeline - 1) < SMALL_BUBBLE)
+        return next(small, whole[-1]), False
+    fewest = whole[0] if whole[0] <= MOST_UNSTATED and layers % pipeline == 0 else 1
+    return fewest if stack == "megatron" else 1, False

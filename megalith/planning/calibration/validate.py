@@ -77,6 +77,7 @@ def validate(table: Path | None = None, constants: Path | None = None, hold_out:
         "datasets": [_dataset(name, given, sets, refits) for name in names],
         "stacks": _by_stack(refits) if refits else [],
         "random_half": refits.random_half() if refits else None,
+        "generations": _by_generation(given, refits),
         "overall": _figures(given),
         "memory": memory_figures(rows),
         "rows": [_row(one, refits) for one in given],
@@ -99,34 +100,28 @@ class _Refits:
         self.samples = samples
         self.kept_out = kept_out
         self.sets = sets
-        self.wholes: dict[str, Fit] = {}
-        for generation in sorted({row.generation for row in rows}):
-            found = self._fit(generation, frozenset())
-            if found is not None:
-                self.wholes[generation] = found
+        self.whole: Fit | None = None
+        self.whole = self._fit(frozenset())
         self.datasets = {
             name: self._without([row for row in rows if row.dataset == name])
             for name in dict.fromkeys(row.dataset for row in rows)
         }
         self.held = {id(one.row): one for own in self.datasets.values() for one in own}
 
-    def _fit(self, generation: str, out: Collection[int]) -> Fit | None:
-        """The fit to the rows of a generation without those in `out`, by identity; None where too few are left."""
-        rows = [row for row in self.rows if row.generation == generation]
-        kept = [row for row in rows if may_be_fitted(row, self.kept_out) and id(row) not in out]
+    def _fit(self, out: Collection[int]) -> Fit | None:
+        """The fit to the rows without those in `out`, by identity; None where too few are left."""
+        kept = [row for row in self.rows if may_be_fitted(row, self.kept_out) and id(row) not in out]
         if len(kept) < LEAST_ROWS:
             return None
-        prior = PRIORS[generation]
-        whole = self.wholes.get(generation)
-        if whole is not None and len(kept) == whole.samples:
-            return whole
-        return fit([self.samples[id(row)] for row in kept], prior, whole)
+        if self.whole is not None and len(kept) == self.whole.samples:
+            return self.whole
+        return fit([self.samples[id(row)] for row in kept], self.whole)
 
     def _without(self, chosen: Sequence[Row]) -> list[Prediction]:
         """These rows, predicted without them."""
         out = frozenset(id(row) for row in chosen)
-        fits = {generation: self._fit(generation, out) for generation in sorted({row.generation for row in chosen})}
-        return [_predict(row, self.samples[id(row)], self._constants(row, fits[row.generation])) for row in chosen]
+        found = self._fit(out)
+        return [_predict(row, self.samples[id(row)], self._constants(row, found)) for row in chosen]
 
     def _constants(self, row: Row, found: Fit | None) -> Constants:
         """Those of a fit, with the interval that the given constants have; wider for a stack that the fit never saw."""
@@ -135,7 +130,8 @@ class _Refits:
         given = constants_for(row.job, self.sets)
         seen = row.job.stack in found.stacks
         spread = given.spread if seen else math.hypot(given.spread, STACK_PRIOR)
-        return replace(found.of(row.job.stack), spread=spread, most_accelerators=given.most_accelerators)
+        known = found.of(row.generation, row.job.stack)
+        return replace(known, spread=spread, most_accelerators=given.most_accelerators)
 
     def models(self, stack: str) -> list[Prediction]:
         """The rows of a stack, each predicted without the rows of that stack and its model."""
@@ -188,11 +184,7 @@ def _dataset(name: str, given: Sequence[Prediction], sets: Sets, refits: _Refits
         "held_out": None,
     }
     if refits is not None:
-        fitted = {
-            row.dataset
-            for row in refits.rows
-            if row.generation in generations and row.dataset != name and may_be_fitted(row, refits.kept_out)
-        }
+        fitted = {row.dataset for row in refits.rows if row.dataset != name and may_be_fitted(row, refits.kept_out)}
         found["held_out"] = {"fitted": sorted(fitted), **_figures(refits.datasets[name])}
     if len(generations) > 1:
         found["by_generation"] = [
@@ -205,6 +197,19 @@ def _dataset(name: str, given: Sequence[Prediction], sets: Sets, refits: _Refits
             }
             for generation in generations
         ]
+    return found
+
+
+def _by_generation(given: Sequence[Prediction], refits: _Refits | None) -> list[dict[str, Any]]:
+    """Figures of each generation, and of its runs in fp8 apart; `held_out` has each dataset predicted by the others."""
+    found = []
+    groups: dict[tuple[str, bool], list[Prediction]] = defaultdict(list)
+    for one in given:
+        groups[one.row.generation, one.row.job.fp8 is not None].append(one)
+    for (generation, fp8), own in sorted(groups.items()):
+        held = None if refits is None else _figures([refits.held[id(one.row)] for one in own])
+        name = f"{generation}, fp8" if fp8 else generation
+        found.append({"generation": name, "rows": len(own), **_figures(own), "held_out": held})
     return found
 
 

@@ -18,9 +18,10 @@ from megalith.input_files import read_json
 from megalith.job import Job
 from megalith.topology import Cluster
 
-SCHEMA = 1
+SCHEMA = 2
 COVERAGE = 0.8  # what share of measurements an interval is to hold
 STACK_PRIOR = 0.12  # log-normal spread of a stack's multiplier around 1
+OWN_STACK_SPREAD = 0.05  # of its multiplier on one generation around that on all
 PRIOR_SPREAD = 0.18  # log error of a prediction by priors alone: H100 rows under A100's efficiencies
 
 
@@ -34,18 +35,20 @@ class Constants:
     """The inner dimension at which a product reaches half of that."""
     quantisation: float = 0.575
     """Exponent on the share of tiles and waves that do useful work: below 1, libraries split what is left."""
-    fused_attention: float = 0.45
-    """Share of the peak that the forward of a fused attention reaches."""
+    fp8_gemm: float = 0.95
+    """The same share for fp8, of which this is a multiple: scales and power take their part of the doubled peak."""
+    fused_attention: float = 1.0
+    """Rate of fused attention, as a multiple of what its kernel's source says (`attention_time`)."""
     memory: float = 0.8
     """Share of the memory's bandwidth that norms, activations, residuals and softmax reach."""
     node_link: float = 0.72
     """Share of the rate inside a node that collectives reach."""
-    network: float = 0.7
+    network: float = 0.8
     """Share of the rate between nodes that collectives and sends reach."""
     gradient_network: float = 0.4
-    """Share of the network's rate that the one reduction of all gradients at the end of a step reaches."""
-    straggling: float = 0.008
-    """Share of a step that waiting for the slowest adds, for each doubling of the nodes."""
+    """Share of the network's rate that gradients reach in one reduction at the end, or in small buckets."""
+    straggling: float = 0.012
+    """Standard deviation of a node's step time, as a share: a step waits for the slowest of them."""
     launch_seconds: float = 70e-6
     """Host time of a layer's forward, once for the forward and twice for the backward."""
     stack: float = 1.0
@@ -58,39 +61,59 @@ class Constants:
     """The largest job among what was fitted; 0 where nothing was."""
 
 
-PRIOR_SPREADS: Mapping[str, float] = {
-    "gemm": 0.06,
-    "gemm_half_depth": 0.35,
-    "quantisation": 0.4,
-    "fused_attention": 0.35,
-    "memory": 0.35,
-    "node_link": 0.12,
-    "network": 0.3,
-    "gradient_network": 0.6,
-    "straggling": 0.5,
-    "launch_seconds": 0.5,
+SHARED_SPREADS: Mapping[str, float] = {
+    "gemm": 0.04,
+    "gemm_half_depth": 0.3,
+    "quantisation": 0.35,
+    "fp8_gemm": 0.12,
+    "fused_attention": 0.2,
+    "memory": 0.25,
+    "node_link": 0.1,
+    "network": 0.2,
+    "gradient_network": 0.5,
+    "straggling": 0.4,
+    "launch_seconds": 0.4,
 }
-"""The fitted constants and the log-normal spread of their priors."""
+"""The fitted constants, and the log-normal spread of what all generations have in common around their priors."""
+
+OWN_SPREADS: Mapping[str, float] = {
+    "gemm": 0.05,
+    "gemm_half_depth": 0.2,
+    "quantisation": 0.2,
+    "fp8_gemm": 0.05,
+    "fused_attention": 0.15,
+    "memory": 0.2,
+    "node_link": 0.08,
+    "network": 0.1,
+    "gradient_network": 0.3,
+    "straggling": 0.25,
+    "launch_seconds": 0.3,
+}
+"""The spread of each generation's own part around that."""
 
 UNITS: Mapping[str, str] = {
     "gemm": "of peak",
     "gemm_half_depth": "elements",
     "quantisation": "exponent",
-    "fused_attention": "of peak",
+    "fp8_gemm": "of gemm",
+    "fused_attention": "of the kernel's",
     "memory": "of bandwidth",
     "node_link": "of rate",
     "network": "of rate",
     "gradient_network": "of network",
-    "straggling": "per doubling of nodes",
+    "straggling": "of a step",
     "launch_seconds": "seconds",
 }
 
 PRIORS: Mapping[str, Constants] = {
-    "v100": Constants(gemm=0.72, network=0.6),
+    "v100": Constants(gemm=0.72, network=0.7),
     "a100": Constants(),
-    "h100": Constants(gemm=0.68, fused_attention=0.42, gradient_network=0.6, launch_seconds=55e-6),
-    "b200": Constants(gemm=0.66, fused_attention=0.4, gradient_network=0.6, launch_seconds=50e-6),
-    "mi300x": Constants(gemm=0.48, fused_attention=0.3, node_link=0.6, gradient_network=0.6),
+    # cuBLAS holds 600 to 700 TFLOP/s of bf16 on an H100 at its power limit, and 1,200 to 1,400 of fp8
+    "h100": Constants(gemm=0.68, launch_seconds=55e-6),
+    # SimuMax (configs/system/b200_bf16_ceperm.json@e691807a), measured on eight B200s: products of 4,096 tokens reach
+    # 0.49 forward and 0.455 for weights at the power limit, collectives 0.67 to 0.74 of NVLink, copies 0.67 of HBM
+    "b200": Constants(gemm=0.52, memory=0.67, node_link=0.7, launch_seconds=50e-6),
+    "mi300x": Constants(gemm=0.48, node_link=0.6),
     "local": Constants(gemm=0.8, gemm_half_depth=1.0, memory=0.7),
 }
 
@@ -151,7 +174,7 @@ def _of_set(record: Mapping[str, Any], stack: str) -> Constants:
     found = replace(
         PRIORS[record["generation"]],
         **values,
-        spread=residuals["spread"] + STACK_PRIOR,
+        spread=math.hypot(residuals["spread"], STACK_PRIOR),
         coverage=residuals["coverage"],
         most_accelerators=record["most_accelerators"],
     )
@@ -187,11 +210,11 @@ def read_constants(path: Path) -> Mapping[str, Mapping[str, Any]]:
 
 def _check(record: Mapping[str, Any]) -> None:
     """Raise one of Python's errors where a set lacks something, or a figure is not one that `calibrate` writes."""
-    if record["schema"] != SCHEMA or set(record["constants"]) != set(PRIOR_SPREADS):
+    if record["schema"] != SCHEMA or set(record["constants"]) != set(SHARED_SPREADS):
         raise ValueError("it is of another version")
     for stack in ("", *record["stacks"]):
         known = _of_set(record, stack)
-        wrong = [name for name in (*PRIOR_SPREADS, "stack") if not 0 < getattr(known, name) < math.inf]
+        wrong = [name for name in (*SHARED_SPREADS, "stack") if not 0 < getattr(known, name) < math.inf]
         if wrong or not 0 <= known.spread < math.inf or not 0 < known.coverage < 1:
             raise ValueError(
                 f"{wrong[0] if wrong else 'spread or coverage'} of {stack or 'a set'} is not such a figure"

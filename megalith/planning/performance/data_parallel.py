@@ -12,7 +12,7 @@ from megalith.arithmetic import parameters
 from megalith.job import Job
 from megalith.planning.performance.collectives import Group, all_reduce_seconds, group, half_seconds, steps_seconds
 from megalith.planning.performance.constants import Constants
-from megalith.planning.performance.layer_time import EXPOSED, EXPOSED_REDUCTION
+from megalith.planning.performance.layer_time import EXPOSED_REDUCTION, seen_seconds
 from megalith.planning.performance.stacks import Stack
 from megalith.planning.performance.stage_time import Deal, StageSeconds, rank_layers
 from megalith.recipe import ModelConfig
@@ -60,8 +60,8 @@ def with_gathers(layer: StageSeconds, job: Job, constants: Constants, stack: Sta
     gather = half_seconds(WEIGHT_BYTES * count, over, constants) + latency
     scatter = half_seconds(gradient_bytes(job, stack) * count, over, constants) + latency
     backward = layer.input_gradient + layer.weight_gradient
-    forward_seen = _seen(gather, layer.forward, EXPOSED)
-    backward_seen = _seen(gather + scatter, backward, EXPOSED)
+    forward_seen = seen_seconds(gather, layer.forward)
+    backward_seen = seen_seconds(gather + scatter, backward)
     return layer._replace(
         forward=layer.forward + forward_seen,
         input_gradient=layer.input_gradient + backward_seen,
@@ -94,24 +94,44 @@ def after_backward(
         ends = all_reduce_seconds(gradient * weights.embedding / layout.tensor, far, constants)
     if layout.data * job.context == 1:
         return After(0.0, ends, optimizer)
-    shard = _slowed(_shard_group(job, stack), constants)
-    replicas = _slowed(_replicas(job, stack), constants)
+    shard, replicas = _shard_group(job, stack), _replicas(job, stack)
+    overlaps = _overlaps(job, stack)
+    if stack.large_messages == "never" or (stack.large_messages == "sharded" and job.zero == 0):
+        shard, replicas = _slowed(shard, constants), _slowed(replicas, constants)
     between = all_reduce_seconds(gradient * held / shard.size, replicas, constants)
     if job.zero == 3:
         table = weights.embedding + (0.0 if job.model.tie_embeddings else weights.logits)
         gathered = (2 * WEIGHT_BYTES + gradient) * table / layout.tensor
         return After(half_seconds(gathered, _shard_group(job, stack), constants) + between, ends, optimizer)
     rounds = job.micro_batches if job.zero == 2 and layout.pipeline == 1 else 1
-    once = half_seconds(WEIGHT_BYTES * held, shard, constants) + between if job.zero else 0.0
+    gathered = half_seconds(WEIGHT_BYTES * held, shard, constants) if job.zero else 0.0
     each = half_seconds(gradient * held, shard, constants) if job.zero else between
+    once = between if job.zero else 0.0
     if stack.collectives_per_tensor and job.zero:
         once += 2 * TENSORS * layers * steps_seconds(shard)
-    total = rounds * each + once
-    if _overlaps(job, stack):
-        backward = micro_batch_seconds * 2 / 3  # hides what is sent beside it; what is sent once goes with the last
-        hidden = (rounds - 1) * min(each, backward) + min(each + once, backward)
-        total -= (1 - EXPOSED_REDUCTION) * hidden
+    if not overlaps:
+        return After(rounds * each + once + gathered, ends, optimizer)
+    backward, forward = micro_batch_seconds * 2 / 3, micro_batch_seconds / 3
+    window = _micro_batches_beside(job)
+    if not stack.overlaps_weights:  # what is sent once a step goes with the last backward
+        once, gathered = once + gathered, 0.0
+    total = (rounds - 1) * seen_seconds(each, backward, EXPOSED_REDUCTION)
+    total += seen_seconds(each + once, window * backward, EXPOSED_REDUCTION)
+    total += seen_seconds(gathered, window * forward, EXPOSED_REDUCTION)
     return After(total, ends, optimizer)
+
+
+def _micro_batches_beside(job: Job) -> float:
+    """Micro-batches of one rank beside which its once-a-step messages go.
+
+    A stage's gradients are whole after its last backward, and its weights wanted at its first forward. A rank with one
+    stage has that micro-batch's time; an interleaved schedule takes its last micro-batches, as many as there are ranks,
+    through one virtual stage after the other, so that all but one of them have gone by (2104.04473 §2.2.2).
+    """
+    pipeline, virtual = job.layout.pipeline, job.virtual_stages
+    if pipeline == 1 or virtual == 1:
+        return 1.0
+    return max(1.0, min(job.micro_batches, pipeline) * (virtual - 1) / virtual)
 
 
 def _overlaps(job: Job, stack: Stack) -> bool:
@@ -124,11 +144,6 @@ def _overlaps(job: Job, stack: Stack) -> bool:
 def gradient_bytes(job: Job, stack: Stack) -> int:
     """Bytes of one gradient as the data axis sends it."""
     return stack.gradient_bytes_fp16 if job.precision == "fp16" else stack.gradient_bytes
-
-
-def _seen(sending: float, computing: float, exposed: float) -> float:
-    """Seconds that communication beside computation adds to it."""
-    return max(0.0, sending - computing) + exposed * min(sending, computing)
 
 
 def _shard_ranks(job: Job) -> int:

@@ -9,19 +9,34 @@ import functools
 from typing import NamedTuple
 
 from megalith.arithmetic import attended_tokens
+from megalith.planning.performance.attention_time import (
+    FUSED_BACKWARD,
+    UNFUSED,
+    Kernel,
+    attention_flops,
+    fused_share,
+)
 from megalith.planning.performance.collectives import Group, all_reduce_seconds, half_seconds, rate
 from megalith.planning.performance.constants import Constants
-from megalith.planning.performance.matmul_time import ELEMENT_BYTES, Product, product, products_seconds
+from megalith.planning.performance.matmul_time import (
+    ELEMENT_BYTES,
+    Engine,
+    Product,
+    engine,
+    product,
+    products_seconds,
+    sustained,
+)
+from megalith.precision import Fp8
 from megalith.recipe import ModelConfig
 from megalith.topology import Accelerator, key_heads_computed
 
-UNFUSED = 0.42  # of what large products reach: attention's are many small ones, and their scores go through memory
 EXPOSED = 0.45  # of communication that could run beside computation, the share that is seen all the same
 EXPOSED_REDUCTION = 0.15  # the same, of the reduction of all gradients, whose buckets have a whole backward to hide in
-MISALIGNED = 10.0  # attention's products with a head size that is no multiple of 8 miss the tensor cores
 BACKWARD_BYTES = 2.0  # what the backward of norms, activations and softmax moves, beside the forward
-FUSED_BACKWARD = 3.3  # five products for two (2205.14135 §B.4), at three quarters of the rate (2307.08691 §1)
 LOGIT_BYTES = 24  # a logit: written, turned to fp32, read twice for the loss, and its gradient
+CAST_BYTES = 4  # a number turned to fp8: read in bf16, written by rows and by columns for the two products it is in
+GRAPHED = 0.1  # of the launches' time, what a graph of them takes
 
 
 class LayerWork(NamedTuple):
@@ -42,6 +57,10 @@ class LayerWork(NamedTuple):
     """Shared by a norm of all heads at once, as an all-reduce of the tensor axis takes it; 0 without one."""
     context_bytes: float
     """Keys and values, as the context axis passes them round."""
+    cast_bytes: float
+    """Forward, of the products' inputs turned to fp8, if they are; as many of their outputs' gradients backward."""
+    cast_gradient_bytes: float
+    """Backward, of the gradients of the products' outputs."""
 
 
 @functools.lru_cache(maxsize=8192)
@@ -64,23 +83,39 @@ def layer_work(
     into = 2 * inner if gated else inner
     matrices = ((qkv, hidden), (hidden, attended), (into, hidden), (hidden, inner))  # (columns, depth)
     seen = attended_tokens(model)
-    flops = (6.0 if model.positions == "relative" else 4.0) * tokens * seen * attended
-    skips = fused and seen == length  # the mask of a window is given to the kernel, which skips nothing then
-    if head_dim % 8:
-        flops *= MISALIGNED
     split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if gated else 4) * model.ffn_hidden / hidden) / tensor
     normed = 2 * ELEMENT_BYTES * (attended + keys * head_dim) if model.query_key_norm != "none" else 0
     return LayerWork(
         forward=tuple(product(tokens, n, k, device) for n, k in matrices),
         input_gradient=tuple(product(tokens, k, n, device) for n, k in matrices),
         weight_gradient=tuple(product(k, n, tokens, device) for n, k in matrices),
-        attention_flops=flops / 2 if skips else flops,
+        attention_flops=attention_flops(model, tokens, seen, attended, fused=fused),
         score_bytes=0.0 if fused else 10.0 * heads * tokens * seen,
         element_bytes=split * tokens * hidden + float(normed * tokens),
         residual_bytes=float(ELEMENT_BYTES * tokens * hidden),
         norm_bytes=float(4 * tokens) if model.query_key_norm == "whole" else 0.0,
         context_bytes=float(2 * ELEMENT_BYTES * tokens * keys * head_dim),
+        cast_bytes=float(CAST_BYTES * tokens * sum(depth for _, depth in matrices)),
+        cast_gradient_bytes=float(CAST_BYTES * tokens * sum(columns for columns, _ in matrices)),
     )
+
+
+class Means(NamedTuple):
+    """The means that compute a layer: the accelerator, its number formats and its software."""
+
+    device: Accelerator
+    precision: str
+    fp8: Fp8 | None
+    kernel: Kernel
+    """The kernel of fused attention."""
+    tensor_overlap: bool
+    cuda_graphs: bool
+    stops_early: bool
+    """Whether a recomputed layer ends before its last product, and so before the sum of that product over the tensor
+    axis: the all-reduce, or under sequence parallelism the reduce-scatter."""
+    remakes: bool = False
+    """Whether selective recomputation is at most what the layer computes element by element, and an attention that is
+    not fused."""
 
 
 class LayerSeconds(NamedTuple):
@@ -105,50 +140,64 @@ def layer_seconds(
     fused: bool,
     tensor: Group,
     context: Group,
-    peak: float,
-    device: Accelerator,
+    means: Means,
     constants: Constants,
-    stops_early: bool = False,
-    remakes: bool = False,
 ) -> LayerSeconds:
-    """How long `work` takes; `recompute` is none, selective or full.
-
-    With `stops_early` a recomputed layer ends before its last product, and so before the sum of that product over the
-    tensor axis: the all-reduce, or under sequence parallelism the reduce-scatter. With `remakes` selective
-    recomputation is at most what the layer computes element by element, and an attention that is not fused.
-    """
+    """How long `work` takes; `recompute` is none, selective or full."""
+    device = means.device
     bandwidth = device.hbm_bytes_per_second * constants.memory
-    dense = products_seconds(work.forward, peak, bandwidth, constants)
-    to_inputs = products_seconds(work.input_gradient, peak, bandwidth, constants)
-    to_weights = products_seconds(work.weight_gradient, peak, bandwidth, constants)
-    core = work.attention_flops / (peak * (constants.fused_attention if fused else UNFUSED * constants.gemm))
-    core += work.score_bytes / bandwidth
+    reached = engine(device, means.precision, means.fp8, constants)
+    dense = products_seconds(work.forward, reached)
+    to_inputs = products_seconds(work.input_gradient, reached)
+    to_weights = products_seconds(work.weight_gradient, reached)
+    core = _core_seconds(work, means, fused, constants) + work.score_bytes / bandwidth
     core_back = core * (FUSED_BACKWARD if fused else BACKWARD_BYTES)
-    elements = work.element_bytes / bandwidth
-    multiple, launch = constants.stack, constants.launch_seconds
-    forward = multiple * (dense + core + elements + launch)
-    backward = multiple * (to_inputs + core_back + BACKWARD_BYTES * elements + launch)
+    elements, elements_back = work.element_bytes, BACKWARD_BYTES * work.element_bytes
+    if means.fp8 is not None:
+        elements, elements_back = elements + work.cast_bytes, elements_back + work.cast_gradient_bytes
+    multiple = constants.stack
+    launch = constants.launch_seconds * (GRAPHED if means.cuda_graphs else 1.0)
+    forward = multiple * (dense + core + elements / bandwidth + launch)
+    backward = multiple * (to_inputs + core_back + elements_back / bandwidth + launch)
     reduction = residual_seconds(work.residual_bytes, tensor, sequence_parallel, constants)
     norms = 2 * all_reduce_seconds(work.norm_bytes, tensor, constants) if work.norm_bytes else 0.0
     ring = context_seconds(work, context, constants)
     seen = max(0.0, ring - core * multiple)
-    selective = elements + (0.0 if fused else core) if remakes else core
+    selective = elements / bandwidth + (0.0 if fused else core) if means.remakes else core
     repeat = {"none": 0.0, "selective": multiple * selective, "full": forward}[recompute]
-    repeated_sums = 2 * reduction + norms if recompute == "full" else 0.0
-    if stops_early and recompute == "full":
-        repeat -= multiple * products_seconds(work.forward[-1:], peak, bandwidth, constants)
-        repeated_sums -= half_seconds(work.residual_bytes, tensor, constants) if sequence_parallel else reduction
+    sums, sums_back = 2 * reduction, 2 * reduction * EXPOSED
+    if means.tensor_overlap:
+        sums, sums_back = seen_seconds(sums, multiple * dense), sums_back * EXPOSED
+    repeated_sums = sums + norms if recompute == "full" else 0.0
+    if means.stops_early and recompute == "full":
+        repeat -= multiple * products_seconds(work.forward[-1:], reached)
+        repeated_sums -= sums / 4 if sequence_parallel else sums / 2
     return LayerSeconds(
         forward=forward,
         input_gradient=backward,
         weight_gradient=multiple * (to_weights + launch),
-        tensor_forward=2 * reduction + norms,
-        tensor_backward=2 * reduction * EXPOSED + norms,
+        tensor_forward=sums + norms,
+        tensor_backward=sums_back + norms,
         recompute=repeat,
         tensor_recompute=repeated_sums,
         context_forward=seen,
         context_backward=max(0.0, 2 * ring - core_back * multiple),
     )
+
+
+def _core_seconds(work: LayerWork, means: Means, fused: bool, constants: Constants) -> float:
+    """The products of attention, forward."""
+    peak = means.device.peak(means.precision) * sustained(means.device)
+    if not fused:
+        return work.attention_flops / (peak * UNFUSED * constants.gemm)
+    return work.attention_flops / (
+        peak * constants.fused_attention * fused_share(means.kernel, means.device.generation)
+    )
+
+
+def seen_seconds(sending: float, computing: float, exposed: float = EXPOSED) -> float:
+    """Seconds that communication beside computation adds to it."""
+    return max(0.0, sending - computing) + exposed * min(sending, computing)
 
 
 def residual_seconds(residual_bytes: float, tensor: Group, sequence_parallel: bool, constants: Constants) -> float:
@@ -179,17 +228,18 @@ class EmbeddingAndLossSeconds(NamedTuple):
 
 @functools.lru_cache(maxsize=8192)
 def embedding_and_loss_seconds(
-    model: ModelConfig, tokens: int, tensor: Group, peak: float, device: Accelerator, constants: Constants
+    model: ModelConfig, tokens: int, tensor: Group, precision: str, device: Accelerator, constants: Constants
 ) -> EmbeddingAndLossSeconds:
-    """Seconds for `tokens` tokens on one rank, with the vocabulary split over the tensor axis."""
+    """Seconds for `tokens` tokens on one rank, with the vocabulary split over the tensor axis; never in fp8."""
     columns = -(-model.padded_vocab_size // tensor.size)
     bandwidth = device.hbm_bytes_per_second * constants.memory
+    reached: Engine = engine(device, precision, None, constants)
     multiple, launch = constants.stack, constants.launch_seconds
     stream = ELEMENT_BYTES * tokens * model.hidden
     logits = LOGIT_BYTES * float(tokens) * columns / bandwidth / 2
-    one = products_seconds((product(tokens, columns, model.hidden, device),), peak, bandwidth, constants)
-    back = products_seconds((product(tokens, model.hidden, columns, device),), peak, bandwidth, constants)
-    weights = products_seconds((product(model.hidden, columns, tokens, device),), peak, bandwidth, constants)
+    one = products_seconds((product(tokens, columns, model.hidden, device),), reached)
+    back = products_seconds((product(tokens, model.hidden, columns, device),), reached)
+    weights = products_seconds((product(model.hidden, columns, tokens, device),), reached)
     reduction = all_reduce_seconds(stream, tensor, constants) + 3 * all_reduce_seconds(4.0 * tokens, tensor, constants)
     return EmbeddingAndLossSeconds(
         embedding=multiple * (4 * stream / bandwidth + launch),

@@ -15,7 +15,7 @@ from megalith.job import Job
 from megalith.planning.performance import data_parallel
 from megalith.planning.performance.collectives import beside_sends, group, half_seconds, send_seconds
 from megalith.planning.performance.constants import Constants, constants_for, normal_quantile
-from megalith.planning.performance.layer_time import embedding_and_loss_seconds, layer_seconds, layer_work
+from megalith.planning.performance.layer_time import Means, embedding_and_loss_seconds, layer_seconds, layer_work
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.planning.performance.stacks import Stack, stack_of
 from megalith.planning.performance.stage_time import Deal, StageSeconds, deal_of, rank_layers, stage_seconds
@@ -40,7 +40,7 @@ class StepTime:
     tflops_per_gpu: float
     """Model FLOPs (no recomputation) in 10^12 a second."""
     mfu: float
-    """Share of the accelerator's peak in the job's precision."""
+    """Share of the accelerator's peak in the format of the layers' products."""
     parts: dict[str, float]
     """Seconds by what the busiest rank does; they add up to `seconds`."""
     durations: tuple[dict[Op, float], ...]
@@ -73,8 +73,8 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     known = constants_for(job) if constants is None else constants
     stack = stack_of(job.stack)
     device = device_of(job.cluster)
-    peak = device.peak(job.precision)
-    pieces = _pieces(job, known, stack, device, peak)
+    peak = device.peak(job.precision if job.fp8 is None else "fp8")
+    pieces = _pieces(job, known, stack, device)
     busiest, pipeline_seconds = _closed(job, pieces)
     durations: tuple[dict[Op, float], ...] = ()
     hops: tuple[float, ...] = ()
@@ -96,7 +96,7 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     }
     seconds = sum(parts.values())
     if job.cluster.nodes > 1:
-        parts["stragglers"] = seconds * known.straggling * math.log2(job.cluster.nodes)
+        parts["stragglers"] = seconds * known.straggling * math.sqrt(2 * math.log(job.cluster.nodes))
         seconds += parts["stragglers"]
     rate = _model_flops(job) / seconds / job.accelerators
     spread = known.spread
@@ -136,7 +136,7 @@ class _Busiest(NamedTuple):
     gathers: float
 
 
-def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak: float) -> _Pieces:
+def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator) -> _Pieces:
     layout, cluster = job.layout, job.cluster
     tensor = group(cluster, layout.tensor, 1)
     context = group(cluster, job.context, layout.tensor)
@@ -146,12 +146,13 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
     stops_early = stack.stops_early and ends_in_product
     dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
     tensor = beside_sends(tensor, job, min(dealt), whole=not (split or stack.scatter_gather))
-    layer = layer_seconds(
-        work, job.recompute, split, job.fused_attention, tensor, context, peak, device, known, stops_early,
-        stack.remakes,
-    )  # fmt: skip
+    overlaps = job.tensor_overlap and layout.tensor > 1
+    means = Means(
+        device, job.precision, job.fp8, stack.attention, overlaps, job.cuda_graphs, stops_early, stack.remakes
+    )
+    layer = layer_seconds(work, job.recompute, split, job.fused_attention, tensor, context, means, known)
     tokens = job.micro_batch_size * job.model.sequence_length // job.context
-    ends = embedding_and_loss_seconds(job.model, tokens, tensor, peak, device, known)
+    ends = embedding_and_loss_seconds(job.model, tokens, tensor, job.precision, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0
     plain = stage_seconds(1, layer, ends, first=False, last=False, recomputed=share)
     if job.zero == 3 and layout.data > 1:
@@ -168,7 +169,8 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator, peak:
             send = half_seconds(payload, tensor, known)
             payload /= layout.tensor
         send += send_seconds(payload, over, known)
-    blocked = send if stack.blocking_sends else 0.0
+    goes_on = stack.overlaps_interleaved_sends and job.virtual_stages > 1
+    blocked = send if stack.blocking_sends and not goes_on else 0.0
     return _Pieces(dealt, plain, first, last, blocked, send - blocked)
 
 

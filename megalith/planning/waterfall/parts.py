@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from megalith.arithmetic import attended_tokens, flops_per_token
 from megalith.job import Job
 from megalith.planning.performance import Constants, StepTime, constants_for, predict_step
+from megalith.planning.performance.attention_time import fused_share
+from megalith.planning.performance.stacks import stack_of
 from megalith.planning.performance.step_time import device_of
 
 GROUPS = ("ideal", "kernels", "recomputation", "communication", "waiting", "optimizer")
@@ -64,6 +66,11 @@ def waterfall(job: Job, constants: Constants | None = None) -> Waterfall:
     return Waterfall(job, step, tuple(parts))
 
 
+def _attention_share(job: Job, known: Constants) -> float:
+    """Share of the peak that the forward of the software's fused attention reaches."""
+    return known.fused_attention * fused_share(stack_of(job.stack).attention, device_of(job.cluster).generation)
+
+
 def _named(name: str) -> tuple[str, str]:
     """Name and group; a part that is new to the model keeps its own name."""
     told = _MODELS.get(name, (name, "communication", ""))
@@ -97,7 +104,7 @@ def _computing(job: Job, known: Constants, step: StepTime) -> list[Part]:
     why = {
         "products below the peak": f"the largest products reach {known.gemm:.0%} of it",
         "shapes of products": "short inner dimensions, tiles and waves that are not full",
-        "attention": f"at {known.fused_attention:.0%} of the peak, without the half that the mask hides",
+        "attention": f"at {_attention_share(job, known):.0%} of the peak, without the half that the mask hides",
         "norms, activations, loss": f"memory, at {known.memory:.0%} of its bandwidth",
         "launches": "of kernels, by the host",
         "software": f"{known.stack:.2f} times the kernels' time",

@@ -10,12 +10,15 @@ import pytest
 
 from megalith.errors import InputError
 from megalith.planning.calibration.calibrate import calibrate, calibrate_rows, held_out_errors, sample_of, spread_of
-from megalith.planning.calibration.fit_step_time import fit
+from megalith.planning.calibration.fit_step_time import Fit, fit
 from megalith.planning.calibration.published_runs import read_table
 from megalith.planning.calibration.validate import validate
 from megalith.planning.performance import predict_step
 from megalith.planning.performance.constants import PRIORS, constants_for, of_generation, read_constants, shipped
+from megalith.recipe import ClusterConfig
+from megalith.topology import Layout, describe
 from tests.planning.calibration.measured import MULTIPLIERS, TRUE, write_table
+from tests.planning.performance.jobs import GPT_22B, job
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +29,19 @@ def exact_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_constants_behind_a_table_come_out_of_it(exact_table: Path) -> None:
     rows, _ = read_table(exact_table)
     samples = [sample_of(row, PRIORS["a100"]) for row in rows]
-    found = fit(samples, PRIORS["a100"])
+    found = fit(samples)
     errors = [found.log_error(sample) for sample in samples]
     assert max(map(abs, errors)) < 0.04
     # alone, a rate and the share of it that one kind of traffic reaches are hard to tell apart: their product is told
-    reached, true = found.constants.network * found.constants.gradient_network, TRUE.network * TRUE.gradient_network
+    constants = found.generations["a100"]
+    reached, true = constants.network * constants.gradient_network, TRUE.network * TRUE.gradient_network
     assert reached == pytest.approx(true, rel=0.1)
     for name in ("node_link", "launch_seconds", "gradient_network"):
-        prior, ended, behind = (getattr(one, name) for one in (PRIORS["a100"], found.constants, TRUE))
+        prior, ended, behind = (getattr(one, name) for one in (PRIORS["a100"], constants, TRUE))
         assert abs(ended - behind) < abs(prior - behind), name
     ratio = found.stacks["megatron-deepspeed"] / found.stacks["megatron"]
-    assert ratio == pytest.approx(MULTIPLIERS["megatron-deepspeed"] / MULTIPLIERS["megatron"], rel=0.03)
+    # a stack that only ten runs have leans on 1: 4 % of what lies between the two
+    assert ratio == pytest.approx(MULTIPLIERS["megatron-deepspeed"] / MULTIPLIERS["megatron"], rel=0.05)
 
 
 def test_the_same_table_gives_the_same_file(exact_table: Path, tmp_path: Path) -> None:
@@ -95,7 +100,7 @@ def test_what_is_held_out_has_no_say_in_its_own_prediction(exact_table: Path) ->
             one._replace(seconds=one.seconds * slower) if one.dataset == "runs-0" else one
             for one in (sample_of(row, prior) for row in rows)
         ]
-        errors = held_out_errors(samples, prior, fit(samples, prior))
+        errors = held_out_errors(samples, fit(samples))
         return [
             math.exp(error) * one.seconds
             for error, one in zip(errors, samples, strict=True)
@@ -163,18 +168,31 @@ def test_the_shipped_constants_never_saw_mt_nlg_and_are_those_of_a_generation() 
     assert set(sets) >= {"a100", "h100"}
     for one in sets.values():
         assert not any("mtnlg" in name for name in one["fitted"])
-        assert len(one["constants"]) <= 10
+        assert len(one["constants"]) <= 11  # ten, and the rate of fp8
     assert "mtnlg_530b" in sets["a100"]["held_out"]
 
 
 def test_an_accelerator_without_measurements_has_the_priors_and_their_interval() -> None:
-    from megalith.recipe import ClusterConfig
-    from megalith.topology import describe
-    from tests.planning.performance.jobs import GPT_22B, Layout, job
+    asked = job(Layout(8, 1, 1), GPT_22B, cluster=describe(ClusterConfig(name="mi300x")), precision="bf16")
+    known = constants_for(asked)
+    assert known == replace(PRIORS["mi300x"], stack=known.stack)
+    low, high = predict_step(asked).interval
+    assert high / low > 1.5
 
-    for name in ("dgx-b200", "mi300x"):
-        asked = job(Layout(8, 1, 1), GPT_22B, cluster=describe(ClusterConfig(name=name)), precision="bf16")
-        known = constants_for(asked)
-        assert known == replace(PRIORS[name.removeprefix("dgx-")], stack=known.stack)
-        low, high = predict_step(asked).interval
-        assert high / low > 1.5
+
+def test_a_generation_with_few_rows_leans_on_the_others_and_one_with_many_hardly(exact_table: Path) -> None:
+    """A hundred and twenty runs of one generation and two of another, all slower than the priors by their network."""
+    rows, _ = read_table(exact_table)
+    many = [sample_of(row, PRIORS["a100"]) for row in rows]
+    hopper = describe(ClusterConfig(name="dgx-h100", nodes=8))
+    few = [one._replace(job=replace(one.job, cluster=hopper), seconds=one.seconds * 0.4) for one in many[:2]]
+    alone, together = fit(few), fit([*many, *few])
+
+    def shift(found: Fit, generation: str) -> float:
+        """The launches, which the table has 1.7 times as long as the priors."""
+        return math.log(found.generations[generation].launch_seconds / PRIORS[generation].launch_seconds)
+
+    assert shift(together, "a100") > 0.1
+    assert shift(together, "h100") > shift(alone, "h100") + 0.03
+    assert 0 < shift(together, "b200") <= shift(together, "a100")  # of which nobody has seen a row
+    assert shift(fit(many), "a100") == pytest.approx(shift(together, "a100"), abs=0.1)

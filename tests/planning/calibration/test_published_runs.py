@@ -63,6 +63,8 @@ def test_without_a_time_it_comes_from_tflops_then_tokens_then_mfu(tmp_path: Path
         ({"zero": 3, "tp": 1, "pp": 1, "dp": 64, "flash": 1, "notes": "MP PURE"}, "fsdp-pure"),
         ({"zero": 3, "tp": 1, "pp": 1, "dp": 64}, "deepspeed"),
         ({"zero": 3, "flash": 1}, "torchtitan"),
+        ({"source": "Megatron-Bridge 25.09", "flash": 1}, "megatron-bridge"),
+        ({"source": "arXiv 2407.21783 Table 4", "zero": 2, "flash": 1}, "llama3"),
     ],
 )
 def test_the_software_is_what_the_row_says(tmp_path: Path, changes: dict[str, Any], stack: str) -> None:
@@ -97,6 +99,48 @@ def test_an_unstated_micro_batch_and_virtual_stages_are_chosen_and_the_row_is_no
     assert (assumed.job.micro_batch_size, assumed.stated) == (4, False)
 
 
+@pytest.mark.parametrize(
+    ("written", "scaling"),
+    [("fp8", "tensor"), ("float8", "tensor"), ("fp8-cs", "tensor"), ("fp8-block", "block"), ("fp8_subchannel", "block"),
+     ("mxfp8", "mx"), ("fp8_mx", "mx"), ("bf16", None)],
+)  # fmt: skip
+def test_products_in_fp8_are_read_with_their_scaling(tmp_path: Path, written: str, scaling: str | None) -> None:
+    job = read(tmp_path, gpu="H100-SXM-80GB", precision=written).job
+    assert (job.precision, job.fp8) == ("bf16", scaling)
+
+
+def test_a_run_says_whether_the_tensor_axis_sends_beside_the_products(tmp_path: Path) -> None:
+    assert not read(tmp_path).job.tensor_overlap
+    for notes in ("DP/TP/PP comm overlap on", "async TP", "TP overlap"):
+        assert read(tmp_path, notes=notes).job.tensor_overlap
+    assert read(tmp_path, source="Megatron-Bridge", flash=1).job.tensor_overlap
+    assert not read(tmp_path, tp=1, dp=32, notes="TP overlap").job.tensor_overlap
+    assert read(tmp_path, notes="CUDA graphs on").job.cuda_graphs
+
+
+def test_unstated_virtual_stages_of_software_that_interleaves_make_the_bubble_small(tmp_path: Path) -> None:
+    """80 layers on four ranks, 16 micro-batches: 3/(16v + 3) is below 5 % from v = 4 on."""
+    modern = read(tmp_path, flash=1, layers=80, pp=4, dp=2, mbs=1, vpp="", gbs=32)
+    assert (modern.job.stack, modern.job.virtual_stages, modern.stated) == ("megatron-core", 4, False)
+    few = read(tmp_path, flash=1, layers=80, pp=4, dp=2, mbs=1, vpp="", gbs=8)
+    assert few.job.virtual_stages == 20  # one for each layer, and the bubble is not small all the same
+    prime = read(tmp_path, layers=46, pp=2, dp=4, mbs=1, vpp="", gbs=16)
+    assert (prime.job.stack, prime.job.virtual_stages) == ("megatron", 1)  # 23 would be the fewest
+
+
+def test_an_unstated_micro_batch_fits_into_memory(tmp_path: Path) -> None:
+    wide = {"hidden": 12288, "heads": 96, "layers": 96, "pp": 8, "dp": 1, "vpp": 1, "mbs": "", "recompute": "none"}
+    assert read(tmp_path, **wide | {"gbs": 512, "seq_parallel": 1, "flash": 1}).job.micro_batch_size < 4
+    small = {"hidden": 3072, "heads": 24, "layers": 24}
+    assert read(tmp_path, **wide | small | {"gbs": 512}).job.micro_batch_size == 4
+
+
+def test_torchtitan_in_a_pipeline_keeps_gathered_weights_and_has_a_micro_batch_for_each_rank(tmp_path: Path) -> None:
+    row = read(tmp_path, source="pytorch/torchtitan", zero=3, pp=2, dp=4, gbs=64, mbs="", flash=1)
+    assert (row.job.zero, row.job.micro_batches, row.stated) == (2, 2, False)
+    assert read(tmp_path, source="pytorch/torchtitan", zero=3, pp=1, dp=8, gbs=64, flash=1).job.zero == 3
+
+
 def test_without_a_pipeline_nothing_is_interleaved(tmp_path: Path) -> None:
     for stages in (4, "max", "2+"):
         job = read(tmp_path, vpp=stages, tp=8, pp=1, dp=8).job
@@ -121,6 +165,7 @@ def test_a_run_out_of_memory_has_no_time(tmp_path: Path) -> None:
         ({"tp": ""}, "tp is not published"),
         ({"gpu": "A100-PCIe-40GB"}, "is not described"),
         ({"precision": "int4"}, "int4 is not modelled"),
+        ({"precision": "fp8"}, "A100-SXM-80GB has no products in fp8"),
         ({"n_gpus": 63}, "are not the 63"),
         ({"gbs": 66}, "a batch of 66 is not whole micro-batches of 1 on 4 replicas"),
         ({"gbs": 64, "mbs": 3}, "micro-batches of 3 on 4"),

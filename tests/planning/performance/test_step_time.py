@@ -1,5 +1,6 @@
 """A whole step: its parts, its schedule, the data axis, and how it moves when the layout does."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,32 @@ def test_megalith_deals_its_own_layers_and_others_deal_evenly() -> None:
     assert list(own) == [len(layers) for layers in layers_of_stages(model, 4)]
     assert deal_evenly(27, 4) == [7, 7, 7, 6]
     assert deal_evenly(22, 8) == [2, 3, 3, 3, 3, 3, 3, 2]  # the embedding and the logits stand for a layer each
+
+
+def test_gradients_hide_behind_the_backward_passes_of_all_virtual_stages_but_one() -> None:
+    """Megatron-Core at one micro-batch for each rank: a stage's gradients are whole long before the pipeline ends."""
+    flat = job(Layout(8, 4, 32), GPT_175B, stack="megatron-core", zero=1, precision="bf16", global_batch_size=128)
+    deep = replace(flat, virtual_stages=4, schedule="interleaved-1f1b")
+    seen = [predict_step(one).parts["data communication"] for one in (flat, deep)]
+    assert seen[1] < 0.5 * seen[0]
+
+
+def test_weights_are_gathered_beside_the_next_forward_where_the_software_does_so() -> None:
+    asked = job(Layout(8, 1, 32), stack="megatron-core", zero=1, precision="bf16", global_batch_size=32)
+    known = replace(constants_for(asked), network=0.9)
+    sharded, whole = (predict_step(replace(asked, zero=zero), known).parts["data communication"] for zero in (1, 0))
+    assert sharded < whole  # half as many bytes beside the forward, and as many fewer beside the backward
+
+
+def test_stragglers_grow_as_the_slowest_of_many_nodes_does() -> None:
+    few, many = (job(Layout(8, 1, nodes), global_batch_size=8 * nodes) for nodes in (16, 2048 // 8))
+    known = replace(constants_for(few), straggling=0.01)
+    shares = [
+        one.parts["stragglers"] / (one.seconds - one.parts["stragglers"])
+        for one in (predict_step(few, known), predict_step(many, known))
+    ]
+    assert shares[0] == pytest.approx(0.01 * math.sqrt(2 * math.log(16)))
+    assert shares[1] / shares[0] == pytest.approx(math.sqrt(2))  # 256 is 16²
 
 
 def test_model_flops_and_the_peak_give_mfu() -> None:

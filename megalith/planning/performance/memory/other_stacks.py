@@ -21,6 +21,8 @@ DEEPSPEED = ("megatron-deepspeed", "deepspeed")
 BUCKET = 5e8  # numbers that DeepSpeed sends at once (its reduce_bucket_size)
 LIVE = 1e9  # parameters that DeepSpeed's ZeRO-3 has gathered at once (its stage3_max_live_parameters)
 LOGIT_BYTES = 2 + 4 + 4  # of one logit at once: the product, its softmax in fp32, their gradient
+WIDENED_LOGIT_BYTES = 2 + 4 + 4 + 4  # where the product is first turned to fp32 whole (torchtitan's cross_entropy_loss)
+FP8_COPIES = 2  # of a weight in fp8 beside that in bf16, by rows and by columns (Transformer Engine, on Hopper)
 FUSED_LOGIT_BYTES = 2 + 2  # where one kernel makes the loss and its gradient
 
 
@@ -51,6 +53,8 @@ def holdings(stack: str, precision: str, zero: int) -> Holdings:
     wide = float(compute_bytes(precision))
     if zero >= 3 or stack.startswith(("fsdp", "torchtitan")):
         return Holdings(4.0, 4.0, 8.0, shards_all=True)
+    if stack == "megatron-bridge":
+        return Holdings(wide, 2.0, 12.0)  # its recipes reduce gradients in bf16 (grad_reduce_in_fp32: false)
     if stack in DEEPSPEED:
         if precision == "bf16":
             return Holdings(wide, 6.0, 12.0, gradients_sent=4.0)
@@ -85,8 +89,18 @@ def _until_passed(model: ModelConfig, pipeline: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def layer_bytes(job: Job) -> tuple[float, float, float]:
-    """Bytes of one layer and micro-batch: kept without, with selective, and with full recomputation."""
+class LayerBytes(NamedTuple):
+    """Bytes of one layer and micro-batch that each kind of recomputation keeps."""
+
+    none: float
+    selective: float
+    full: float
+    operations: float
+    """torchtitan's choice by operation: the input, attention's output and every second product (its _save_list)."""
+
+
+def layer_bytes(job: Job) -> LayerBytes:
+    """Bytes that a layer keeps. Transformer Engine keeps fp8 inputs of products; torchtitan casts them again."""
     model, t = job.model, job.layout.tensor
     wide = compute_bytes(job.precision)
     tokens = job.micro_batch_size * model.sequence_length / job.context
@@ -95,13 +109,16 @@ def layer_bytes(job: Job) -> tuple[float, float, float]:
     gated = model.activation == "swiglu"
     mask = 0 if gated or job.stack.startswith("fsdp") else 1  # MPT and Llama have no dropout, GPT has
     stream = tokens * hidden / split
-    whole = 4 * wide * stream + 2 * mask * stream  # the norms' inputs and the products', and two masks
+    narrow = 1 if job.fp8 and not job.stack.startswith(("fsdp", "torchtitan")) else wide
+    whole = 2 * (wide + narrow) * stream + 2 * mask * stream  # the norms' inputs and the products', and two masks
     heads = wide * tokens * 2 * (model.query_width + model.kv_width) / t
-    mlp = (4 if gated and job.stack != "megatron-core" else 3 if gated else 2) * wide * tokens * ffn / t
+    fused = job.stack in ("megatron-core", "megatron-bridge", "llama3")  # SwiGLU makes its product again
+    mlp = ((3 if gated and not fused else 2 if gated else 1) * wide + narrow) * tokens * ffn / t
     rows = tokens * model.heads / t
     scores = rows * 4 if job.fused_attention else rows * model.sequence_length * (2 * wide + 1)
     selective = whole + heads + mlp + (rows * 4 if job.fused_attention else 0)
-    return whole + heads + mlp + scores, selective, wide * stream
+    operations = wide * (2 * stream + tokens * (2 * model.query_width + model.kv_width + ffn) / t) + rows * 4
+    return LayerBytes(whole + heads + mlp + scores, selective, wide * stream, operations)
 
 
 def published_parts(job: Job, rank: int) -> dict[str, float]:
@@ -114,13 +131,20 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     own = holdings(job.stack, job.precision, job.zero)
     shard = (job.zero_shard or data) if job.zero else 1
     weights, gradients, optimizer = own.weights * count, own.gradients * count, own.optimizer * count / shard
+    if job.fp8 and not own.shards_all:
+        weights += FP8_COPIES * count
     if own.shards_all:
-        weights, gradients = weights / shard, gradients / shard
+        weights, gradients = weights / shard, gradients / (shard if pipeline == 1 else 1)
+        if job.zero == 2:
+            weights += compute_bytes(job.precision) * count  # gathered once, until the backward is done
     elif job.zero >= 2:
         gradients /= shard
-    none, selective, full = layer_bytes(job)
-    share = 1 / job.recompute_every
-    kept_layer = {"none": none, "selective": selective, "full": full}[job.recompute] * share + none * (1 - share)
+    of_layer = layer_bytes(job)
+    none, share = of_layer.none, 1 / job.recompute_every
+    kept_layer = {"none": none, "selective": of_layer.selective, "full": of_layer.full}[job.recompute] * share
+    kept_layer += none * (1 - share)
+    if job.stack.startswith("torchtitan") and job.recompute == "full" and job.recompute_every == 2:
+        kept_layer = of_layer.operations
     pairs = most_in_flight(job.schedule, rank, pipeline, job.virtual_stages, job.micro_batches)
     wide = compute_bytes(job.precision)
     tokens = job.micro_batch_size * model.sequence_length / job.context
@@ -132,6 +156,9 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
     working = max(working, 0.0) + 2 * stream
     logit = FUSED_LOGIT_BYTES if job.stack.startswith("fsdp") else LOGIT_BYTES  # llm-foundry's default
     logits = logit * tokens * model.padded_vocab_size / layout.tensor if is_last_stage else 0.0
+    if job.stack.startswith("torchtitan") and is_last_stage:
+        logits *= WIDENED_LOGIT_BYTES / LOGIT_BYTES
+        logits += 2 * wide * tokens * model.hidden if job.sequence_parallel else 0.0  # gathered for them, and back
     if logits > working:
         working = 0.0
     else:
@@ -142,6 +169,8 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
         tables = count - layers * one
         if job.stack in DEEPSPEED:
             buffers += wide * (min(LIVE, one) + BUCKET)
+        elif job.zero == 2:
+            buffers += 4 * one + wide * tables
         else:
             buffers += 2 * wide * one + 4 * one + wide * tables
     buffers += own.step * count / shard
