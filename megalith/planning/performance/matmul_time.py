@@ -6,6 +6,7 @@ do not repay a tile's start and end.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 from megalith.planning.performance.constants import Constants
@@ -62,7 +63,7 @@ def sustained(device: Accelerator) -> float:
     if not usual or not device.tdp_watts:
         return 1.0
     peak = device.peak("bf16") / 1e12  # in TFLOP/s
-    return min(1.0, (device.tdp_watts / peak / usual) ** (1 / 3))
+    return min(1.0, math.cbrt(device.tdp_watts / peak / usual))
 
 
 def engine(device: Accelerator, precision: str, fp8: Fp8 | None, constants: Constants) -> Engine:
