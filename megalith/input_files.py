@@ -5,6 +5,7 @@ Every failure is an InputError with the file's name and the mend; nothing here h
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,9 +21,14 @@ MOST_BYTES = 256 * 2**20
 
 
 def expand(path: Path, *, where: str = "curate") -> Path:
-    """The path with `$NAME` and `~` filled in. Raises InputError where there is no such variable."""
+    """The path with `$NAME` and `~` filled in, unless a file of that very name stands there.
+
+    Raises InputError where there is no such variable.
+    """
+    if "$" in str(path) and os.path.lexists(path):
+        return path
     filled = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - pathlib knows no variables
-    if "$" in filled:
+    if re.search(r"\$(\{|[A-Za-z_])", filled) and not os.path.lexists(filled):
         raise InputError(f"{path} names a variable that is not set.", where=where, mend="Set it and try again.")
     return Path(filled)
 

@@ -35,7 +35,7 @@ from megalith.curation.write import write_kept
 from megalith.recipe import CurateConfig, Recipe, UrlConfig
 from megalith.secrets import masked
 
-VERSION = 2
+VERSION = 3
 ITEM_DOCUMENTS = 2000
 """Items are cut from so many held-out documents at most, drawn by their ids."""
 

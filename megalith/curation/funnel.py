@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from megalith.curation.corpus.document_table import Array, Columns
-from megalith.curation.reading import UNKNOWN_CHARSET
+from megalith.curation.reading import BESIDE
 from megalith.errors import InputError
 
 SAMPLES = 10
 """Samples of each reason, and of kept documents."""
 SAMPLE_CHARACTERS = 400
-NOT_DROPPED = {"records", UNKNOWN_CHARSET}
-"""Counts of reading that are not records passed over."""
 
 
 class Funnel:
@@ -46,7 +44,7 @@ class Funnel:
                 "documents_out": int((self.columns.dataset >= 0).sum()),
                 "bytes_in": read_bytes,
                 "bytes_out": read_bytes,
-                "dropped": {reason: count for reason, count in counts.items() if count and reason not in NOT_DROPPED},
+                "dropped": {reason: count for reason, count in counts.items() if count and reason not in BESIDE},
                 "dropped_bytes": {},
                 "split_off": 0,
                 "seconds": round(seconds, 3),

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 ROW_GROUP_BYTES = 8_000_000
 ROW_GROUPS_PER_FILE = 32
-SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "url", "source", "text", "language")])
+OUTPUT = ("id", "url", "source", "text", "language", "source_id", "metadata")
+"""The columns of a split: `source_id` is the id that a document came with, `metadata` JSON of what is kept beside."""
+SCHEMA = pa.schema([(name, pa.string()) for name in OUTPUT])
 
 
 def write_parts(

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from megalith.artifacts import whole
 from megalith.curation.corpus.read_units import Unit
 from megalith.curation.daft_engine import Task
-from megalith.curation.reading import Document, read_documents
+from megalith.curation.reading import Document, How, read_documents
 from megalith.curation.steps import dedup, heuristics, language, urls
 from megalith.curation.steps.dedup import exact
 from megalith.curation.steps.extract import Extractor
@@ -29,6 +29,8 @@ from megalith.recipe import MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
 """Bytes of documents held at a time, and of one row group."""
+DOCUMENTS = "documents"
+"""Among the counts of a piece, how many documents it gave."""
 SIGNAL = "signal."
 """Prefix of the names of signal columns."""
 FIXED = pa.schema(
@@ -43,6 +45,8 @@ FIXED = pa.schema(
         ("refused", pa.string()),
         ("languages", pa.list_(pa.struct([("code", pa.string()), ("share", pa.float64())]))),
         ("fingerprint", pa.binary(16)),
+        ("source_id", pa.large_string()),
+        ("metadata", pa.large_string()),
     ]
 )
 """The columns beside the signals. `copy` tells documents of one text apart, by their URLs; `refused` is why a document
@@ -58,6 +62,8 @@ class MapSettings:
     urls: UrlConfig
     seconds_per_document: float
     language_model: Path | None = None
+    how: tuple[How, ...] = ()
+    """How the files of each data set are read."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ class MapUnit:
 
 def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
     name = f"{unit.number:05d}"
-    counts: Counter[str] = Counter()
-    of_piece = [0] * len(unit.pieces)
+    of_piece: list[Counter[str]] = [Counter() for _ in unit.pieces]
+    how = settings.how[unit.dataset] if settings.how else How()
     clock = Clock()
     keys: list[Any] = []
     documents = 0
@@ -95,7 +101,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
         writer = None
         with signature_path.open("wb") as signature_file:
             try:
-                for batch in _batches(unit, counts, of_piece, clock):
+                for batch in _batches(unit, how, of_piece, clock):
                     table, signed = _judge(batch, settings, clock)
                     writer = writer or pq.ParquetWriter(text_path, table.schema, compression="zstd")
                     writer.write_table(table)
@@ -111,8 +117,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
         band_path.write_bytes(np.concatenate(keys).T.tobytes() if keys else b"")
     return {
         "documents": documents,
-        "read": dict(counts),
-        "of_piece": of_piece,
+        "of_piece": [dict(counts) for counts in of_piece],
         "seconds": {step: round(value, 6) for step, value in clock.spent.items()},
     }
 
@@ -131,20 +136,20 @@ class Clock:
         self._last = now
 
 
-def _batches(
-    unit: Unit, counts: Counter[str], of_piece: list[int], clock: Clock
-) -> Iterator[list[tuple[Document, int]]]:
+def _batches(unit: Unit, how: How, of_piece: list[Counter[str]], clock: Clock) -> Iterator[list[tuple[Document, int]]]:
     """The documents of a unit with their sizes as read, some megabytes at a time."""
     held: list[tuple[Document, int]] = []
     held_bytes = 0
-    for number, piece in enumerate(unit.pieces):
-        for document in read_documents(piece.path, counts, piece.part):
+    for counts, piece in zip(of_piece, unit.pieces, strict=True):
+        for document in read_documents(piece.path, counts, piece.part, how):
             text = None if document.text is None else _valid(document.text)
             url = None if document.url is None else _valid(document.url)
             size = len(document.html) if document.html is not None else len((text or "").encode())
-            held.append((document._replace(text=text, url=url), size))
-            held_bytes += size + len(url or "")
-            of_piece[number] += 1
+            identity = None if document.source_id is None else _valid(document.source_id)
+            beside = None if document.metadata is None else _valid(document.metadata)
+            held.append((document._replace(text=text, url=url, source_id=identity, metadata=beside), size))
+            held_bytes += size + len(url or "") + len(identity or "") + len(beside or "")
+            counts[DOCUMENTS] += 1
             if held_bytes >= BATCH_BYTES:
                 clock("read")
                 yield held
@@ -191,6 +196,8 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
             FIXED.field("languages").type,
         ),
         pa.array(fingerprints, pa.binary(16)),
+        pa.array([document.source_id for document, _ in batch], pa.large_string()),
+        pa.array([document.metadata for document, _ in batch], pa.large_string()),
     ]
     named = [f"{SIGNAL}{name}" for name in signals.column_names]
     table = pa.Table.from_arrays([*fixed, *signals.columns], [*FIXED.names, *named])

@@ -22,6 +22,7 @@ from megalith.artifacts import whole
 from megalith.curation.corpus.document_table import Array, Partition, halves, names
 from megalith.curation.corpus.languages import main_languages
 from megalith.curation.daft_engine import Task
+from megalith.curation.parquet_splits import OUTPUT
 from megalith.curation.steps.decontaminate import characters, cut, match_spans, union
 from megalith.curation.steps.pii import mask
 from megalith.ngrams.find import Ngrams, find_matches
@@ -31,7 +32,8 @@ from megalith.recipe import DecontaminateConfig, PrivateConfig
 RUN_BYTES = 64_000_000
 """Bytes of text in a run: a partition with more writes several runs."""
 SPLITS = ("train", "validation")
-RUN = pa.schema([(name, pa.large_string()) for name in ("id", "url", "source", "text", "language")])
+BESIDE_TEXT = ("source_id", "metadata")
+RUN = pa.schema([(name, pa.large_string()) for name in OUTPUT])
 
 
 def save_ngrams(path: Path, by_task: Mapping[str, Ngrams]) -> None:
@@ -115,7 +117,7 @@ class WriteRuns:
         masked: Counter[str] = Counter()
         partition = Partition.of_task(task["partition"])
         for split in SPLITS:
-            for rows, table in partition.batches(chosen[split], ["id", "url", "text", "languages"]):
+            for rows, table in partition.batches(chosen[split], ["id", "url", "text", "languages", *BESIDE_TEXT]):
                 made = _rows(table, task["source"])
                 if split == "train" and len(touched):
                     made = cutter(made, rows, among(rows, touched))
@@ -242,9 +244,9 @@ def bucket(ids: pa.ChunkedArray, buckets: int) -> Array:
 def _rows(table: pa.Table, source: str) -> pa.Table:
     ids = pa.array(names(halves(table["id"])), pa.large_string())
     language = pa.array(main_languages(table["languages"]), pa.large_string())
-    return pa.table(
-        [ids, table["url"], pa.array([source] * len(table), pa.large_string()), table["text"], language], schema=RUN
-    )
+    sources = pa.array([source] * len(table), pa.large_string())
+    beside = [table[name] for name in BESIDE_TEXT]
+    return pa.table([ids, table["url"], sources, table["text"], language, *beside], schema=RUN)
 
 
 def _domain(url: str | None) -> str:

@@ -6,7 +6,7 @@ One file of scores a partition, so that another α of the draw needs no second l
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, names
-from megalith.curation.corpus.read_units import Dataset, files_of, model_file
+from megalith.curation.corpus.read_units import FEW_FILES, Dataset, files_of, how_of, model_file
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
@@ -34,8 +34,9 @@ def learnt_from(config: CurateConfig) -> list[Dataset]:
     for name, given in ((POSITIVES, config.quality.positives), (NEGATIVES, config.quality.negatives)):
         paths = [Path(path) for path in given if path not in config.datasets]
         if paths:
-            files = tuple(file for path in paths for file in files_of(path))
-            made.append(Dataset(name, files, corpus=False))
+            how = how_of(config)
+            files = tuple(file for path in paths for file in files_of(path, how).files)
+            made.append(Dataset(name, files, corpus=False, how=replace(how, few=len(files) < FEW_FILES)))
     return made
 
 

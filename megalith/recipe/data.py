@@ -1,6 +1,6 @@
 """The sections that make tokens: `crawl`, `curate`, `tokenize`."""
 
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -69,6 +69,13 @@ class TaskItemsConfig(Section):
         return self
 
 
+KEPT_FIELDS = (
+    *("license", "licence", "date", "timestamp", "created", "added", "title", "author", "source", "meta", "metadata"),
+)
+"""Names under which corpora have what is worth keeping of a document beside its text."""
+Separator = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
 class DatasetConfig(Section):
     """Documents of one origin, under a name.
 
@@ -76,7 +83,7 @@ class DatasetConfig(Section):
     """
 
     paths: tuple[str, ...] = Field(min_length=1)
-    """Files, directories or addresses, as `sources`; `$NAME` is filled in."""
+    """Files, directories, patterns or addresses, as `sources`; `$NAME` is filled in."""
     language: bool = True
     """Whether documents in other languages are dropped."""
     heuristics: bool = True
@@ -85,19 +92,52 @@ class DatasetConfig(Section):
     """Whether the quality classifier judges."""
     licence: str | None = None
     """As you state it; told on the card, not checked."""
+    most_documents: PositiveInt | None = None
+    """Of the documents that pass all filters at most so many are kept, drawn by a hash of their ids. None: all."""
+    text_field: str | None = None
+    """As `curate.text_field`, and so are the others below; None: what `curate` says."""
+    url_field: str | None = None
+    id_field: str | None = None
+    metadata: tuple[str, ...] | None = None
+    text_separator: Separator | None = None
+    passage_characters: NonNegativeInt | None = None
+    plain_text_pages: bool | None = None
 
 
 class CurateConfig(Section):
     """From pages to documents."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("jsonl", "keep_dropped")
+
     sources: tuple[str, ...] = ()
-    """Files, directories or addresses of WARC, JSONL, Parquet or text (also .gz, .zst): https://, s3://, gs://, hf://,
-    or cc:SNAPSHOT of Common Crawl. None: the crawl."""
+    """Files, directories, patterns or addresses of WARC, JSON, Parquet, CSV or text, also packed: https://, s3://,
+    gs://, hf://, or cc:SNAPSHOT of Common Crawl. None: the crawl."""
     datasets: dict[str, DatasetConfig] = Field(default={})
     """In place of `sources`: by name, and in the order in which a duplicate's copy is kept."""
     against: tuple[str, ...] = ()
     """Artifacts of `curate` (what it kept) or of its documents (all) that stand already: what duplicates a document of
     theirs is dropped."""
+    text_field: str | None = None
+    """Field or column of the text, with dots for one within another (data.text). None: text, content, raw_content,
+    document or body, in capitals too."""
+    url_field: str | None = None
+    """Field or column of the address. None: url, or that of `meta` or `metadata`, or the id."""
+    id_field: str | None = None
+    """Field or column of the id, which comes out as `source_id`. None: id."""
+    metadata: tuple[str, ...] = KEPT_FIELDS
+    """Fields or columns that are kept beside the text, as JSON of at most 8 kB; [*] keeps all others, [] none."""
+    text_separator: Separator = "auto"
+    """What parts the documents of a text file: file (none), line, blank_line, or a marker such as <|endoftext|>. auto:
+    that marker where it stands, else passages of a text that stands for a corpus, else none."""
+    passage_characters: NonNegativeInt = 8000
+    """With `auto`, a text over 64 MB, or longer than two passages in a data set of fewer than 20 files, is cut between
+    paragraphs into passages of about so many characters; 0: never."""
+    plain_text_pages: bool = False
+    """Whether pages of type text/plain in a WARC or ARC are documents."""
+    jsonl: bool = False
+    """Write both splits as JSON lines (.jsonl.zst) too."""
+    keep_dropped: bool = False
+    """Write the documents that were dropped too, each with the step and the reason."""
     extractor: Literal["resiliparse", "trafilatura", "justext"] = "resiliparse"
     """resiliparse is nine times faster; trafilatura leaves less boilerplate; justext is MT-NLG's."""
     seconds_per_document: PositiveFloat = 60.0

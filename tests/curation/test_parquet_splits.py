@@ -33,11 +33,17 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> pa.Table:
             "url": [None] * len(texts),
             "source": ["s"] * len(texts),
             "language": ["en"] * len(texts),
+            "source_id": [None] * len(texts),
+            "metadata": ["{}"] * len(texts),
             "more": range(len(texts)),
         }
     ).cast(
         pa.schema(
-            [*((name, pa.large_string()) for name in ("text", "id", "url", "source", "language")), ("more", pa.int64())]
+            [
+                *((name, pa.large_string()) for name in ("text", "id", "url", "source", "language")),
+                *((name, pa.large_string()) for name in ("source_id", "metadata")),
+                ("more", pa.int64()),
+            ]
         )
     )
 
@@ -53,7 +59,7 @@ def test_every_document_is_written_once_and_in_order(documents: pa.Table, tmp_pa
     read = pa.concat_tables(pq.read_table(tmp_path / "train" / name) for name in names)
     assert read["id"].to_pylist() == documents["id"].to_pylist()
     assert read["text"].to_pylist() == documents["text"].to_pylist()
-    assert read.schema.names == ["id", "url", "source", "text", "language"]
+    assert read.schema.names == list(parquet_splits.OUTPUT)
 
 
 def test_no_documents_are_one_empty_file(documents: pa.Table, tmp_path: Path) -> None:

@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
+from megalith.console import note
 from megalith.curation.corpus.document_table import REFERENCE, Partition
-from megalith.curation.corpus.read_units import CUT_BETWEEN_LINES, Dataset, model_file, units_of, weight
+from megalith.curation.corpus.read_units import Dataset, model_file, units_of, weight
 from megalith.curation.daft_engine import Told, spread
-from megalith.curation.partition import MapSettings, MapUnit
-from megalith.curation.reading import Remote, no_usable_line
+from megalith.curation.partition import DOCUMENTS, MapSettings, MapUnit
+from megalith.curation.reading import EMPTY_FILES, KINDS, Remote
+from megalith.curation.reading.document import OTHER_ENCODING, REPLACED
 from megalith.curation.text.fasttext import read_fasttext
 from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
+from megalith.secrets import masked
 
-VERSION = 2
+VERSION = 3
+TOLD_FILES = 20
+"""Files that gave little are told by name, so many at most."""
 
 
 def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig, told: Told) -> Artifact:
@@ -31,7 +36,8 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
     Raises InputError when a file is damaged beyond use, the language model is none, or there is no document at all.
     """
     model = model_file(config.language_model, "curate.language_model")
-    settings = MapSettings(config.extractor, config.minhash, config.urls, config.seconds_per_document, model)
+    how = tuple(dataset.how for dataset in datasets)
+    settings = MapSettings(config.extractor, config.minhash, config.urls, config.seconds_per_document, model, how)
     said = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
     return produce(
         path,
@@ -41,6 +47,7 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
             "minhash": said,
             "urls": settings.urls.model_dump(mode="json"),
             "seconds_per_document": settings.seconds_per_document,
+            "read": [dataset.how.told for dataset in datasets],
             "version": VERSION,
         },
         inputs={
@@ -81,25 +88,26 @@ def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSetti
     (workspace.logs / "units").mkdir(exist_ok=True)
     read: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
-    of_file: Counter[str] = Counter()
+    files: dict[str, Counter[str]] = {}
     rows = [0] * len(units)
     work = MapUnit(str(workspace.path), settings)
     for task, answer in spread(work, [unit.task for unit in units], weight(datasets), told):
-        read.update(answer["read"])
         seconds.update(answer["seconds"])
-        for piece, count in zip(units[task["number"]].pieces, answer["of_piece"], strict=True):
-            of_file[piece.path] += count
+        for piece, counts in zip(units[task["number"]].pieces, answer["of_piece"], strict=True):
+            files.setdefault(piece.path, Counter()).update(counts)
         rows[task["number"]] = answer["documents"]
-    for unit in units:
-        for piece in unit.pieces:
-            if piece.part and piece.name.lower().endswith(CUT_BETWEEN_LINES) and not of_file[piece.path]:
-                raise no_usable_line(piece.path)
+    for counts in files.values():
+        counts[EMPTY_FILES] += not counts["records"]
+        read.update({name: count for name, count in counts.items() if name != DOCUMENTS})
+    poor = _poor(files)
+    passed_over = sum((Counter(dataset.passed_over) for dataset in datasets), Counter())
     if not sum(rows):
         raise InputError(
-            "there is no document in these sources.",
-            where=", ".join(dataset.name for dataset in datasets) or "curate.sources",
-            mend="Use files or directories of WARC, JSONL (with a text field), Parquet (with a text column) or text.",
+            f"there is no document in these sources ({_said(read) or 'no record at all'}).",
+            where=", ".join(next(iter(poor), dataset.name) for dataset in datasets[:1]) or "curate.sources",
+            mend=_mend(read),
         )
+    _tell(read, poor, passed_over)
     pieces = [
         {
             "dataset": unit.dataset if datasets[unit.dataset].corpus else REFERENCE - unit.dataset,
@@ -112,6 +120,58 @@ def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSetti
     return {
         "documents": sum(rows),
         "units": len(units),
-        "read": {"records": 0, "truncated": 0, "damaged": 0} | dict(sorted(read.items())),
+        "read": {"records": 0, "truncated": 0, "damaged": 0} | {name: n for name, n in sorted(read.items()) if n},
+        "files": {
+            "read": len(files),
+            "passed_over": dict(sorted(passed_over.items())),
+            "poor": [{"file": masked(path), **counts} for path, counts in list(poor.items())[:TOLD_FILES]],
+        },
         "seconds": {name: round(value, 3) for name, value in sorted(seconds.items())},
     }
+
+
+def _poor(files: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    """The files of which less than half of the records gave a document for reasons of their making, and why."""
+    made = {}
+    for path, counts in files.items():
+        why = {name: counts[name] for name in UNREADABLE if counts[name]}
+        if why and (2 * sum(why.values()) > counts["records"] or not counts[DOCUMENTS]):
+            made[path] = {"records": counts["records"], DOCUMENTS: counts[DOCUMENTS], **why}
+    return made
+
+
+def _tell(read: Counter[str], poor: Mapping[str, Mapping[str, int]], passed_over: Mapping[str, int]) -> None:
+    """Say what was not read, or read in another way than it was brought."""
+    if passed_over:
+        note("passed over: " + ", ".join(f"{count:,} × {kind}" for kind, count in sorted(passed_over.items())))
+    if read[EMPTY_FILES]:
+        note(f"{read[EMPTY_FILES]:,} files without a record")
+    if read[OTHER_ENCODING]:
+        note(f"{read[OTHER_ENCODING]:,} documents were not UTF-8 and were decoded as what they look like")
+    if read[REPLACED]:
+        note(f"{read[REPLACED]:,} documents had bytes that are not text, which became U+FFFD")
+    for path, counts in list(poor.items())[:TOLD_FILES]:
+        note(f"{masked(path)}: {counts[DOCUMENTS]:,} documents of {counts['records']:,} records ({_said(counts)})")
+
+
+def _said(counts: Mapping[str, int]) -> str:
+    shown = {name: count for name, count in counts.items() if count and name not in ("records", DOCUMENTS)}
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(shown.items()))
+
+
+def _mend(read: Mapping[str, int]) -> str:
+    """What the commonest of the reasons asks for."""
+    reasons = {name: count for name, count in read.items() if name in MENDS and count}
+    return MENDS[max(reasons, key=lambda name: reasons[name])] if reasons else f"Use {KINDS}."
+
+
+UNREADABLE = ("bad_line", "no_text", "no_text_column", "damaged", "beside_damage", "truncated", "too_long")
+MENDS = {
+    "no_text_column": "Name the column of the text: curate.text_field=NAME.",
+    "no_text": "Name the field of the text: curate.text_field=NAME (its default is text, or content).",
+    "bad_line": 'Each line, or the file as a whole, must be JSON: objects with the document in "text".',
+    "damaged": "It is not what its name says, or damaged: see that it can be unpacked.",
+    "truncated": "It ends in the middle: copy or download it again.",
+    "too_long": "Cut it into documents of at most 64 MB, or set curate.text_separator.",
+}
+"""By the reason why records gave no document."""

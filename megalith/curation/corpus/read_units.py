@@ -5,16 +5,26 @@ Parquet; a file may lie behind an address. Small files go together into one unit
 sources alone, so that another number of cores takes up the same ones.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from megalith.curation.reading import Remote, address_of, find_files, find_remote, open_bytes, title_of
-from megalith.errors import InputError
+from megalith.curation.reading import (
+    AS_IT_IS,
+    How,
+    Remote,
+    address_of,
+    find,
+    find_remote,
+    open_bytes,
+    title_of,
+)
+from megalith.errors import InputError, MegalithError, UnsupportedError
 from megalith.input_files import expand, real_path
 from megalith.recipe import CurateConfig
 
@@ -26,6 +36,8 @@ PACKED = 4
 """A compressed file holds about so many times its bytes."""
 UNKNOWN_BYTES = 1_000_000_000
 """Assumed bytes of a remote file whose size is not requested: a WARC of Common Crawl."""
+FEW_FILES = 20
+"""Of a data set of fewer files, long texts are cut into passages."""
 CUT_BETWEEN_LINES = (".jsonl", ".ndjson")
 CUT_BETWEEN_RECORDS = (".warc.gz", ".wet.gz")
 
@@ -45,6 +57,12 @@ class Dataset:
     """Which filters its documents must pass."""
     corpus: bool = True
     """Or else it is there to learn from alone."""
+    how: How = AS_IT_IS
+    """How its files are read."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """How many files of its directories are not read, by their kind."""
+    most_documents: int | None = None
+    """Of those that pass all filters, at most so many are kept."""
 
 
 @dataclass(frozen=True)
@@ -85,35 +103,113 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
     dataset of its own, by the last part of its path, and takes every filter. A file that is in two is of the first.
     """
     named = {str(Path(path)): name for name, dataset in config.datasets.items() for path in dataset.paths}
-    groups: dict[tuple[str, int], list[tuple[File, str]]] = {}
+    titles = _titles([source for source in sources if str(source) not in named], set(named.values()))
+    groups: dict[str, list[tuple[File, str]]] = {}
+    passed_over: dict[str, Counter[str]] = {}
     seen: set[File] = set()
-    for place, source in enumerate(sources):
-        name = named.get(str(source))
-        group = groups.setdefault((name, -1) if name is not None else (_title(source), place), [])
-        for file, shown in files_of(source):
+    wrong: list[MegalithError] = []
+    for source in sources:
+        name = named.get(str(source)) or titles[str(source)]
+        group = groups.setdefault(name, [])
+        try:
+            found = files_of(source, how_of(config, name))
+        except (InputError, UnsupportedError) as error:
+            wrong.append(error)
+            continue
+        passed_over.setdefault(name, Counter()).update(found.passed_over)
+        for file, shown in found.files:
             same = real_path(file) if isinstance(file, Path) else file
             if same not in seen:
                 seen.add(same)
                 group.append((file, shown))
+    if wrong:
+        raise together(wrong)
     made = []
-    for (name, place), files in groups.items():
-        settings = config.datasets[name].model_dump(exclude={"paths", "licence"}) if place < 0 else {}
-        if files:
-            made.append(Dataset(name, tuple(files), **settings))
+    for name, files in groups.items():
+        if not files:
+            continue
+        settings = config.datasets[name].model_dump(include=set(FILTERS)) if name in config.datasets else {}
+        how = replace(how_of(config, name), few=len(files) < FEW_FILES)
+        made.append(Dataset(name, tuple(files), how=how, passed_over=dict(passed_over[name]), **settings))
     return made
 
 
-def _title(source: Path) -> str:
+FILTERS = ("language", "heuristics", "quality", "most_documents")
+"""Settings of a data set in the recipe that are fields of it here."""
+
+
+def how_of(config: CurateConfig, name: str | None = None) -> How:
+    """How the files of a data set are read: as it says itself, or else as the section says."""
+    own = config.datasets.get(name) if name is not None else None
+
+    def said(key: str) -> Any:
+        value = getattr(own, key) if own is not None else None
+        return getattr(config, key) if value is None else value
+
+    return How(
+        said("text_field"),
+        said("url_field"),
+        said("id_field"),
+        said("metadata"),
+        said("text_separator"),
+        said("passage_characters"),
+        plain_text_pages=said("plain_text_pages"),
+    )
+
+
+def together(errors: Sequence[MegalithError]) -> MegalithError:
+    """One error that tells all of them."""
+    if len(errors) == 1:
+        return errors[0]
+    first, *others = errors
+    also = " ".join(f"Also: {error.where}: {error.what}" for error in others[:9])
+    more = f" And {len(others) - 9} more." if len(others) > 9 else ""
+    return type(first)(f"{first.what} {also}{more}", where=first.where, mend=first.mend)
+
+
+def _titles(sources: Sequence[Path], taken: set[str]) -> dict[str, str]:
+    """A name for each source: the last part of its path, with as many before it as tell it from the others."""
+    distinct = list(dict.fromkeys(map(str, sources)))
+    paths = {one: _title_parts(Path(one)) for one in distinct}
+    made: dict[str, str] = {}
+    for one, parts in paths.items():
+        others = [other for name, other in paths.items() if name != one and other != parts]
+        made[one] = next(
+            (
+                title
+                for count in range(1, len(parts) + 1)
+                if (title := "/".join(parts[-count:])) not in taken
+                and all("/".join(other[-count:]) != title for other in others)
+            ),
+            "/".join(parts),
+        )
+    return made
+
+
+def _title_parts(source: Path) -> tuple[str, ...]:
     address = address_of(source)
-    return real_path(source).name if address is None else title_of(address)
+    if address is None:
+        return tuple(part for part in real_path(expand(source)).parts if part != "/")
+    return (*str(address).partition("?")[0].split("/")[2:-1], title_of(address))
 
 
-def files_of(source: Path) -> list[tuple[File, str]]:
-    """The files of a source, each with its name within it."""
+class Files(NamedTuple):
+    """The files of a source, each with its name within it, and how many were passed over by their kind."""
+
+    files: list[tuple[File, str]]
+    passed_over: Mapping[str, int]
+
+
+def files_of(source: Path, how: How) -> Files:
+    """The files of a source."""
     root = expand(source)
     if address_of(root) is not None:
-        return [(file, file.name) for file in find_remote(root)]
-    return [(file, str(file.relative_to(root)) if file != root else file.name) for file in find_files(root)]
+        return Files([(file, file.name) for file in find_remote(root)], {})
+    found = find(root, how)
+    within = root if root.is_dir() else None
+    return Files(
+        [(file, str(file.relative_to(within)) if within else file.name) for file in found.files], found.passed_over
+    )
 
 
 def model_file(named: str | None, key: str) -> Path | None:
@@ -189,5 +285,5 @@ def _length(file: File) -> int | None:
 def _weight(file: File) -> int:
     length = _length(file)
     return (UNKNOWN_BYTES if length is None else length) * (
-        PACKED if file.suffix.lower() in (".gz", ".zst", ".lz4") else 1
+        PACKED if file.suffix.lower() in (".gz", ".zst", ".zstd", ".bz2", ".xz", ".lz4") else 1
     )

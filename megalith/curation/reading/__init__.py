@@ -1,22 +1,32 @@
-"""Files of documents, here, behind https:// or in S3: WARC, ARC, JSON lines, Parquet, text and pages, also compressed.
+"""Files of documents, here, behind https:// or in S3: crawls, JSON, tables, text and pages, also compressed.
 
 A source is found, cut into parts, and read a document at a time; what is damaged is passed by and counted.
 """
 
+from megalith.curation.reading.document import BESIDE, EMPTY_FILES, UNKNOWN_CHARSET, Document
+from megalith.curation.reading.folders import Found, find, find_files, is_pattern
+from megalith.curation.reading.how import AS_IT_IS, How
 from megalith.curation.reading.opening import open_bytes, open_file
-from megalith.curation.reading.read import find_files, no_usable_line, read_documents
+from megalith.curation.reading.read import KINDS, kind_of, read_documents
 from megalith.curation.reading.remote import address_of
 from megalith.curation.reading.remote_sources import Remote, find_remote, title_of
-from megalith.curation.reading.warc import UNKNOWN_CHARSET, Document
 
 __all__ = [
+    "AS_IT_IS",
+    "BESIDE",
+    "EMPTY_FILES",
+    "KINDS",
     "UNKNOWN_CHARSET",
     "Document",
+    "Found",
+    "How",
     "Remote",
     "address_of",
+    "find",
     "find_files",
     "find_remote",
-    "no_usable_line",
+    "is_pattern",
+    "kind_of",
     "open_bytes",
     "open_file",
     "read_documents",

@@ -116,12 +116,27 @@ def next_record(data: Data, start: int, stop: int) -> int | None:
     return None
 
 
+def begins_a_record(data: Data, start: int) -> bool:
+    """Whether a gzip member, a zstd frame or a plain record stands here, and the record begins with it."""
+    return RECORD_START.match(_beginning(data, start)) is not None
+
+
+def is_packed(data: Data, start: int) -> bool:
+    """Whether a gzip member or a zstd frame stands here."""
+    return data[start : start + 4].startswith((GZIP_MAGIC, ZSTD_MAGIC))
+
+
+def end_of_member(data: Data, start: int) -> int | None:
+    """Where the gzip member or zstd frame that begins here ends; None where it does not, or is damaged."""
+    if data[start : start + len(GZIP_MAGIC)] == GZIP_MAGIC:
+        return _end(data, start, zlib.decompressobj(zlib.MAX_WBITS | 16), PROBE_BYTES, zlib.error)
+    return _end(data, start, zstd_of(data).decompressobj(), STEP_BYTES, zstandard.ZstdError)
+
+
 def ends_the_file(data: Data, last: int) -> bool:
     """Whether the file ends where its last record, at `last`, does; a reader of a cut file just stops."""
-    if data[last : last + len(GZIP_MAGIC)] == GZIP_MAGIC:
-        end = _end(data, last, zlib.decompressobj(zlib.MAX_WBITS | 16), PROBE_BYTES, zlib.error)
-    elif data[last : last + len(ZSTD_MAGIC)] == ZSTD_MAGIC:
-        end = _end(data, last, _zstd(data).decompressobj(), STEP_BYTES, zstandard.ZstdError)
+    if is_packed(data, last):
+        end = end_of_member(data, last)
     elif RECORD_START.match(data[last : last + 64]):
         header = data[last : last + HEADER_BYTES]
         blank = BLANK_LINE.search(header)
@@ -141,7 +156,7 @@ def _beginning(data: Data, start: int) -> bytes:
             return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data[start : start + GZIP_PROBE_BYTES], 64)
         if first.startswith(ZSTD_MAGIC):
             for size in (GZIP_PROBE_BYTES, PROBE_BYTES):  # what is no frame says so at once
-                if found := _zstd(data).stream_reader(data[start : start + size]).read(64):
+                if found := zstd_of(data).stream_reader(data[start : start + size]).read(64):
                     return found
             return b""
     except (zlib.error, zstandard.ZstdError):
@@ -162,7 +177,7 @@ def _end(data: Data, start: int, record: _Decompressing, step: int, damage: type
     return end if record.eof else None
 
 
-def _zstd(data: Data) -> zstandard.ZstdDecompressor:
+def zstd_of(data: Data) -> zstandard.ZstdDecompressor:
     """With the dictionary of the file, which may be compressed itself."""
     raw = dictionary_of(data)[8:]
     if raw.startswith(ZSTD_MAGIC):

@@ -1,12 +1,19 @@
-"""Opens a file of this machine or behind an address, and decompresses it as its name says, bounded pieces at a time."""
+"""Opens a file of this machine or behind an address, and decompresses it by its first bytes, bounded pieces at a time.
 
+A name tells how a file is compressed; where its content says otherwise, the content is believed.
+"""
+
+import bz2
 import gzip
 import io
+import lzma
+import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
+from megalith.curation.reading.document import Source
 from megalith.curation.reading.remote import RemoteFile, address_of, name_of
 from megalith.errors import InputError
 
@@ -15,19 +22,49 @@ STEP_BYTES = 1 << 10
 
 WINDOW_BYTES = 1 << 27
 """Largest window of zstd, the default of `zstd -d` (--long=27)."""
+XZ_BYTES = 1 << 28
+"""Memory that unpacking a .xz may take: `xz -9` wants a quarter of it."""
+UNPACKED_BYTES = 1 << 20
+"""Bytes of a .bz2 or .xz that are unpacked at once."""
+PACKED = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".lz4")
+"""Endings of names of compressed files; .lz4 is read of WARC alone."""
+_MAGIC = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz"))
+_SKIPPABLE = tuple(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))
+"""How a skippable frame of zstd begins."""
 
-Source = Path | str
-"""A file of this machine, or an address."""
+DAMAGE = (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, lzma.LZMAError)
+"""Raised where a compressed file is damaged; EOFError where it is cut short."""
 
 
 def open_file(source: Source) -> BinaryIO:
-    """A file's content, decompressed where its name says that it is compressed."""
-    name = name_of(source).lower()
-    if name.endswith(".gz"):
-        return cast(BinaryIO, _Gzip(open_bytes(source)))
-    if name.endswith(".zst"):
-        return io.BufferedReader(_Zstandard(open_bytes(source), str(source)))
-    return open_bytes(source)
+    """A file's content, decompressed where it is compressed."""
+    file = open_bytes(source)
+    match compression_of(file, name_of(source)):
+        case ".gz":
+            return cast(BinaryIO, _Gzip(file))
+        case ".zst":
+            return io.BufferedReader(_Zstandard(file, str(source)))
+        case ".bz2" | ".xz" as kind:
+            return io.BufferedReader(_Unpacked(file, kind))
+    return file
+
+
+def compression_of(file: BinaryIO, name: str) -> str | None:
+    """How the content of a file, which stands at its beginning, is compressed; None if it is not.
+
+    Content that begins like nothing known is taken for what the name says.
+    """
+    head = file.read(6)
+    file.seek(0)
+    if head.startswith(_SKIPPABLE):
+        return ".zst"
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    named = next((ending for ending in PACKED if name.lower().endswith(ending)), None)
+    if named is None or not head or head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):  # packed in name alone
+        return None
+    return ".zst" if named == ".zstd" else named
 
 
 def open_bytes(source: Source) -> BinaryIO:
@@ -46,6 +83,69 @@ class _Gzip(gzip.GzipFile):
     def close(self) -> None:
         super().close()
         self._file.close()
+
+
+class _Decompressor(Protocol):
+    """As bz2 and lzma both have it."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, piece: bytes, /, max_length: int) -> bytes: ...
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a .bz2 or .xz file, of as many streams as it has; zeros behind a stream pad it."""
+
+    def __init__(self, file: BinaryIO, kind: str) -> None:
+        super().__init__()
+        self._file = file
+        self._kind = kind
+        self._stream: _Decompressor | None = None
+        self._unread = b""
+        self._content = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            stream = self._stream
+            piece = b""
+            if stream is None or stream.needs_input:
+                piece = self._unread or self._file.read(1 << 16)
+                self._unread = b""
+                if stream is None:
+                    piece = piece.lstrip(b"\0")
+                if not piece:
+                    if stream is None:
+                        return 0
+                    raise EOFError("the last stream is cut off")
+            if stream is None:
+                stream = self._stream = self._begin()
+            try:
+                self._content = memoryview(stream.decompress(piece, max_length=UNPACKED_BYTES))
+            except OSError as error:  # bz2's word for damage
+                raise zlib.error(str(error)) from error
+            if stream.eof:
+                self._unread, self._stream = stream.unused_data, None
+        count = min(len(buffer), len(self._content))
+        buffer[:count], self._content = self._content[:count], self._content[count:]
+        return count
+
+    def _begin(self) -> _Decompressor:
+        made: Any = bz2.BZ2Decompressor() if self._kind == ".bz2" else lzma.LZMADecompressor(memlimit=XZ_BYTES)
+        return cast(_Decompressor, made)
 
 
 class _Zstandard(io.RawIOBase):

@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fsspec.utils import glob_translate
 
+from megalith.curation.reading.folders import remote_data
 from megalith.curation.reading.opening import open_file
-from megalith.curation.reading.read import KINDS, is_data, reader_of
+from megalith.curation.reading.read import KINDS, reader_of
 from megalith.curation.reading.remote import address_of, name_of, open_ranges
 from megalith.curation.reading.s3_ranges import objects_under
 from megalith.errors import InputError
@@ -79,9 +80,10 @@ def title_of(address: str) -> str:
 
 
 def _under(address: str) -> list[Remote]:
-    """The objects under a prefix that are of a kind that is read, as `read.find_files` takes those of a directory."""
+    """The objects under a prefix that are of a kind that is read, as `find_files` takes those of a directory."""
     objects = _objects(address)
-    files = [one for one in objects if is_data(one.name)]
+    names = set(remote_data([one.name for one in objects])[0])
+    files = [one for one in objects if one.name in names]
     if not files:
         raise InputError(
             f"of the {len(objects)} objects under this prefix none is of a kind that is read.",

@@ -15,8 +15,9 @@ import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from megalith.curation.reading import read as read_module
-from megalith.curation.reading.read import find_files, read_documents
+from megalith.curation.reading import parquet, texts
+from megalith.curation.reading.folders import find_files
+from megalith.curation.reading.read import read_documents
 from megalith.curation.reading.warc import read_arc, read_warc
 from megalith.errors import InputError, UnsupportedError
 from tests.curation.pages import DATA
@@ -191,10 +192,21 @@ def test_a_gzip_file_cut_short_gives_what_came_before(tmp_path: Path) -> None:
     assert counts["truncated"] == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\nworld\n", b'{"body": "x"}\n', b'[{"text": "x"}]\n'])
-def test_a_json_lines_file_without_a_usable_line_says_what_was_expected(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(InputError, match='"text"'):
-        list(read_documents(write(tmp_path / "a.jsonl", content), Counter()))
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", {}),
+        (b"hello\nworld\n", {"records": 2, "bad_line": 2}),
+        (b'{"story": "x"}\n', {"records": 1, "no_text": 1}),
+        (b'{"text": null}\n', {"records": 1, "no_text": 1}),
+    ],
+)
+def test_a_json_lines_file_without_a_usable_line_is_counted(
+    tmp_path: Path, content: bytes, told: dict[str, int]
+) -> None:
+    counts: Counter[str] = Counter()
+    assert not list(read_documents(write(tmp_path / "a.jsonl", content), counts))
+    assert counts == told
 
 
 def test_parquet_is_read_by_its_text_column(tmp_path: Path) -> None:
@@ -206,12 +218,12 @@ def test_parquet_is_read_by_its_text_column(tmp_path: Path) -> None:
     assert counts == {"records": 3, "no_text": 1}
 
 
-def test_parquet_without_text_names_the_columns_it_has(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="body"):
-        list(read_documents(tmp_path / "a.parquet", Counter()))
-    with pytest.raises(InputError, match="Parquet"):
-        list(read_documents(write(tmp_path / "b.parquet", b"PAR1 torn"), Counter()))
+def test_parquet_without_text_or_torn_is_counted(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"story": ["x", "y"]}), tmp_path / "a.parquet")
+    counts: Counter[str] = Counter()
+    assert not list(read_documents(tmp_path / "a.parquet", counts))
+    assert not list(read_documents(write(tmp_path / "b.parquet", b"PAR1 torn"), counts))
+    assert counts == {"records": 3, "no_text_column": 2, "damaged": 1}
 
 
 def test_text_and_html_files_are_one_document_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +239,7 @@ def test_text_and_html_files_are_one_document_each(tmp_path: Path, monkeypatch: 
         (None, b"<p>hello"),
     ]
     assert counts == {"records": 4, "no_text": 1}
-    monkeypatch.setattr(read_module, "MAXIMUM_BYTES", 3)
+    monkeypatch.setattr(texts, "MAXIMUM_BYTES", 3)
     assert list(read_documents(tmp_path / "c.html", counts)) == []
     assert counts["too_long"] == 1
 
@@ -324,7 +336,7 @@ def test_how_long_a_page_is_stands_in_its_header(tmp_path: Path, version: str) -
     column = pq.read_metadata(path).row_group(0).column(0)
     with path.open("rb") as file:
         first = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
-        assert 5308 <= read_module._page_bytes(file, first) <= 5320
+        assert 5308 <= parquet._page_bytes(file, first) <= 5320
 
 
 def test_a_window_of_two_gigabytes_is_refused_with_the_mend(tmp_path: Path) -> None:
