@@ -28,6 +28,8 @@ from megalith.curation.reading.opening import STEP_BYTES
 LOOK_BACK_BYTES = 1 << 22
 """Of the content that a reader has taken, so much can be looked at again."""
 _PIECE_BYTES = 1 << 16
+_NEAR_DAMAGE_BYTES = 256
+"""Unpacked at once where a larger piece has failed: an error gives nothing of its piece."""
 
 
 class Members(io.RawIOBase):
@@ -39,6 +41,9 @@ class Members(io.RawIOBase):
         self._at = start
         self._stop = stop
         self._member: Any = None
+        self._gzipped = False
+        self._step = _PIECE_BYTES
+        self._waiting = b""
         self._content = memoryview(b"")
         self._back = bytearray()
         self.taken = 0
@@ -101,7 +106,7 @@ class Members(io.RawIOBase):
                 return False
             if self._at >= self._stop and begins_a_record(self._data, self._at):
                 return False
-            gzipped = self._data[self._at : self._at + 3] == GZIP_MAGIC
+            gzipped = self._gzipped = self._data[self._at : self._at + 3] == GZIP_MAGIC
             self._member = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzipped else zstd_of(self._data).decompressobj()
             self._step = _PIECE_BYTES if gzipped else STEP_BYTES
             self._waiting = b""
@@ -109,15 +114,19 @@ class Members(io.RawIOBase):
         if not piece:
             self.failure, self.cut = self._at, True
             return False
+        before = self._member.copy() if self._gzipped and self._step > _NEAR_DAMAGE_BYTES else None
         try:
-            if isinstance(self._member, zstandard.ZstdDecompressionObj):
+            if not self._gzipped:
                 content, waiting = self._member.decompress(piece), b""
             else:
                 content = self._member.decompress(piece, 1 << 20)
                 waiting = self._member.unconsumed_tail
         except (zlib.error, zstandard.ZstdError):
-            self.failure = self._at
-            return False
+            if before is None:
+                self.failure = self._at
+                return False
+            self._member, self._step, self._waiting = before, _NEAR_DAMAGE_BYTES, b""  # what stands before the damage
+            return True
         self._at += len(piece) - len(self._member.unused_data) - len(waiting)
         self._waiting = waiting
         self._content = memoryview(content)

@@ -136,6 +136,8 @@ class _Reading:
         except OSError:
             self.failed = True
         self.ended = not self.failed and ends_the_file(data, self.last)
+        if not self.ended and packed and since and end_of_member(data, member) is None:
+            yield from self._content(member, since, counts)  # what stands before the damage in this very member
 
     def _content(self, start: int, passed: int, counts: Counter[str]) -> Iterator[WarcRecord]:
         """The records of members that are not records."""
