@@ -76,6 +76,7 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
     from megalith.curation.corpus.read_units import datasets_of
     from megalith.evaluation.chosen import chosen_tasks
     from megalith.planning.plan import check as check_plan
+    from megalith.tokens.tokenize import check_tokenizer
     from megalith.training import refuse_what_cannot_be_trained
 
     _refuse_both(recipe, sources)
@@ -86,6 +87,7 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
             where="model.family",
             mend="Use `megalith curate`, `megalith tokenize` and `megalith train`, which make a BERT model.",
         )
+    check_tokenizer(recipe)
     refuse_what_cannot_be_trained(recipe)
     chosen_tasks(recipe.evaluate, None)
     check_plan(recipe, yes=yes)

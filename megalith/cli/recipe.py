@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
 @verb
 def recipe_show(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False) -> None:
     """The resolved whole, with where each value came from."""
-    loaded, origins = load_recipe(recipe, overrides or ())
+    loaded, origins = load_recipe(recipe, overrides or (), model=False)
     values = flatten(loaded)
 
     def origin(key: str) -> str:

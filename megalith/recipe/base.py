@@ -33,7 +33,9 @@ class Section(BaseModel):
         values: dict[str, Any] = handler(self)
         if info.context == WHOLE or not self.LATER:
             return values
-        later = {name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].default}
+        fields = type(self).model_fields
+        later = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        later |= {key_of(type(self), name) for name in later}
         return {name: value for name, value in values.items() if name not in later}
 
 

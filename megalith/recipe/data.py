@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, model_validator
 
 from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
 from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
@@ -175,8 +175,14 @@ class CurateConfig(Section):
 
 
 class TokenizeConfig(Section):
-    """Byte-level BPE, trained on the training split, and the shards."""
+    """Byte-level BPE, trained on the training split, or a tokenizer that stands, and the shards."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+    LATER: ClassVar[tuple[str, ...]] = ("tokenizer_from",)
+
+    tokenizer_from: str | None = Field(default=None, alias="from")
+    """In place of training one: a tokenizer.json, or the directory that holds it (or GPT-2's vocab.json and
+    merges.txt); `$NAME` is filled in. model.vocab_size must hold its ids."""
     vocab_size: Dimension = 50257
     training_bytes: PositiveInt = 100_000_000
     """The tokenizer is trained on a sample of about this many bytes of training text."""

@@ -42,10 +42,26 @@ _WANTED: dict[str, str] = {
 """pydantic's kinds of error, and the mend."""
 
 
+MOST_TOLD = 10
+"""So many faults of a recipe are told at once."""
+
+
 def explain(error: ValidationError, origins: Mapping[str, str], source: str) -> RecipeError:
-    """The first of pydantic's errors, with the line or override that said the value."""
+    """All of pydantic's errors, the likeliest first, each with the line or override that said the value."""
     errors = error.errors(include_url=False)
     first = _likeliest(errors)
+    told = _explained(first, origins, source)
+    others = [_explained(one, origins, source) for one in errors if one is not first]
+    others = [one for one in others if str(one) != str(told)]
+    if not others:
+        return told
+    said = " ".join(f"Also: {one}" for one in others[: MOST_TOLD - 1])
+    more = f" And {len(others) - MOST_TOLD + 1} more." if len(others) >= MOST_TOLD else ""
+    return RecipeError(told.what, where=told.where, mend=f"{told.mend or ''} {said}{more}".strip())
+
+
+def _explained(first: ErrorDetails, origins: Mapping[str, str], source: str) -> RecipeError:
+    """One error, with the line or override that said the value."""
     location = [str(part) for part in first["loc"]]
     dotted = shorten(".".join(part for part in location if not part.isdigit()))
     where = next(
@@ -56,19 +72,17 @@ def explain(error: ValidationError, origins: Mapping[str, str], source: str) -> 
         ),
         next((said for key, said in origins.items() if key.startswith(".".join(location) + ".")), source),
     )
-    more = f" ({len(errors) - 1} more after this one.)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         section = ".".join(location[:-1])
         said = f"the section {section} has no key" if section else "a recipe has no key"
-        mend = hint(location, first["input"])
-        return RecipeError(f"{said} {shorten(location[-1])!r}.", where=where, mend=mend + more)
+        return RecipeError(f"{said} {shorten(location[-1])!r}.", where=where, mend=hint(location, first["input"]))
     if first["type"] == "missing":
-        return RecipeError(f"{dotted} is missing.", where=where, mend=f"Set it.{more}")
+        return RecipeError(f"{dotted} is missing.", where=where, mend="Set it.")
     if first["type"] == "value_error":
         message = first["msg"].removeprefix("Value error, ")
         where = _override_named(message, location, origins) or where
-        return RecipeError(f"{dotted}: {message}." if dotted else f"{message}.", where=where, mend=more.strip() or None)
-    return RecipeError(f"{dotted} is {_shown(first['input'])}: {_mend(first)}.", where=where, mend=more.strip() or None)
+        return RecipeError(f"{dotted}: {message}." if dotted else f"{message}.", where=where)
+    return RecipeError(f"{dotted} is {_shown(first['input'])}: {_mend(first)}.", where=where)
 
 
 def explain_all(error: ValidationError, origins: Mapping[str, str], source: str) -> RecipeError:

@@ -42,8 +42,12 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> tuple[Recipe, Origins]:
+def load_recipe(
+    source: str | Path | Recipe, overrides: Overrides = (), *, model: bool = True
+) -> tuple[Recipe, Origins]:
     """Read a recipe by file or shipped name, apply overrides, check the whole. A Recipe is taken as it is.
+
+    One that says nothing of a model is refused unless `model` is false: it can be curated and tokenized alone.
 
     Overrides are texts (`section.key=value`, the value YAML), or values by dotted key (`{"budget.hours": 0.1}`).
     Raises InputError where the file is missing or cannot be read, RecipeError where its values cannot be.
@@ -51,6 +55,9 @@ def load_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> tuple
     if isinstance(source, Recipe):
         where = source.name
         values, origins = source.model_dump(), dict.fromkeys(flatten(source), where)
+        if not source.has_model:
+            del values["model"]
+            origins = {key: said for key, said in origins.items() if not key.startswith("model.")}
     else:
         path = _find(str(source))
         where = str(path)
@@ -60,9 +67,14 @@ def load_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> tuple
     for dotted, value, shown in map(_said, overrides.items() if isinstance(overrides, Mapping) else overrides):
         _apply(dotted, value, f"override {shown!r}", values, origins)
     try:
-        return Recipe.model_validate(values), origins
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise explain(error, origins, where) from error
+    if model and not recipe.has_model:
+        raise RecipeError(
+            "model is missing.", where=where, mend="Set it. (`megalith curate` and `megalith tokenize` do without.)"
+        )
+    return recipe, origins
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:

@@ -29,11 +29,17 @@ class Recipe(Section):
     blend: BlendConfig = BlendConfig()
     budget: BudgetConfig = BudgetConfig()
     cluster: ClusterConfig = ClusterConfig()
-    model: ModelConfig
+    model: ModelConfig = ModelConfig()
+    """May be left out where a corpus is all that is made."""
     parallel: ParallelConfig = ParallelConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     audit: AuditConfig = AuditConfig()
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the recipe says something of a model."""
+        return "model" in self.model_fields_set
 
     @property
     def mixture(self) -> BlendConfig:
@@ -44,7 +50,8 @@ class Recipe(Section):
     def _sections_agree(self) -> Self:
         model, parallel = self.model, self.parallel
         self._check_tokens()
-        if not self.tokens.sources and self.tokenize.vocab_size != model.vocab_size:
+        trains_one = not self.tokens.sources and self.tokenize.tokenizer_from is None
+        if self.has_model and trains_one and self.tokenize.vocab_size != model.vocab_size:
             raise ValueError(
                 f"tokenize.vocab_size is {self.tokenize.vocab_size} and model.vocab_size is {model.vocab_size}: "
                 "give both the same"
@@ -55,6 +62,8 @@ class Recipe(Section):
             name = min(set(self.blend.datasets) ^ set(self.curate.datasets))
             lacks, has = ("curate", "blend") if name in self.blend.datasets else ("blend", "curate")
             raise ValueError(f"{has}.datasets has {name} and {lacks}.datasets has not: give both or neither")
+        if not self.has_model:
+            return self
         if not model.is_sized and not self.budget.is_given:
             raise ValueError(
                 "the model has no shape and a budget to choose one for is missing: set model.num_layers, "

@@ -9,7 +9,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from megalith.errors import InputError
-from megalith.input_files import expand
+from megalith.input_files import expand, read_json
 from megalith.tokens.conventions import END_OF_TEXT, GENERATION, Conventions, read_conventions
 from megalith.tokens.tokenizer import Tokenizer
 
@@ -18,14 +18,16 @@ ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EO
 """Spellings by which a tokenizer's end of text is known where nothing else tells it, the likeliest first."""
 _PAIRS = (("vocab.json", "merges.txt"), ("gpt2-vocab.json", "gpt2-merges.txt"))
 _WHERE = "tokens.tokenizer"
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
+"""Files of Hugging Face's that name the end of text of the tokenizer.json beside them."""
 
 
-def tokenizer_files(named: Sequence[str]) -> tuple[Path, ...]:
-    """The files that `tokens.tokenizer` names: one tokenizer.json, or a vocabulary and its merges.
+def tokenizer_files(named: Sequence[str], where: str = _WHERE) -> tuple[Path, ...]:
+    """The files that a key of the recipe names: one tokenizer.json, or a vocabulary and its merges.
 
     `generation.json` beside a tokenizer.json comes with it. Raises InputError where they are missing.
     """
-    paths = [expand(Path(name), where=_WHERE) for name in named]
+    paths = [expand(Path(name), where=where) for name in named]
     if len(paths) == 1 and paths[0].is_dir():
         paths = _within(paths[0])
     missing = [path for path in paths if not path.is_file()]
@@ -48,6 +50,38 @@ def read_given_tokenizer(files: Sequence[Path], ending: int | None) -> Tokenizer
     conventions = read_conventions(files[0].parent) if files[-1].name == GENERATION else None
     model = _read(files[0]) if len(files) == 1 or conventions is not None else _read_gpt2(files[0], files[1])
     return Tokenizer(model, conventions or _conventions(model, ending, files[0]))
+
+
+def read_tokenizer_to_train_with(files: Sequence[Path]) -> Tokenizer:
+    """The tokenizer in `files` for a model that begins from nothing: its end of text stands before and after each text.
+
+    The end of text is what `generation.json`, `tokenizer_config.json` or `special_tokens_map.json` beside it says, or
+    else the likeliest of its own tokens. Raises InputError where the files cannot be read or no end of text is known.
+    """
+    if files[-1].name == GENERATION:
+        return read_given_tokenizer(files, None)
+    model = _read_any(files)
+    named = _end_beside(files[0].parent)
+    end = None if named is None else model.token_to_id(named)
+    if end is None:
+        end = _conventions(model, None, files[0]).document_end
+    return Tokenizer(model, Conventions(prefix=end, end_of_text=(end,)))
+
+
+def _read_any(files: Sequence[Path]) -> tokenizers.Tokenizer:
+    return _read(files[0]) if len(files) == 1 else _read_gpt2(files[0], files[1])
+
+
+def _end_beside(directory: Path) -> str | None:
+    """The spelling of the end of text that Hugging Face's files in a directory name."""
+    for name in _BESIDE:
+        if (directory / name).is_file():
+            said = read_json(directory / name)
+            end = said.get("eos_token") if isinstance(said, dict) else None
+            end = end.get("content") if isinstance(end, dict) else end
+            if isinstance(end, str):
+                return end
+    return None
 
 
 def _conventions(model: tokenizers.Tokenizer, ending: int | None, file: Path) -> Conventions:

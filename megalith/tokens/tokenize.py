@@ -24,6 +24,7 @@ from megalith.recipe import Recipe
 from megalith.tokens.blending import check_blend, check_names, shard_name
 from megalith.tokens.conventions import GENERATION
 from megalith.tokens.encoders import EncoderName, choose_encoder, encoder
+from megalith.tokens.given_tokenizer import read_tokenizer_to_train_with, tokenizer_files
 from megalith.tokens.parts import (
     FOLDER,
     Part,
@@ -64,6 +65,11 @@ def tokenize(recipe: Recipe, path: Path, corpus: Artifact, *, workers: int | Non
     if special_tokens:  # a gpt's settings, and so its artifact, are those they were before there were berts
         settings["special_tokens"] = list(special_tokens)
     given = _given_files(recipe)
+    chosen = _chosen_files(recipe)
+    if chosen:
+        _check_holds(recipe, read_tokenizer_to_train_with(chosen))
+        settings["from"] = {file.name: file_digest(file) for file in chosen}
+        settings["tokenize"].pop("from", None)
     if given:  # likewise
         settings["tokenizer"] = {file.name: file_digest(file) for file in given}
     if blended:  # likewise; the shares are the run's affair
@@ -128,8 +134,38 @@ def _given_files(recipe: Recipe) -> list[Path]:
     return [home / name for name in ("tokenizer.json", GENERATION) if (home / name).is_file()]
 
 
+def _chosen_files(recipe: Recipe) -> tuple[Path, ...]:
+    """The files that `tokenize.from` names; those of a model to begin from go before."""
+    named = recipe.tokenize.tokenizer_from
+    if named is None or recipe.train.weights_from is not None:
+        return ()
+    return tokenizer_files((named,), "tokenize.from")
+
+
+def check_tokenizer(recipe: Recipe) -> None:
+    """Raise the error of a tokenizer that is named and cannot be used, before anything is made."""
+    if files := _chosen_files(recipe):
+        _check_holds(recipe, read_tokenizer_to_train_with(files))
+
+
+def _check_holds(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    if recipe.has_model and tokenizer.vocab_size > recipe.model.vocab_size:
+        raise RecipeError(
+            f"this tokenizer has {tokenizer.vocab_size:,} entries, and model.vocab_size is "
+            f"{recipe.model.vocab_size:,}.",
+            where="tokenize.from",
+            mend=f"Set model.vocab_size={tokenizer.vocab_size}.",
+        )
+    if recipe.model.family == "bert" and tokenizer.special is None:
+        raise RecipeError(
+            f"this tokenizer lacks {', '.join(BERT_TOKENS)}, of which a BERT's samples are made.",
+            where="tokenize.from",
+            mend="Name one that has them, or remove tokenize.from.",
+        )
+
+
 def _special_tokens(recipe: Recipe) -> Sequence[str]:
-    if recipe.model.family != "bert":
+    if recipe.model.family != "bert" or recipe.tokenize.tokenizer_from is not None:
         return ()
     smallest = 257 + len(BERT_TOKENS)
     if recipe.tokenize.vocab_size < smallest:
@@ -193,6 +229,13 @@ def _tokenizer(workspace: Workspace, split: _Split, recipe: Recipe) -> Tokenizer
     for file in _given_files(recipe):
         with workspace.file(file.name) as temporary:
             shutil.copyfile(file, temporary)
+    chosen = _chosen_files(recipe)
+    if chosen and not path.is_file():
+        tokenizer = read_tokenizer_to_train_with(chosen)
+        with workspace.file(GENERATION) as temporary:
+            temporary.write_text(tokenizer.conventions.model_dump_json(indent=1), encoding="utf-8")
+        with workspace.file(path.name) as temporary:
+            tokenizer.save(temporary)
     if not path.is_file():
         with progress() as bar:
             task = bar.add_task("Training the tokenizer", total=split.documents)

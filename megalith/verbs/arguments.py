@@ -13,8 +13,8 @@ Place = str | Path
 Places = Place | Sequence[Place]
 
 
-def load(recipe: RecipeSource, overrides: Overrides) -> Recipe:
-    return load_recipe(recipe, overrides)[0]
+def load(recipe: RecipeSource, overrides: Overrides, *, model: bool = True) -> Recipe:
+    return load_recipe(recipe, overrides, model=model)[0]
 
 
 def directory_of(recipe: Recipe, output: Place | None) -> Path:

@@ -185,7 +185,7 @@ def _stage(
 ) -> Artifact:
     from megalith import expedition
 
-    loaded = load(recipe, overrides)
+    loaded = load(recipe, overrides, model=stage not in ("crawl", "curate", "tokenize"))
     return expedition.run_stage(
         stage, loaded, directory_of(loaded, output), paths(source), fresh=fresh, yes=yes, model=path(model)
     )

@@ -41,7 +41,7 @@ def blend(
     """
     from megalith.tokens.blending import check_blend, check_epochs, portions
 
-    loaded = load(recipe, overrides)
+    loaded = load(recipe, overrides, model=False)
     place = directory_of(loaded, output) / "tokenize" if tokens is None else Path(tokens)
     sizes: dict[str, int] = {}
     if tokens is not None or (place / MANIFEST).is_file():

@@ -132,7 +132,8 @@ def _collect(directory: Path, how: How) -> Found:
         if is_hidden(name):
             continue
         if file.is_dir():
-            passed_over[FOLDER] += file.is_symlink()
+            if file.is_symlink():
+                passed_over[FOLDER] += 1
             continue
         if not file.is_file():
             continue
