@@ -20,13 +20,15 @@ from megalith.artifacts import Artifact, Workspace, file_digest, produce
 from megalith.console import progress
 from megalith.curation import decide
 from megalith.curation.card_data import dataset_figures, details
+from megalith.curation.copies import write_dropped, write_json_lines
 from megalith.curation.corpus.against import Earlier, fill_earlier, open_earlier
 from megalith.curation.corpus.document_table import Columns
 from megalith.curation.corpus.documents import make_documents, partitions_of
-from megalith.curation.corpus.read_units import Dataset, datasets_of, model_file
+from megalith.curation.corpus.read_units import FILTERS, Dataset, datasets_of, model_file
 from megalith.curation.daft_engine import Told
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
+from megalith.curation.runs import SPLITS
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
 from megalith.curation.steps.pii import mask
 from megalith.curation.steps.task_items import Continuation, LastWord, cut_items
@@ -70,7 +72,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
             stage="curate",
             settings={
                 "curate": masked(config.model_dump(mode="json", exclude={"sources", "datasets", "against"})),
-                "datasets": [[one.name, one.language, one.heuristics, one.quality] for one in datasets],
+                "datasets": [[one.name, *(getattr(one, name) for name in FILTERS)] for one in datasets],
                 **({"licences": licences} if licences else {}),
                 "version": VERSION,
             },
@@ -110,6 +112,9 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     begin("near-duplicates")
     cut_short = decide.drop_near_duplicates(columns, funnel, config.minhash)
     funnel.line("minhash", seconds=given.documents.facts["seconds"].get("minhash", 0.0))
+    if any(dataset.most_documents is not None for dataset in given.datasets):
+        decide.cap(columns, funnel, given.datasets, seed)
+        funnel.line("most_documents")
     begin("held out")
     decide.hold_out(columns, config.validation_share, seed)
     items = _cut_items(columns, config, seed)
@@ -121,6 +126,12 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
         with workspace.file(f"tasks/{task}.jsonl") as file:
             lines = [f"{json.dumps(item, ensure_ascii=False)}\n" for item in of_task]
             file.write_text("".join(lines), encoding="utf-8")
+    if config.jsonl:
+        for split in SPLITS:
+            write_json_lines(workspace, split)
+    if config.keep_dropped:
+        begin("dropped documents")
+        write_dropped(workspace.logs / "dropped", columns, funnel)
     begin("samples")
     workspace.write_json("samples.json", funnel.samples())
     workspace.write_json("details.json", details(columns, funnel, histograms, kept) | {"datasets": by_dataset})

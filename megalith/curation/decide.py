@@ -107,6 +107,16 @@ def drop_near_duplicates(columns: Columns, funnel: Funnel, config: MinHashConfig
     return found.buckets_cut_short
 
 
+def cap(columns: Columns, funnel: Funnel, datasets: Sequence[Dataset], seed: int) -> None:
+    """Drop what a data set has beyond its `most_documents`, each document by its own draw."""
+    alive = columns.alive
+    for number, dataset in enumerate(datasets):
+        rows = alive[columns.dataset[alive] == number]
+        if dataset.most_documents is not None and len(rows) > dataset.most_documents:
+            kept = columns.drawn(rows, seed, dataset.most_documents)
+            funnel.drop("most_documents", "beyond most_documents", np.setdiff1d(rows, kept))
+
+
 def hold_out(columns: Columns, share: float, seed: int) -> None:
     """Mark the documents that are held out from training: each by its own draw.
 

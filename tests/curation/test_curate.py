@@ -99,7 +99,7 @@ def test_splits_are_sorted_and_have_no_document_in_common(curated: Artifact) -> 
     assert [row["id"] for row in train] == sorted(row["id"] for row in train)
     assert len(validation) == curated.facts["validation_documents"] > 0
     assert not {row["text"] for row in train} & {row["text"] for row in validation}
-    assert set(train[0]) == {"id", "url", "source", "text", "language"}
+    assert set(train[0]) == {"id", "url", "source", "text", "language", "source_id", "metadata"}
     assert {row["source"] for row in train} == {"docs.jsonl"} and {row["language"] for row in train} == {"en"}
 
 

@@ -16,8 +16,8 @@ import pytest
 from megalith.curation import curate, daft_engine, merge, partition
 from megalith.curation import runs as runs_module
 from megalith.curation.corpus import read_units
-from megalith.curation.reading.read import Part
-from megalith.curation.reading.warc import Document
+from megalith.curation.reading.document import Document, Part
+from megalith.curation.reading.how import How
 from megalith.recipe import Recipe, load_recipe
 from tests.corpus import docstrings
 
@@ -77,9 +77,9 @@ def test_a_run_killed_while_it_reads_takes_up_the_units_that_are_left(
     read: list[Part] = []
     as_it_is = partition.read_documents
 
-    def watched(path: Path, counts: Counter[str], part: Part = None) -> Iterator[Document]:
+    def watched(path: Path, counts: Counter[str], part: Part, how: How) -> Iterator[Document]:
         read.append(part)
-        return as_it_is(path, counts, part)
+        return as_it_is(path, counts, part, how)
 
     monkeypatch.setattr(partition, "read_documents", watched)
     resumed = curate(_recipe(), tmp_path / "corpus", [source])

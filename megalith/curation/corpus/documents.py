@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megalith.artifacts import Artifact, Workspace, file_digest, produce
+from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
+from megalith.artifacts.digests import file_digests
 from megalith.console import note
 from megalith.curation.corpus.document_table import REFERENCE, Partition
-from megalith.curation.corpus.read_units import Dataset, model_file, units_of, weight
+from megalith.curation.corpus.read_units import Dataset, Unit, model_file, weight
+from megalith.curation.corpus.reuse import again, input_name, units_with
 from megalith.curation.daft_engine import Told, spread
 from megalith.curation.partition import DOCUMENTS, MapSettings, MapUnit
 from megalith.curation.reading import EMPTY_FILES, KINDS, Remote
@@ -39,26 +41,44 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
     how = tuple(dataset.how for dataset in datasets)
     settings = MapSettings(config.extractor, config.minhash, config.urls, config.seconds_per_document, model, how)
     said = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
-    return produce(
-        path,
-        stage="documents",
-        settings={
-            "extractor": settings.extractor,
-            "minhash": said,
-            "urls": settings.urls.model_dump(mode="json"),
-            "seconds_per_document": settings.seconds_per_document,
-            "read": [dataset.how.told for dataset in datasets],
-            "version": VERSION,
-        },
-        inputs={
-            f"{number} {dataset.name} {name}": file.digest if isinstance(file, Remote) else file_digest(file)
+    asked = {
+        "extractor": settings.extractor,
+        "minhash": said,
+        "urls": settings.urls.model_dump(mode="json"),
+        "seconds_per_document": settings.seconds_per_document,
+        "read": [dataset.how.told for dataset in datasets],
+        "version": VERSION,
+    }
+    here = file_digests([file for dataset in datasets for file, _ in dataset.files if isinstance(file, Path)])
+    inputs = (
+        {
+            input_name(number, dataset, name): file.digest if isinstance(file, Remote) else here[file]
             for number, dataset in enumerate(datasets)
             for file, name in dataset.files
         }
         | {f"urls {file}": file_digest(file) for file in _lists(settings.urls)}
-        | ({"language model": file_digest(model)} if model else {}),
+        | ({"language model": file_digest(model)} if model else {})
+    )
+
+    def build(workspace: Workspace) -> Mapping[str, Any]:
+        for folder in ("text", "signatures", "bands", "logs/units"):
+            (workspace.path / folder).mkdir(parents=True, exist_ok=True)
+        plan = workspace.path / "logs" / "plan.json"  # the same units after a kill, whatever stands at `path` by then
+        if plan.is_file():
+            units = again([Unit.of(task) for task in json.loads(plan.read_text())], datasets)
+        else:
+            units = units_with(path, workspace.path, datasets, inputs, asked)
+            with whole(plan) as file:
+                file.write_text(json.dumps([unit.task for unit in units]))
+        return _build(workspace, datasets, units, settings, told)
+
+    return produce(
+        path,
+        stage="documents",
+        settings=asked,
+        inputs=inputs,
         seed=0,  # nothing is drawn
-        build=lambda workspace: _build(workspace, datasets, settings, told),
+        build=build,
     )
 
 
@@ -79,13 +99,11 @@ def _lists(rules: UrlConfig) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _build(workspace: Workspace, datasets: Sequence[Dataset], settings: MapSettings, told: Told) -> Mapping[str, Any]:
+def _build(
+    workspace: Workspace, datasets: Sequence[Dataset], units: Sequence[Unit], settings: MapSettings, told: Told
+) -> Mapping[str, Any]:
     if settings.language_model:
         read_fasttext(settings.language_model)  # a file that is none is told of before anything is read
-    units = units_of(datasets)
-    for folder in ("text", "signatures", "bands"):
-        (workspace.path / folder).mkdir(exist_ok=True)
-    (workspace.logs / "units").mkdir(exist_ok=True)
     read: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     files: dict[str, Counter[str]] = {}

@@ -5,6 +5,7 @@ Parquet; a file may lie behind an address. Small files go together into one unit
 sources alone, so that another number of cores takes up the same ones.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -107,6 +108,7 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
     groups: dict[str, list[tuple[File, str]]] = {}
     passed_over: dict[str, Counter[str]] = {}
     seen: set[File] = set()
+    taken: set[tuple[str, str]] = set()
     wrong: list[MegalithError] = []
     for source in sources:
         name = named.get(str(source)) or titles[str(source)]
@@ -121,6 +123,8 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
             same = real_path(file) if isinstance(file, Path) else file
             if same not in seen:
                 seen.add(same)
+                shown = next(one for one in _spellings(source, shown) if (name, one) not in taken)
+                taken.add((name, shown))
                 group.append((file, shown))
     if wrong:
         raise together(wrong)
@@ -132,6 +136,13 @@ def datasets_of(sources: Sequence[Path], config: CurateConfig) -> list[Dataset]:
         how = replace(how_of(config, name), few=len(files) < FEW_FILES)
         made.append(Dataset(name, tuple(files), how=how, passed_over=dict(passed_over[name]), **settings))
     return made
+
+
+def _spellings(source: Path, name: str) -> Iterator[str]:
+    """Names for a file within its data set, of which other sources may have a file of the same name."""
+    yield name
+    yield f"{source.name}/{name}"
+    yield from (f"{source.name}/{name} ({number})" for number in itertools.count(2))
 
 
 FILTERS = ("language", "heuristics", "quality", "most_documents")

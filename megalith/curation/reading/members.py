@@ -33,13 +33,17 @@ _NEAR_DAMAGE_BYTES = 256
 
 
 class Members(io.RawIOBase):
-    """The content of the members of a file from one on: an end is where a record begins with a member behind `stop`."""
+    """The content of the members of a file from one on, as far as where a record begins with a member behind `stop`.
 
-    def __init__(self, data: Data, start: int, stop: int) -> None:
+    Nothing from `end` on is looked at.
+    """
+
+    def __init__(self, data: Data, start: int, stop: int, end: int | None = None) -> None:
         super().__init__()
         self._data = data
         self._at = start
         self._stop = stop
+        self._end = len(data) if end is None else end
         self._member: Any = None
         self._gzipped = False
         self._step = _PIECE_BYTES
@@ -100,8 +104,8 @@ class Members(io.RawIOBase):
     def _unpack(self) -> bool:
         """Unpack some more; false at the end."""
         if self._member is None:
-            if self._at >= len(self._data) or not is_packed(self._data, self._at):
-                rest = self._data[self._at : self._at + _PIECE_BYTES].strip(b"\0\r\n")
+            if self._at >= self._end or not is_packed(self._data, self._at):
+                rest = self._data[self._at : min(self._at + _PIECE_BYTES, self._end)].strip(b"\0\r\n")
                 self.failure = self._at if rest else None
                 return False
             if self._at >= self._stop and begins_a_record(self._data, self._at):
@@ -110,7 +114,7 @@ class Members(io.RawIOBase):
             self._member = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzipped else zstd_of(self._data).decompressobj()
             self._step = _PIECE_BYTES if gzipped else STEP_BYTES
             self._waiting = b""
-        piece = self._waiting or self._data[self._at : self._at + self._step]
+        piece = self._waiting or self._data[self._at : min(self._at + self._step, self._end)]
         if not piece:
             self.failure, self.cut = self._at, True
             return False

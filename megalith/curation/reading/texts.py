@@ -121,8 +121,7 @@ def _bounded(texts: Texts, counts: Counter[str]) -> Texts:
         if characters > MAXIMUM_BYTES:
             counts.update(records=1, too_long=1)
             return
-    if pieces:
-        yield "".join(pieces), other
+    yield "".join(pieces), other
 
 
 def _parted(texts: Texts, separator: re.Pattern[str], counts: Counter[str]) -> Texts:

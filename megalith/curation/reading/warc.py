@@ -117,12 +117,14 @@ class _Reading:
                 at = max(start, before + record.stream_pos)
                 if packed and number:
                     again = at == member
-                    if again or not is_packed(data, at) or (number < PROVED and not begins_a_record(data, at)):
+                    beyond = stop is not None and at >= stop
+                    proved = number >= PROVED and not beyond
+                    if again or not is_packed(data, at) or not (proved or begins_a_record(data, at)):
                         from_, passed = (earlier[0], earlier[1] + since) if again else (member, since)
                         yield from self._content(from_, passed, counts)
                         return
-                    if stop is not None and at >= stop:  # the last member may hold more than its record
-                        yield from self._content(member, since, counts)
+                    if beyond:  # the last member may hold more than its record
+                        yield from self._content(member, since, counts, at)
                         return
                     earlier, member, since = (member, since), at, 0
                 elif stop is not None and at >= stop:
@@ -139,9 +141,9 @@ class _Reading:
         if not self.ended and packed and since and end_of_member(data, member) is None:
             yield from self._content(member, since, counts)  # what stands before the damage in this very member
 
-    def _content(self, start: int, passed: int, counts: Counter[str]) -> Iterator[WarcRecord]:
+    def _content(self, start: int, passed: int, counts: Counter[str], end: int | None = None) -> Iterator[WarcRecord]:
         """The records of members that are not records."""
-        members = Members(self._data, start, len(self._data) if self._stop is None else self._stop)
+        members = Members(self._data, start, len(self._data) if self._stop is None else self._stop, end)
         yield from records_of(members, passed, counts, self._bare)
         self.failed = members.failure is not None and not members.cut
         self.ended = members.failure is None
