@@ -69,7 +69,7 @@ def test_a_source_that_the_recipe_names_takes_its_name_and_filters(
     )
     books, other = datasets_of([*map(Path, config.paths), tmp_path / "other", tmp_path / "one"], config)
     assert (books.name, books.heuristics, books.quality) == ("books", False, True)
-    assert [shown for _, shown in books.files] == ["docs.jsonl", "docs.jsonl"]
+    assert [shown for _, shown in books.files] == ["docs.jsonl", "two/docs.jsonl"]
     assert (other.name, other.heuristics) == ("other", True)
 
 
