@@ -178,7 +178,7 @@ def _said(counts: Mapping[str, int]) -> str:
 
 
 def _mend(read: Mapping[str, int]) -> str:
-    """What the commonest of the reasons asks for."""
+    """The mend for the commonest of the reasons."""
     reasons = {name: count for name, count in read.items() if name in MENDS and count}
     return MENDS[max(reasons, key=lambda name: reasons[name])] if reasons else f"Use {KINDS}."
 

@@ -38,7 +38,7 @@ PACKED = 4
 UNKNOWN_BYTES = 1_000_000_000
 """Assumed bytes of a remote file whose size is not requested: a WARC of Common Crawl."""
 FEW_FILES = 20
-"""Of a data set of fewer files, long texts are cut into passages."""
+"""The long texts of a data set of fewer files are cut into passages."""
 CUT_BETWEEN_LINES = (".jsonl", ".ndjson")
 CUT_BETWEEN_RECORDS = (".warc.gz", ".wet.gz")
 
@@ -63,7 +63,7 @@ class Dataset:
     passed_over: Mapping[str, int] = field(default_factory=dict)
     """How many files of its directories are not read, by their kind."""
     most_documents: int | None = None
-    """Of those that pass all filters, at most so many are kept."""
+    """The most that are kept of those that pass all filters."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class How:
     metadata: tuple[str, ...] = ()
     """Fields that are kept beside the text; `*`: all others."""
     text_separator: str = AUTO
-    """What parts the documents of a text file: auto, file, line, blank_line, or a marker."""
+    """The separator of the documents of a text file: auto, file, line, blank_line, or a marker."""
     passage_characters: int = 0
     """Texts that stand for a whole corpus are cut into passages of about so many characters; 0: never."""
     few: bool = False

@@ -26,7 +26,7 @@ from megalith.curation.reading.archive import (
 from megalith.curation.reading.opening import STEP_BYTES
 
 LOOK_BACK_BYTES = 1 << 22
-"""Of the content that a reader has taken, so much can be looked at again."""
+"""So much of the content that a reader has taken can be looked at again."""
 _PIECE_BYTES = 1 << 16
 _NEAR_DAMAGE_BYTES = 256
 """Unpacked at once where a larger piece has failed: an error gives nothing of its piece."""

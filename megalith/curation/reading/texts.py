@@ -125,7 +125,7 @@ def _bounded(texts: Texts, counts: Counter[str]) -> Texts:
 
 
 def _parted(texts: Texts, separator: re.Pattern[str], counts: Counter[str]) -> Texts:
-    """What stands between separators, blank texts left out."""
+    """The texts between separators, blank ones left out."""
     held, other = "", False
     passing = False
     for text, other in texts:

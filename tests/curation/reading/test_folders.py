@@ -1,4 +1,4 @@
-"""What a source holds: which files are read, and how many are passed over and why."""
+"""The files of a source: which of them are read, and how many are passed over and why."""
 
 import json
 import os
