@@ -1,4 +1,4 @@
-"""Copies that are written on request: both splits as JSON lines, and the documents that were dropped, with the reason."""
+"""Copies that are written on request: both splits as JSON lines, and dropped documents with the reason."""
 
 import io
 import json

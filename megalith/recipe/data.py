@@ -127,7 +127,7 @@ class CurateConfig(Section):
     metadata: tuple[str, ...] = KEPT_FIELDS
     """Fields or columns that are kept beside the text, as JSON of at most 8 kB; [*] keeps all others, [] none."""
     text_separator: Separator = "auto"
-    """Separator of the documents of a text file: file (none), line, blank_line, or a marker such as <|endoftext|>. auto:
+    """Separator of a text file's documents: file (none), line, blank_line, or a marker such as <|endoftext|>. auto:
     that marker where it stands, else passages of a text that stands for a corpus, else none."""
     passage_characters: NonNegativeInt = 8000
     """With `auto`, a text over 64 MB, or longer than two passages in a data set of fewer than 20 files, is cut between

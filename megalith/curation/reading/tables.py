@@ -100,7 +100,7 @@ def _rows(reader: Iterator[list[str]], counts: Counter[str]) -> Iterator[list[st
 
 
 def _delimiter(sample: str, name: str) -> str:
-    """The sign that parts the names in the first row: a tab where the name says so, or the commonest of the usual ones."""
+    """The sign that parts the names in the first row: a tab where the name says so, else the commonest of four."""
     first = sample.lstrip("\ufeff").partition("\n")[0]
     if ".tsv" in name.lower() and "\t" in first:
         return "\t"
