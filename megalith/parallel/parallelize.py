@@ -5,6 +5,7 @@ recomputed, compiles its layers, shards it with ZeRO, and only then gives it mem
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.distributed as dist
@@ -66,16 +67,14 @@ def parallelize(
         stage.to_empty(device=ranks.device)
         stages[number] = stage.train()
     seed_dropout(stages, ranks.index("tensor"), sequence_parallel=parallel.sequence_parallel)
+    threads = 1
     if weights is None and seed is not None:
-        weights = _drawn(config, seed)
-    if weights is not None:
-        for name, parameter in _parameters(stages):
-            _fill(parameter, name, weights)
+        weights, threads = _drawn(config, seed), torch.get_num_threads()
     tied = _tied_stages(config, ranks)
     copied = tied is not None and ranks.index("pipeline") > 0
     masters = make_masters(list(_parameters(stages)), ranks, lambda name: copied and name == "token_embedding.weight")
     if weights is not None:
-        _refill_wide(masters, weights)
+        _fill(masters, weights, threads)
     sharded = parallel.zero > 0 and ranks.data_size > 1
     return DistributedModel(
         config=config,
@@ -109,19 +108,21 @@ def _drawn(config: ModelConfig, seed: int) -> FirstValue:
     return lambda name, shape, place: initial_value(config, name, shape, place, seed)
 
 
-@torch.no_grad()
-def _fill(parameter: nn.Parameter, name: str, weights: FirstValue) -> None:
-    own = local(parameter)
-    if own.device.type != "meta":
-        own.copy_(weights(name, parameter.shape, region(parameter)))
+def _fill(masters: Sequence[Master], weights: FirstValue, threads: int) -> None:
+    """Give masters and model their first values: this rank's pieces alone, so many at a time, the largest first."""
+    held = [m for m in masters if m.value.device.type != "meta"]
+    pieces = [(m, m.parameter.shape, region(m.parameter)) for m in sorted(held, key=lambda m: -m.value.numel())]
 
+    def fill(piece: tuple[Master, torch.Size, tuple[slice, ...]]) -> None:
+        master, shape, place = piece
+        with torch.no_grad():  # of this thread
+            master.value.copy_(weights(master.name, shape, place))
+            if master.parameter.dtype != master.value.dtype:
+                local(master.parameter).copy_(master.value)
 
-@torch.no_grad()
-def _refill_wide(masters: Sequence[Master], weights: FirstValue) -> None:
-    """Masters that are wider than the model begin with all their digits."""
-    for master in masters:
-        if master.value.dtype != master.parameter.dtype and master.value.device.type != "meta":
-            master.value.copy_(weights(master.name, master.parameter.shape, region(master.parameter)))
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(fill, pieces):
+            pass
 
 
 def _tied_stages(config: ModelConfig, ranks: Mesh) -> dist.ProcessGroup | None:

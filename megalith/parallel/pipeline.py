@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
@@ -48,6 +49,22 @@ def keep_stage(model: Transformer, stage: int, stages: int) -> None:
             delattr(model, name)
 
 
+def meet_neighbours(mesh: DeviceMesh, device: torch.device) -> None:
+    """Exchange a number with the ranks of the stages before and after: every rank calls it.
+
+    NCCL connects a pair when it first sends, which both must do at the same time; schedules send in many orders.
+    """
+    group, own, count = mesh.get_group(), mesh.get_local_rank(), mesh.size()
+    outbox = torch.zeros(1, device=device)
+    operations = []
+    for way in (1, -1):
+        to, source = (dist.get_global_rank(group, (own + step) % count) for step in (way, -way))
+        operations.append(dist.P2POp(dist.isend, outbox, to, group))
+        operations.append(dist.P2POp(dist.irecv, torch.empty_like(outbox), source, group))
+    for work in dist.batch_isend_irecv(operations):
+        work.wait()
+
+
 class Pipeline:
     """The stages of one rank, and the schedules that have been run over them."""
 
@@ -55,6 +72,7 @@ class Pipeline:
         """`stages` are this rank's by number, of `count` in all; `mesh` has the pipeline's ranks."""
         self._modules, self._count = dict(stages), count
         self._mesh, self._device = mesh, device
+        meet_neighbours(mesh, device)
         self._made: dict[tuple[Any, ...], _Schedule] = {}
 
     def run(

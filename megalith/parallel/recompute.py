@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from megalith.model import Transformer
-from megalith.model.layer import Layer, SwiGLU
+from megalith.model.layer import Layer, SwiGLU, swiglu
 from megalith.parallel.master_weights import local
 
 
@@ -156,6 +156,8 @@ def _unpack(kept: Tensor | _Kept) -> Tensor:
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """SiLU(gate) · up, which keeps these two alone."""
+    if torch.compiler.is_compiling():
+        return swiglu(gate, up)
     y: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
     return y
 

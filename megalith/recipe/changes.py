@@ -24,7 +24,7 @@ class Change:
 
 
 _RESUME = {
-    "its weights are the same within rounding": "train.micro_batch_size train.compile",
+    "its weights are the same within rounding": "train.micro_batch_size train.compile train.deterministic",
     "what is measured, not what is learned": "train.validation_interval train.validation_sequences train.trace_steps "
     "train.replica_check_interval",
     "how long ranks wait for each other": "train.timeout_seconds",

@@ -72,6 +72,7 @@ SYNONYMS: dict[str, str] = {
         "train.clip_norm": "clip_grad max_grad_norm grad_clip gradient_clipping max_norm gradient_clip clip grad_norm",
         "train.compile": "torch_compile use_compile jit",
         "train.decay_tokens": "lr_decay_samples lr_decay_iters lr_decay_tokens decay_steps max_decay_steps decay_iters",
+        "train.deterministic": "deterministic_mode use_deterministic_algorithms cudnn_deterministic",
         "train.epsilon": "adam_eps eps adam_epsilon",
         "train.global_batch_size": "batch_size train_batch_size bs batch total_batch_size global_bs",
         "train.learning_rate": "lr max_lr peak_lr",
@@ -119,10 +120,6 @@ NOT_BUILT: dict[str, str] = {
             "num_experts num_local_experts n_experts moe experts moe_top_k expert ep expert_parallel "
             "expert_model_parallel_size expert_parallel_degree num_experts_per_tok moe_router_topk router",
             "Mixtures of experts are not built; the model is dense.",
-        ),
-        (
-            "deterministic deterministic_mode use_deterministic_algorithms cudnn_deterministic",
-            "No key is needed: training always uses deterministic algorithms.",
         ),
         (
             "train_iters max_steps steps num_steps max_iters iterations iters total_steps",

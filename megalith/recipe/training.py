@@ -24,7 +24,7 @@ class TrainConfig(Section):
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
-        "replica_check_interval", "z_loss", "timeout_seconds", "elastic",
+        "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -62,8 +62,11 @@ class TrainConfig(Section):
     """Gradients are scaled down to this global norm."""
     precision: Literal["auto", Precision] = "auto"
     """auto: what the plan measured or knows to be faster. Weights and optimizer state stay fp32."""
-    compile: bool = False
-    """Compile each layer with torch.compile: the first step takes longer, the others less on a GPU."""
+    compile: bool | None = None
+    """Compile each layer with torch.compile: the first step takes longer, the others less on a GPU. Default: on a GPU,
+    where schedule and evaluate.every permit."""
+    deterministic: bool | None = None
+    """Steps are the same to the bit on every run in one layout. Default: on a CPU; a GPU's fastest kernels are not."""
     trace_steps: tuple[PositiveInt, ...] = ()
     """Steps whose every operation is written to `logs/` as a trace for Perfetto."""
     on_spike: Literal["ignore", "skip", "roll_back"] = "ignore"

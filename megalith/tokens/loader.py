@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megalith.tokens.order import window_starts, windows_per_epoch
-from megalith.tokens.stream import TokenStream, read_ring, want_tokens
+from megalith.tokens.stream import TokenStream, read_ring, want_tokens, will_read
 
 IGNORE = -100  # torch.nn.functional.cross_entropy's ignore_index
 
@@ -45,8 +45,10 @@ class TrainingWindows:
         starts = window_starts(samples, len(self.stream), self.sequence_length, self.seed)
         inputs = np.empty((count, self.sequence_length), dtype=np.int64)
         targets = np.empty_like(inputs)
-        for row, start in enumerate(starts.tolist()):
-            tokens = read_ring(self.stream, start, self.sequence_length + 1)
+        rows = [read_ring(self.stream, start, self.sequence_length + 1) for start in starts.tolist()]
+        for tokens in rows:  # all are on their way before the first is wanted
+            will_read(tokens)
+        for row, tokens in enumerate(rows):
             inputs[row], targets[row] = tokens[:-1], tokens[1:]
         return inputs, targets
 

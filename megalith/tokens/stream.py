@@ -75,6 +75,22 @@ def map_file(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(mapped, dtype=np.uint8)
 
 
+def will_read(tokens: NDArray[Any]) -> None:
+    """Have the kernel fetch these mapped tokens at once, and no others: it would fetch them a page at a time.
+
+    Of an array that is not mapped there is nothing to fetch.
+    """
+    base = tokens
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    mapped = getattr(base.base, "obj", base.base)
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED") or not tokens.nbytes:
+        return
+    first = tokens.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    page = first // mmap.PAGESIZE * mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_WILLNEED, page, first + tokens.nbytes - page)
+
+
 def read_ring(stream: TokenStream, start: int, length: int) -> NDArray[Any]:
     """`length` tokens from place `start`, where the first token follows the last: a view when it need not wrap."""
     start %= len(stream)

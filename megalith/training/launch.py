@@ -28,6 +28,7 @@ from megalith.parallel import Mesh, init_process_group
 from megalith.processes import wait_politely
 from megalith.system_limits import limit_reached
 from megalith.training import hangs, worker
+from megalith.training.device import settle_allocator
 from megalith.training.task import Stopped, TrainTask, forget_errors, read_error, write_error, write_task
 from megalith.training.timeouts import WHILE_ONE_WORKS_SECONDS, set_timeout
 
@@ -124,6 +125,7 @@ def work_in_place(
         )
     if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
         worker.stay_on_this_machine()
+    settle_allocator()
     ranks = init_process_group()
     set_timeout(ranks, WHILE_ONE_WORKS_SECONDS)
     try:

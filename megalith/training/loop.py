@@ -13,6 +13,7 @@ from megalith.processes import keep_freed_memory
 from megalith.tokens import open_split
 from megalith.topology import this_machine
 from megalith.training.data import Batch, batches
+from megalith.training.device import is_compiled, is_deterministic
 from megalith.training.going_back import go_back
 from megalith.training.hangs import GiveUp, Watch
 from megalith.training.live import live_tasks, timed
@@ -20,7 +21,7 @@ from megalith.training.monitor import Monitor, Timing, Yardsticks, watch
 from megalith.training.profiling import peak_memory_by_rank, reserved_memory_bytes, trace_step
 from megalith.training.replicas import ReplicaCheck
 from megalith.training.run_state import Run, begin, save
-from megalith.training.step import take_step
+from megalith.training.step import read_ahead, take_step
 from megalith.training.task import Stopped, TrainTask
 from megalith.training.timeouts import FIRST_STEP_SECONDS, later_timeout, wait_for
 from megalith.training.validation import unigram_entropy, validation_loss
@@ -46,7 +47,7 @@ def run(
 
 def _run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool], watch: Watch) -> dict[str, Any]:
     state = begin(task, ranks)
-    state.asked_to_stop = asked_to_stop
+    state.asked_to_stop, state.ahead = asked_to_stop, read_ahead(state)
     first = state.progress.step + 1
     watch.follow(state)
     wait_for(state.ranks, watch, watch.timeout)
@@ -66,6 +67,8 @@ def _run(task: TrainTask, ranks: Mesh, asked_to_stop: Callable[[], bool], watch:
         "resumed_at_step": first - 1 or None,
         "peak_memory_bytes": sum(memory),
         "most_memory_bytes_of_a_rank": max(memory),
+        "deterministic": is_deterministic(task.recipe, ranks.device),
+        "compiled": is_compiled(task.recipe, ranks.device),
         "machine": {"accelerator": here.accelerator, "count": here.accelerators_per_node},
     }
 

@@ -11,8 +11,10 @@ from megalith.errors import MegalithError
 from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, compute_dtype, parallelize
 from megalith.recipe import TrainConfig
 from megalith.training import checkpoint
+from megalith.training.ahead import Ahead
 from megalith.training.checkpoint import Progress
 from megalith.training.data import Samples, training_samples, validation_samples
+from megalith.training.device import is_compiled
 from megalith.training.initial_weights import open_weights
 from megalith.training.loss_scale import LossScale, loss_scale
 from megalith.training.mirroring import mirroring
@@ -53,6 +55,8 @@ class Run:
     """In a row."""
     back: GoBack | None = None
     """Asked for by the last step."""
+    ahead: Ahead | None = None
+    """Reads the samples of the next step; without it they are read when they are wanted."""
     asked_to_stop: Callable[[], bool] = lambda: False
     """Asked once a step."""
     stop: bool = False
@@ -82,7 +86,7 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         dtype=compute_dtype(recipe.train.precision),
         seed=recipe.seed if found is None else None,
         weights=open_weights(recipe) if found is None else None,
-        compile_layers=recipe.train.compile,
+        compile_layers=is_compiled(recipe, ranks.device),
         z_loss=recipe.train.z_loss,
     )
     held_out, count = validation_samples(task)
@@ -100,7 +104,7 @@ def begin(task: TrainTask, ranks: Mesh) -> Run:
         mirroring=copies,
     )
     if ranks.count > 1:
-        run.pace = Pace(model, run.clock, compiled=recipe.train.compile)
+        run.pace = Pace(model, run.clock, compiled=is_compiled(recipe, ranks.device))
     if found is not None:
         restore(run, found)
         if task.event is not None:

@@ -8,15 +8,16 @@ them decide by the same two numbers. The first of such steps is played again, to
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from megalith import parallel
 from megalith.console import note
 from megalith.errors import MegalithError
 from megalith.parallel import MicroBatch, Outcome, dropout_seed
+from megalith.training.ahead import Ahead
 from megalith.training.checkpoint import last_sound
-from megalith.training.data import Batch, counts, rank_samples, read_samples
+from megalith.training.data import Batch, batches, counts, rank_samples, read_samples
 from megalith.training.diagnosis import Diagnosis, diagnose
 from megalith.training.lr_schedule import learning_rate
 from megalith.training.run_state import GoBack, Run
@@ -41,7 +42,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
     def attempt(turn: int) -> Outcome:
         with run.clock("data"):
             numbers = rank_samples(run.task.recipe, batch, run.ranks, turn)
-            shares = [read_samples(run.samples, own, run.micro_batch_size) for own in numbers]
+            shares = _read(run, batch, turn) if turn or run.ahead is None else run.ahead.take(batch, following)
             valid = _counted(run, batch, shares)
             valid += valid[: len(run.model.losses) - len(valid)]  # a z-loss is over the tokens, too
             dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
@@ -59,6 +60,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
             asks=asks,
         )
 
+    following = _following(run, batch)
     done, found = attempt(0), None
     run.stop = done.asked
     is_overflow = run.scale.grows and not done.finite  # which the loss scale expects
@@ -75,6 +77,22 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
 
 def _never(loss: float) -> bool:
     return False
+
+
+def _read(run: Run, batch: Batch, turn: int = 0) -> list[MicroBatch]:
+    numbers = rank_samples(run.task.recipe, batch, run.ranks, turn)
+    return [read_samples(run.samples, own, run.micro_batch_size) for own in numbers]
+
+
+def read_ahead(run: Run) -> Ahead:
+    """The reader of a run's samples, a step ahead where that pays."""
+    return Ahead(partial(_read, run), run.ranks.device)
+
+
+def _following(run: Run, batch: Batch) -> Batch | None:
+    """The step after this one, if it is as planned."""
+    length, after = run.task.recipe.model.sequence_length, batch.first_sample + batch.sequences
+    return next(batches(run.train, length, step=batch.step, samples=after, tokens=batch.tokens), None)
 
 
 def _counted(run: Run, batch: Batch, shares: Sequence[MicroBatch]) -> list[float]:

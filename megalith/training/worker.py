@@ -14,10 +14,11 @@ import torch
 from megalith.console import note
 from megalith.errors import MegalithError, ResourceError
 from megalith.kernels import use
-from megalith.parallel import Mesh, compute_deterministically, init_process_group
+from megalith.parallel import Mesh, init_process_group
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 from megalith.training import loop
+from megalith.training.device import set_up, settle_allocator
 from megalith.training.hangs import GiveUp
 from megalith.training.task import MEASURED, Stopped, TrainTask, write_error
 
@@ -32,6 +33,7 @@ def main(task_file: str, parent: str) -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is the caller's
     stay_on_this_machine()
     threading.excepthook = _say_of_a_thread
+    settle_allocator()
     task = TrainTask.model_validate_json(Path(task_file).read_text())
     try:
         work(task, init_process_group(task.store))
@@ -61,7 +63,7 @@ def work(task: TrainTask, ranks: Mesh, give_up: GiveUp | None = None) -> None:
     """
     torch.set_num_threads(task.threads)
     use(task.kernels)
-    compute_deterministically()
+    set_up(task.recipe, ranks.device)
     stop = _Stop()
     measured = loop.run(task, ranks, lambda: stop.asked, give_up)
     if ranks.is_rank_zero:

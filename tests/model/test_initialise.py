@@ -1,7 +1,9 @@
 """The weights that a model starts from."""
 
+import importlib
 import math
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from megalith.model import BERT, GPT, initialise
 from megalith.model.initialise import initial_value
-from megalith.recipe import ModelConfig
+from megalith.parallel import Mesh, parallelize
+from megalith.recipe import ModelConfig, ParallelConfig
 
 CONFIG = ModelConfig(num_layers=8, hidden_size=64, num_heads=2, vocab_size=512, sequence_length=16)
 
@@ -43,6 +46,24 @@ def test_residual_projections_are_drawn_smaller_by_the_root_of_twice_the_layers(
         expected = std / math.sqrt(2 * 8) if residual else std
         # n draws give a standard deviation within 1/√(2n) of σ: five of those errors
         assert float(value.std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * value.numel())), name
+
+
+def test_threads_draw_the_weights_that_one_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masters and model: what is narrower is rounded from the same numbers, drawn once."""
+    drawn: list[str] = []
+
+    def counting(*arguments: Any) -> torch.Tensor:
+        drawn.append(arguments[1])
+        return initial_value(*arguments)
+
+    monkeypatch.setattr(importlib.import_module("megalith.parallel.parallelize"), "initial_value", counting)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    alone = fresh()
+    model = parallelize(CONFIG, ParallelConfig(), Mesh(), dtype=torch.bfloat16, seed=5)
+    assert sorted(drawn) == sorted(alone)
+    for master in model.masters:
+        assert torch.equal(master.value, alone[master.name])
+        assert torch.equal(master.parameter, alone[master.name].to(master.parameter.dtype))
 
 
 def test_norms_are_one_and_biases_zero() -> None:

@@ -195,7 +195,7 @@ def test_a_width_of_any_size_is_checked_at_once(hidden_size: int) -> None:
         ("parallel.tp", "Did you mean parallel.tensor?"),
         ("tensor_model_parallel_size", "Did you mean parallel.tensor?"),
         ("train.tensor", "Did you mean parallel.tensor?"),
-        ("train.deterministic", "always uses deterministic algorithms"),
+        ("train.deterministic_mode", "Did you mean train.deterministic?"),
         ("train.max_steps", "Set train.tokens."),
         ("max_seq_len", "Did you mean model.sequence_length?"),
         ("model.learning_rat", "Did you mean train.learning_rate?"),

@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "train.z_loss": 1e-4,
     "train.precision": "bf16",
     "train.compile": True,
+    "train.deterministic": True,
     "train.trace_steps": (1,),
     "train.replica_check_interval": 3,
     "train.on_spike": "skip",

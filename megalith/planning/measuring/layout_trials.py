@@ -245,7 +245,7 @@ def time_steps(trial: Trial, recipe: Recipe, parallel: ParallelConfig, workers: 
         "threads": layout.threads_per_process,
         "micro_batch_size": layout.micro_batch_size,
         "micro_batches": counts,
-        "compile": recipe.train.compile,
+        "compile": recipe.train.compile is not False,
         "seconds": STEPS_SECONDS,
     }
     answers = workers.ask(question, layout.processes, seconds=limit)

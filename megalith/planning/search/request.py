@@ -38,7 +38,7 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Ques
         if f"{SECTIONS[knob]}.{knob}" in keep and value is not None:
             fixed[knob] = value
     precision, train = precision_on(cluster, recipe), recipe.train
-    return Question(recipe.model, cluster, train.global_batch_size, precision, train.compile, fixed)
+    return Question(recipe.model, cluster, train.global_batch_size, precision, bool(train.compile), fixed)
 
 
 def tokens_of(recipe: Recipe) -> int:
