@@ -59,7 +59,7 @@ def begin(recipe: Recipe, tokens: Path, ranks: Mesh) -> Run:
         ranks if ranks.device_mesh is not None else build_mesh(ranks, recipe.parallel),
         dtype=compute_dtype(train.precision),
         seed=recipe.seed,
-        compile_layers=train.compile,
+        compile_layers=bool(train.compile),
     )
     held_out, count = validation_samples(task)
     return Run(

@@ -42,7 +42,8 @@ def _question(recipe: Recipe, cluster: Cluster) -> Question:
     names = [key.partition(".")[2] for key in LAYOUT_OF_DROPOUT] if recipe.model.dropout else []
     fixed = {name: getattr(recipe.parallel, name) for name in names}
     precision = precision_on(cluster, recipe)
-    return Question(recipe.model, cluster, recipe.train.global_batch_size, precision, recipe.train.compile, fixed)
+    train = recipe.train
+    return Question(recipe.model, cluster, train.global_batch_size, precision, bool(train.compile), fixed)
 
 
 def _left(cluster: Cluster, ranks: int) -> Cluster | None:
