@@ -7,10 +7,14 @@ import torch
 from megalith.parallel import compute_deterministically
 from megalith.recipe import Recipe
 
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Environment variables of torch's allocator, the second by its old name."""
+
 
 def settle_allocator() -> None:
     """Have CUDA's allocator grow its segments rather than leave gaps; called before anything is on a GPU."""
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    if not any(name in os.environ for name in ALLOCATOR):
+        os.environ[ALLOCATOR[0]] = "expandable_segments:True"
 
 
 def set_up(recipe: Recipe, device: torch.device) -> None:

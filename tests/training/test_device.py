@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from megalith.recipe import Recipe
-from megalith.training.device import is_compiled, is_deterministic, set_up, settle_allocator
+from megalith.training.device import ALLOCATOR, is_compiled, is_deterministic, set_up, settle_allocator
 from tests.training.small import small_recipe
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -16,7 +16,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("CUBLAS_WORKSPACE_CONFIG", "NCCL_ALGO", "NCCL_PROTO", "PYTORCH_CUDA_ALLOC_CONF"):
+    for name in ("CUBLAS_WORKSPACE_CONFIG", "NCCL_ALGO", "NCCL_PROTO", *ALLOCATOR):
         monkeypatch.delenv(name, raising=False)
     precision, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     yield
@@ -58,7 +58,7 @@ def test_fp32_is_fp32_and_what_is_left_of_it_elsewhere_is_tf32() -> None:
 def test_a_user_s_own_allocator_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:cudaMallocAsync")
     settle_allocator()
-    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "backend:cudaMallocAsync"
+    assert os.environ.get("PYTORCH_ALLOC_CONF") is None
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
     settle_allocator()
-    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
