@@ -28,6 +28,7 @@ def main() -> int:
     began = time.monotonic()
     unbroken("single", work / "first")  # which starts the server of the forks
     wholes = {layout: unbroken(layout, work / f"whole-{layout.replace(' ', '-')}") for layout in LAYOUTS}
+    about = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
     numbers = [options.case] if options.case is not None else range(options.first, options.first + options.faults)
     outcomes: list[Outcome] = []
     for number in numbers:
@@ -41,22 +42,17 @@ def main() -> int:
             )
         elif not options.work:
             shutil.rmtree(work / f"case-{number}")
+        if options.case is None:
+            figures = about | {"seed": options.seed} | _figures(outcomes)
+            Path(options.result).write_text(json.dumps(figures, indent=1) + "\n")
     _say(table(outcomes))
     bad = [outcome for outcome in outcomes if not _is_right(outcome)]
-    figures = _figures(outcomes)
+    found = _figures(outcomes)
     _say(
         f"{len(outcomes)} faults, {len(bad)} not recovered as they should, {time.monotonic() - began:.0f} s. Goodput: "
-        f"{figures['goodput_steps']:.1%} of the steps taken counted, {figures['goodput_seconds']:.1%} of the time with "
+        f"{found['goodput_steps']:.1%} of the steps taken counted, {found['goodput_seconds']:.1%} of the time with "
         f"one fault in every {STEPS} steps."
     )
-    if options.case is None:
-        about = {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "seed": options.seed,
-        }
-        Path(options.result).write_text(json.dumps(about | figures, indent=1) + "\n")
     if not options.work:
         shutil.rmtree(work)
     return 1 if bad else 0

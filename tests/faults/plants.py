@@ -82,6 +82,7 @@ def recipe_of(layout: str) -> Recipe:
     settings: dict[str, Any] = {
         "tokens": STEPS * SEQUENCES * LENGTH,
         "batch_ramp": None,
+        "micro_batch_size": 4,
         "learning_rate": 0.02,
         "on_spike": "skip",
         "spike_window": 8,
@@ -236,12 +237,14 @@ def _nan(fault: Fault, rank: int, logs: Path) -> None:
     right, due = DistributedModel.forward_backward, []
 
     def wrong(model: DistributedModel, *arguments: Any) -> Tensor:
-        wanted, flat = bool(due), getattr(model.gradients, "flat", None)
-        due.clear()
-        if wanted and flat is not None:
-            flat[3] = math.nan  # before what is added to it, and before other ranks' is
         sums = right(model, *arguments)
-        return sums * math.nan if wanted and flat is None else sums
+        if due:
+            due.pop()
+            flat = getattr(model.gradients, "flat", None)
+            if flat is None:
+                return sums * math.nan
+            flat[3] = math.nan
+        return sums
 
     def plant(run: run_state.Run) -> None:
         _mark(logs)
