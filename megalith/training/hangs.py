@@ -24,7 +24,9 @@ from megalith.parallel.flight import Collective, awaited_stage, entered, place_o
 from megalith.training.run_state import Run
 from megalith.training.task import HANG, TrainTask, write_error
 
-ALARM_AT = 0.8  # of the timeout: the rest is for the others' answers
+ALARM_AT = 0.7  # of the timeout: the rest is for seeing it, and for the others' answers
+ANSWERS = 0.2
+LOOKS_AFTER = 0.07  # in one phase: shorter ones cost nothing
 LONGEST_ANSWER_SECONDS = 10.0
 LOOKS = 20  # within a timeout
 LONGEST_LOOK_SECONDS = 1.0
@@ -63,6 +65,8 @@ class Watch:
         self._ended = threading.Event()
         self._seen: tuple[int, str] = (0, "")
         self._since = time.time()
+        self._awaited: Collective | None = None
+        """The message of another stage, since it was first seen to be waited for."""
         if ranks.count > 1:
             threading.Thread(target=self._look, name="hangs", daemon=True).start()
 
@@ -79,14 +83,13 @@ class Watch:
         while not self._ended.wait(min(LONGEST_LOOK_SECONDS, self.timeout / LOOKS)):
             place = self._place()
             if place != self._seen:
-                self._seen, self._since = place, time.time()
+                self._seen, self._since, self._awaited = place, time.time(), None
             if (self._directory / _ALARM).exists():
                 break
-            patience = ALARM_AT * self.timeout
-            if time.time() - self._since < patience / 2:
+            if time.time() - self._since < LOOKS_AFTER * self.timeout:
                 continue
-            record = self._record()
-            if record.waits is not None and time.time() - record.waits.since > patience:
+            waits = self._record().waits
+            if waits is not None and time.time() - waits.since > ALARM_AT * self.timeout:
                 self._write(_ALARM, "")
                 break
         if not self._ended.is_set():
@@ -95,7 +98,9 @@ class Watch:
     def _record(self) -> Record:
         last, waits = entered(self._ranks, besides=self._besides)
         if self._ranks.size("pipeline") > 1:
-            waits = awaited_stage(self._ranks, self._main, self._since) or waits
+            own, before = awaited_stage(self._ranks, self._main, time.time()), self._awaited
+            self._awaited = before if own and before and own.kind == before.kind else own
+            waits = self._awaited or waits
         step, phase = self._place()
         at = place_of(self._main)
         return Record(rank=self._ranks.rank, step=step, phase=phase, entered=tuple(last), waits=waits, at=at)
@@ -103,7 +108,7 @@ class Watch:
     def _answer(self) -> None:
         """Leave a record, and give the run up when all have answered or none other will."""
         self._write(_name(self._ranks.rank), self._record().model_dump_json())
-        end = time.monotonic() + min(LONGEST_ANSWER_SECONDS, (1 - ALARM_AT) * self.timeout)
+        end = time.monotonic() + min(LONGEST_ANSWER_SECONDS, ANSWERS * self.timeout)
         records: dict[int, Record] = {}
         while time.monotonic() < end and len(records) < self._ranks.count:
             time.sleep(min(LONGEST_LOOK_SECONDS, self.timeout / LOOKS) / 2)
