@@ -23,7 +23,9 @@ def details(columns: Columns, funnel: Funnel, histograms: Histograms, kept: Kept
         "languages": {
             name.removeprefix("languages."): dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
             for name, counts in sorted(histograms.counts.items())
+            if name.startswith("languages.")
         },
+        "rules_of": dict(sorted(histograms.counts.get("rules of.languages", {}).items())),
         "domains": [
             {"domain": name, "documents": documents, "bytes": size}
             for name, (documents, size) in sorted(

@@ -18,6 +18,7 @@ from megalith.curation.keyed_draws import draws
 from megalith.curation.partition import SIGNAL
 from megalith.curation.steps import heuristics
 from megalith.curation.steps.dedup.near_duplicates import near_duplicates
+from megalith.curation.steps.language import UNKNOWN
 from megalith.curation.steps.prepare import REASONS
 from megalith.recipe import CurateConfig, MinHashConfig
 
@@ -62,8 +63,16 @@ def load(
         for name in signals.column_names:
             histograms.measure(f"signals.{name}", signals[name].to_numpy()[alive])
         if dataset.heuristics:
-            _drop_named(funnel, base, "heuristics", heuristics.reasons(signals, config.heuristics))
+            histograms.add("rules of", "languages", _rules_of(main), alive)
+            _drop_named(funnel, base, "heuristics", heuristics.reasons(signals, config.heuristics, main.tolist()))
     return sums
+
+
+def _rules_of(main: Array) -> Array:
+    """Whose thresholds each document is judged by: English, its own language's, or those that are of no language."""
+    own = np.isin(main.astype(str), sorted(heuristics.held()))
+    english = np.isin(main.astype(str), ["en", UNKNOWN])
+    return np.where(own, "its language", np.where(english, "English", "no language (stop words not asked)"))
 
 
 def fill(columns: Columns, place: int, partition: Partition) -> None:

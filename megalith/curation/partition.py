@@ -25,7 +25,7 @@ from megalith.curation.steps import dedup, heuristics, language, urls
 from megalith.curation.steps.dedup import exact
 from megalith.curation.steps.extract import Extractor
 from megalith.curation.steps.prepare import Preparer, Raw
-from megalith.recipe import MinHashConfig, UrlConfig
+from megalith.recipe import CleanConfig, MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
 """Bytes of documents held at a time, and of one row group."""
@@ -61,6 +61,7 @@ class MapSettings:
     minhash: MinHashConfig
     urls: UrlConfig
     seconds_per_document: float
+    clean: CleanConfig
     language_model: Path | None = None
     how: tuple[How, ...] = ()
     """How the files of each data set are read."""
@@ -166,7 +167,7 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
     refused: list[str | None] = urls.reasons(addresses, rules).to_pylist() if rules else [None] * len(batch)
     clock("urls")
     wanted = [place for place, reason in enumerate(refused) if reason is None]
-    prepare = _preparer(settings.extractor, settings.seconds_per_document)
+    prepare = _preparer(settings.extractor, settings.seconds_per_document, **settings.clean.model_dump())
     texts = [""] * len(batch)
     for place, made in zip(wanted, prepare([_raw(batch[place][0]) for place in wanted]), strict=True):
         texts[place], refused[place] = made
@@ -176,11 +177,18 @@ def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: 
     judged = _identifier(settings.language_model)(column)
     found = [one.shares if text else {} for one, text in zip(judged, texts, strict=True)]
     clock("language")
-    signals = heuristics.signal_table(column)
+    signals = heuristics.signal_table(column, [one.code for one in judged])
     clock("heuristics")
     fingerprints = [exact.fingerprint(text) for text in texts]
     clock("exact")
-    signed = dedup.signatures(column, settings.minhash.shingle_words, settings.minhash.bands * settings.minhash.rows)
+    minhash = settings.minhash
+    signed = dedup.signatures(
+        column,
+        minhash.shingle_words,
+        minhash.bands * minhash.rows,
+        minhash.unspaced_characters,
+        minhash.shingle_characters,
+    )
     clock("minhash")
     fixed = [
         pa.array([hashlib.blake2b(text, digest_size=16).digest() for text in data], pa.binary(16)),

@@ -1,9 +1,10 @@
 """Contamination: how much of a task's documents stands in the training text, and what the score is without them.
 
 The curated corpus is read once, whatever the number of tasks: the n-grams of all documents are held (8 bytes each), and
-the training text streams past them, so the memory does not depend on the corpus. Words are those of curation (`\\w+`,
-lower-cased). Two rules say which documents are dirty: any 13 words in a row (GPT-3, appendix C), and 80 % of the words
-within runs of 8 that stand in the training text (Llama 2, §A.6, which takes runs of 10 tokens).
+the training text streams past them, so the memory does not depend on the corpus. Words are those of curation (in
+scripts without spaces two characters are one). Two rules say which documents are dirty: any 13 words in a row (GPT-3,
+appendix C), and 80 % of the words within runs of 8 that stand in the training text (Llama 2, §A.6, which takes runs of
+10 tokens).
 """
 
 import json
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ from megalith.evaluation.measures import Measure, measures_of
 from megalith.machine import usable_cores
 from megalith.ngrams.find import Searched, occurring, ready
 from megalith.ngrams.sorted_sets import among, different
-from megalith.ngrams.words import ngrams, words
+from megalith.ngrams.words import Words, runs, words
 from megalith.statistics import clustered_interval
 
 LONG, SHORT = 13, 8
@@ -102,17 +104,17 @@ def contamination(texts: Mapping[str, Sequence[tuple[str, str]]], corpus: Path) 
 
     Raises InputError where the corpus has no training text, or one of its files is damaged.
     """
-    held = {task: _hashed([text for _, text in documents]) for task, documents in texts.items()}
+    held = {task: _words([text for _, text in documents]) for task, documents in texts.items()}
     every = [one for documents in held.values() for one in documents]
     wanted = {
-        size: different(np.concatenate([*(ngrams(one, size) for one in every), np.zeros(0, np.uint64)]))
+        size: different(np.concatenate([*(runs(one, size)[0] for one in every), np.zeros(0, np.uint64)]))
         for size in (SHORT, LONG)
     }
     found = _found(wanted, corpus)
     return [
-        _overlap(task, name, hashes, found)
+        _overlap(task, name, own, found)
         for task, documents in texts.items()
-        for (name, _), hashes in zip(documents, held[task], strict=True)
+        for (name, _), own in zip(documents, held[task], strict=True)
     ]
 
 
@@ -138,10 +140,10 @@ def clean_and_dirty(
     return rows
 
 
-def _hashed(texts: Sequence[str]) -> list[Hashes]:
-    """The hashes of the words of each text."""
-    found = words(pa.array(texts, pa.large_string()))
-    return [found.hashes[start:end] for start, end in zip(found.bounds[:-1], found.bounds[1:], strict=True)]
+def _words(texts: Sequence[str]) -> list[Words]:
+    """The words of each text, by itself."""
+    found = words(pa.array([normalize("NFC", text) for text in texts], pa.large_string()))
+    return [found.document(number) for number in range(len(texts))]
 
 
 def _found(wanted: Mapping[int, Hashes], corpus: Path) -> dict[int, Hashes]:
@@ -177,13 +179,15 @@ def _search(searched: Mapping[int, Searched], file: Path) -> dict[int, npt.NDArr
     return seen
 
 
-def _overlap(task: str, name: str, hashes: Hashes, found: Mapping[int, Hashes]) -> Overlap:
-    long, short = (among(ngrams(hashes, size), found[size]) for size in (LONG, SHORT))
-    covered = np.zeros(len(hashes), bool)
-    for place in range(SHORT):
-        covered[place : place + len(short)] |= short
-    share = float(covered.mean()) if len(short) else None
-    return Overlap(task, name, len(hashes), len(long), int(long.sum()), len(short), int(short.sum()), share)
+def _overlap(task: str, name: str, own: Words, found: Mapping[int, Hashes]) -> Overlap:
+    long = among(runs(own, LONG)[0], found[LONG])
+    rolled, firsts, lasts = runs(own, SHORT)
+    short = among(rolled, found[SHORT])
+    steps = np.zeros(len(own.hashes) + 1, np.int64)
+    np.add.at(steps, firsts[short], 1)
+    np.add.at(steps, lasts[short] + 1, -1)
+    share = float((np.cumsum(steps)[:-1] > 0).mean()) if len(short) else None
+    return Overlap(task, name, own.count, len(long), int(long.sum()), len(short), int(short.sum()), share)
 
 
 Scored = Sequence[tuple[float, str]]

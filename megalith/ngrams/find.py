@@ -1,4 +1,7 @@
-"""Wanted n-grams of words, found in texts in one pass: a look at one bit spares most of them the search."""
+"""Wanted n-grams of words, found in texts in one pass: a look at one bit spares most of them the search.
+
+In scripts without spaces two characters count as one word (`words.runs`), so an n-gram has more units there.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from megalith.ngrams.sorted_sets import different
-from megalith.ngrams.words import NGRAM_BASE, words
+from megalith.ngrams.words import NGRAM_BASE, Words, powers, words
 
 Array = npt.NDArray[Any]
 Ngrams = Mapping[int, Array]
@@ -33,8 +36,8 @@ def find_matches(texts: pa.Array, wanted: Ngrams) -> Matches:
     found = words(texts)
     held: list[tuple[Array, Array, Array, Array]] = [(*(np.zeros(0, np.int64),) * 3, np.zeros(0, np.uint64))]
     for size, one in ready(wanted).items():
-        documents, places, rolled = _find(found.hashes, found.bounds, size, one)
-        held.append((documents, found.starts[places], found.ends[places + size - 1], rolled))
+        documents, places, lasts, rolled = _find(found, size, one)
+        held.append((documents, found.starts[places], found.ends[lasts], rolled))
     return Matches(*(np.concatenate(column) for column in zip(*held, strict=True)))
 
 
@@ -61,20 +64,28 @@ def ready(wanted: Ngrams) -> dict[int, Searched]:
 def occurring(texts: pa.Array, wanted: Mapping[int, Searched]) -> dict[int, Array]:
     """The different ones of the wanted n-grams that stand within one of the texts, ascending, by length in words."""
     found = words(texts)
-    return {size: different(_find(found.hashes, found.bounds, size, one)[2]) for size, one in wanted.items()}
+    return {size: different(_find(found, size, one)[3]) for size, one in wanted.items()}
 
 
 _LEAST_PLACES = 2**20
 
 
-def _find(hashes: Array, bounds: Array, size: int, wanted: Searched) -> tuple[Array, Array, Array]:
-    """Document, first word and hash of each n-gram of `size` words that is wanted."""
+def _find(found: Words, size: int, wanted: Searched) -> tuple[Array, Array, Array, Array]:
+    """Document, first and last unit, and hash of each n-gram of `size` words that is wanted."""
     room = 1024
     while True:
-        documents, places, found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-        count = _roll(hashes, bounds, size, wanted.hashes, wanted.likely, documents, places, found)
+        documents, places, lasts = (np.empty(room, np.int64) for _ in range(3))
+        hashes = np.empty(room, np.uint64)
+        if found.any_halves:
+            count = _roll_halves(
+                found.hashes, found.halves, found.bounds, size, wanted.hashes, wanted.likely, documents, places, lasts,
+                hashes,
+            )  # fmt: skip
+        else:
+            count = _roll(found.hashes, found.bounds, size, wanted.hashes, wanted.likely, documents, places, hashes)
+            lasts = places + size - 1
         if count <= room:
-            return documents[:count], places[:count], found[:count]
+            return documents[:count], places[:count], lasts[:count], hashes[:count]
         room = count
 
 
@@ -107,4 +118,47 @@ def _roll(
                         found[count] = state
                     count += 1
             state -= highest * hashes[place]
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _roll_halves(
+    hashes: Array,
+    halves: Array,
+    bounds: Array,
+    size: int,
+    wanted: Array,
+    likely: Array,
+    documents: Array,
+    places: Array,
+    lasts: Array,
+    found: Array,
+) -> int:
+    """`_roll` where some units are half a word."""
+    count = 0
+    low_bits = np.uint64(len(likely) - 1)
+    lead = powers(2 * size)
+    for document in range(len(bounds) - 1):
+        end = bounds[document]
+        last = bounds[document + 1]
+        state = np.uint64(0)
+        weight = 0
+        for place in range(bounds[document], last):
+            while weight < 2 * size and end < last:
+                state = state * NGRAM_BASE + hashes[end]
+                weight += 2 - halves[end]
+                end += 1
+            if weight < 2 * size:
+                break
+            if likely[state & low_bits]:
+                at = np.searchsorted(wanted, state)
+                if at < len(wanted) and wanted[at] == state:
+                    if count < len(documents):
+                        documents[count] = document
+                        places[count] = place
+                        lasts[count] = end - 1
+                        found[count] = state
+                    count += 1
+            state -= hashes[place] * lead[end - place - 1]
+            weight -= 2 - halves[place]
     return count

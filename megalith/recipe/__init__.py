@@ -11,7 +11,7 @@ from megalith.recipe.data import (
     TaskTextConfig,
     TokenizeConfig,
 )
-from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
+from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
 from megalith.recipe.loading import Origins, Overrides, load_recipe, shipped_recipes
@@ -29,6 +29,7 @@ __all__ = [
     "BlendConfig",
     "BlendedConfig",
     "BudgetConfig",
+    "CleanConfig",
     "ClusterConfig",
     "CrawlConfig",
     "CurateConfig",

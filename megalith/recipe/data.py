@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, PositiveFloat, model_validator
 
 from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
-from megalith.recipe.filters import PrivateConfig, QualityConfig, UrlConfig
+from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.minhash import MinHashConfig
 
@@ -39,7 +39,8 @@ class DecontaminateConfig(Section):
     frequent: PositiveInt = 10
     """N-grams found this often or more in the training text are common language and not used."""
     margin_characters: NonNegativeInt = 200
-    """Cut on each side of a match, then outward to the next sentence end."""
+    """Cut on each side of a match, then outward to the next sentence end, or else the next gap between words, by less
+    than this again."""
     minimum_piece_characters: NonNegativeInt = 200
     """Remaining pieces of a document are kept if they are longer than this."""
     maximum_pieces: PositiveInt = 10
@@ -143,6 +144,7 @@ class CurateConfig(Section):
     seconds_per_document: PositiveFloat = 60.0
     """Processor time that reading the text out of one document may take; one that takes longer is dropped, and
     counted."""
+    clean: CleanConfig = CleanConfig()
     languages: tuple[str, ...] = ("en",)
     """ISO 639-1 codes that are kept; none keeps all."""
     minimum_language_share: float = Field(default=0.5, ge=0.0, le=1.0)

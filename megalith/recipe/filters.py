@@ -7,6 +7,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from megalith.recipe.base import PositiveInt, Section
 
 
+class CleanConfig(Section):
+    """Changes to the text beyond the mending of broken encodings."""
+
+    straight_quotes: bool = False
+    """Curly quotation marks become straight ones, as MT-NLG's ftfy did."""
+    plain_letters: bool = False
+    """Full-width letters, digits and punctuation become ASCII, half-width kana full-width, ligatures two letters."""
+
+
 class UrlConfig(Section):
     """Documents left out for their URL. No list comes with Megalith; a document without a URL is kept."""
 

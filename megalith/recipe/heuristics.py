@@ -22,10 +22,14 @@ class HeuristicsConfig(Section):
     c4: all rules of these papers; fineweb: FineWeb's chain, which is Gopher's, C4's but for line ends, and its own;
     none: every rule off."""
 
+    by_language: bool = True
+    """Documents in other languages than English have their own stop words and, for rules at the papers' thresholds,
+    their own thresholds (FineWeb-2's, for 76 languages); no: all are judged as English."""
     minimum_characters: NonNegativeInt = 512
-    """MT-NLG §3: documents under 512 characters are dropped."""
+    """MT-NLG §3: documents under 512 characters are dropped. By language: a third of it in Chinese and Japanese, half
+    in Korean."""
     minimum_words: NonNegativeInt = 50
-    """Gopher, Table A1. Words of symbols alone do not count."""
+    """Gopher, Table A1. Words of symbols alone do not count; two characters of a script without spaces are a word."""
     maximum_words: PositiveInt = 10_000_000
     """Gopher: 100,000, which leaves out books."""
     mean_word_length: tuple[float, float] = (3.0, 10.0)
@@ -39,7 +43,7 @@ class HeuristicsConfig(Section):
     minimum_alphabetic_words: float = Field(default=0.8, ge=0.0, le=1.0)
     """Gopher: share of words with an alphabetic character."""
     minimum_stop_words: NonNegativeInt = 2
-    """Gopher: different ones of the, be, to, of, and, that, have, with."""
+    """Gopher: different ones of the, be, to, of, and, that, have, with; or of the document's language."""
 
     maximum_duplicate_lines: float = Field(default=1.0, ge=0.0, le=1.0)
     """Gopher: share of lines that stood before in the text, 0.3."""

@@ -47,7 +47,7 @@ def open_earlier(config: CurateConfig) -> list[Earlier]:
                 where=f"curate.against: {place}",
                 mend="Restore both from one copy, or run `megalith curate` there again.",
             )
-        ours = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
+        ours = config.minhash.signed_by
         theirs = documents.manifest.settings["minhash"]
         if ours != theirs:
             said = ", ".join(f"{name}={value}" for name, value in theirs.items())

@@ -27,7 +27,7 @@ from megalith.errors import InputError
 from megalith.recipe import CurateConfig, UrlConfig
 from megalith.secrets import masked
 
-VERSION = 3
+VERSION = 4
 TOLD_FILES = 20
 """Files that gave little are told by name, so many at most."""
 
@@ -39,13 +39,15 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
     """
     model = model_file(config.language_model, "curate.language_model")
     how = tuple(dataset.how for dataset in datasets)
-    settings = MapSettings(config.extractor, config.minhash, config.urls, config.seconds_per_document, model, how)
-    said = config.minhash.model_dump(include={"shingle_words", "bands", "rows"})
+    settings = MapSettings(
+        config.extractor, config.minhash, config.urls, config.seconds_per_document, config.clean, model, how
+    )
     asked = {
         "extractor": settings.extractor,
-        "minhash": said,
+        "minhash": config.minhash.signed_by,
         "urls": settings.urls.model_dump(mode="json"),
         "seconds_per_document": settings.seconds_per_document,
+        "clean": settings.clean.model_dump(mode="json"),
         "read": [dataset.how.told for dataset in datasets],
         "version": VERSION,
     }

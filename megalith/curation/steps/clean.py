@@ -1,4 +1,8 @@
-"""Text made whole: broken encodings mended by ftfy, one kind of line end, no control characters (MT-NLG §3.1)."""
+"""Text made whole: broken encodings mended by ftfy, one kind of line end, no control characters (MT-NLG §3.1).
+
+Quotation marks, ligatures and the width of characters stay as the writer set them: full-width punctuation is that of
+Chinese and Japanese. ftfy's own defaults, which MT-NLG used, make all of them plain; they can be asked for.
+"""
 
 import functools
 import re
@@ -7,7 +11,6 @@ import unicodedata
 
 import ftfy
 
-_CONFIG = ftfy.TextFixerConfig(unescape_html=False, explain=False)  # "&lt;" in extracted text is meant
 _ODD = re.compile(r"[^\t\n\x20-\x7e\xa0]")
 _BREAKABLE = re.compile(
     r"[^\x00-\x7f]{2}|[\x80-\x9fÂÃŒœ]"  # without these ftfy sees no broken encoding (a test compares),
@@ -21,23 +24,37 @@ _JOINER = "\u034f"  # COMBINING GRAPHEME JOINER: shows nothing, and marks are no
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def clean(text: str) -> str:
+def clean(text: str, *, straight_quotes: bool = False, plain_letters: bool = False) -> str:
     """The text as it enters the funnel: mended, plain spaces, none at the end of a line, single blank lines.
+
+    `straight_quotes` makes curly quotation marks plain, `plain_letters` full-width characters and ligatures.
 
     No letter keeps more than 30 combining marks in a row: a joiner stands after each 30, as in Unicode's Stream-Safe
     Text Format (UAX #15). Putting marks in order takes time that grows with the square of their number.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").replace("\v", "\n")
     if _ODD.search(text):  # ftfy need not see plain ASCII, nor no-break spaces
-        text = "\n".join(_mend(line) if _ODD.search(line) else line for line in text.split("\n"))
+        config = _config(straight_quotes, plain_letters)
+        text = "\n".join(_mend(line, config) if _ODD.search(line) else line for line in text.split("\n"))
     return _GAP.sub("\n\n", _TRAILING.sub("\n", text.replace("\xa0", " "))).strip()
 
 
-def _mend(line: str) -> str:
+@functools.cache
+def _config(straight_quotes: bool, plain_letters: bool) -> ftfy.TextFixerConfig:
+    return ftfy.TextFixerConfig(
+        unescape_html=False,  # "&lt;" in extracted text is meant
+        uncurl_quotes=straight_quotes,
+        fix_character_width=plain_letters,
+        fix_latin_ligatures=plain_letters,
+        explain=False,
+    )
+
+
+def _mend(line: str, config: ftfy.TextFixerConfig) -> str:
     if not _BREAKABLE.search(line) and unicodedata.is_normalized("NFC", line):
-        return ftfy.fixes.uncurl_quotes(line)
+        return ftfy.fixes.uncurl_quotes(line) if config.uncurl_quotes else line
     line = _marks().sub(lambda run: run[0] + _JOINER, line)
-    return _CONTROL.sub("", ftfy.fix_text(line, _CONFIG))
+    return _CONTROL.sub("", ftfy.fix_text(line, config))
 
 
 @functools.cache

@@ -2,10 +2,12 @@
 
 Every n-gram of words of a task text is searched for; a task text somewhat shorter than an n-gram is searched for whole.
 N-grams that are frequent in training are common language and are not used. A match is cut together with a margin, out
-to the next sentence end; the longer remaining pieces are kept. Places are those of the original text.
+to the next sentence end of any script if that is not further than the margin again; the longer remaining pieces are
+kept. Places are those of the original text. In scripts without spaces two characters count as a word.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from megalith.ngrams.find import Ngrams, find_matches
+from megalith.ngrams.sentences import SENTENCE_TERMINAL
 from megalith.ngrams.sorted_sets import among, different
-from megalith.ngrams.words import ngrams, words
+from megalith.ngrams.words import runs, words
 from megalith.recipe import DecontaminateConfig
 
 Array = npt.NDArray[Any]
@@ -24,12 +27,13 @@ Span = tuple[int, int]
 
 def task_ngrams(texts: Sequence[str], config: DecontaminateConfig) -> Ngrams:
     """Every n-gram of the texts of a task, and texts of minimum_words … ngram_words − 1 words whole."""
-    found = words(pa.array(texts, pa.large_string()))
+    found = words(pa.array([unicodedata.normalize("NFC", text) for text in texts], pa.large_string()))
     by_size: dict[int, list[Array]] = {}
-    for start, end in zip(found.bounds[:-1], found.bounds[1:], strict=True):
-        size = min(int(end - start), config.ngram_words)
+    for number in range(len(texts)):
+        of_one = found.document(number)
+        size = min(of_one.count, config.ngram_words)
         if size >= min(config.minimum_words, config.ngram_words):
-            by_size.setdefault(size, []).append(ngrams(found.hashes[start:end], size))
+            by_size.setdefault(size, []).append(runs(of_one, size)[0])
     return {size: different(np.concatenate(parts)) for size, parts in sorted(by_size.items())}
 
 
@@ -59,14 +63,12 @@ def match_spans(texts: pa.Array, wanted: Ngrams) -> list[list[Span]]:
 def cut(text: str, spans: Iterable[Span], config: DecontaminateConfig) -> list[str]:
     """The pieces of `text` that are left and long enough when `spans` (characters) are cut with their margins.
 
-    Where no sentence ends on the way out, the cut is at the margin, between two words.
+    A cut goes out from the margin to the next sentence end, or failing that to the next gap between words, by less
+    than the margin again; where there is neither, it is at the margin.
     """
     margin = config.margin_characters
-    signs = np.array([found.start() for found in _SENTENCE_END.finditer(text)], np.int64)
-    removed = _merge(
-        (_sentence_end_before(text, signs, start - margin), _sentence_end_after(text, signs, end + margin))
-        for start, end in spans
-    )
+    signs = np.array([found.end() for found in _SENTENCE_END.finditer(text)], np.int64)
+    removed = _merge((_before(text, signs, start, margin), _after(text, signs, end, margin)) for start, end in spans)
     edges = [0, *(edge for span in removed for edge in span), len(text)]
     pieces = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
     return [piece for piece in pieces if len(piece) > config.minimum_piece_characters]
@@ -79,9 +81,7 @@ def characters(text: str, spans: Iterable[Span]) -> list[Span]:
     return [(int(before[start]), int(before[end])) for start, end in spans]
 
 
-LONGEST_WORD_CHARACTERS = 1000
-"""A cut goes no further to find a gap between words."""
-_SENTENCE_END = re.compile("[.!?]")
+_SENTENCE_END = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in SENTENCE_TERMINAL)}]")
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:
@@ -94,25 +94,30 @@ def _merge(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def _sentence_end_before(text: str, signs: Array, place: int) -> int:
-    """After the last sentence end before `place`; failing that, a gap between words."""
-    place = max(place, 0)
-    before = int(np.searchsorted(signs, place))
-    if before:
-        return int(signs[before - 1]) + 1
-    least = max(0, place - LONGEST_WORD_CHARACTERS)
-    while place > least and not text[place - 1].isspace():
-        place -= 1
-    return place
+def _before(text: str, ends: Array, start: int, margin: int) -> int:
+    """Where a cut begins: after the last of the sentence `ends` before the margin; failing that, at a gap."""
+    place = max(start - margin, 0)
+    least = max(place - margin + 1, 0)
+    before = int(np.searchsorted(ends, place, side="right"))
+    if before and ends[before - 1] >= least:
+        return int(ends[before - 1])
+    gap = next((at for at in range(place, least, -1) if text[at - 1].isspace()), place)
+    return _whole(text, gap)
 
 
-def _sentence_end_after(text: str, signs: Array, place: int) -> int:
-    """After the first sentence end from `place` on; failing that, a gap between words."""
-    place = min(place, len(text))
-    before = int(np.searchsorted(signs, place))
-    if before < len(signs):
-        return int(signs[before]) + 1
-    most = min(len(text), place + LONGEST_WORD_CHARACTERS)
-    while place < most and not text[place].isspace():
+def _after(text: str, ends: Array, end: int, margin: int) -> int:
+    """Where a cut ends: after the first of the sentence `ends` from the margin on; failing that, at a gap."""
+    place = min(end + margin, len(text))
+    most = min(place + max(margin - 1, 0), len(text))
+    after = int(np.searchsorted(ends, place, side="right"))
+    if after < len(ends) and ends[after] <= most:
+        return int(ends[after])
+    gap = next((at for at in range(place, most) if text[at].isspace()), place)
+    return _whole(text, gap)
+
+
+def _whole(text: str, place: int) -> int:
+    """The place, or the next one that parts no mark from its letter."""
+    while place < len(text) and unicodedata.category(text[place])[0] == "M":
         place += 1
     return place

@@ -71,11 +71,15 @@ class Prepared(NamedTuple):
 
 
 class Preparer:
-    """Extracts and cleans documents in a process that is started when first wanted. `seconds` are for each document."""
+    """Extracts and cleans documents in a process that is started when first wanted. `seconds` are for each document;
+    the rest is told to `clean`."""
 
-    def __init__(self, extractor: Extractor, seconds: float) -> None:
+    def __init__(
+        self, extractor: Extractor, seconds: float, *, straight_quotes: bool = False, plain_letters: bool = False
+    ) -> None:
         self.extractor = extractor
         self.seconds = seconds
+        self.rewrite = (straight_quotes, plain_letters)
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._done = 0
@@ -125,7 +129,8 @@ class Preparer:
     def _start(self) -> Connection:
         ours, theirs = socket.socketpair()
         with theirs:
-            told = [Path(__file__).parents[1], theirs.fileno(), os.getpid(), self.extractor, self.seconds]
+            rewrite = map(int, self.rewrite)
+            told = [Path(__file__).parents[1], theirs.fileno(), os.getpid(), self.extractor, self.seconds, *rewrite]
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, *map(str, told)],
                 stdin=subprocess.DEVNULL,

@@ -28,11 +28,12 @@ from megalith.processes import die_with
 
 
 def serve() -> None:
-    """Answer until nobody asks. By its arguments: the package's folder, channel, parent, extractor, seconds."""
+    """Answer until nobody asks. By its arguments: the package's folder, channel, parent, extractor, seconds, and
+    whether quotation marks and letters are made plain."""
     die_with(int(sys.argv[3]))
     channel = Connection(int(sys.argv[2]))
     extractor = next(name for name in EXTRACTORS if name == sys.argv[4])
-    limit = Limit(float(sys.argv[5]))
+    limit = Limit(float(sys.argv[5]), straight_quotes=sys.argv[6] == "1", plain_letters=sys.argv[7] == "1")
     try:
         EXTRACTORS[extractor]("<p>x</p>")
     except ImportError as error:
@@ -59,14 +60,17 @@ def _prepare(document: Raw, extractor: Extractor, limit: "Limit") -> Prepared:
         return Prepared("", FAILED)
 
 
-def text_of(document: Raw, extractor: Extractor) -> Prepared:
+def text_of(
+    document: Raw, extractor: Extractor, *, straight_quotes: bool = False, plain_letters: bool = False
+) -> Prepared:
     """The clean text of a document, or why it has none."""
     if isinstance(document.content, str):
-        text = clean(document.content)
+        text = document.content
     elif len(document.content) > MAXIMUM_HTML_BYTES:
         return Prepared("", PAGE_TOO_LONG)
     else:
-        text = clean(extract(document.content, extractor, document.charset))
+        text = extract(document.content, extractor, document.charset)
+    text = clean(text, straight_quotes=straight_quotes, plain_letters=plain_letters)
     return Prepared(text, None if text else NO_TEXT)
 
 
@@ -77,8 +81,9 @@ class TookTooLongError(BaseException):
 class Limit:
     """Calls `text_of` within so many seconds of this process's processor time."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, **rewrite: bool) -> None:
         self.seconds = seconds
+        self.rewrite = rewrite
         self._armed = False
         self._most = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -93,7 +98,7 @@ class Limit:
         self._armed = True
         signal.setitimer(signal.ITIMER_PROF, self.seconds, 1.0)
         try:
-            return text_of(document, extractor)
+            return text_of(document, extractor, **self.rewrite)
         finally:
             self._armed = False
             signal.setitimer(signal.ITIMER_PROF, 0.0)

@@ -20,7 +20,8 @@ from megalith.curation.steps.clean import clean
     ],
 )
 def test_text_is_mended_as_ftfy_mends_it(text: str) -> None:
-    assert clean(text) == ftfy.fix_text(text, ftfy.TextFixerConfig(unescape_html=False))
+    plain = {"straight_quotes": True, "plain_letters": True}
+    assert clean(text, **plain) == ftfy.fix_text(text, ftfy.TextFixerConfig(unescape_html=False))
 
 
 def test_control_characters_and_odd_white_space_go() -> None:
@@ -42,7 +43,26 @@ def test_what_is_spared_ftfy_would_have_left_as_it_is() -> None:
     lines = [f"a {sign} b" for sign in signs[::7]] + ["".join(draw.choices(likely, k=12)) for _ in range(4000)]
     for line in lines:
         mended = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", ftfy.fix_text(line, config))
-        assert clean(line) == mended.replace("\xa0", " ").strip(), line
+        assert clean(line, straight_quotes=True, plain_letters=True) == mended.replace("\xa0", " ").strip(), line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "港口的居民说：“桥修好了！”老师问（很小声）：谁修的？他用了３天；价钱１２０元。～完～ＡＢＣ",
+        "「橋は直った。」　先生は（小さな声で）尋ねた：誰が？ ﾊﾝｶｸ",
+        "„Die Brücke“, sagte er, ›ist fertig‹ – «oui», “yes”, it’s done",
+        "naïve… ﬁne ﬂow 10 °C ＝ x² ½ № ™",
+        "قال: «انتهى الجسر»؛ ثم سأل: مَن؟ ۱۲۳",
+    ],
+)
+def test_punctuation_and_width_stay_as_they_were_written(text: str) -> None:
+    assert clean(text) == text
+
+
+def test_plain_quotation_marks_and_widths_are_made_when_asked_for() -> None:
+    assert clean("说：“３天（ＯＫ）！”", plain_letters=True) == "说:“3天(OK)!”"
+    assert clean("说：“３天”", straight_quotes=True) == '说："３天"'
 
 
 @pytest.mark.parametrize("sign", [" ", "\t", "\xa0", " \t", "\u0301\u0323", "\u0327\u0301\u0323"])

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from megalith.curation.steps.heuristics import reasons, signal_table
 from megalith.curation.steps.heuristics.rules import _RULES
+from megalith.ngrams.words import unspaced as table_of_letters
 from megalith.recipe.heuristics import HeuristicsConfig
 from tests.corpus import docstrings
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 TERMINAL = ".!?。؟"
-CLOSING = "\"')]’”»"
+CLOSING = "\"')]’”»“」"
 PROSE = """It was late in the year when the surveyors came back to the valley with their maps and instruments.
 They had walked for eleven weeks along the river, and they would not say what they had found near its source.
 Some people in the village believed that gold had been seen; others thought that a new road was being planned.
@@ -32,6 +33,30 @@ def _share(part: float, whole: float) -> float:
 
 def _is_plain(word: str) -> bool:
     return any(unicodedata.category(letter)[0] not in "PSC" for letter in word)
+
+
+def _words(text: str) -> list[str]:
+    """Runs between white space, those of scripts without spaces in parts of one to four characters."""
+    found = []
+    for run in text.split():
+        word, last, letters = "", None, 0
+        for letter in run:
+            is_mark = unicodedata.category(letter)[0] == "M"
+            unspaced = bool(table_of_letters()[ord(letter)])
+            if word and not is_mark and (unspaced or last):
+                if unspaced and last:
+                    parts = letters == 4 or (ord(last) << 32 | ord(letter)) * 0xFF51AFD7ED558CCD >> 63 & 1
+                else:
+                    parts = _is_plain(letter) and _is_plain(word)
+                if parts:
+                    found.append(word)
+                    word, letters = "", 0
+            word += letter
+            if not is_mark:
+                last = letter if unspaced else None
+                letters += unspaced
+        found.append(word)
+    return found
 
 
 def _repeated(elements: list[str]) -> tuple[int, int]:
@@ -66,7 +91,7 @@ def _duplicated(words: list[str], size: int) -> int:
 
 def _sentences(line: str) -> int:
     count, begun = 0, False
-    for word in line.split():
+    for word in _words(line):
         begun |= _is_plain(word)
         bare = word
         while bare and bare[-1] not in TERMINAL and bare[-1] in CLOSING:
@@ -85,19 +110,22 @@ def _ends(line: str) -> str:
 def _by_the_rules(text: str) -> dict[str, Any]:
     """The signals as the papers' rules say them, one after another."""
     text = text.strip()
-    words = text.split()
+    words = _words(text)
     plain = [word for word in words if _is_plain(word)]
     raw_lines = [line for line in text.split("\n") if line.strip()]
     lines = [line.strip() for line in raw_lines]
     paragraphs = re.split(r"\n{2,}", text) if text else []
     line_copies, line_characters = _repeated(raw_lines)
     paragraph_copies, paragraph_characters = _repeated(paragraphs)
-    terminated = [_ends(line).endswith((".", "!", "?", '"')) and not _ends(line).endswith("...") for line in lines]
+    terminated = [
+        _ends(line).endswith((".", "!", "?", '"', "。", "؟", "“", "”", "»", "」")) and not _ends(line).endswith("...")
+        for line in lines
+    ]
     java = ["javascript" in line.lower() for line in lines]
     policy = [any(phrase in line.lower() for phrase in POLICY) for line in lines]
-    few = [len(line.split()) < 3 for line in lines]
+    few = [len(_words(line)) < 3 for line in lines]
     kept = [
-        not (java[at] or policy[at] or few[at] or any(len(word) > 1000 for word in line.split()))
+        not (java[at] or policy[at] or few[at] or any(len(word) > 1000 for word in _words(line)))
         for at, line in enumerate(lines)
     ]
     return {
@@ -145,7 +173,29 @@ def _agrees(texts: Sequence[str]) -> None:
 
 _PIECES = (
     *("the", "The", "WITH", "be", "a", "word", "Word", "x1", "42", "é", "語", "𝒜", "—", "#", "...", "....", "…", "•"),
-    *("- ", "{", "}", ". ", "! ", '?" ', ".) ", "?’ ", "。", "[12]", "[edit]", "[citation needed]", "[]", "[1", "]"),
+    *(
+        "- ",
+        "{",
+        "}",
+        ". ",
+        "! ",
+        '?" ',
+        ".) ",
+        "?’ ",
+        "。",
+        "」",
+        "“",
+        "語彙",
+        "ที่นี่",
+        "を\u3099",
+        "桥修好了",
+        "[12]",
+        "[edit]",
+        "[citation needed]",
+        "[]",
+        "[1",
+        "]",
+    ),
     *(" ", " ", " ", " ", "\n", "\n", "\n\n", "\n \n", "\n\n\n", "\t", "\r\n", "\u2003", "\x1c", "\x85", "\x00"),
     *("javascript", "JavaScript", "javascrip", "lorem ipsum", "Lorem Ipsum", "lorem  ipsum", "Terms of Use"),
     *("privacy policy", "Cookie policy", "uses cookies", "use of Cookies", "use cookies", "use cookie", "v", "k", "f"),
@@ -233,7 +283,7 @@ def test_rules_that_no_preset_asks_or_that_others_precede(rule: str, threshold: 
 
 
 def test_every_key_of_the_section_is_a_rule() -> None:
-    assert set(_RULES) == set(HeuristicsConfig.model_fields) - {"preset"}
+    assert set(_RULES) == set(HeuristicsConfig.model_fields) - {"preset", "by_language"}
 
 
 def test_a_preset_holds_for_the_keys_that_are_not_given() -> None:

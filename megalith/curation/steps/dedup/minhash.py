@@ -16,17 +16,23 @@ EMPTY = np.uint32(0xFFFFFFFF)
 """Every hash of a text without words."""
 
 
-def signatures(texts: pa.Array, shingle_words: int, hashes: int) -> Array:
+def signatures(
+    texts: pa.Array, shingle_words: int, hashes: int, unspaced_characters: int = 2, characters: int | None = None
+) -> Array:
     """The MinHash signature of each text, uint32 (documents, hashes).
+
+    A shingle is `shingle_words` words, or `unspaced_characters` characters where it begins with one of a script without
+    spaces; with `characters`, so many letters of any script.
 
     The share of equal places of two signatures estimates the Jaccard similarity of their sets of shingles,
     without bias and with a variance of J(1 − J) / hashes. A text of fewer words than a shingle is
     one shingle; a text of no words has a signature of ones, which is like no other.
     """
-    found = words(texts)
+    found = words(texts, by_character=characters is not None)
     multipliers, increments = permutations(hashes)
     made = np.full((len(texts), hashes), EMPTY, np.uint32)
-    _sign(found.hashes, found.bounds, shingle_words, multipliers, increments, made)
+    widths = (shingle_words, characters or unspaced_characters)
+    _sign(found.hashes, found.halves, found.bounds, widths, multipliers, increments, made)
     return made
 
 
@@ -48,7 +54,15 @@ _BLOCK = 8
 
 
 @numba.njit(cache=True, nogil=True)
-def _sign(hashes: Array, bounds: Array, width: int, multipliers: Array, increments: Array, made: Array) -> None:
+def _sign(
+    hashes: Array,
+    halves: Array,
+    bounds: Array,
+    widths: tuple[int, int],
+    multipliers: Array,
+    increments: Array,
+    made: Array,
+) -> None:
     room = 0
     for document in range(len(bounds) - 1):
         room = max(room, bounds[document + 1] - bounds[document])
@@ -56,16 +70,21 @@ def _sign(hashes: Array, bounds: Array, width: int, multipliers: Array, incremen
     for document in range(len(bounds) - 1):
         first = bounds[document]
         last = bounds[document + 1]
-        size = min(width, last - first)
-        if size == 0:
+        if first == last:
             continue
-        count = last - size + 1 - first
-        for at in range(count):
+        count = 0
+        for at in range(first, last):
+            size = widths[halves[at]]
+            if at + size > last:
+                if count or at + 1 < last:  # a text shorter than a shingle is one by itself
+                    continue
+                at, size = first, last - first
             state = np.uint64(0)
-            for place in range(size):
-                state = state * _SHINGLE_BASE + hashes[first + at + place]
+            for place in range(at, at + size):
+                state = state * _SHINGLE_BASE + hashes[place]
             state = (state ^ (state >> np.uint64(33))) * MIX
-            shingles[at] = np.uint32(state >> np.uint64(32))
+            shingles[count] = np.uint32(state >> np.uint64(32))
+            count += 1
         while count % _BLOCK:  # a shingle that stands twice changes nothing
             shingles[count] = shingles[count - 1]
             count += 1

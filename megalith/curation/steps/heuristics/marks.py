@@ -50,7 +50,17 @@ def ends_sentence(data: Array, start: int, end: int, kinds: Array) -> bool:
         if kinds[code] & TERMINAL:
             return True
         if not (
-            code == 34 or code == 39 or code == 41 or code == 93 or code == 0x2019 or code == 0x201D or code == 187
+            code == 34
+            or code == 39
+            or code == 41
+            or code == 93
+            or code == 0x2019
+            or code == 0x201D
+            or code == 187
+            or code == 0x201C
+            or code == 0x300D
+            or code == 0x300F
+            or code == 0xFF09
         ):
             return False
         end = at
@@ -58,8 +68,9 @@ def ends_sentence(data: Array, start: int, end: int, kinds: Array) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def is_terminated(data: Array, start: int, end: int) -> bool:
-    """Whether a line ends as C4 wants it: in . ! ? or a quotation mark and no ellipsis, citation marks aside."""
+def is_terminated(data: Array, start: int, end: int, kinds: Array) -> bool:
+    """Whether a line ends as C4 wants it: in . ! ? or a quotation mark and no ellipsis, citation marks aside; or as
+    such lines end in other scripts."""
     while end > start and data[end - 1] == 93:
         digits = end - 2
         while digits >= start and 48 <= data[digits] <= 57:
@@ -77,7 +88,12 @@ def is_terminated(data: Array, start: int, end: int) -> bool:
     final = data[end - 1]
     if final == 46:
         return not (end - start >= 3 and data[end - 2] == 46 and data[end - 3] == 46)
-    return bool(final == 33 or final == 63 or final == 34)
+    if final < 0x80:
+        return bool(final == 33 or final == 63 or final == 34)
+    code, _ = decode_before(data, end)
+    return bool(
+        kinds[code] & TERMINAL or code == 187 or code == 0x201C or code == 0x201D or code == 0x300D or code == 0x300F
+    )
 
 
 @numba.njit(cache=True, nogil=True)

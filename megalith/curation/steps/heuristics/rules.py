@@ -1,21 +1,36 @@
 """Which documents the rules drop, by their signals: other thresholds need no second look at the text."""
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from megalith.curation.steps.heuristics.by_language import rules_of
 from megalith.curation.steps.heuristics.signals import DUPLICATE_NGRAM_CHARACTERS, TOP_NGRAM_CHARACTERS
 from megalith.recipe.heuristics import HeuristicsConfig
 
 Array = npt.NDArray[Any]
 
 
-def reasons(signals: pa.Table, rules: HeuristicsConfig) -> pa.Array:
-    """For each row of a `signal_table` the first rule that it fails, by its key in the recipe, or null."""
+def reasons(signals: pa.Table, rules: HeuristicsConfig, languages: Sequence[str] | None = None) -> pa.Array:
+    """For each row of a `signal_table` the first rule that it fails, by its key in the recipe, or null.
+
+    With `languages`, one a row, a row is judged by the thresholds of its language.
+    """
+    if languages is None:
+        return _reasons(signals, rules)
+    judged = np.full(len(signals), None, object)
+    codes = np.array(languages, object)
+    for language in sorted(set(codes.tolist())):
+        rows = np.flatnonzero(codes == language)
+        judged[rows] = _reasons(signals.take(pa.array(rows)), rules_of(language, rules)).to_pylist()
+    return pa.array(judged, pa.string())
+
+
+def _reasons(signals: pa.Table, rules: HeuristicsConfig) -> pa.Array:
     named = np.full(len(signals), -1, np.int16)
     names: list[str] = []
     for name, fails in _judgements(signals, rules):

@@ -1,7 +1,9 @@
 """One pass over the bytes of a text: its words, lines and paragraphs, and whatever needs no second look at them.
 
-Words are what stands between white space. Lines stand between newlines and are not blank; paragraphs stand between
-runs of two newlines and more. Each is kept as a hash of exactly its bytes and its length in characters.
+Words are what stands between white space; text of scripts without spaces is parted after one to four characters, two
+on average, by what the characters are, so that a passage is parted alike wherever it stands. Lines stand between
+newlines and are not blank; paragraphs stand between runs of two newlines and more. Each is kept as a hash of exactly
+its bytes and its length in characters.
 """
 
 from collections import namedtuple
@@ -11,7 +13,15 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from megalith.curation.steps.heuristics.letters import ALPHABETIC, PLAIN, SPACE, TERMINAL, WATCHED
+from megalith.curation.steps.heuristics.letters import (
+    ALPHABETIC,
+    MARK,
+    PLAIN,
+    SPACE,
+    TERMINAL,
+    UNSPACED,
+    WATCHED,
+)
 from megalith.curation.steps.heuristics.marks import (
     ends_sentence,
     is_bullet,
@@ -61,6 +71,7 @@ AT = Counts(*range(len(Counts._fields)))
 SHORT_LINE_CHARACTERS = 30  # FineWeb
 FEWEST_LINE_WORDS = 3  # C4
 LONGEST_WORD_CHARACTERS = 1000  # C4's code
+MOST_UNSPACED_LETTERS = 4
 
 
 @numba.njit(cache=True, nogil=True)
@@ -93,6 +104,7 @@ def scan(
     line_start, line_character, line_words = first, 0, 0
     line_state = FNV_OFFSET
     first_word, last_word_end, last_kind = 0, 0, 0
+    unspaced, last_code, letters = False, np.uint32(0), 0  # of the last character that is no mark
     sentences, open_sentence = 0, False
     javascript, policy, long_word = False, False, False
 
@@ -110,7 +122,19 @@ def scan(
         else:  # a newline that is not there ends the last word, line and paragraph
             code, width, kind = np.uint32(10), 1, np.uint8(SPACE)
 
-        if kind & SPACE == 0:
+        parts = False  # whether a word ends here without a space
+        if code >= 0x80 or unspaced:
+            if inside and kind & (MARK | SPACE) == 0:
+                if unspaced and kind & UNSPACED:
+                    parts = letters == MOST_UNSPACED_LETTERS or parted(last_code, code)
+                elif unspaced or kind & UNSPACED:
+                    parts = kind & seen & PLAIN != 0  # an opening bracket stays with what follows
+            if not parts and kind & MARK == 0:
+                unspaced = kind & UNSPACED != 0
+                if unspaced:
+                    last_code = code
+                    letters += 1
+        if kind & SPACE == 0 and not parts:
             if newline_run:
                 if newline_run > 1:
                     paragraph_start, paragraph_character = at, characters
@@ -151,6 +175,7 @@ def scan(
 
         if inside:
             inside = False
+            letters = 0
             length = characters - word_character
             state = (state ^ (state >> np.uint64(33))) * MIX
             state ^= state >> np.uint64(29)
@@ -179,6 +204,8 @@ def scan(
                 first_word = word_start
             line_words += 1
             last_word_end = at
+        if parts:
+            continue
 
         if code != 10:
             if newline_run:
@@ -205,7 +232,7 @@ def scan(
             counts[AT.bullet_lines] += is_bullet(data, first_word, last)
             counts[AT.ellipsis_lines] += is_ellipsis(data, first_word, last_word_end)
             counts[AT.lines_of_few_words] += line_words < FEWEST_LINE_WORDS
-            terminated = is_terminated(data, first_word, last_word_end)
+            terminated = is_terminated(data, first_word, last_word_end, kinds)
             counts[AT.unterminated_lines] += not terminated
             counts[AT.javascript_lines] += javascript
             counts[AT.policy_lines] += policy
@@ -234,6 +261,13 @@ def scan(
     counts[AT.characters] = characters
     for word in range(8):
         counts[AT.stop_words] += stop_words >> word & 1
+
+
+@numba.njit(cache=True, nogil=True)
+def parted(before: np.uint32, code: np.uint32) -> bool:
+    """Whether text is parted between these two letters of a script without spaces: half of all pairs are."""
+    mixed = (np.uint64(before) << np.uint64(32) | np.uint64(code)) * MIX
+    return bool(mixed >> np.uint64(63))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,10 +1,12 @@
 """The signals of a batch of documents: every figure that the rules of Gopher, C4 and FineWeb look at, in one pass.
 
 The papers leave open what exactly a share is taken over. Here it is as in the code that FineWeb was made with, but for
-these: a word is what stands between white space (there: a token of spaCy, which is 100 times the work); blank lines
-are no lines; stop words count in capitals too; C4's sentences are counted by their full stops, not by a model.
+these: a word is what stands between white space, or in scripts without spaces two characters on average (there: a token
+of spaCy and others, which is 100 times the work); blank lines are no lines; stop words count in capitals too; C4's
+sentences are counted by their full stops, not by a model.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from megalith.curation.steps.heuristics.by_language import count_stop_words
 from megalith.curation.steps.heuristics.letters import kinds
 from megalith.curation.steps.heuristics.repeats import DUPLICATE_SIZES, TOP_SIZES, duplicates, ngrams
 from megalith.curation.steps.heuristics.scan import AT, Counts, scan, stripped
@@ -24,10 +27,10 @@ DUPLICATE_NGRAM_CHARACTERS = tuple(f"duplicate_{size}gram_characters" for size i
 _REPEATS = 4 + len(TOP_SIZES) + len(DUPLICATE_SIZES)
 
 
-def signal_table(texts: pa.Array) -> pa.Table:
+def signal_table(texts: pa.Array, languages: Sequence[str] | None = None) -> pa.Table:
     """The signals of each text, white space around it aside: numbers (int64), then shares and ratios (float64).
 
-    A share of nothing is 0.
+    A share of nothing is 0. Stop words are those of each text's language, or English ones.
     """
     data, offsets = utf8(texts)
     counts = np.zeros((len(texts), len(Counts._fields)), np.int64)
@@ -36,11 +39,12 @@ def signal_table(texts: pa.Array) -> pa.Table:
     held = Counts(*counts.T)
     repeated_lines, line_characters, repeated_paragraphs, paragraph_characters, *by_size = repeats.T
     plain_words = held.words - held.symbol_words
+    stop_words = held.stop_words if languages is None else count_stop_words(texts, languages, held.stop_words)
     return pa.table(
         {
             "characters": held.characters,
             "words": plain_words,  # symbols alone are none
-            "stop_words": held.stop_words,  # different ones
+            "stop_words": stop_words,  # different ones
             "lines": held.lines,
             "paragraphs": held.paragraphs,
             "sentences": held.sentences,  # in the lines that C4 keeps, whatever they end with
