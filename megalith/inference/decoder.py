@@ -5,7 +5,7 @@ a copy in another order because that is quicker here: then the weights are held 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -71,7 +71,15 @@ def with_caches(model: nn.Module, flight: Flight) -> int:
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     for layer, attention in enumerate(attentions):
         attention.core = CachedAttention(layer, flight)
+    keep_relative_keys(attentions)
     return len(attentions)
+
+
+def keep_relative_keys(attentions: Iterable[Attention]) -> None:
+    """Find the keys of relative positions once for all passes to come."""
+    for attention in attentions:
+        if attention.config.positions == "relative":
+            attention.relative.keep_keys(attention.config.sequence_length)
 
 
 def _quicker(module: nn.Module, rows: int) -> nn.Module | None:

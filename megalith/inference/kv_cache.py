@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import causal_attention
+from megalith.model.relative import distance_scores, relative_bias
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,28 @@ class OneToken:
         self._places = [[each for pair in layer for each in pair.unbind()] for layer in zip(*places, strict=True)]
         self._seen = [[pair.unbind() for pair in layer] for layer in zip(*seen, strict=True)]
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Take in a key and value of each sequence (1, H_kv, N, D), and attend: (1, H, N, D)."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *relative: Tensor) -> Tensor:
+        """Take in a key and value of each sequence (1, H_kv, N, D), and attend: (1, H, N, D).
+
+        `relative` is what relative positions add, as to the core attention.
+        """
         new = [each for pair in zip(torch.split(k, 1, 2), torch.split(v, 1, 2), strict=True) for each in pair]
         torch._foreach_copy_(self._places[layer], new)
         grouped = q.shape[1] != k.shape[1]
+        biases = self._biases(*relative) if relative else [None] * q.shape[2]
         attended = [
-            F.scaled_dot_product_attention(one, keys, values, enable_gqa=grouped)
-            for one, (keys, values) in zip(torch.split(q, 1, 2), self._seen[layer], strict=True)
+            F.scaled_dot_product_attention(one, keys, values, attn_mask=bias, enable_gqa=grouped)
+            for one, (keys, values), bias in zip(torch.split(q, 1, 2), self._seen[layer], biases, strict=True)
         ]
         return attended[0] if len(attended) == 1 else torch.cat(attended, 2)
+
+    def _biases(self, position_q: Tensor, position_k: Tensor) -> list[Tensor | None]:
+        """For each token (1, H, 1, S): its keys stand in the order of their positions, the farthest first."""
+        scale = position_q.shape[-1] ** -0.5
+        return [
+            distance_scores(one, position_k[:, :, : keys.shape[2]]).flip(-1) * scale
+            for one, (keys, _) in zip(torch.split(position_q, 1, 2), self._seen[0], strict=True)
+        ]
 
 
 class Chunk:
@@ -88,12 +101,13 @@ class Chunk:
         self._before = torch.arange(start - before, start) % slots
         kept = min(count, slots)
         self._kept = torch.arange(start + count - kept, start + count) % slots
-        self._mask = None
+        self._mask: Tensor | None = None
+        self._distances = torch.arange(start, start + count).unsqueeze(1) - torch.arange(start - before, start + count)
         if start > 0 or self._passes_window:
             self._mask = _band(count, before + count, self._window)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Take in the keys and values (1, H_kv, T, D), and attend: (1, H, T, D)."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *relative: Tensor) -> Tensor:
+        """Take in the keys and values (1, H_kv, T, D), and attend: (1, H, T, D); `relative` as in `OneToken`."""
         keys, values = self._keys[layer], self._values[layer]
         if self._passes_window:  # what the first token sees is read before others take its place
             seen = torch.cat([keys[:, self._before], k[0]], 1), torch.cat([values[:, self._before], v[0]], 1)
@@ -103,9 +117,12 @@ class Chunk:
             new, end = slice(self._start, self._start + self._count), self._start + self._count
             keys[:, new], values[:, new] = k[0], v[0]
             seen = keys[:, :end], values[:, :end]
-        if self._mask is not None:
+        mask = self._mask
+        if relative:
+            mask = relative_bias(relative[0], relative[1], self._distances).masked_fill(self._distances < 0, -torch.inf)
+        if mask is not None:
             return F.scaled_dot_product_attention(
-                q, seen[0][None], seen[1][None], attn_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1]
+                q, seen[0][None], seen[1][None], attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1]
             )
         group = q.shape[1] // k.shape[1]
         if group > 1:
@@ -155,13 +172,14 @@ class CachedAttention(nn.Module):
         self.layer = layer
         self.flight = flight
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *relative: Tensor) -> Tensor:
         """q (1, H, N, D), k and v (1, H_kv, N, D), N tokens of all segments, to (1, H, N, D)."""
         runs = self.flight.runs
         if len(runs) == 1:
-            return runs[0].attend(self.layer, q, k, v)
-        parts = zip(*(torch.split(each, self.flight.sizes, 2) for each in (q, k, v)), strict=True)
-        return torch.cat([run.attend(self.layer, *own) for run, own in zip(runs, parts, strict=True)], 2)
+            return runs[0].attend(self.layer, q, k, v, *relative)
+        parts = zip(*(torch.split(each, self.flight.sizes, 2) for each in (q, k, v, *relative[:1])), strict=True)
+        keys = relative[1:]  # the same for all
+        return torch.cat([run.attend(self.layer, *own, *keys) for run, own in zip(runs, parts, strict=True)], 2)
 
 
 def _band(queries: int, keys: int, window: int | None) -> Tensor:

@@ -14,9 +14,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from megalith.inference.decoder import keep_relative_keys
 from megalith.inference.load import LanguageModel
 from megalith.inference.prefix_tree import Pass
 from megalith.inference.tree_attention import Tree, with_trees
+from megalith.model.attention import Attention
 
 _ROWS = 256  # logits are computed for this many tokens at a time, to fit a CPU's caches
 
@@ -48,6 +50,7 @@ class LocalScorer:
         self._model = copy.deepcopy(lm.model, shared)
         self._tree = Tree()
         with_trees(self._model, self._tree)
+        keep_relative_keys(each for each in self._model.modules() if isinstance(each, Attention))
         self._weight = self._model.output_weight[: lm.config.vocab_size]  # (V, E), without the padding
 
     @torch.inference_mode()

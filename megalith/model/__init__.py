@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from megalith.model.bert import BERT
 from megalith.model.gpt import GPT
 from megalith.model.initialise import initialise
-from megalith.model.transformer import Transformer, refuse_what_is_only_planned
+from megalith.model.transformer import Transformer
 
 MODELS: Mapping[str, type[Transformer]] = {"gpt": GPT, "bert": BERT}
 """By `model.family`."""
 
-__all__ = ["BERT", "GPT", "MODELS", "Transformer", "initialise", "refuse_what_is_only_planned"]
+__all__ = ["BERT", "GPT", "MODELS", "Transformer", "initialise"]

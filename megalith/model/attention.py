@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import Linear, causal_attention
+from megalith.model.relative import RelativePositions, relative_attention
 from megalith.model.rotary import Rotation, rotate
 from megalith.model.window import window_attention
 from megalith.recipe import ModelConfig
@@ -24,6 +25,8 @@ class Attention(nn.Module):
                 nn.RMSNorm(config.head_dim if config.query_key_norm == "head" else width, eps=config.norm_epsilon)
                 for width in (config.query_width, config.kv_width)
             )
+        if config.positions == "relative":
+            self.relative = RelativePositions(config)
         self.core: nn.Module = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
@@ -41,7 +44,11 @@ class Attention(nn.Module):
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, D), and (B, H_kv, T, D) twice
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        y = self.core(q, k, v, mask)  # (B, H, T, D)
+        where: list[Tensor] = []  # what relative positions add to the core
+        if self.config.positions == "relative":
+            whole = isinstance(self.core, CoreAttention)  # and no cache or tree, whose tokens may stand anywhere
+            q, *where = self.relative(q, q.shape[2] if whole else self.config.sequence_length)
+        y = self.core(q, k, v, mask, *where)  # (B, H, T, D)
         mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
         return mixed
 
@@ -55,14 +62,25 @@ class CoreAttention(nn.Module):
         self.window = config.sliding_window
         self.dropout = config.dropout
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q (B, H, T, D), k and v (B, H_kv, T, D) to (B, H, T, D)."""
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        position_q: Tensor | None = None,
+        position_k: Tensor | None = None,
+    ) -> Tensor:
+        """q (B, H, T, D), k and v (B, H_kv, T, D) to (B, H, T, D); the last two as `RelativePositions` gives them."""
         dropout = self.dropout if self.training else 0.0
         in_blocks = self.window is not None and self.window < q.shape[2]
         grouped = q.shape[1] != k.shape[1]
-        if grouped and (in_blocks or mask is not None or not takes_groups(q)):
+        relative = position_q is not None and position_k is not None
+        if grouped and (in_blocks or relative or mask is not None or not takes_groups(q)):
             group, grouped = q.shape[1] // k.shape[1], False
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        if position_q is not None and position_k is not None:
+            return relative_attention(q, k, v, position_q, position_k, dropout)
         if in_blocks and self.window is not None:
             return window_attention(q, k, v, self.window, dropout)
         if self.causal and not dropout and not grouped:

@@ -7,7 +7,6 @@ the stage before it, and one that is not the last returns its own. Layers keep t
 import torch
 from torch import Tensor, nn
 
-from megalith.errors import UnsupportedError
 from megalith.model.embedding import Embedding
 from megalith.model.layer import Layer, make_norm
 from megalith.model.loss import CrossEntropy, linear_cross_entropy
@@ -30,8 +29,7 @@ class Transformer(nn.Module):
     """Weight of log² Z beside each token's loss in training."""
 
     def __init__(self, config: ModelConfig) -> None:
-        """Build the model; `initialise` gives it its weights. Raises UnsupportedError for what can only be planned."""
-        refuse_what_is_only_planned(config)
+        """Build the model; `initialise` gives it its weights."""
         super().__init__()
         self.config = config
         self._rotations: dict[tuple[int, torch.dtype, torch.device], Rotation] = {}
@@ -89,13 +87,3 @@ class Transformer(nn.Module):
             with torch.inference_mode(False):  # training may want it later
                 self._rotations[key] = rotary(self.config, length, None, like=x)
         return self._rotations[key]
-
-
-def refuse_what_is_only_planned(config: ModelConfig) -> None:
-    """Raise UnsupportedError for a shape that the planner knows and no model is built for."""
-    if config.positions == "relative":
-        raise UnsupportedError(
-            "relative positions can be planned, not yet trained.",
-            where="model.positions",
-            mend="Set model.positions to learned or rotary.",
-        )

@@ -78,6 +78,20 @@ class WholeNorm(ParallelStyle):
         return normalise
 
 
+class RelativeHeads(ParallelStyle):
+    """Relative positions, of which each rank has those of its own heads of queries."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        _place(module, device_mesh, Shard(0))
+        module.own = _own  # type: ignore[assignment]  # RelativePositions
+        return module
+
+
+def _own(parameter: Tensor) -> Tensor:
+    assert isinstance(parameter, DTensor)
+    return parameter.to_local()
+
+
 def _place(module: nn.Module, mesh: DeviceMesh, placement: Replicate | Shard) -> None:
     for key, parameter in list(module.named_parameters(recurse=False)):
         module.register_parameter(key, nn.Parameter(distribute_tensor(parameter, mesh, [placement])))

@@ -22,7 +22,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from megalith.model import Transformer
-from megalith.parallel.heads import HeadNorm, SharedHeads, WholeNorm
+from megalith.parallel.heads import HeadNorm, RelativeHeads, SharedHeads, WholeNorm
 from megalith.parallel.vocabulary import vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
 from megalith.recipe import ModelConfig
 from megalith.topology import key_heads
@@ -79,6 +79,8 @@ def _heads_plan(config: ModelConfig, mesh: DeviceMesh) -> dict[str, ParallelStyl
         "attention.key": SharedHeads(heads, size) if heads else ColwiseParallel(),
         "attention.value": SharedHeads(heads, size) if heads else ColwiseParallel(),
     }
+    if config.positions == "relative":
+        plan["attention.relative"] = RelativeHeads()
     if config.query_key_norm == "head":
         plan |= {"attention.query_norm": HeadNorm(), "attention.key_norm": HeadNorm()}
     if config.query_key_norm == "whole":

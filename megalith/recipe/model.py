@@ -39,7 +39,7 @@ class ModelConfig(Section):
     vocab_multiple: Dimension = 128
     """The embedding is padded to a multiple of this, which does not depend on tensor parallelism."""
     positions: Literal["learned", "rotary", "relative"] = "learned"
-    """relative: Transformer-XL's (Gopher, Chinchilla)."""
+    """relative: Transformer-XL's (Gopher, Chinchilla), without a memory of earlier segments."""
     rotary_base: PositiveFloat = 10000.0
     rotary_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
     """The part of each head, from its first dimension, that is rotated (GPT-NeoX: 0.25)."""
@@ -101,7 +101,18 @@ class ModelConfig(Section):
             ):
                 if given:
                     raise ValueError(f"{name} is of rotary positions, and positions is {self.positions}: leave it out")
-        elif (self.is_sized or self.head_size) and (self.rotary_width % 2 or not self.rotary_width):
+        if self.positions == "relative":
+            if self.sliding_window is not None:
+                raise ValueError("relative positions are of every distance, and sliding_window is set: leave one out")
+            if self.hidden_size and self.hidden_size % 2:
+                raise ValueError(
+                    f"relative positions have a sine and a cosine of each rate: hidden_size {self.hidden_size} is odd"
+                )
+        elif (
+            self.positions == "rotary"
+            and (self.is_sized or self.head_size)
+            and (self.rotary_width % 2 or not self.rotary_width)
+        ):
             of_it = "" if self.rotary_fraction == 1.0 else f", of which {self.rotary_fraction:g} is {self.rotary_width}"
             raise ValueError(
                 f"rotary positions turn pairs of an even part of each head, and the head size is {self.head_dim}{of_it}"

@@ -17,7 +17,6 @@ from megalith.arithmetic import flops_per_token
 from megalith.artifacts import Artifact, Workspace, open_artifact, produce
 from megalith.errors import RecipeError, UnsupportedError
 from megalith.machine import cpu_name, usable_cores
-from megalith.model import refuse_what_is_only_planned
 from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
 from megalith.tokens import GENERATION
@@ -151,7 +150,6 @@ def check(recipe: Recipe) -> int:
 def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
     """Raise UnsupportedError for settings that training cannot serve; open ones are passed over."""
     parallel = recipe.parallel
-    refuse_what_is_only_planned(recipe.model)
     refuse_live_tasks(recipe)
     if recipe.train.mirror is not None:
         checkpoint.Mirror(recipe.train.mirror)

@@ -24,6 +24,7 @@ SHAPES = {
     },
     "window": {"positions": "rotary", "sliding_window": 7, "num_heads": 4, "num_kv_heads": 1, "query_key_norm": "head"},
     "neox": {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True, "head_size": 12},
+    "gopher": {"positions": "relative", "norm": "rmsnorm", "num_heads": 4, "num_kv_heads": 2},
 }  # fmt: skip
 PROMPTS = [[7], [5, 9, 200], list(range(10, 40)), [3] * 17, list(range(60, 83)), [1, 2]]
 

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from megalith.arithmetic import parameters
-from megalith.errors import UnsupportedError
 from megalith.model import GPT, initialise
 from megalith.recipe import ModelConfig
 from tests.model import loops
@@ -188,9 +187,3 @@ def test_the_loss_needs_no_gradients() -> None:
     with torch.no_grad():
         alone = model(tokens, tokens)
     torch.testing.assert_close(alone, model(tokens, tokens).detach(), rtol=0, atol=0)
-
-
-def test_what_is_only_planned_is_refused_by_the_recipe_s_own_key() -> None:
-    with pytest.raises(UnsupportedError, match="can be planned, not yet trained") as raised:
-        GPT(ModelConfig(**SHAPE, positions="relative"))
-    assert raised.value.where == "model.positions"

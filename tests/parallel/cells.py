@@ -60,6 +60,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "activation": "gelu_exact",
     },
     "mistral": {"num_kv_heads": 1, "sliding_window": 5, "norm_epsilon": 1e-3},
+    "gopher": {"num_heads": 4, "num_kv_heads": 2, "positions": "relative", "norm": "rmsnorm", "bias": False},
     "bert": {"family": "bert"},
     "post-norm bert": {"family": "bert", "layer_norm": "post"},
 }
@@ -197,6 +198,8 @@ def short_table() -> list[Cell]:
         Cell("olmo2", tensor=2, pipeline=2, schedule="zb-h1", recompute="selective"),
         Cell("qwen3", tensor=2, data=2, zero=3),
         Cell("qwen3", tensor=4, sequence_parallel=True),
+        Cell("gopher", tied=False, tensor=4, sequence_parallel=True),
+        Cell("gopher", tensor=2, pipeline=2, schedule="zb-h1", recompute="selective"),
         Cell("gpt", trained="z-loss"),
         Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained="z-loss"),
     ]

@@ -7,6 +7,7 @@ input when it ends, so the two cancel.
 
 from functools import lru_cache
 
+from megalith.planning.performance.memory.relative_core import relative_backward, relative_forward
 from megalith.planning.performance.memory.tape import Segment, Tape
 from megalith.planning.performance.memory.tensor_bytes import Sizes
 from megalith.planning.performance.memory.window_core import window_backward, window_forward
@@ -58,12 +59,19 @@ def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, aga
             tape.drop(s.query, s.key, s.head_norms)
     if s.rotary:
         _rotate_forward(tape, s)
+    if s.scores:
+        tape.make(s.query, s.query, s.relative_keys)
+        tape.drop(s.query)
     if s.expands:
         tape.make(s.query, s.query)  # keys and values, repeated for each head of their group
     if s.blocks:
         window_forward(tape, s, keep=keep_core)
         if s.expands:
             tape.drop(s.query, s.query)
+    elif s.scores:
+        relative_forward(tape, s, keep=keep_core)
+        if s.expands:
+            tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
     else:
         tape.make(s.query, s.lse)
         if not keep_core:
@@ -79,6 +87,8 @@ def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, aga
         tape.drop(s.padded, s.query, s.key, s.key)  # kept block by block
     if not keep:
         tape.drop(s.query, s.key, s.key, s.query)
+        if s.scores:
+            tape.drop(s.query, s.relative_keys)
         tape.drop(s.whole)
     elif again and s.norms_again > 1:
         tape.drop(s.stream)
@@ -231,6 +241,11 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool) 
         window_backward(tape, s)
         if core_again:
             tape.drop(s.query, expanded, expanded)
+    elif s.scores:
+        if core_again:
+            relative_forward(tape, s, keep=True)
+        relative_backward(tape, s)
+        tape.drop(s.query, expanded)  # the output that the projection has kept, and the keys
     else:
         if core_again:
             tape.make(s.query, s.lse)

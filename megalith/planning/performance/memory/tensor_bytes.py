@@ -53,6 +53,10 @@ class Sizes(NamedTuple):
     """Kept by a norm beside its input."""
     lse: float
     """The attention's log-sum-exp."""
+    scores: float
+    """The scores of relative positions, of every token with every token; 0 without them."""
+    relative_keys: float
+    """The keys of their distances."""
     mask: float
     """The mask of one dropout."""
     rotation: float
@@ -122,7 +126,7 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     tokens = settings.micro_batch_size * model.sequence_length // settings.context
     own = tokens / t if settings.sequence_parallel and t > 1 else float(tokens)
     hidden, ffn, query_width = model.hidden, model.ffn_hidden, model.query_width
-    rms = model.norm == "rmsnorm"
+    rms, relative = model.norm == "rmsnorm", model.positions == "relative"
     gated = model.activation == "swiglu"
     norm = own * FP32_BYTES if rms else own * 2 * c
     lse = tokens * model.heads / t * FP32_BYTES
@@ -156,6 +160,8 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         ffn=tokens * ffn / t * c,
         norm=norm,
         lse=lse,
+        scores=tokens * model.heads / t * model.sequence_length * c if relative else 0.0,
+        relative_keys=model.sequence_length * query_width / t * c if relative else 0.0,
         mask=mask,
         rotation=model.sequence_length // settings.context * model.rotary_width * FP32_BYTES,
         rotated=model.rotary_width / model.head_dim,

@@ -35,6 +35,7 @@ PYTHIA = {
     "activation": "gelu_exact",
     "tie_embeddings": False,
 }
+GOPHER = {"positions": "relative", "norm": "rmsnorm", "tie_embeddings": False}
 MISTRAL = LLAMA | {"sliding_window": 60}
 
 

@@ -6,7 +6,18 @@ import pytest
 
 from megalith.planning.performance.memory import estimate_memory
 from megalith.recipe import load_recipe
-from tests.planning.performance.memory.jobs import DROPOUT, LLAMA, MISTRAL, OLMO2, PYTHIA, QWEN3, job_of, peaks, small
+from tests.planning.performance.memory.jobs import (
+    DROPOUT,
+    GOPHER,
+    LLAMA,
+    MISTRAL,
+    OLMO2,
+    PYTHIA,
+    QWEN3,
+    job_of,
+    peaks,
+    small,
+)
 
 Cell = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
@@ -28,6 +39,7 @@ QUICK: list[Cell] = [
     ({"tensor": 2}, OLMO2, {}),
     ({}, PYTHIA, {}),
     ({}, MISTRAL, {}),
+    ({"recompute": "full"}, GOPHER | {"sequence_length": 1024}, {}),
 ]
 
 MORE: list[Cell] = [
@@ -65,6 +77,10 @@ MORE: list[Cell] = [
     ({"pipeline": 4}, PYTHIA, {"global_batch_size": 16}),
     ({"recompute": "selective"}, MISTRAL | {"num_layers": 8, "sequence_length": 512}, {}),
     ({"pipeline": 4}, MISTRAL | {"num_layers": 8}, {"global_batch_size": 16}),
+    ({}, GOPHER, {}),
+    ({"recompute": "selective"}, GOPHER | {"sequence_length": 512}, {"precision": "fp32"}),
+    ({"tensor": 2, "sequence_parallel": True}, GOPHER | {"num_kv_heads": 2}, {}),
+    ({"pipeline": 2, "schedule": "zb-h1"}, GOPHER, {}),
 ]
 
 
