@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megalith.kernels import Linear, causal_attention
+from megalith.model.documents import document_attention
 from megalith.model.relative import RelativePositions, relative_attention
 from megalith.model.rotary import Rotation, rotate
 from megalith.model.window import window_attention
@@ -31,9 +32,10 @@ class Attention(nn.Module):
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, rotation: Rotation | None = None) -> Tensor:
-        """(B, T, E) to (B, T, E); `mask` (B, 1, 1, T) is true where a token may be looked at.
+        """(B, T, E) to (B, T, E).
 
-        Queries and keys are rotated before the core, where there is a rotation.
+        `mask` (B, 1, 1, T) is true where a BERT's token may be looked at; a GPT's (B, T) are the places at which each
+        token's document begins. Queries and keys are rotated before the core, where there is a rotation.
         """
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, H · D), and (B, T, H_kv · D) twice
         if self.config.query_key_norm == "whole":
@@ -80,7 +82,9 @@ class CoreAttention(nn.Module):
             group, grouped = q.shape[1] // k.shape[1], False
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         if position_q is not None and position_k is not None:
-            return relative_attention(q, k, v, position_q, position_k, dropout)
+            return relative_attention(q, k, v, position_q, position_k, dropout, starts=mask)
+        if self.causal and mask is not None:
+            return document_attention(q, k, v, mask, self.window, dropout)
         if in_blocks and self.window is not None:
             return window_attention(q, k, v, self.window, dropout)
         if self.causal and not dropout and not grouped:

@@ -8,30 +8,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from megalith.model.documents import document_positions
 from megalith.model.transformer import Transformer
 
 
 class GPT(Transformer):
     """Predicts each token from those before it."""
 
-    def features(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+    def features(self, x: Tensor, positions: Tensor | None = None, document_starts: Tensor | None = None) -> Tensor:
         """Token ids (B, T), or the activations of the stage before, to the features of the logits (B, T, E).
 
-        `positions` (B, T) are those of the tokens, by default 0 … T − 1.
+        `positions` (B, T) are those of the tokens, by default 0 … T − 1. With `document_starts` (B, T), the place at
+        which each token's document begins, documents are apart, and the positions of each begin at 0.
         """
+        if document_starts is not None:
+            positions = document_positions(document_starts)
         if self.is_first_stage:
             x = self.dropout(self.embed(x, positions).to(self.activation_dtype))
-        x = self.run_layers(x, positions=positions)
+        x = self.run_layers(x, mask=document_starts, positions=positions)
         return self.final_norm(x) if self.is_last_stage and self.config.ends_in_norm else x
 
-    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, targets: Tensor | None = None, document_starts: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to logits (B, T, V), −∞ in the padded columns; with `targets` (B, T), to the loss.
 
         The loss is the sum of the token losses in nats, (1,) in float64, with a z-loss its sum after it; targets of
         −100 do not count. A stage that is not the first takes activations (B, T, E) in place of ids, and one that is
-        not the last returns them.
+        not the last returns them. For `document_starts` see `features`.
         """
-        features = self.features(x)
+        features = self.features(x, document_starts=document_starts)
         if not self.is_last_stage:
             return features
         if targets is not None:

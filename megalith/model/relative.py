@@ -56,16 +56,28 @@ class RelativePositions(nn.Module):
 
 
 def relative_attention(
-    q: Tensor, k: Tensor, v: Tensor, position_q: Tensor, position_k: Tensor, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    position_q: Tensor,
+    position_k: Tensor,
+    dropout: float = 0.0,
+    starts: Tensor | None = None,
 ) -> Tensor:
-    """Causal attention over T tokens: q (B, H, T, D), k and v as many heads, and what `RelativePositions` gives."""
+    """Causal attention over T tokens: q (B, H, T, D), k and v as many heads, and what `RelativePositions` gives.
+
+    With `starts` (B, T), as `documents` has them, within each document.
+    """
     batch, heads, length, size = q.shape
     scale = size**-0.5
-    shifted = _shift(distance_scores(position_q, position_k[:, :, :length].flip(2)))  # (B, H, T, T)
+    shifted = _shift(distance_scores(position_q, position_k[:1, :, :length].flip(2)))  # (B, H, T, T)
     scores = torch.baddbmm(
         shifted.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), beta=scale, alpha=scale
     )
     scores += torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+    if starts is not None:
+        other = (starts.unsqueeze(2) != starts.unsqueeze(1)).unsqueeze(1)  # (B, 1, T, T)
+        scores.view(batch, heads, length, length).masked_fill_(other, -torch.inf)
     p = torch.softmax(scores, -1)
     if dropout:
         p = F.dropout(p, dropout)

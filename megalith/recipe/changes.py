@@ -41,6 +41,7 @@ _BRANCH = {
     "how the weights move": "train.beta1 train.beta2 train.epsilon train.weight_decay train.clip_norm train.z_loss",
     "what is rounded": "train.precision",
     "what is dropped": "model.dropout",
+    "what a token sees": "train.document_mask",
     "which samples come next": "blend inputs.tokens",
 }
 _REFUSE = {

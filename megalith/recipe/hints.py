@@ -19,6 +19,8 @@ SYNONYMS: dict[str, str] = {
         "budget.law": "scaling_law",
         "cluster.accelerators_per_node": "gpus_per_node nproc_per_node ntasks_per_node devices_per_node num_gpus gpus",
         "cluster.nodes": "nnodes num_nodes",
+        "train.document_mask": "reset_attention_mask reset_position_ids intra_document_masking",
+        "train.z_loss": "z_loss_multiplier moe_z_loss_coeff auxiliary_z_loss",
         "model.activation": "hidden_act activation_function act_fn swiglu mlp_type",
         "model.bias": "add_bias_linear disable_bias_linear use_bias mlp_bias",
         "model.dropout": "hidden_dropout attention_dropout resid_pdrop attn_pdrop embd_pdrop dropout_rate",

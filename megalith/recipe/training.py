@@ -24,7 +24,7 @@ class TrainConfig(Section):
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
-        "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic",
+        "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic", "document_mask",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -58,6 +58,9 @@ class TrainConfig(Section):
     """On matrices and embeddings alone; norms and biases are not decayed."""
     z_loss: NonNegativeFloat = 0.0
     """Weight of log² Z beside each token's loss, Z the softmax's denominator (PaLM: 1e-4). Not in validation."""
+    document_mask: bool = False
+    """Tokens see their own document alone, and its positions begin at 0 (Megatron-LM's reset-attention-mask and
+    reset-position-ids). A document begins with the end-of-text token before it."""
     clip_norm: PositiveFloat | None = 1.0
     """Gradients are scaled down to this global norm."""
     precision: Literal["auto", Precision] = "auto"

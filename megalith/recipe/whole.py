@@ -58,6 +58,8 @@ class Recipe(Section):
             )
         if self.mixture.datasets and model.family != "gpt":
             raise ValueError(f"a {model.family} reads its corpus as one: leave out blend")
+        if self.train.document_mask and model.family != "gpt":
+            raise ValueError(f"a {model.family}'s samples are of one document each: leave out train.document_mask")
         if self.blend.datasets and self.curate.datasets and set(self.blend.datasets) != set(self.curate.datasets):
             name = min(set(self.blend.datasets) ^ set(self.curate.datasets))
             lacks, has = ("curate", "blend") if name in self.blend.datasets else ("blend", "curate")

@@ -94,14 +94,27 @@ class Samples(Protocol):
 
 
 class CausalSamples:
-    """Windows of the token stream for a GPT model: `tokens` and `targets`, (B, T) each."""
+    """Windows of the token stream for a GPT model: `tokens` and `targets`, (B, T) each.
 
-    def __init__(self, windows: TrainingWindows | ValidationWindows | Blend) -> None:
-        self.windows = windows
+    With the id of the token that each document begins with, `document_starts` (B, T), too.
+    """
+
+    def __init__(self, windows: TrainingWindows | ValidationWindows | Blend, begins: int | None = None) -> None:
+        self.windows, self._begins = windows, begins
 
     def batch(self, first: int, count: int) -> MicroBatch:
         tokens, targets = self.windows.batch(first, count)
-        return {"tokens": torch.from_numpy(tokens), "targets": torch.from_numpy(targets)}
+        arrays = {"tokens": tokens, "targets": targets}
+        if self._begins is not None:
+            arrays["document_starts"] = document_starts(tokens, self._begins)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def document_starts(tokens: NDArray[np.int64], begins: int) -> NDArray[np.int64]:
+    """For each token (B, T) the place of the last token `begins` up to it; 0 before the first, in a document's rest."""
+    places = np.where(tokens == begins, np.arange(tokens.shape[1]), 0)
+    starts: NDArray[np.int64] = np.maximum.accumulate(places, axis=1)
+    return starts
 
 
 class MaskedSamples:
@@ -139,11 +152,11 @@ def _samples_of(task: TrainTask) -> Samples:
     if blend.datasets:
         sizes = {name: open_split(task.tokens, shard_name(name)).tokens for name in blend.datasets}
         check_blend(blend, sizes, task.recipe.train.tokens)
-        return CausalSamples(blended_windows(blend, task.tokens, length, seed, task.drawn))
+        return CausalSamples(blended_windows(blend, task.tokens, length, seed, task.drawn), _begins(task))
     shards = open_split(task.tokens, "train")
     if task.recipe.model.family == "bert":
         return MaskedSamples(MaskedWindows(shards, length, seed, *_vocabulary(task.tokens)))
-    return CausalSamples(TrainingWindows(shards.stream, length, seed))
+    return CausalSamples(TrainingWindows(shards.stream, length, seed), _begins(task))
 
 
 def validation_samples(task: TrainTask) -> tuple[Samples, int]:
@@ -154,7 +167,12 @@ def validation_samples(task: TrainTask) -> tuple[Samples, int]:
         masked = ValidationMaskedWindows(shards, length, seed, *_vocabulary(task.tokens))
         return MaskedSamples(masked), len(masked)
     windows = ValidationWindows(shards.stream, length)
-    return CausalSamples(windows), len(windows)
+    return CausalSamples(windows, _begins(task)), len(windows)
+
+
+def _begins(task: TrainTask) -> int | None:
+    """The token that documents begin with, where they are to be apart."""
+    return load_tokenizer(task.tokens).end_of_text if task.recipe.train.document_mask else None
 
 
 def _vocabulary(tokens: Path) -> tuple[int, SpecialTokens]:

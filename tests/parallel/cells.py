@@ -64,7 +64,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"family": "bert"},
     "post-norm bert": {"family": "bert", "layer_norm": "post"},
 }
-TRAINED: dict[str, dict[str, Any]] = {"": {}, "z-loss": {"z_loss": 0.01}}
+TRAINED: dict[str, dict[str, Any]] = {"": {}, "z-loss": {"z_loss": 0.01}, "documents": {"document_mask": True}}
 """Settings of `train` beside the oracle's."""
 TYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -201,6 +201,9 @@ def short_table() -> list[Cell]:
         Cell("gopher", tied=False, tensor=4, sequence_parallel=True),
         Cell("gopher", tensor=2, pipeline=2, schedule="zb-h1", recompute="selective"),
         Cell("gpt", trained="z-loss"),
+        Cell("gpt", trained="documents"),
+        Cell("mistral", tensor=2, data=2, zero=3, trained="documents"),
+        Cell("gopher", tensor=2, pipeline=2, sequence_parallel=True, schedule="interleaved-1f1b", trained="documents"),
         Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained="z-loss"),
     ]
 
@@ -223,8 +226,9 @@ def _otherwise_trained() -> Iterator[Cell]:
         if trained:
             yield from (
                 Cell(trained=trained),
-                Cell("bert", trained=trained),
-                Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained=trained),
+                Cell(
+                    "bert" if trained == "z-loss" else "gopher", tensor=2, pipeline=2, schedule="zb-h1", trained=trained
+                ),
                 Cell("qwen3", tensor=4, sequence_parallel=True, trained=trained),
                 Cell("olmo2", tied=False, tensor=2, data=2, zero=2, trained=trained),
                 Cell("llama", pipeline=4, schedule="interleaved-1f1b", trained=trained),
@@ -249,8 +253,13 @@ def _narrow() -> list[Cell]:
     return [replace(cell, precision=precision) for precision in ("fp32", "bf16") for cell in layouts]
 
 
-def sample_batch(config: ModelConfig, step: int, first: int, count: int) -> dict[str, Tensor]:
-    """Samples of a step, each a function of its number alone; later ones have fewer targets that count."""
+def sample_batch(
+    config: ModelConfig, step: int, first: int, count: int, *, documents: bool = False
+) -> dict[str, Tensor]:
+    """Samples of a step, each a function of its number alone; later ones have fewer targets that count.
+
+    Of `documents` each sample has up to four.
+    """
     rows: dict[str, list[Tensor]] = {}
     for sample in range(first, first + count):
         random = torch.Generator().manual_seed(1000 * step + sample)
@@ -258,6 +267,9 @@ def sample_batch(config: ModelConfig, step: int, first: int, count: int) -> dict
         targets = torch.randint(config.vocab_size, (LENGTH,), generator=random)
         targets[: sample % 5 * 2] = -100
         row = {"tokens": tokens, "targets": targets}
+        if documents:
+            begins = torch.randint(LENGTH, (3,), generator=random).sort().values
+            row["document_starts"] = torch.where(torch.arange(LENGTH).unsqueeze(1) >= begins, begins, 0).amax(1)
         if config.family == "bert":
             length = LENGTH - sample % 3
             targets[length:] = -100

@@ -37,7 +37,8 @@ def whole_model_steps(config: ModelConfig, train: TrainConfig) -> Outcome:
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), eps=1e-8, fused=False, foreach=False)
     losses, norms, gradients = [], [], {}
     for step in range(STEPS):
-        parts = mean_losses(model, sample_batch(config, step, 0, SEQUENCES), train.z_loss)
+        batch = sample_batch(config, step, 0, SEQUENCES, documents=train.document_mask)
+        parts = mean_losses(model, batch, train.z_loss)
         optimizer.zero_grad()
         torch.stack(parts).sum().backward()
         if step == 0:
@@ -55,9 +56,19 @@ def mean_losses(model: Transformer, batch: dict[str, Tensor], z_loss: float) -> 
         logits, order = model(batch["tokens"], segments=batch["segments"], lengths=batch["lengths"])
         others = [F.cross_entropy(order, batch["order"])]
     else:
-        logits, others = model(batch["tokens"]), []
+        alone = "document_starts" in batch
+        logits, others = document_by_document(model, batch) if alone else model(batch["tokens"]), []
     tokens = logits[..., : config.vocab_size].flatten(0, 1)
     targets = batch["targets"].flatten()
     if z_loss:
         others.append(z_loss * tokens[targets != -100].logsumexp(-1).square().mean())
     return [F.cross_entropy(tokens, targets, ignore_index=-100), *others]
+
+
+def document_by_document(model: Transformer, batch: dict[str, Tensor]) -> Tensor:
+    """The logits (B, T, V) of each document read by itself."""
+    rows = []
+    for tokens, starts in zip(batch["tokens"], batch["document_starts"], strict=True):
+        lengths = starts.unique_consecutive(return_counts=True)[1].tolist()
+        rows.append(torch.cat([model(document[None])[0] for document in tokens.split(lengths)]))
+    return torch.stack(rows)

@@ -58,7 +58,9 @@ def spread_steps(cell: Cell, ranks: Mesh, config: ModelConfig | None = None) -> 
     first_on_line = ranks.index("tensor") == 0 and ranks.index("pipeline") == 0
     losses, norms, gradients = [], [], {}
     for step in range(STEPS):
-        batches = [sample_batch(config, step, first, cell.micro_batch) for first in share]
+        batches = [
+            sample_batch(config, step, first, cell.micro_batch, documents=train.document_mask) for first in share
+        ]
         own = [sum(column) for column in zip(*map(counts, batches), strict=True)]
         valid = ranks.sum(*(own if first_on_line else [0.0] * len(own)))
         valid += valid[: len(model.losses) - len(valid)]

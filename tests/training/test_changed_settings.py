@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "train.weight_decay": 0.2,
     "train.clip_norm": 0.5,
     "train.z_loss": 1e-4,
+    "train.document_mask": True,
     "train.precision": "bf16",
     "train.compile": True,
     "train.deterministic": True,

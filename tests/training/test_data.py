@@ -34,6 +34,21 @@ def test_a_gpt_gets_tokens_and_the_tokens_that_follow_them(tmp_path: Path) -> No
     assert counts(batch) == [2 * LENGTH]
 
 
+def test_documents_that_are_apart_begin_with_the_end_of_text_before_them(tmp_path: Path) -> None:
+    task = make_job(tmp_path, "gpt")
+    train = task.recipe.train.model_copy(update={"document_mask": True})
+    task = task.model_copy(update={"recipe": task.recipe.model_copy(update={"train": train})})
+    for samples in (training_samples(task), validation_samples(task)[0]):
+        batch = samples.batch(0, 12)
+        within = 0
+        for tokens, starts in zip(batch["tokens"].tolist(), batch["document_starts"].tolist(), strict=True):
+            for place, start in enumerate(starts):
+                ends = [each for each in range(place + 1) if tokens[each] == 0]
+                assert start == (ends[-1] if ends else 0)
+                within += start > 0
+        assert within
+
+
 def test_a_bert_gets_all_that_its_model_takes(tmp_path: Path) -> None:
     batch = training_samples(make_job(tmp_path, "bert")).batch(0, 64)
     assert {name: tuple(value.shape) for name, value in batch.items()} == {
