@@ -1,7 +1,7 @@
 """Tokens a second with each document of a sample apart (`train.document_mask`) and with the sample as one text.
 
 Both take turns at forward and backward passes of the same model on the same samples, and the best round of each
-counts: on a GPU by the clock, else by the processor time of one thread, which a busy machine hardly changes.Lengths of
+counts: on a GPU by the clock, else by the processor time of one thread, which a busy machine hardly changes. Lengths of
 documents are drawn from a log-normal distribution (median 450 tokens, mean 950, about FineWeb's). Prints a table and
 writes `results/documents.json`.
 

@@ -38,7 +38,8 @@ _BRANCH = {
     "train.warmup_tokens train.decay_tokens train.cooldown_tokens",
     "which steps are taken": "train.on_spike train.spike_window train.spike_score",
     "sequences of a step": "train.global_batch_size train.batch_ramp",
-    "how the weights move": "train.beta1 train.beta2 train.epsilon train.weight_decay train.clip_norm train.z_loss",
+    "how the weights move": "train.beta1 train.beta2 train.epsilon train.momentum train.weight_decay "
+    "train.clip_norm train.z_loss",
     "what is rounded": "train.precision",
     "what is dropped": "model.dropout",
     "what a token sees": "train.document_mask",

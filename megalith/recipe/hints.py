@@ -20,6 +20,7 @@ SYNONYMS: dict[str, str] = {
         "cluster.accelerators_per_node": "gpus_per_node nproc_per_node ntasks_per_node devices_per_node num_gpus gpus",
         "cluster.nodes": "nnodes num_nodes",
         "train.document_mask": "reset_attention_mask reset_position_ids intra_document_masking",
+        "train.momentum": "muon_momentum sgd_momentum",
         "train.z_loss": "z_loss_multiplier moe_z_loss_coeff auxiliary_z_loss",
         "model.activation": "hidden_act activation_function act_fn swiglu mlp_type",
         "model.bias": "add_bias_linear disable_bias_linear use_bias mlp_bias",

@@ -24,7 +24,7 @@ class TrainConfig(Section):
     model_config = ConfigDict(serialize_by_alias=True)
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
-        "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic", "document_mask",
+        "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic", "document_mask", "momentum",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -50,7 +50,11 @@ class TrainConfig(Section):
     """Tokens after which the minimum is reached. Default: all training tokens (Chinchilla §B)."""
     cooldown_tokens: PositiveInt | None = None
     """wsd: tokens of the decay at the end. Default: a fifth of decay_tokens (2405.18392)."""
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon on the matrices of the layers, its learning rate times 0.2 · √max(rows, columns) so that it takes
+    AdamW's (2502.16982); AdamW on the rest."""
+    momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """Of Muon, in Nesterov's form."""
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
     beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
     epsilon: PositiveFloat = 1e-8

@@ -64,7 +64,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"family": "bert"},
     "post-norm bert": {"family": "bert", "layer_norm": "post"},
 }
-TRAINED: dict[str, dict[str, Any]] = {"": {}, "z-loss": {"z_loss": 0.01}, "documents": {"document_mask": True}}
+TRAINED: dict[str, dict[str, Any]] = {
+    "": {},
+    "z-loss": {"z_loss": 0.01},
+    "documents": {"document_mask": True},
+    "muon": {"optimizer": "muon"},
+}
 """Settings of `train` beside the oracle's."""
 TYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -201,6 +206,8 @@ def short_table() -> list[Cell]:
         Cell("gopher", tied=False, tensor=4, sequence_parallel=True),
         Cell("gopher", tensor=2, pipeline=2, schedule="zb-h1", recompute="selective"),
         Cell("gpt", trained="z-loss"),
+        Cell("gpt", trained="muon"),
+        Cell("qwen3", tensor=2, data=2, zero=3, trained="muon"),
         Cell("gpt", trained="documents"),
         Cell("mistral", tensor=2, data=2, zero=3, trained="documents"),
         Cell("gopher", tensor=2, pipeline=2, sequence_parallel=True, schedule="interleaved-1f1b", trained="documents"),

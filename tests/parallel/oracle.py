@@ -31,21 +31,27 @@ def whole_model_steps(config: ModelConfig, train: TrainConfig) -> Outcome:
     """The oracle, in torch's default type; of `train` it takes what is not set above."""
     model: Transformer = MODELS[config.family](config)
     initialise(model, config, SEED)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
+    muon = train.optimizer == "muon"
+    hidden = [p for name, p in model.named_parameters() if muon and "layers" in name and p.ndim == 2]
+    decayed = [p for p in model.parameters() if p.ndim > 1 and all(p is not each for each in hidden)]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), eps=1e-8, fused=False, foreach=False)
+    optimizers: list[torch.optim.Optimizer] = [optimizer]
+    if muon:
+        optimizers.append(torch.optim.Muon(hidden, lr=RATE, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"))
     losses, norms, gradients = [], [], {}
     for step in range(STEPS):
         batch = sample_batch(config, step, 0, SEQUENCES, documents=train.document_mask)
         parts = mean_losses(model, batch, train.z_loss)
-        optimizer.zero_grad()
+        model.zero_grad()
         torch.stack(parts).sum().backward()
         if step == 0:
             gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)))
         losses.append([float(part.detach()) for part in parts])
-        optimizer.step()
+        for each in optimizers:
+            each.step()
     return Outcome(losses, norms, gradients, {name: p.detach() for name, p in model.named_parameters()})
 
 

@@ -20,8 +20,9 @@ from megalith.precision import FP32_BYTES
 Pass = Literal["forward", "backward", "recomputation", "step"]
 """step: after the last backward pass, or before the first forward pass."""
 
-Phase = Literal["scalars", "passes", "reduction"]
-"""Part of a step: scalars that the loop adds up; forward and backward; the reduction of the gradients."""
+Phase = Literal["scalars", "passes", "reduction", "updates"]
+"""Part of a step: scalars that the loop adds up; forward and backward; the reduction of the gradients; what an
+optimizer sends."""
 
 _COLLECTIVES = {
     "allreduce_": "all_reduce",
@@ -33,6 +34,7 @@ _COLLECTIVES = {
     "all_gather_into_tensor_out": "all_gather",
     "_allgather_base_": "all_gather",
     "broadcast_": "broadcast",
+    "reduce_": "reduce",
 }
 _SILENT = {"wait_tensor", "_wrap_tensor_autograd", "recv_", "barrier"}  # a receive is the other side of a send
 _SAME: dict[Axis, str] = {"replicate": "data", "shard": "data"}
@@ -124,6 +126,8 @@ class Collectives:
             self.wide_gathers.add(payload)
 
     def _what(self, axis: str, collective: str, *, functional: bool) -> str:
+        if self.phase == "updates":
+            return "updates"
         if axis == "data":
             return "weights" if collective == "all_gather" else "gradients"
         if axis == "ends":

@@ -23,7 +23,7 @@ from megalith.planning.dryrun.storages import Kind
 from megalith.planning.dryrun.watch import Watch
 from megalith.recipe import ModelConfig, Recipe
 
-_WATCHED: dict[StepPhase, Phase] = {"forward_backward": "passes", "reduce": "reduction"}
+_WATCHED: dict[StepPhase, Phase] = {"forward_backward": "passes", "reduce": "reduction", "optimizer": "updates"}
 
 
 @dataclass

@@ -87,7 +87,7 @@ def load(
     wanted = pieces(model, optimizer)
     for misfit in _Ranks(group).all(_misfit(found.index, wanted)):
         if misfit:
-            raise InputError(f"{misfit}.", where=str(found.path), mend="It was written for another model.")
+            raise InputError(f"{misfit}.", where=str(found.path), mend="It was written for another model or optimizer.")
     _fill(found, wanted)
 
 
