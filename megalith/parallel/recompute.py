@@ -2,9 +2,9 @@
 
 `full` keeps a layer's input alone and computes the layer again (one more forward pass). `selective` computes again what
 costs no product: the norms' outputs and the MLP's activations, which only products keep, and a SwiGLU's SiLU; with an
-attention that keeps its scores (on a CPU) also softmax(q·kᵀ)·v (2205.05198 §5). Flash attention keeps none. Dropout
-draws the same numbers the second time. A compiled layer does this by itself: what is quick to compute again is fused
-into the backward pass.
+attention that keeps its scores (on a CPU, or with relative positions) also softmax(q·kᵀ)·v (2205.05198 §5). Flash
+attention keeps none. Dropout draws the same numbers the second time. A compiled layer does this by itself: what is
+quick to compute again is fused into the backward pass.
 """
 
 import weakref
@@ -35,7 +35,7 @@ def recompute_layers(model: Transformer, what: str, every: int, device: torch.de
         if what == "full":
             _recompute(layer)
             continue
-        if keeps_scores(device):
+        if keeps_scores(device) or layer.attention.config.positions == "relative":
             _recompute(layer.attention.core)
         _make_again(layer)
 

@@ -18,7 +18,7 @@ from megalith.precision import FP32_BYTES
 def layer_forward(s: Sizes, recompute: str) -> Segment:
     """Leaves what is kept, the layer's output among it."""
     tape, again = Tape(), recompute == "selective"
-    keep, keep_core = recompute != "full", recompute == "none" or (again and not s.on_cpu)
+    keep, keep_core = recompute != "full", recompute == "none" or (again and not _keeps_scores(s))
     _attention_forward(tape, s, keep=keep, keep_core=keep_core, again=again)
     _mlp_forward(tape, s, keep=keep, again=again)
     return tape.done()
@@ -33,7 +33,7 @@ def layer_backward(s: Sizes, recompute: str) -> Segment:
         _mlp_forward(tape, s, keep=True, whole=False)
     again = recompute == "selective"
     _mlp_backward(tape, s, again=again)
-    _attention_backward(tape, s, core_again=again and s.on_cpu, again=again)
+    _attention_backward(tape, s, core_again=again and _keeps_scores(s), again=again)
     return tape.done()
 
 
@@ -47,6 +47,11 @@ def layer_input_gradient(s: Sizes, recompute: str) -> Segment:
     products = (2 if s.gated else 1) * s.ffn + s.query + 2 * s.key + 2 * s.whole
     held = again + products + 2 * s.stream
     return Segment(held, held + s.whole)
+
+
+def _keeps_scores(s: Sizes) -> bool:
+    """Whether `selective` computes the attention's core again."""
+    return s.on_cpu or s.scores > 0
 
 
 def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, again: bool = False) -> None:

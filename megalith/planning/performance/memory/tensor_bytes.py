@@ -144,7 +144,7 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     gathers, grouped = settings.sequence_parallel and t > 1, keys * t != model.heads
     window = model.sliding_window or model.sequence_length
     blocks = -(-model.sequence_length // window)
-    flash = not settings.on_cpu and c < FP32_BYTES and blocks == 1 and model.family == "gpt"
+    flash = not (settings.on_cpu or relative) and c < FP32_BYTES and blocks == 1 and model.family == "gpt"
     rows = -(-model.padded_vocab_size // t)
     return Sizes(
         tokens=tokens,
