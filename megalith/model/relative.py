@@ -85,7 +85,7 @@ def relative_attention(
 
 
 def relative_bias(position_q: Tensor, position_k: Tensor, distances: Tensor) -> Tensor:
-    """What is added to q·k / √D at each of `distances` (T, S): (B, H, T, S). Negative ones give any number."""
+    """The terms added to q·k / √D at each of `distances` (T, S), (B, H, T, S); negative ones give any number."""
     scores = distance_scores(position_q, position_k)
     found = scores.gather(-1, distances.clamp(0, scores.shape[-1] - 1).expand(*scores.shape[:-1], -1))
     bias: Tensor = found * position_q.shape[-1] ** -0.5

@@ -54,7 +54,7 @@ class TrainConfig(Section):
     """muon: Muon on the matrices of the layers, its learning rate times 0.2 · √max(rows, columns) so that it takes
     AdamW's (2502.16982); AdamW on the rest."""
     momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """Of Muon, in Nesterov's form."""
+    """Muon's, in Nesterov's form."""
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
     beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
     epsilon: PositiveFloat = 1e-8
