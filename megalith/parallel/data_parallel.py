@@ -109,6 +109,7 @@ class _Buckets:
     def __init__(self, flat: Tensor, sizes: Sequence[int], ranks: Mesh) -> None:
         """`sizes` are those of the parameters, end to end."""
         self._ranks = ranks
+        self._work: list[dist.Work] = []
         self._cuts = list(reversed(torch.split(flat, GRADIENT_BUCKET)))
         ends = list(accumulate(sizes))
         last = len(self._cuts) - 1
@@ -120,9 +121,11 @@ class _Buckets:
 
     def begin(self) -> None:
         """Begin a step."""
+        for work in self._work:  # of a step that was not taken to its end
+            work.wait()
         self._sent = self._passes = 0
         self._own = self._cuts[0].new_zeros(()) if self._cuts else torch.zeros(())
-        self._work: list[dist.Work] = []
+        self._work = []
         self._seen = [0] * len(self._of)
         self._open = Counter(bucket for buckets in self._of for bucket in buckets)
 

@@ -55,10 +55,11 @@ def time_block(question: dict[str, Any], ranks: Mesh) -> Times:
     stream = np.arange(STREAM_TOKENS, dtype=np.uint16) % config.vocab_size
     windows = TrainingWindows(stream, config.sequence_length, seed=0)
     kept: list[Tensor] = []
+    sharded = question["parallel"]["zero"] > 0
 
     def begin() -> None:
         kept.clear()
-        model.gradients.before_micro_batch(last=True)
+        model.gradients.before_micro_batch(last=sharded)  # whole gradients are reduced for all blocks together
 
     def forward() -> None:
         kept.append(stage(tokens, **rest))
@@ -79,9 +80,9 @@ def time_block(question: dict[str, Any], ranks: Mesh) -> Times:
 
     times = _time(begin, {"forward": forward, "backward": backward}, seconds, ranks, in_a_row=IN_A_ROW)
     model.gradients.reduce()  # ZeRO's gradients are in place only then
-    times |= _time_update(model, question["parallel"]["zero"] > 0, seconds / 4, ranks)
+    times |= _time_update(model, sharded, seconds / 4, ranks)
     times |= _time(kept.clear, {"read": read}, seconds / 8, ranks)
-    if question["parallel"]["zero"] == 0:
+    if not sharded:
         times |= _time(kept.clear, {"embed": embed, "unembed": unembed}, seconds / 4, ranks)
     kept.clear()
     return times
@@ -127,6 +128,7 @@ def time_pipeline(question: dict[str, Any], ranks: Mesh) -> Times:
     def step(count: int) -> None:
         whole.gradients.zero()
         whole.forward_backward([batch] * count, [1e-3], [0] * count)
+        whole.gradients.reduce()  # the same for few and for many
 
     times = _time(lambda: None, {"few": partial(step, few), "many": partial(step, many)}, question["seconds"], ranks)
     return times | {"micro_batches": [float(many - few)]}
