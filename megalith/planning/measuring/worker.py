@@ -45,9 +45,10 @@ def serve(prepare: Callable[[Mesh], Answer]) -> None:
     """Be the worker that the command line names: RANK SIZE STORE PARENT; `prepare` returns the answering function."""
     rank, size, store, parent = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     die_with(parent)
-    keep_freed_memory()  # as training does, and the next line
-    compute_deterministically()
+    keep_freed_memory()  # as training does, and what follows
     device = own_device()
+    if device.type == "cpu":
+        compute_deterministically()
     if size > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         dist.init_process_group(
