@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from resiliparse.parse.encoding import detect_encoding
 
-SAMPLE_BYTES = 1 << 20
+SAMPLE_BYTES = 1 << 18
 UTF8 = "utf-8"
 WIDE = ("utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 """Encodings in which a line does not end with the byte 10 alone."""

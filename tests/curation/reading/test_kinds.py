@@ -19,6 +19,7 @@ import zstandard
 
 from megalith.curation.reading.document import BESIDE, Document
 from megalith.curation.reading.how import How
+from megalith.curation.reading.lines import lines
 from megalith.curation.reading.read import read_documents
 
 TEXTS = [f"Text number {number}, with “quotes”, a tab\tand é.\nTwo lines." for number in range(7)]
@@ -237,3 +238,32 @@ def test_a_text_too_long_for_a_document_is_cut_or_counted(tmp_path: Path, monkey
     assert "".join(document.text or "" for document in documents) == text
     assert read(tmp_path / "a.txt", How(text_separator="file"))[1] == {"records": 1, "too_long": 1}
     assert read(tmp_path / "a.txt", How(text_separator="line"))[1] == {"records": 1, "too_long": 1}
+
+
+def test_a_part_within_a_long_line_reads_no_further_than_its_end() -> None:
+    content = b'{"text": "' + b"x" * 5_000_000 + b'"}\n{"text": "a"}\n'
+    found = []
+    for start in range(0, len(content), 100_000):
+        file = io.BytesIO(content)
+        stop = min(start + 100_000, len(content))
+        found += list(lines(file, Counter(), (start, stop)))
+        assert not start or file.tell() <= stop + (1 << 20)
+    assert b"".join(found) == content
+
+
+def test_status_lines_that_browsers_take_are_taken_and_plain_text_by_option(tmp_path: Path) -> None:
+    heads = ["HTTP/1.1 200 OK", "http/1.1 200 OK", "ICY 200 OK", "HTTP/1.1  200 OK", "HTTP/2 200", "HTTP/1.1 404 No"]
+    pages = [(head, "text/html", f"<html><body>{number}</body></html>") for number, head in enumerate(heads)]
+    content = b""
+    for number, (head, kind, body) in enumerate([*pages, ("HTTP/1.1 200 OK", "text/plain; charset=koi8-r", "Река")]):
+        http = f"{head}\r\nContent-Type: {kind}\r\n\r\n".encode() + body.encode("koi8-r")
+        content += (
+            f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://{number}.example/\r\n"
+            f"Content-Type: application/http\r\nContent-Length: {len(http)}\r\n\r\n".encode()
+        ) + http + b"\r\n\r\n"  # fmt: skip
+    (tmp_path / "a.warc").write_bytes(content)
+    documents, counts = read(tmp_path / "a.warc")
+    assert [document.url for document in documents] == [f"http://{number}.example/" for number in range(5)]
+    assert counts == {"records": 7, "not_found": 1, "not_html": 1}
+    documents, counts = read(tmp_path / "a.warc", How(plain_text_pages=True))
+    assert documents[-1].text == "Река" and counts == {"records": 7, "not_found": 1, "other_encoding": 1}
