@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from megalith.artifacts import Artifact, Workspace, file_digest, produce
-from megalith.console import progress
+from megalith.console import note, progress
 from megalith.curation import decide
 from megalith.curation.card_data import dataset_figures, details
 from megalith.curation.copies import write_dropped, write_json_lines
@@ -117,6 +117,8 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
         funnel.line("most_documents")
     begin("held out")
     decide.hold_out(columns, config.validation_share, seed)
+    if not columns.validation.any():
+        note("one document is left, so that none is held out: a model cannot be trained on it")
     items = _cut_items(columns, config, seed)
     funnel.line("held_out")
     histograms.measure("bytes", columns.bytes[columns.alive])

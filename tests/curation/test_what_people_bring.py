@@ -127,7 +127,8 @@ def test_a_further_file_is_read_without_the_others_and_changes_are_seen(
         return as_it_is(path, *others)
 
     monkeypatch.setattr(partition, "read_documents", watched)
-    recipe = _recipe(recipe_file)
+    (tmp_path / "blocked").write_text("a.example\n")
+    recipe = _recipe(recipe_file, f"curate.urls.blocklists=[{tmp_path / 'blocked'}]")
     for number in range(4):
         _lines(tmp_path / f"in/{number}.jsonl", texts[number * 6 : number * 6 + 6])
     curate(recipe, tmp_path / "corpus", [tmp_path / "in"])
@@ -150,6 +151,8 @@ def test_a_further_file_is_read_without_the_others_and_changes_are_seen(
     assert "10.jsonl" not in again()
     _lines(tmp_path / "in/10.jsonl", texts[30:36])
     assert "10.jsonl" in again()
+    (tmp_path / "blocked").write_text("b.example\n")
+    assert again() == ["0.jsonl", "1.jsonl", "10.jsonl", "3.jsonl"]
 
 
 def test_one_text_is_a_corpus(recipe_file: Path, texts: list[str], tmp_path: Path) -> None:

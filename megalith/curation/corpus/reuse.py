@@ -62,9 +62,7 @@ def _standing(
     shared = [key for key in asked if key != "read"]
     if manifest.stage != "documents" or any(manifest.settings.get(key) != asked[key] for key in shared):
         return []
-    if {name for name in manifest.inputs if name.startswith(("urls ", "language model"))} != {
-        name for name in inputs if name.startswith(("urls ", "language model"))
-    } or first_fault(earlier, manifest):
+    if _beside(manifest.inputs) != _beside(inputs) or first_fault(earlier, manifest):
         return []
     how_it_was = dict(zip(about["datasets"], manifest.settings.get("read", []), strict=False))
     numbers = {dataset.name: number for number, dataset in enumerate(datasets)}
@@ -97,6 +95,11 @@ def _standing(
             if not all(whole[unit.dataset, piece.name] for piece in unit.pieces):
                 whole.update({(unit.dataset, piece.name): False for piece in unit.pieces})
         units = kept
+
+
+def _beside(inputs: Inputs) -> dict[str, str]:
+    """The inputs that every partition was made with: lists of URLs, the model of languages."""
+    return {name: digest for name, digest in inputs.items() if name.startswith(("urls ", "language model"))}
 
 
 def again(units: Sequence[Unit], datasets: Sequence[Dataset]) -> list[Unit]:
