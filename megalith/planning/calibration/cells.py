@@ -51,6 +51,10 @@ class Cells:
             raise NotModelledError(f"{column} is not published")
         return value
 
+    def layout(self, column: str) -> int:
+        """An axis of the layout: 1 where the table has no such column, and needed where it has."""
+        return self.needed(column) if column in self.cells else 1
+
     def choice(self, column: str, choices: tuple[str, ...], default: str) -> str:
         text = self.text(column).lower() or default
         if text not in choices:

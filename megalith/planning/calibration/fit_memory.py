@@ -67,7 +67,11 @@ def calibrate_memory(table: Path, output: Path) -> dict[str, Any]:
     The file has the form of the shipped `constants/memory.json`. Raises InputError where the table cannot be read, or
     has fewer than LEAST_ROWS such rows.
     """
-    rows = [memory_row(row.job, row.memory_bytes, row.row_id) for row in read_table(table)[0] if row.memory_bytes]
+    rows = [
+        memory_row(row.job, row.memory_bytes, row.row_id)
+        for row in read_table(table)[0]
+        if row.memory_bytes and row.memory_of == "shown"
+    ]
     if len(rows) < LEAST_ROWS:
         raise InputError(
             f"fewer than {LEAST_ROWS} rows state the memory that they took.",

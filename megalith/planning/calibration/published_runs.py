@@ -21,6 +21,7 @@ from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters
 from megalith.errors import InputError
 from megalith.job import ZERO_STAGES, Job, Recompute, Schedule
 from megalith.planning.calibration.cells import Cells, NotModelledError, lines
+from megalith.planning.calibration.memory_figures import Quantity, alone, memory_figure
 from megalith.planning.performance.constants import generation_of
 from megalith.planning.performance.memory import estimate_memory, fits
 from megalith.planning.performance.stacks import STACKS, stack_of
@@ -29,8 +30,9 @@ from megalith.recipe import ClusterConfig, ModelConfig
 from megalith.schedules import counts_embedding_and_logits
 from megalith.topology import Cluster, Layout, describe
 
-COLUMNS = ("dataset", "row_id", "gpu", "n_gpus", "layers", "hidden", "heads", "seq", "tp", "pp", "dp", "gbs")
-"""Columns that a table must have; the other columns of the schema may be missing or empty."""
+COLUMNS = ("layers", "hidden", "heads", "seq")
+"""Columns that a table must have; the other columns of the schema may be missing or empty. A column of the layout that
+is missing counts as 1, and `n_gpus` as the layout's product; a row of memory alone needs neither `gpu` nor `gbs`."""
 
 STACK_WORDS = (
     ("llama3", ("2407.21783",)),
@@ -66,7 +68,6 @@ GRAPHS = r"cuda ?graph"
 FP8 = r"(mx)?(fp|float)8([-_ ].*)?"  # fp8, fp8-block, fp8_cs, float8 rowwise, mxfp8
 SMALL_BUBBLE = 0.05  # of a step, below which nobody splits stages further
 MOST_UNSTATED = 8  # virtual stages that a run has without saying so
-GIB = 2**30  # what nvidia-smi and torch call a GB
 OTHER_FORM = ("pcie", "nvl", "gh200", "gb200", "pci-e")  # not the boards that are described
 
 Convention = Literal["hardware", "layers", "model", "parameters"]
@@ -110,6 +111,8 @@ class Row:
     stated: bool
     """Whether the layout, and what its TFLOP/s count, were published in full; else what is missing is taken to be
     usual, and the row is never fitted."""
+    memory_of: Quantity = "shown"
+    """The part of memory that `memory_bytes` is."""
 
     @property
     def generation(self) -> str:
@@ -142,9 +145,9 @@ def read_table(path: Path) -> tuple[list[Row], list[Skipped]]:
     for line, cells in lines(path, COLUMNS):
         reader = Cells(cells, f"{path}:{line}")
         try:
-            rows.append(_row(reader))
+            rows.append(_row(reader, path.stem, line))
         except NotModelledError as reason:
-            skipped.append(Skipped(reader.text("dataset"), reader.text("row_id"), str(reason)))
+            skipped.append(Skipped(reader.text("dataset") or path.stem, _row_id(reader, line), str(reason)))
     if not rows and not skipped:
         raise InputError("this table has no rows.", where=str(path), mend="Use one line for each run.")
     return rows, skipped
@@ -164,20 +167,32 @@ def published_flops(row: Row) -> float:
     return per_token * row.job.global_batch_size * model.sequence_length
 
 
-def _row(cells: Cells) -> Row:
+def _row_id(cells: Cells, line: int) -> str:
+    return cells.text("row_id") or f"line {line}"
+
+
+def _row(cells: Cells, table: str, line: int) -> Row:
     model = _model(cells)
     stack = _stack(cells)
-    accelerators = cells.needed("n_gpus")
+    memory_of, memory_bytes = memory_figure(cells)
+    if "cp" not in cells.cells and re.search(r"\bcp\b", cells.words):
+        raise NotModelledError("cp is not published")
+    tensor, pipeline, context = cells.layout("tp"), cells.layout("pp"), cells.count("cp") or 1
+    accelerators = cells.count("n_gpus") or tensor * pipeline * context * (cells.count("dp") or 1)
     cluster = _cluster(cells, accelerators)
-    tensor, pipeline, context = cells.needed("tp"), cells.needed("pp"), cells.count("cp") or 1
     data = cells.count("dp") or max(1, accelerators // (tensor * pipeline * context))
     if tensor * pipeline * data * context != accelerators:
         raise NotModelledError(
             f"tp {tensor} × pp {pipeline} × dp {data} × cp {context} are not the {accelerators} of n_gpus"
         )
-    batch = cells.needed("gbs")
+    batch = cells.count("gbs")
+    if batch is None and not alone(cells):
+        raise NotModelledError("gbs is not published")
+    batch = batch or 4 * data * pipeline * (cells.count("mbs") or 1)  # enough to fill a pipeline
     precision, fp8 = _precision(cells, cluster)
     again = cells.text("recompute").lower() or "none"
+    splits = cells.choice("seq_parallel", ("0", "1"), "0") == "1" or "seq-par" in again
+    again = re.sub(r" ?only|seq-par\+?|^-$", "", again).strip() or "none"
     if again not in _RECOMPUTE:
         raise NotModelledError(f"recompute {again} is not modelled")
     recompute, every = _RECOMPUTE[again]
@@ -192,7 +207,7 @@ def _row(cells: Cells) -> Row:
         global_batch_size=batch,
         recompute=recompute,
         recompute_every=every,
-        sequence_parallel=cells.choice("seq_parallel", ("0", "1"), "0") == "1" and tensor > 1,
+        sequence_parallel=splits and tensor > 1,
         zero=ZERO_STAGES[int(zero)],
         context=context,
         precision=precision,
@@ -203,21 +218,21 @@ def _row(cells: Cells) -> Row:
         stack=stack,
     )
     job, stated = _with_micro_and_virtual(job, cells)
-    memory = cells.number("mem_gb")
     out_of_memory = cells.text("status").lower() == "oom"
     row = Row(
-        dataset=cells.text("dataset"),
-        row_id=cells.text("row_id"),
+        dataset=cells.text("dataset") or table,
+        row_id=_row_id(cells, line),
         job=job,
         measured_seconds=None,
         measured_from="",
         tflops=cells.number("tflops_gpu"),
         convention=_convention(cells),
-        memory_bytes=memory * GIB if memory else None,
+        memory_bytes=memory_bytes,
         out_of_memory=out_of_memory,
         stated=stated and "paper" not in cells.text("tflops_convention").lower(),
+        memory_of=memory_of,
     )
-    return row if out_of_memory else _with_measurement(row, cells)
+    return row if out_of_memory or alone(cells) else _with_measurement(row, cells)
 
 
 def _with_measurement(row: Row, cells: Cells) -> Row:
@@ -252,8 +267,12 @@ def _model(cells: Cells) -> ModelConfig:
     hidden, heads = cells.needed("hidden"), cells.needed("heads")
     if hidden % heads:
         raise NotModelledError(f"{heads} heads do not divide hidden={hidden}")
-    gated = cells.choice("glu", ("0", "1"), "0") == "1"
-    kv_heads = cells.count("kv_heads") or heads
+    named = cells.text("model").lower().replace(" ", "")
+    width = cells.count("ffn") or 4 * hidden
+    usual = "1" if "glu" not in cells.cells and ("llama" in named or width != 4 * hidden) else "0"
+    gated = cells.choice("glu", ("0", "1"), usual) == "1"
+    grouped = 8 if "llama3" in named and heads % 8 == 0 and "kv_heads" not in cells.cells else heads
+    kv_heads = cells.count("kv_heads") or grouped  # 2407.21783 Table 3: eight in every size
     if heads % kv_heads:
         raise NotModelledError(f"{kv_heads} heads of keys and values do not divide {heads}")
     return ModelConfig(
@@ -287,7 +306,7 @@ def _stack(cells: Cells) -> str:
 
 
 def _cluster(cells: Cells, accelerators: int) -> Cluster:
-    words, gpu = cells.words, cells.text("gpu").lower()
+    words, gpu = cells.words, cells.text("gpu").lower() or ("a100-sxm-80gb" if alone(cells) else "")
     if any(form in gpu for form in OTHER_FORM):
         raise NotModelledError(f"{cells.text('gpu')} is not described")
     name = next((name for name, seen in CLUSTER_WORDS if any(word in words for word in seen)), None)
@@ -309,7 +328,8 @@ def _cluster(cells: Cells, accelerators: int) -> Cluster:
 
 def _precision(cells: Cells, cluster: Cluster) -> tuple[Precision, Fp8 | None]:
     """The format of numbers, and the scaling of fp8 in the products where they are in fp8."""
-    text = cells.text("precision").lower().removeprefix("amp_") or "bf16"
+    text = cells.text("precision").lower().removeprefix("amp_")
+    text = text or ("fp16" if _stack(cells) == "megatron-deepspeed" else "bf16")
     known: Mapping[str, Precision] = {str(one): one for one in get_args(Precision)}
     if text in known:
         return known[text], None
@@ -322,7 +342,7 @@ def _precision(cells: Cells, cluster: Cluster) -> tuple[Precision, Fp8 | None]:
 
 
 def _schedule(cells: Cells, virtual: int) -> Schedule:
-    named = re.search(r"schedule=([\w-]+)", cells.text("notes").lower())
+    named = re.search(r"schedule=([\w-]+)", f"{cells.text('notes')} {cells.text('source')}".lower())
     if named and named.group(1) in _SCHEDULES:
         schedule = _SCHEDULES[named.group(1)]
         if (schedule == "interleaved-1f1b") == (virtual > 1):
@@ -342,6 +362,8 @@ def _with_micro_and_virtual(job: Job, cells: Cells) -> tuple[Job, bool]:
     pipeline, data, batch = job.layout.pipeline, job.layout.data, job.global_batch_size
     micro = None if "mbs" in silent else cells.count("mbs")
     text = "" if "vpp" in silent else cells.text("vpp").lower()
+    if not text and "schedule=1f1b-i" in cells.words:
+        text = "max"
     stated = micro is not None
     if micro is not None and batch % (data * micro):
         raise NotModelledError(f"a batch of {batch} is not whole micro-batches of {micro} on {data} replicas")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from megalith.errors import MegalithError
+from megalith.planning.calibration.memory_figures import predicted_figure
 from megalith.planning.calibration.published_runs import Row
-from megalith.planning.performance.memory import estimate_memory, fits, shown_bytes
+from megalith.planning.performance.memory import estimate_memory, fits
 
 
 def memory_figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -23,10 +24,10 @@ def memory_figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 continue
             if row.out_of_memory:
                 failed, foreseen = failed + 1, foreseen + over
-            else:
+            elif row.memory_of == "shown":  # the others are of models on paper
                 ran, alarms = ran + 1, alarms + over
             if row.memory_bytes and not row.out_of_memory:
-                errors.append(shown_bytes(row.job, held) / row.memory_bytes - 1)
+                errors.append(predicted_figure(row.job, row.memory_of, held) / row.memory_bytes - 1)
         found.append({
             "dataset": name,
             "rows": len(errors),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from megalith.errors import InputError
+from megalith.planning.calibration.memory_figures import predicted_figure
 from megalith.planning.calibration.published_runs import Row, published_flops, read_table
 
 ROW: dict[str, Any] = {
@@ -36,6 +37,48 @@ def test_a_row_is_a_job_and_its_seconds(tmp_path: Path) -> None:
     assert (job.layout.tensor, job.layout.pipeline, job.layout.data, job.micro_batches) == (8, 2, 4, 16)
     assert (job.cluster.name, job.cluster.nodes, job.stack, job.precision) == ("dgx-a100", 8, "megatron", "fp16")
     assert (row.measured_seconds, row.measured_from, row.stated) == (2.0, "step_time_s", True)
+
+
+def test_a_short_table_counts_missing_axes_as_one(tmp_path: Path) -> None:
+    short = {name: ROW[name] for name in ("gpu", "layers", "hidden", "heads", "seq", "tp", "gbs", "step_time_s")}
+    (row,), skipped = read_table(write(tmp_path / "mine.csv", short))
+    assert not skipped
+    assert (row.dataset, row.row_id) == ("mine", "line 2")
+    assert (row.job.layout.tensor, row.job.layout.pipeline, row.job.layout.data, row.job.accelerators) == (8, 1, 1, 8)
+
+
+def test_a_table_of_memory_alone_needs_no_speed_batch_or_gpu(tmp_path: Path) -> None:
+    shape = {name: ROW[name] for name in ("layers", "hidden", "heads", "seq", "tp", "pp", "dp", "mbs")}
+    figures = [
+        {"quantity": "params+optimizer", "value_gb": 10, "unit": "GiB"},
+        {"quantity": "activations", "value_gb": 20, "unit": "GiB", "recompute": "selective"},
+        {"quantity": "activation % of TP baseline", "value_gb": 16.18, "unit": "%", "recompute": "seq-par+selective"},
+        {"quantity": "peak per GPU", "value_gb": 40, "unit": "GB", "recompute": "-"},
+    ]
+    columns = {"recompute": "", **shape}
+    rows, skipped = read_table(write(tmp_path / "table.csv", *(columns | one for one in figures)))
+    assert not skipped
+    assert [row.memory_of for row in rows] == ["state", "activations", "activation share", "shown"]
+    assert [row.memory_bytes for row in rows] == pytest.approx([10 * 2**30, 20 * 2**30, 0.1618, 40 * 2**30])
+    assert [row.job.recompute for row in rows] == ["none", "selective", "selective", "none"]
+    assert [row.job.sequence_parallel for row in rows] == [False, False, True, False]
+    assert all(row.measured_seconds is None and not row.out_of_memory for row in rows)
+    refused = read_table(write(tmp_path / "cp.csv", columns | figures[3] | {"notes": "CP 2"}))[1]
+    assert "cp is not published" in refused[0].why
+
+
+def test_the_share_of_activations_that_recomputation_and_sequence_parallelism_keep_is_the_papers(
+    tmp_path: Path,
+) -> None:
+    """GPT 22B on eight tensor ranks (2205.05198, Figure 7)."""
+    shape = {"layers": 48, "hidden": 6144, "heads": 64, "seq": 2048, "tp": 8, "mbs": 4, "unit": "%"}
+    named = {"seq-par only": 66.84, "selective only": 49.42, "seq-par+selective": 16.18, "full": 7.64}
+    lines = [
+        shape | {"recompute": again, "quantity": "activation % of TP baseline", "value_gb": value}
+        for again, value in named.items()
+    ]
+    for row in read_table(write(tmp_path / "figure7.csv", *lines))[0]:
+        assert row.memory_bytes == pytest.approx(predicted_figure(row.job, row.memory_of), rel=0.02)
 
 
 def test_without_a_time_it_comes_from_tflops_then_tokens_then_mfu(tmp_path: Path) -> None:
@@ -192,8 +235,8 @@ def test_a_figure_that_is_none_is_an_error_with_line_and_column(
 
 
 def test_a_table_without_a_needed_column_or_rows_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="column gbs is missing"):
-        read_table(write(tmp_path / "table.csv", {name: value for name, value in ROW.items() if name != "gbs"}))
+    with pytest.raises(InputError, match="column hidden is missing"):
+        read_table(write(tmp_path / "table.csv", {name: value for name, value in ROW.items() if name != "hidden"}))
     (tmp_path / "empty.csv").write_text(",".join(ROW) + "\n")
     with pytest.raises(InputError, match="no rows"):
         read_table(tmp_path / "empty.csv")
