@@ -151,6 +151,11 @@ def _set(generation: str, whole: Fit, own: Sequence[tuple[Sample, float]], left:
     errors = [error for _, error in own]
     everything = spread_of(errors)
     most = max(sample.job.accelerators for sample, _ in own)
+    stacks = {stack: _stack(generation, stack, whole, own, everything) for stack in sorted(whole.stacks)}
+    # each stack's spread leans on the generation's, which one stack may have made wide: together they hold COVERAGE
+    scale = spread_of([error / stacks[sample.job.stack]["spread"] for sample, error in own])
+    for entry in stacks.values():
+        entry["spread"] *= scale
     return {
         "schema": SCHEMA,
         "name": f"published {generation}",
@@ -166,12 +171,12 @@ def _set(generation: str, whole: Fit, own: Sequence[tuple[Sample, float]], left:
             }
             for name in SHARED_SPREADS
         },
-        "stacks": {stack: _stack(generation, stack, whole, own, everything) for stack in sorted(whole.stacks)},
+        "stacks": stacks,
         "most_accelerators": most,
         "residuals": {
             "what": "log(predicted / measured) of rows that the fit had not seen",
             "coverage": COVERAGE,
-            "spread": everything,
+            "spread": everything * scale,
             "bias": sum(errors) / len(errors),
             "mape": sum(abs(math.expm1(error)) for error in errors) / len(errors),
         },

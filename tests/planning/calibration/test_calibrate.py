@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from megalith.errors import InputError
@@ -14,7 +15,14 @@ from megalith.planning.calibration.fit_step_time import Fit, fit
 from megalith.planning.calibration.published_runs import read_table
 from megalith.planning.calibration.validate import validate
 from megalith.planning.performance import predict_step
-from megalith.planning.performance.constants import PRIORS, constants_for, of_generation, read_constants, shipped
+from megalith.planning.performance.constants import (
+    PRIORS,
+    constants_for,
+    normal_quantile,
+    of_generation,
+    read_constants,
+    shipped,
+)
 from megalith.recipe import ClusterConfig
 from megalith.topology import Layout, describe
 from tests.planning.calibration.measured import MULTIPLIERS, TRUE, write_table
@@ -88,6 +96,28 @@ def test_intervals_of_rows_held_out_hold_what_they_claim(tmp_path: Path) -> None
         assert row.measured_seconds is not None
         within.append(low <= row.measured_seconds <= high)
     assert 0.7 <= sum(within) / len(within) <= 0.97  # 80 % of 30
+
+
+def test_the_intervals_of_a_generation_hold_what_they_claim_though_one_stack_errs_far_more(
+    exact_table: Path,
+) -> None:
+    """A stack with errors of 30 % must not widen the others', which would then hold everything."""
+    rows, _ = read_table(exact_table)
+    noise = np.random.default_rng(3).standard_normal(len(rows))
+    noisy = [
+        replace(row, measured_seconds=(row.measured_seconds or 0.0) * math.exp(size * each))
+        for row, each in zip(rows, noise, strict=True)
+        for size in [0.3 if row.job.stack == "megatron-deepspeed" else 0.04]
+    ]
+    (one,) = calibrate_rows(noisy)
+    samples = [sample_of(row, PRIORS["a100"]) for row in noisy]
+    errors = held_out_errors(samples, fit(samples))
+    within = [
+        abs(error) <= normal_quantile(0.8) * one["stacks"][sample.job.stack]["spread"] * (1 + 1e-9)
+        for sample, error in zip(samples, errors, strict=True)
+    ]
+    assert sum(within) / len(within) == pytest.approx(0.8, abs=0.04)
+    assert one["stacks"]["megatron-deepspeed"]["spread"] > 1.5 * one["stacks"]["megatron"]["spread"]
 
 
 def test_what_is_held_out_has_no_say_in_its_own_prediction(exact_table: Path) -> None:
