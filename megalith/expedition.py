@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megalith import __version__
 from megalith.artifacts import (
@@ -31,6 +31,9 @@ from megalith.locking import lock
 from megalith.recipe import Recipe
 from megalith.secrets import masked
 
+if TYPE_CHECKING:
+    from megalith.submission import Submission
+
 STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
 
 
@@ -46,6 +49,7 @@ def run(
     """
     from megalith.report import write_audit, write_evaluation, write_report
 
+    _refuse_many("run")
     given = [Path(source) for source in (sources or recipe.curate.paths)]
     yes = yes or _has_begun(directory)
     check(recipe, given, yes=yes)
@@ -63,6 +67,66 @@ def run(
         write_evaluation(made["evaluate"].path)
         write_audit(made["audit"].path)
     return expedition
+
+
+def is_for_a_cluster(recipe: Recipe, directory: Path) -> bool:
+    """Whether the next step is the cluster's: its machines are others than this one, and nothing is trained yet."""
+    from megalith.planning.cluster_plan import is_elsewhere
+
+    return not (directory / "train" / MANIFEST).is_file() and is_elsewhere(recipe)
+
+
+def submit(recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, fresh: bool = False) -> "Submission":
+    """Plan the run for its cluster, and write the jobs that walk it there into `directory`/job.
+
+    What was planned or made before is kept. `sources` and `fresh` are as for `run`. Raises MegalithError for a run that
+    would be refused there.
+    """
+    from megalith.submission import Walk, write_jobs
+    from megalith.submission.job_files import recipe_file
+
+    _refuse_many("run")
+    given = [Path(source) for source in (sources or recipe.curate.paths)]
+    check(recipe, given)
+    walked = stages_of(recipe, given)
+    with lock(directory), set_aside(fresh):
+        sweep(directory)
+        if "crawl" in walked:
+            note("the recipe names no source: as in the quickstart, the jobs crawl the node's Python documentation; "
+                 "--source, curate.sources or tokens.from names yours")  # fmt: skip
+        plan = _stage("plan", recipe, directory, given, {}, "plan")
+        cluster, layout = plan.facts["machine"], plan.facts["layout"]
+        note(f"{'':5}  {plan.facts['steps']:,} steps will take about {human_seconds(plan.facts['seconds'])} there")
+        spread = f"tensor {layout['tensor']} × pipeline {layout['pipeline']} × data {layout['data']}"
+        return write_jobs(
+            recipe,
+            Walk(
+                name=recipe.name,
+                recipe=recipe_file(directory).absolute(),
+                directory=directory.absolute(),
+                working_directory=Path.cwd(),
+                stages=walked[: walked.index("plan")],
+                nodes=cluster["nodes"],
+                accelerators_per_node=cluster["accelerators"]["count"] // cluster["nodes"],
+                accelerator=cluster["accelerators"]["name"],
+                layout=spread,
+                parameters=plan.facts["parameters"],
+                step_seconds=plan.facts["step_seconds"],
+                sources=[str(source) for source in sources],
+            ),
+            plan.facts,
+        )
+
+
+def _refuse_many(verb: str) -> None:
+    """Raise UnsupportedError in one of several processes that a launcher has started."""
+    from megalith.training.slurm import launched_by_slurm
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or launched_by_slurm(os.environ):
+        raise UnsupportedError(
+            f"`megalith {verb}` is one process, and several have been started.",
+            mend="Start `megalith train` with srun or torchrun; `megalith run` writes the jobs that do.",
+        )
 
 
 def stages_of(recipe: Recipe, sources: Sequence[Path]) -> list[str]:
@@ -131,6 +195,7 @@ def run_stage(
         from megalith.training import take_up_slurm
 
         take_up_slurm()
+        _refuse_without_ranks(recipe, directory)
     started_by_launcher = "RANK" in os.environ
     follows = started_by_launcher and os.environ["RANK"] != "0"
     with contextlib.nullcontext() if follows else lock(directory), set_aside(fresh):
@@ -153,6 +218,19 @@ def run_stage(
         elif stage == "train" and (directory / "plan" / MANIFEST).is_file():
             made["plan"] = open_artifact(directory / "plan", "plan", check=not follows)
         return _stage(stage, recipe, directory, given, made, stage, model)
+
+
+def _refuse_without_ranks(recipe: Recipe, directory: Path) -> None:
+    """Raise UnsupportedError where a cluster's ranks are to train, and nobody has started any."""
+    if "RANK" in os.environ or "SLURM_STEP_ID" in os.environ or not is_for_a_cluster(recipe, directory):
+        return
+    raise UnsupportedError(
+        f"the recipe is for {recipe.cluster.nodes} nodes of {recipe.cluster.name}, this machine is none of them, and "
+        "no launcher has started its ranks.",
+        where="cluster.name",
+        mend="Use `megalith run`, which plans it and writes its Slurm and Kubernetes jobs; or cluster=local to train "
+        "here.",
+    )
 
 
 def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
@@ -180,7 +258,7 @@ def _tell_plan(recipe: Recipe, plan: Artifact, *, yes: bool) -> None:
     steps, seconds, hours = plan.facts["steps"], plan.facts["seconds"], recipe.budget.hours
     asked = f", of {human_seconds(3600 * hours)} asked for" if hours is not None else ""
     note(f"{'':5}  {steps:,} steps will take about {human_seconds(seconds)}{asked}")
-    if not yes:
+    if not yes and "cluster" not in plan.facts["machine"]:  # whose user has said so by submitting the job
         refuse_unasked_length(recipe, seconds)
 
 

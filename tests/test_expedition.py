@@ -232,11 +232,11 @@ def refused(*arguments: str | Path) -> str:
             ("quickstart", "model.num_layers=2", "model.hidden_size=60", "model.num_heads=5", "parallel.tensor=2"),
             "parallel.tensor",
         ),
-        (("quickstart", "cluster.name=selene"), "cluster.name"),
+        (("quickstart", "cluster=selena"), "cluster 'selena' is not known"),
         (("quickstart", "parallel.data=3"), "cannot be split over parallel.data=3"),
         (("bert-336m",), "model.family"),
         (("chinchilla-70b",), "not yet trained"),
-        (("mt-nlg-530b",), "cluster.name"),
+        (("mt-nlg-530b", "cluster=dgx-h100", "cluster.nodes=3"), "no layout fits"),
         (
             (
                 "gpt2-2.5b",

@@ -1,7 +1,8 @@
 """The plan stage: the recipe with every open choice made, and the predicted cost of the run.
 
-Shape and tokens come from the budget by a scaling law (`shapes`), the layout from measuring this machine (`layouts`). A
-budget in hours becomes FLOPs by the rate that the measured step reaches. The decisions are the artifact's one file,
+Shape and tokens come from the budget by a scaling law (`shapes`), the layout from measuring this machine
+(`measuring.local_layouts`), or for a cluster that this machine is not from the search (`cluster_plan`). A budget in
+hours becomes FLOPs by the rate that the measured step reaches. The decisions are the artifact's one file,
 `recipe.json`; figures and times are its facts. A plan that stands is kept, also where the machine has changed: remove
 it to plan again.
 """
@@ -14,13 +15,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from megalith.arithmetic import flops_per_token, step_flops
-from megalith.artifacts import Artifact, Workspace, produce
+from megalith.artifacts import MANIFEST, Artifact, Workspace, produce, read_manifest
 from megalith.batches import steps_for
 from megalith.console import human_count, human_seconds, note, steps_shown
-from megalith.errors import RecipeError, ResourceError, UnsupportedError
+from megalith.errors import ResourceError
 from megalith.laws import law_named
 from megalith.machine import accelerators, available_memory_bytes, cpu_name, total_memory_bytes, usable_cores
-from megalith.planning.budget import Machines, credible_loss, in_flops, laws_at, with_flops
+from megalith.planning.budget import credible_loss, laws_at
+from megalith.planning.cluster_plan import is_elsewhere, predicted
+from megalith.planning.decision import Decision, size, spend_hours
 from megalith.planning.measuring.accelerator_layouts import (
     memory_here,
     node_here,
@@ -33,11 +36,11 @@ from megalith.planning.measuring.local_layouts import check_layout, machine_of, 
 from megalith.planning.measuring.rates import Rates, measure_rates
 from megalith.planning.measuring.training_memory import refuse_what_cannot_fit
 from megalith.planning.measuring.workers import start_workers
-from megalith.planning.shapes import Shape, choose_shape, counted_parameters, shape_of, spend
-from megalith.recipe import ModelConfig, Recipe
+from megalith.planning.shapes import Shape, counted_parameters
+from megalith.recipe import Recipe
 from megalith.recipe.explain import explain
 from megalith.secrets import masked
-from megalith.topology import LOCAL, Cluster
+from megalith.topology import Cluster
 
 VERSION = 2
 LONGEST_UNASKED_SECONDS = 24 * 3600  # of training, that are begun without a word
@@ -50,12 +53,14 @@ _TRAIN_KEYS = {
 
 
 def plan(recipe: Recipe, path: Path, tokens: Artifact | None) -> Artifact:
-    """Decide what the recipe leaves open, and predict what the run takes on this machine.
+    """Decide what the recipe leaves open, and predict what the run takes on the recipe's machines.
 
     `tokens` is the tokenize artifact, if it is there already: then the plan knows how often the text is repeated.
     Raises RecipeError, ResourceError or UnsupportedError where there is no such run.
     """
     check(recipe)
+    if is_elsewhere(recipe) or _is_of_cluster(path, recipe.cluster.name):
+        tokens = None  # made before there are any, and taken up as it is by all who train by it
     available = tokens.facts["tokens"] if tokens else None
     return produce(
         path,
@@ -72,13 +77,20 @@ def plan(recipe: Recipe, path: Path, tokens: Artifact | None) -> Artifact:
     )  # fmt: skip
 
 
+def _is_of_cluster(path: Path, name: str) -> bool:
+    """Whether the plan that stands at `path` was made for the cluster from elsewhere."""
+    machine = read_manifest(path).facts.get("machine") if (path / MANIFEST).is_file() else None
+    return isinstance(machine, dict) and machine.get("cluster") == name
+
+
 def check(recipe: Recipe, *, yes: bool = False) -> None:
     """Raise the error of a plan that cannot be made, as far as it shows before the plan stage.
 
     Without `yes`, that is also a training that even at the full rate of a product takes longer than a day, unless the
     recipe says how many hours it may take.
     """
-    refuse_clusters(recipe)
+    if is_elsewhere(recipe):
+        return  # nothing is begun here, and its plan takes seconds
     if recipe.model.is_sized:
         refuse_what_cannot_fit(recipe.model, memory_here(recipe))
     check_layout(recipe)
@@ -93,16 +105,6 @@ def check(recipe: Recipe, *, yes: bool = False) -> None:
         else:
             return  # the plan's own step will say
         refuse_unasked_length(recipe, flops / rate, bound="at least ")
-
-
-def refuse_clusters(recipe: Recipe) -> None:
-    """Raise UnsupportedError unless the recipe's machine is this one."""
-    if recipe.cluster.name != LOCAL and node_here(recipe) is None:
-        raise UnsupportedError(
-            f"a run is planned on the machine that it runs on, and not on the cluster {recipe.cluster.name}.",
-            where="cluster.name",
-            mend="Set cluster.name=local; `megalith plan layout` answers for the cluster.",
-        )
 
 
 def refuse_unasked_length(recipe: Recipe, seconds: float, *, bound: str = "about ") -> None:
@@ -123,27 +125,11 @@ def _asked_flops(recipe: Recipe) -> float:
 
 
 def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Workspace) -> dict[str, Any]:
-    node = node_here(recipe)
-    if recipe.model.is_sized:
-        refuse_what_cannot_fit(recipe.model, memory_here(recipe))
-    with steps_shown() as tell:
-        tell("measuring this machine")
-        rates = Rates({}, {}) if node else measure_rates(usable_cores())
-        for name, why in rates.left_out.items():
-            note(f"{name} is not tried: {why}")
-        tell("starting workers")
-        with start_workers(max(check_layout(recipe))) as workers:
-            here = machine_of(recipe, rates.flops_per_second, workers)
-            tell("sizing the model")
-            spent, shape, neighbours = _shape(recipe, here)
-            refuse_what_cannot_fit(shape.model, memory_here(recipe))
-            sized = spent.model_copy(update={"model": shape.model})
-            search = search_layouts(sized, rates.flops_per_second, tell=tell, workers=workers)
-            best = search.best
-            if node is not None:
-                rates = Rates({best.layout.precision: peak_of(node, best.layout.precision, workers)}, {})
+    decision = predicted(recipe) if is_elsewhere(recipe) else _measured(recipe)
+    sized, best, sizes = decision.sizes.recipe, decision.best, decision.sizes
     if recipe.budget.hours is not None:
-        spent, shape, neighbours = _spend_hours(recipe, best, shape, neighbours)
+        sizes = spend_hours(sizes, recipe.budget.hours, best.step_seconds)
+    spent, shape = sizes.recipe, sizes.shape
     workspace.write_json("recipe.json", masked(_decided(spent, shape, best).model_dump(mode="json")))
     steps = steps_for(sized, shape.tokens)
     flops = flops_per_token(shape.model) * shape.tokens
@@ -167,61 +153,45 @@ def _build(recipe: Recipe, available: Mapping[str, int] | None, workspace: Works
         "laws": laws_at(spent.budget.flops or flops, vocabulary),
         "epochs": epochs,
         "layout": asdict(best.layout),
-        "candidates": search.rows(),
-        "candidates_considered": search.considered,
-        "search_seconds": search.seconds,
-        "shapes": [_shape_row(neighbour, neighbour is shape) for neighbour in neighbours],
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": usable_cores(),
-            "memory_bytes": total_memory_bytes(),
-            **_of_accelerators(node),
-            "gemm_flops_per_second": dict(rates.flops_per_second),
-            "left_out": dict(rates.left_out),
-            "peak_flops_per_second": _peak(rates, best, on_accelerators=node is not None),
-        },
-        "warnings": _warnings(recipe, shape, best, epochs),
+        "candidates": decision.rows,
+        "candidates_considered": decision.considered,
+        "search_seconds": decision.search_seconds,
+        "shapes": [_shape_row(neighbour, neighbour is shape) for neighbour in sizes.neighbours],
+        "machine": decision.machine,
+        "warnings": [*_warnings(recipe, shape, epochs), *decision.warnings],
     }
 
 
-def _shape(recipe: Recipe, here: Machines) -> tuple[Recipe, Shape, list[Shape]]:
-    """The recipe with its budget in FLOPs, the shape and tokens that it gives or that its budget buys, and the shapes
-    around it."""
-    model, tokens = recipe.model, recipe.train.tokens
-    if model.is_sized and tokens is not None:
-        shape = shape_of(recipe, model, tokens)
-        return recipe, shape, [shape]
-    spent = in_flops(recipe, here)
-    if not model.is_sized:
-        return spent, *choose_shape(spent)
-    shape = _paid_for(spent, model)
-    return spent, shape, [shape]
-
-
-def _spend_hours(
-    recipe: Recipe, best: Trial, shape: Shape, neighbours: list[Shape]
-) -> tuple[Recipe, Shape, list[Shape]]:
-    """The same, once the best layout's step is measured: the hours buy the FLOPs of so many such steps."""
-    assert recipe.budget.hours is not None  # the caller's check
-    steps = recipe.budget.hours * 3600 / best.step_seconds
-    spent = with_flops(recipe, steps * step_flops(shape.model, recipe.train.global_batch_size))
-    if recipe.train.tokens is not None:
-        return spent, shape, neighbours
-    chosen = _paid_for(spent, shape.model)
-    around = [chosen if each is shape else spend(spent, each.model) for each in neighbours]
-    return spent, chosen, [each for each in around if each is not None]
-
-
-def _paid_for(recipe: Recipe, model: ModelConfig) -> Shape:
-    """The model on the tokens that the recipe's budget pays for. Raises RecipeError where that is less than a step."""
-    shape = spend(recipe, model)
-    if shape is None:
-        raise RecipeError(
-            f"a budget of {recipe.budget.flops:.3g} FLOPs does not pay for a single step of this model, which takes "
-            f"{step_flops(model, recipe.train.global_batch_size):.3g}.",
-            mend="Raise the budget, or lower train.global_batch_size or model.sequence_length.",
-        )
-    return shape
+def _measured(recipe: Recipe) -> Decision:
+    """The decision for this machine, by measuring it."""
+    node = node_here(recipe)
+    if recipe.model.is_sized:
+        refuse_what_cannot_fit(recipe.model, memory_here(recipe))
+    with steps_shown() as tell:
+        tell("measuring this machine")
+        rates = Rates({}, {}) if node else measure_rates(usable_cores())
+        for name, why in rates.left_out.items():
+            note(f"{name} is not tried: {why}")
+        tell("starting workers")
+        with start_workers(max(check_layout(recipe))) as workers:
+            here = machine_of(recipe, rates.flops_per_second, workers)
+            tell("sizing the model")
+            sizes = size(recipe, here)
+            refuse_what_cannot_fit(sizes.shape.model, memory_here(recipe))
+            search = search_layouts(sizes.recipe, rates.flops_per_second, tell=tell, workers=workers)
+            best = search.best
+            if node is not None:
+                rates = Rates({best.layout.precision: peak_of(node, best.layout.precision, workers)}, {})
+    machine = {
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "memory_bytes": total_memory_bytes(),
+        **_of_accelerators(node),
+        "gemm_flops_per_second": dict(rates.flops_per_second),
+        "left_out": dict(rates.left_out),
+        "peak_flops_per_second": _peak(rates, best, on_accelerators=node is not None),
+    }
+    return Decision(sizes, best, search.rows(), search.considered, search.seconds, machine, _busy(node, best))
 
 
 def _peak(rates: Rates, best: Trial, *, on_accelerators: bool) -> float | None:
@@ -264,7 +234,7 @@ def _run_seconds(recipe: Recipe, step_seconds: float, steps: int, available: Map
     return step_seconds * (steps + scored / train.global_batch_size / 3)
 
 
-def _warnings(recipe: Recipe, shape: Shape, best: Trial, epochs: float | None) -> list[str]:
+def _warnings(recipe: Recipe, shape: Shape, epochs: float | None) -> list[str]:
     """Reasons to doubt the plan, in sentences."""
     law = law_named(recipe.budget.law)
     said = []
@@ -279,9 +249,13 @@ def _warnings(recipe: Recipe, shape: Shape, best: Trial, epochs: float | None) -
             f"the run reads its training tokens {epochs:.1f} times; beyond {MOST_EPOCHS} epochs repeated text teaches "
             "less and less. More text would help."
         )
-    if accelerators() is None and best.memory_bytes > available_memory_bytes():
-        said.append("other programs hold so much of this machine's memory now that the run would not fit beside them.")
     return said
+
+
+def _busy(node: Cluster | None, best: Trial) -> list[str]:
+    if node is not None or best.memory_bytes <= available_memory_bytes():
+        return []
+    return ["other programs hold so much of this machine's memory now that the run would not fit beside them."]
 
 
 def _shape_row(shape: Shape, chosen: bool) -> dict[str, Any]:

@@ -133,8 +133,14 @@ def work_in_place(
             return _lead(ranks, lead)
         _follow(ranks, follow)
     except Stopped as stopped:
+        _wait_for_all(ranks)
         raise SystemExit(worker.STOPPED) from stopped
     return None
+
+
+def _wait_for_all(ranks: Mesh) -> None:
+    """Return when every rank is here: srun kills the others when the first one ends, also while rank 0 still copies."""
+    ranks.sum(0.0)
 
 
 def _lead(ranks: Mesh, lead: Callable[[Callable[[TrainTask], TrainTask]], Artifact]) -> Artifact:

@@ -30,10 +30,20 @@ def launched_by_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     return local | {
         "RANK": environment["SLURM_PROCID"],
         "WORLD_SIZE": count,
-        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "LOCAL_RANK": "0" if _sees_its_own_gpu_alone(environment) else environment["SLURM_LOCALID"],
         "MASTER_ADDR": nodes[0] if len(nodes) > 1 else "127.0.0.1",
         "MASTER_PORT": str(FIRST_PORT + (31 * int(environment["SLURM_JOB_ID"]) + int(step)) % PORTS),
     }
+
+
+def _sees_its_own_gpu_alone(environment: Mapping[str, str]) -> bool:
+    """Whether Slurm has bound a GPU to each task, which finds it as its first and only one (`--gpus-per-task=1`)."""
+    seen = environment.get("CUDA_VISIBLE_DEVICES", environment.get("ROCR_VISIBLE_DEVICES", ""))
+    return (
+        environment.get("SLURM_GPUS_PER_TASK", "").rpartition(":")[2] == "1"
+        and len(seen.split(",")) == 1
+        and seen != ""
+    )
 
 
 def hosts(nodelist: str) -> list[str]:

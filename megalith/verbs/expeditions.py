@@ -4,12 +4,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from megalith.artifacts import Artifact
 from megalith.errors import InputError
-from megalith.recipe import Overrides
+from megalith.recipe import Overrides, Recipe, load_recipe
 from megalith.verbs.arguments import Place, Places, RecipeSource, directory_of, load, path, paths
+
+if TYPE_CHECKING:
+    from megalith.submission import Submission
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,22 @@ def run(
     output: Place | None = None,
     fresh: bool = False,
     yes: bool = False,
-) -> Expedition:
+) -> "Expedition | Submission":
     """The whole expedition: crawl, curate, tokenize, plan, train, evaluate, audit, report.
 
     `source` (files, directories or addresses of WARC, JSONL, Parquet or text) replaces the crawl. `output` is the
     expedition's directory, runs/NAME by default; what stands there is taken, and a broken expedition is resumed.
     `fresh` sets aside what was made of other settings; `yes` begins a training of more than a day.
+
+    For a cluster that this machine is not, the run is planned and its jobs are written: a Submission, until the cluster
+    has trained.
     """
     from megalith import expedition
 
-    loaded = load(recipe, overrides)
+    loaded = _with_open_layout(recipe, overrides)
     directory = directory_of(loaded, output)
+    if expedition.is_for_a_cluster(loaded, directory):
+        return expedition.submit(loaded, directory, paths(source), fresh=fresh)
     return Expedition(directory, expedition.run(loaded, directory, paths(source), fresh=fresh, yes=yes))
 
 
@@ -185,7 +193,17 @@ def _stage(
 ) -> Artifact:
     from megalith import expedition
 
-    loaded = load(recipe, overrides, model=stage not in ("crawl", "curate", "tokenize"))
+    if stage == "train":
+        loaded = _with_open_layout(recipe, overrides)
+    else:
+        loaded = load(recipe, overrides, model=stage not in ("crawl", "curate", "tokenize"))
     return expedition.run_stage(
         stage, loaded, directory_of(loaded, output), paths(source), fresh=fresh, yes=yes, model=path(model)
     )
+
+
+def _with_open_layout(recipe: RecipeSource, overrides: Overrides) -> Recipe:
+    """The recipe, without a layout that its file has for other machines than those that overrides name."""
+    from megalith.planning.cluster_plan import with_open_layout
+
+    return with_open_layout(*load_recipe(recipe, overrides))

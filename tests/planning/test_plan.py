@@ -9,10 +9,10 @@ import pytest
 
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.artifacts import Artifact
-from megalith.errors import RecipeError, ResourceError, UnsupportedError
+from megalith.errors import RecipeError, ResourceError
 from megalith.planning.budget import budget
 from megalith.planning.layout import layout
-from megalith.planning.plan import check, plan, refuse_clusters, refuse_unasked_length
+from megalith.planning.plan import check, plan, refuse_unasked_length
 from megalith.recipe import Recipe, load_recipe
 from tests.planning.measuring.fakes import install
 
@@ -120,13 +120,6 @@ def test_a_model_that_cannot_fit_is_refused_before_anything_is_measured(tmp_path
     with pytest.raises(ResourceError, match="million parameters or fewer"):
         plan(asked, tmp_path / "plan", None)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_another_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"cluster\.name=local"):
-        plan(load_recipe("mt-nlg-530b")[0], tmp_path / "plan", None)
-    with pytest.raises(UnsupportedError, match="selene"):
-        refuse_clusters(load_recipe("mt-nlg-530b")[0])
 
 
 @pytest.mark.usefixtures("told")

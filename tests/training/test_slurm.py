@@ -47,6 +47,15 @@ def test_on_a_single_node_no_name_is_looked_up() -> None:
     )
 
 
+def test_a_task_that_sees_its_own_gpu_alone_takes_that_one() -> None:
+    bound = {"SLURM_GPUS_PER_TASK": "1", "CUDA_VISIBLE_DEVICES": "0"}
+    assert launched_by_slurm(STEP | bound)["LOCAL_RANK"] == "0"
+    assert launched_by_slurm(STEP | bound | {"SLURM_GPUS_PER_TASK": "h100:1"})["LOCAL_RANK"] == "0"
+    all_seen = bound | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}  # --gpu-bind=none
+    assert launched_by_slurm(STEP | all_seen)["LOCAL_RANK"] == "1"
+    assert launched_by_slurm(STEP | {"CUDA_VISIBLE_DEVICES": "0"})["LOCAL_RANK"] == "1"  # one GPU for all of a node
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -123,7 +123,7 @@ def search_accelerators(recipe: Recipe, node: Cluster, workers: Workers, *, tell
     trials: list[Trial] = []
     failed: list[Trial] = []
     for number, job in enumerate(jobs[:MOST_TIMED]):
-        trial = Trial(AcceleratorLayout.of(job), _memory(job))
+        trial = Trial(AcceleratorLayout.of(job), allocated_bytes(job))
         tell(f"measuring {trial.layout}")
         try:
             if number or job.layout.world != len(workers.processes):
@@ -262,7 +262,7 @@ def _thriftier(space: Space, layout: Layout) -> Iterator[Job]:
                             yield space.job(place, order, saving, split, sharding)
 
 
-def _memory(job: Job) -> dict[str, int]:
+def allocated_bytes(job: Job) -> dict[str, int]:
     """Bytes that all processes allocate, by part: what training measures of a GPU, so without CUDA's own."""
     of_a_stage = job.layout.world // job.layout.pipeline
     parts: dict[str, float] = {}
