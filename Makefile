@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@for script in loader train_cpu parallel_cpu train_gpu; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in loader train_cpu parallel_cpu train_gpu; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || [ $$script = train_gpu -a $$? = 2 ] || exit 1; done  # 2: no GPU
 
 browser: $(VENV)/.dev  ## needs a chromium on the PATH
 	$(BIN)/python -m pytest -m browser

@@ -26,6 +26,7 @@ ZIPF = 1.3  # text has few frequent words; uniform tokens would leave nothing to
 
 def write_tokens(folder: Path, vocab_size: int, count: int) -> Path:
     """A folder of as many made-up tokens, as the tokenize stage would leave them."""
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for split in ("train", "validation"):
         write_shards(folder / split, [(rng.zipf(ZIPF, count) - 1) % vocab_size], vocab_size)

@@ -74,19 +74,69 @@ def test_the_shares_of_a_step_add_up_to_one(parallel_cpu: ModuleType) -> None:
     assert math.isclose(found["machine"], 0.5 / 6.0)
 
 
-def test_without_a_gpu_the_gpu_benchmark_says_so_and_ends_well(tmp_path: Path) -> None:
-    assert "no CUDA device" in run("train_gpu.py", "--results", str(tmp_path))
+@pytest.fixture
+def train_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import train_gpu
+
+    yield train_gpu
+    for name in ("train_gpu", "gpu_shapes", "common"):
+        sys.modules.pop(name, None)
+
+
+def gpu_benchmark(module: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["train_gpu.py", *arguments, "--results", str(folder)])
+    code: int = module.main()
+    return code
+
+
+def test_without_a_gpu_the_gpu_benchmark_says_so_and_ends_with_2(
+    train_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu_benchmark(train_gpu, monkeypatch, tmp_path) == 2
+    assert "no CUDA device" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_gpu_benchmark_is_predicted_without_a_gpu(
+    train_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert gpu_benchmark(train_gpu, monkeypatch, tmp_path, "--predict", "--shapes", "124M", "7B") == 0
+    rows = json.loads((tmp_path / "train_gpu_predicted.json").read_text())["rows"]
+    found = {(row["accelerator"], row["shape"]): row for row in rows}
+    assert len(found) == 3 * 2
+    for card in ("A100-SXM-80GB", "H100-SXM-80GB"):
+        assert not found[card, "7B"]["fits"]  # 6.7e9 · 18 bytes are more than 80 GB
+        assert found[card, "7B"]["least_bytes"] > 6.65e9 * 18
+    small = found["H100-SXM-80GB", "124M"]
+    tokens, flops = small["tokens_per_second"], 6 * 124e6 + 12 * 12 * 768 * 1024  # and attention, of 12 layers
+    assert math.isclose(small["mfu"], tokens * flops / 989.5e12, rel_tol=0.02)
+    assert small["step_seconds"] > found["H200-SXM-141GB", "124M"]["step_seconds"]
+    kept = json.loads((BENCHMARKS / "results" / "train_gpu_predicted.json").read_text())
+    assert {(row["accelerator"], row["shape"]) for row in kept["rows"]} > set(found)
 
 
 @pytest.mark.slow
 def test_the_gpu_benchmark_goes_its_whole_way_on_a_cpu(tmp_path: Path) -> None:
-    run("train_gpu.py", "--device", "cpu", "--tiny", "--steps", "2", "--rounds", "1", "--results", str(tmp_path))
+    run("train_gpu.py", "--device", "cpu", "--shapes", "tiny", "--modes", "eager", "--results", str(tmp_path))
     found = json.loads((tmp_path / "train_gpu.json").read_text())
-    assert [row["mode"] for row in found["speeds"]] == ["eager", "compiled"]
+    (speed,) = found["speeds"]
+    assert speed["tokens_per_second"] > 0
+    assert speed["mfu"] > 0
     (losses,) = found["losses"]
     assert losses["fp32"][-1] < losses["fp32"][0]
-    assert losses["largest_relative_difference"] < 2**-8  # bf16's epsilon
+    assert losses["within_tolerance"]
+
+
+def test_what_the_gpu_benchmark_has_no_time_for_is_left_out_and_said_to_be(
+    train_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = ("--device", "cpu", "--shapes", "tiny", "--modes", "eager", "--seconds", "-1")
+    assert gpu_benchmark(train_gpu, monkeypatch, tmp_path, *asked) == 0
+    found = json.loads((tmp_path / "train_gpu.json").read_text())
+    assert [row["left_out"] for row in found["speeds"]] == ["no time within -1 s"]
+    assert found["losses"] == []
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from megalith.arithmetic import step_flops
 from megalith.console import human_bytes
 from megalith.errors import RecipeError, ResourceError
 from megalith.job import Job, Recompute, Schedule, Zero
-from megalith.machine import accelerators, total_memory_bytes
+from megalith.machine import Accelerators, accelerators, total_memory_bytes
 from megalith.planning.budget import Machines
 from megalith.planning.measuring.layout_trials import LocalLayout, Tell, Trial, threads_of, time_steps
 from megalith.planning.measuring.workers import Workers
@@ -87,6 +87,15 @@ def node_here(recipe: Recipe) -> Cluster | None:
         asked = describe(recipe.cluster)
         here = node_of(found, [asked])
         return asked if here and asked.nodes == 1 and asked.accelerators <= found.count else None
+    return _node(found)
+
+
+def node_of_card(found: Accelerators) -> Cluster:
+    """One of the accelerators alone, with the rates of its datasheet where that is known."""
+    return replace(_node(found), accelerators_per_node=1)
+
+
+def _node(found: Accelerators) -> Cluster:
     known = node_of(found, [describe(ClusterConfig(name=name)) for name in known_clusters() if name != LOCAL])
     return known or this_machine()
 
@@ -211,7 +220,7 @@ def _on(recipe: Recipe, node: Cluster, world: int) -> tuple[list[Job], int]:
     """The jobs on so many accelerators that fit, the best first, and how many were considered."""
     question = _question(recipe, replace(node, accelerators_per_node=world))
     if node.facts is None:
-        return _by_memory(question)
+        return by_memory(question)
     best = best_layout(question, Evaluator(sure=True)) or best_layout(question, Evaluator())
     if best is None:
         space = Space(question)
@@ -230,7 +239,7 @@ def _question(recipe: Recipe, node: Cluster) -> Question:
     return replace(question, precision=precision_here(recipe))
 
 
-def _by_memory(question: Question) -> tuple[list[Job], int]:
+def by_memory(question: Question) -> tuple[list[Job], int]:
     """One job for each layout of the axes, the least spread first: the first way to save with which it fits.
 
     Nothing is known of times, so the ways are in the order of what they cost as a rule: to shard, to compute again, and
