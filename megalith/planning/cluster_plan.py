@@ -14,7 +14,7 @@ from megalith.planning.search.space import KNOBS, SECTIONS
 from megalith.recipe import Origins, ParallelConfig, Recipe
 from megalith.topology import LOCAL, describe
 
-_MACHINES = ("cluster", "cluster.name", "cluster.nodes", "cluster.accelerators_per_node")
+_MACHINES = ("cluster", "cluster.name", "cluster.file", "cluster.nodes", "cluster.accelerators_per_node")
 
 
 def is_elsewhere(recipe: Recipe) -> bool:
