@@ -29,12 +29,13 @@ from gpu_shapes import PREDICTED_ON, SHAPES, Shape, constants, one_of, predict, 
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.console import human_bytes, human_count, human_seconds, note, show, table
 from megalith.machine import accelerators
-from megalith.parallel import Mesh, compute_deterministically
+from megalith.parallel import Mesh
 from megalith.parallel.mesh import own_device
 from megalith.planning.measuring.accelerator_layouts import node_of_card
 from megalith.planning.measuring.step_times import time_product
 from megalith.topology import Cluster
 from megalith.training.data import batches
+from megalith.training.device import set_up, settle_allocator
 from megalith.training.step import take_step
 
 WARM, STEPS, ROUNDS = 3, 4, 3
@@ -52,6 +53,7 @@ def measure(shape: Shape, planned: dict[str, Any], mode: str, tokens: Path, devi
         training(shape, planned["micro_batch_size"], steps, "bf16", mode),
         {"recompute": planned["recompute"], "recompute_every": planned["recompute_every"]},
     )
+    set_up(recipe, device)
     run = begin(recipe, tokens, Mesh(device=device))
     plan = batches(recipe.train, shape.length)
     for batch in itertools.islice(plan, WARM):
@@ -79,6 +81,7 @@ def losses(shape: Shape, precision: str, mode: str, tokens: Path, device: torch.
     forget(device)
     few = Shape(**{**vars(shape), "batch": min(LOSS_SEQUENCES, shape.batch)})
     recipe = recipe_of(few.model, training(few, min(2, few.batch), LOSS_STEPS, precision, mode))
+    set_up(recipe, device)
     run = begin(recipe, tokens, Mesh(device=device))
     return [float(take_step(run, batch)["loss"]) for batch in batches(recipe.train, few.length)]
 
@@ -161,7 +164,6 @@ def run_all(said: argparse.Namespace, device: torch.device, card: Cluster | None
     agreements: list[dict[str, Any]] = []
     peak, source = peak_of(card, device)
     asked = [shape for shape in SHAPES if shape.name in said.shapes]
-    compute_deterministically()  # as training does
 
     def has_time() -> bool:
         return time.monotonic() - start + longest <= said.seconds
@@ -254,6 +256,7 @@ def main() -> int:
         note("There is no CUDA device here, so nothing is measured. (--predict needs none; --device cpu --shapes tiny "
              "tries the path.)")  # fmt: skip
         return NO_GPU
+    settle_allocator()
     device = own_device() if said.device == "cuda" else torch.device("cpu")
     card = node_of_card(found) if said.device == "cuda" and found is not None else None
     measured = run_all(said, device, card)

@@ -246,6 +246,7 @@ def time_steps(trial: Trial, recipe: Recipe, parallel: ParallelConfig, workers: 
         "micro_batch_size": layout.micro_batch_size,
         "micro_batches": counts,
         "compile": recipe.train.compile is not False,
+        "deterministic": bool(recipe.train.deterministic),
         "seconds": STEPS_SECONDS,
     }
     answers = workers.ask(question, layout.processes, seconds=limit)

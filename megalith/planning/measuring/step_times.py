@@ -65,6 +65,8 @@ def time_steps(question: dict[str, Any], ranks: Mesh) -> dict[str, list[float]]:
     parallel = ParallelConfig.model_validate(question["parallel"])
     dtype = compute_dtype(question["precision"])
     on_gpu = ranks.device.type == "cuda"
+    if on_gpu:
+        torch.use_deterministic_algorithms(question["deterministic"])
     compiled = on_gpu and question["compile"] and not parallel.schedule.startswith("zb")
     model = parallelize(config, parallel, build_mesh(ranks, parallel), dtype=dtype, seed=0, compile_layers=compiled)
     optimizer = Optimizer(model.masters, TrainConfig())

@@ -99,7 +99,8 @@ def test_what_is_measured_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> 
     slow_together = simulate(monkeypatch, H100, 8, lambda parallel, _: 1.0 if (parallel.data or 1) > 1 else 1e-4)
     best = search_layouts(recipe(), {}).best
     assert best.layout.processes == 1
-    assert {question["parallel"]["data"] for question in slow_together.asked} >= {1, 8}
+    spread = [question["parallel"] for question in slow_together.asked]
+    assert {each["tensor"] * each["pipeline"] * each["data"] for each in spread} == {1, 8}
     simulate(monkeypatch, H100, 8, lambda parallel, _: 1e-4 if (parallel.data or 1) > 1 else 1.0)
     assert search_layouts(recipe(), {}).best.layout.processes == 8
 
