@@ -26,7 +26,7 @@ class Walk:
     working_directory: Path
     """Relative paths of the recipe are meant from here."""
     stages: Sequence[str]
-    """What comes before training, in order: one process each."""
+    """Stages before training, in order: one process each."""
     nodes: int
     accelerators_per_node: int
     accelerator: str
@@ -50,7 +50,7 @@ class Walk:
 
     @property
     def finished_data(self) -> Path:
-        """What stands once the data are made."""
+        """The file that stands once the data are made."""
         return self.directory / "tokenize" / "manifest.json"
 
     @property
