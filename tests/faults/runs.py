@@ -215,7 +215,8 @@ def _named(task: TrainTask, fault: Fault) -> str:
     if fault.kind == "bad shard":
         found = [e for e in events if e["cause"] in ("data", "unclear") and e["step"] == fault.step]
         worst = [e["worst"]["samples"] for e in found if "worst" in e]
-        return "" if worst == [[fault.bad.start, fault.bad.stop - 1]] else "the bad shard is not named"
+        micro_batch = [fault.bad.start, fault.bad.start + (task.recipe.train.micro_batch_size or 1) - 1]
+        return "" if worst == [micro_batch] else f"the bad shard is not named, but {worst}"
     if fault.kind == "NaN":
         return "" if any(e["event"] == "taken the second time" for e in events) else "the wrong number is not named"
     if fault.kind == "lost node" and forked.world_of(recipe_of(fault.layout)) > 1:
