@@ -60,11 +60,19 @@ def parameters(model: ModelConfig) -> ParameterCount:
     return ParameterCount(
         token_embedding=vocab * hidden,
         position_embedding=learned + (TOKEN_TYPES * hidden if bert else 0),
-        layers=model.layers * _layer(model),
+        layers=model.layers * _layer(model) + _experts_beyond_dense_mlps(model),
         final_norm=norm if model.ends_in_norm or bert else 0,
         output_projection=0 if model.tie_embeddings else vocab * hidden,
         heads=_bert_heads(model) if bert else 0,
     )
+
+
+def active_parameters(model: ModelConfig) -> int:
+    """Parameters that one token meets: all of a dense model; of a mixture, the router, its own and shared experts."""
+    if not model.experts:
+        return parameters(model).total
+    idle = model.experts - model.experts_per_token
+    return parameters(model).total - model.expert_layers * idle * _mlp(model, model.expert_hidden)
 
 
 def flops_per_token(model: ModelConfig, recompute: Literal["none", "full"] = "none") -> float:
@@ -89,9 +97,12 @@ def layer_forward_flops(model: ModelConfig) -> float:
 
     Projections 2·(2h·d·(a + kv) + g·h·f) with heads of size d, g = 3 for a gated MLP and 2 without; scores and weighted
     sum 4·s·a·d, and 2·s·a·d more for the scores against relative positions (whose encodings are projected once for all
-    sequences, and not counted). With a sliding window s is `attended_tokens`.
+    sequences, and not counted). With a sliding window s is `attended_tokens`. A mixture of experts counts the experts
+    that a token meets and its router, as the mean of all layers.
     """
-    products = 2 * (_attention_matrix(model) + _mlp_matrix(model))
+    products = 2.0 * (_attention_matrix(model) + _mlp_matrix(model))
+    if model.experts:
+        products += 2 * (_expert_matrices_met(model) - _mlp_matrix(model)) * model.expert_layers / model.layers
     attention = (6 if model.positions == "relative" else 4) * attended_tokens(model) * model.query_width
     return float(products + attention)
 
@@ -156,7 +167,38 @@ def _attention_matrix(model: ModelConfig) -> int:
 
 
 def _mlp_matrix(model: ModelConfig) -> int:
-    return (3 if model.activation == "swiglu" else 2) * model.hidden * model.ffn_hidden
+    return _matrices(model) * model.hidden * model.ffn_hidden
+
+
+def _matrices(model: ModelConfig) -> int:
+    return 3 if model.activation == "swiglu" else 2
+
+
+def _mlp(model: ModelConfig, width: int) -> int:
+    """Parameters of an MLP of this width."""
+    into = 2 * width if model.activation == "swiglu" else width
+    return _matrices(model) * model.hidden * width + (into + model.hidden if model.bias else 0)
+
+
+def _expert_matrices_met(model: ModelConfig) -> int:
+    """Weights of the products that a token meets in a layer with experts: its own, the shared ones, the router."""
+    assert model.experts  # the caller's check
+    met = model.experts_per_token + model.shared_experts
+    return met * _matrices(model) * model.hidden * model.expert_hidden + model.hidden * model.experts
+
+
+def routed_parameters(model: ModelConfig) -> int:
+    """Parameters of a layer's experts that are not shared, which expert parallelism spreads; 0 without any."""
+    return model.experts * _mlp(model, model.expert_hidden) if model.experts else 0
+
+
+def _experts_beyond_dense_mlps(model: ModelConfig) -> int:
+    """How many parameters more all layers with experts have than with dense MLPs."""
+    if not model.experts:
+        return 0
+    shared = model.shared_experts * _mlp(model, model.expert_hidden)
+    router = model.hidden * model.experts
+    return model.expert_layers * (routed_parameters(model) + shared + router - _mlp(model, model.ffn_hidden))
 
 
 def _norm(model: ModelConfig) -> int:

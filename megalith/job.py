@@ -37,7 +37,7 @@ class Job:
     zero: Zero = 0
     zero_shard: int | None = None
     context: int = 1
-    """Ranks that share the tokens of a sequence; published runs have it, recipes do not."""
+    """Ranks that share the tokens of a sequence."""
     precision: Precision = "bf16"
     fp8: Fp8 | None = None
     """The scaling of fp8 in the layers' matrix products, which are otherwise in `precision`; attention and logits stay
@@ -50,6 +50,11 @@ class Job:
     """Whether attention scores stay on the chip (FlashAttention, 2205.14135)."""
     stack: str = "megalith"
     """The software that runs it (`planning.performance.stacks`)."""
+    context_method: Literal["ring", "all_to_all"] = "ring"
+    expert: int = 1
+    """Ranks of the data axis that share the experts of a mixture."""
+    optimizer_state: Literal["fp32", "int8"] = "fp32"
+    offload_optimizer: bool = False
 
     @classmethod
     def of(cls, recipe: Recipe, cluster: Cluster) -> "Job":
@@ -68,7 +73,12 @@ class Job:
             sequence_parallel=parallel.sequence_parallel,
             zero=parallel.zero,
             zero_shard=parallel.zero_shard,
+            context=parallel.context or 1,
             precision=precision_on(cluster, recipe),
+            context_method=parallel.context_method,
+            expert=parallel.expert or 1,
+            optimizer_state=train.optimizer_state,
+            offload_optimizer=parallel.offload_optimizer,
         )
 
     @property
@@ -108,6 +118,10 @@ class Job:
             tensor=self.layout.tensor,
             pipeline=self.layout.pipeline,
             data=self.layout.data,
+            context=self.context if self.context > 1 else None,
+            context_method=self.context_method,
+            expert=self.expert if self.expert > 1 else None,
+            offload_optimizer=self.offload_optimizer,
             virtual_stages=self.virtual_stages,
             schedule=self.schedule if self.schedule != "zb-h2" else "zb-h1",
             sequence_parallel=self.sequence_parallel,

@@ -7,6 +7,7 @@ the stage before it, and one that is not the last returns its own. Layers keep t
 import torch
 from torch import Tensor, nn
 
+from megalith.errors import UnsupportedError
 from megalith.model.embedding import Embedding
 from megalith.model.layer import Layer, make_norm
 from megalith.model.loss import CrossEntropy, linear_cross_entropy
@@ -29,8 +30,14 @@ class Transformer(nn.Module):
     """Weight of log² Z beside each token's loss in training."""
 
     def __init__(self, config: ModelConfig) -> None:
-        """Build the model; `initialise` gives it its weights."""
+        """Build the model; `initialise` gives it its weights. Raises UnsupportedError for a mixture of experts."""
         super().__init__()
+        if config.experts:
+            raise UnsupportedError(
+                "a mixture of experts can be planned, not yet trained.",
+                where="model.experts",
+                mend="Leave model.experts out, or ask `megalith plan layout`.",
+            )
         self.config = config
         self._rotations: dict[tuple[int, torch.dtype, torch.device], Rotation] = {}
         self.activation_dtype = torch.get_default_dtype()

@@ -20,6 +20,7 @@ from megalith.topology import (
     check_layout,
     describe,
     layout_of,
+    refuse_planned_settings,
 )
 
 NODES_SHOWN = 8  # of more, those are shown that tell the pattern
@@ -32,6 +33,7 @@ def ranks(recipe: Recipe) -> dict[str, Any]:
     left open or cannot be.
     """
     layout_of(recipe.parallel)
+    refuse_planned_settings(recipe.model, recipe.parallel, recipe.train)
     recipe = sized(recipe)
     cluster = describe(recipe.cluster)
     job = Job.of(recipe, cluster)

@@ -46,7 +46,7 @@ _BRANCH = {
     "which samples come next": "blend inputs.tokens",
 }
 _REFUSE = {
-    "another optimizer's state": "train.optimizer",
+    "another optimizer's state": "train.optimizer train.optimizer_state",
     "other first weights, and another order of the data": "seed",
     "other first weights": "inputs.from",
     "another first state of the optimizer": "train.from_optimizer",

@@ -116,13 +116,14 @@ NOT_BUILT: dict[str, str] = {
     for names, sentence in (
         (
             "context cp context_parallel context_parallel_size context_parallel_degree ring_attention ulysses",
-            "Context parallelism is not built; parallel.sequence_parallel and parallel.recompute save activation "
-            "memory.",
+            "Context parallelism is planned (parallel.context, parallel.context_method), not yet trained.",
         ),
         (
-            "num_experts num_local_experts n_experts moe experts moe_top_k expert ep expert_parallel "
-            "expert_model_parallel_size expert_parallel_degree num_experts_per_tok moe_router_topk router",
-            "Mixtures of experts are not built; the model is dense.",
+            "num_experts num_local_experts n_experts moe moe_top_k ep expert_parallel n_routed_experts "
+            "expert_model_parallel_size expert_parallel_degree num_experts_per_tok moe_router_topk router "
+            "moe_intermediate_size n_shared_experts first_k_dense_replace",
+            "Mixtures of experts are planned (model.experts, experts_per_token, expert_hidden_size, shared_experts, "
+            "dense_layers; parallel.expert), not yet trained.",
         ),
         (
             "train_iters max_steps steps num_steps max_iters iterations iters total_steps",
@@ -135,7 +136,10 @@ NOT_BUILT: dict[str, str] = {
         ),
         ("fp8 int8 quantization quantize", "Training in 8 bits is not built; train.precision is fp32, bf16 or fp16."),
         ("lora peft adapter lora_rank", "Adapters such as LoRA are not built; all weights are trained."),
-        ("offload cpu_offload optimizer_offload", "Offloading is not built; parallel.zero and recompute save memory."),
+        (
+            "offload cpu_offload optimizer_offload",
+            "Offloading is planned (parallel.offload_optimizer), not yet trained.",
+        ),
         (
             "flash_attention use_flash_attn attn_implementation flash_attn",
             "No key is needed: attention uses torch's fused kernels.",

@@ -72,9 +72,19 @@ class ClusterConfig(Section):
 class ParallelConfig(Section):
     """How the model is spread. What is left out, the plan chooses."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("context", "context_method", "expert", "offload_optimizer")
+
     tensor: Dimension | None = None
     pipeline: Dimension | None = None
     data: Dimension | None = None
+    context: Dimension | None = None
+    """Ranks that share the tokens of each sequence (planning alone). Default: one; long sequences: the best."""
+    context_method: Literal["ring", "all_to_all"] = "ring"
+    """ring: keys and values go round (2310.01889). all_to_all: heads for tokens (Ulysses, 2309.14509)."""
+    expert: Dimension | None = None
+    """Ranks of the data axis that share the experts (planning alone); a divisor of `data` and of `model.experts`."""
+    offload_optimizer: bool = False
+    """Masters and moments, and their update, on the node's processors (ZeRO-Offload, 2101.06840; planning alone)."""
     virtual_stages: Dimension = 1
     schedule: Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1"] = "1f1b"
     schedule_file: Path | None = None

@@ -17,7 +17,8 @@ class ModelConfig(Section):
 
     LATER: ClassVar[tuple[str, ...]] = (
         "head_size", "norm_epsilon", "qkv_bias", "query_key_norm", "rotary_fraction", "rotary_scaling",
-        "parallel_residual", "sliding_window",
+        "parallel_residual", "sliding_window", "experts", "experts_per_token", "expert_hidden_size", "shared_experts",
+        "dense_layers",
     )  # fmt: skip
 
     family: Literal["gpt", "bert"] = "gpt"
@@ -64,6 +65,16 @@ class ModelConfig(Section):
     tie_embeddings: bool = True
     """The output projection shares the token embedding's weights."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    experts: Dimension | None = None
+    """Experts of a layer's MLP (planning alone). Default: one MLP, and no router."""
+    experts_per_token: Dimension = 2
+    """Experts that a token is sent to."""
+    expert_hidden_size: Dimension | None = None
+    """Width of an expert. Default: ffn_hidden_size."""
+    shared_experts: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Experts that every token is sent to, beside those of `experts` (DeepSeekMoE, 2401.06066)."""
+    dense_layers: Annotated[int, Field(ge=0, le=4_000)] = 0
+    """Layers from the first on whose MLP is one of ffn_hidden_size (DeepSeek-V3: 3)."""
     init_std: PositiveFloat | None = None
     """Standard deviation of the initial weights. Default: √(1 / (3 · hidden_size)) (MT-NLG §3.2)."""
 
@@ -123,6 +134,23 @@ class ModelConfig(Section):
     def _yarn_has_slower_and_slower_pairs(self) -> Self:
         if self.rotary_scaling and self.rotary_scaling.kind == "yarn" and self.rotary_base <= 1.0:
             raise ValueError(f"yarn wants a rotary_base above 1, and it is {self.rotary_base:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _experts_are_whole(self) -> Self:
+        if self.experts is None:
+            for name in ("experts_per_token", "expert_hidden_size", "shared_experts", "dense_layers"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} is of a mixture of experts, and experts is missing: set it, or leave it out"
+                    )
+            return self
+        if self.experts_per_token > self.experts:
+            raise ValueError(f"experts_per_token is {self.experts_per_token}: set experts={self.experts} or fewer")
+        if self.family == "bert":
+            raise ValueError("experts are for a gpt, not for a bert: leave them out")
+        if self.num_layers is not None and self.dense_layers >= self.num_layers:
+            raise ValueError(f"dense_layers {self.dense_layers} leaves none of {self.num_layers} layers to the experts")
         return self
 
     @model_validator(mode="after")
@@ -207,6 +235,15 @@ class ModelConfig(Section):
     @property
     def ffn_hidden(self) -> int:
         return self.ffn_hidden_size or 4 * self.hidden
+
+    @property
+    def expert_hidden(self) -> int:
+        return self.expert_hidden_size or self.ffn_hidden
+
+    @property
+    def expert_layers(self) -> int:
+        """Layers with experts."""
+        return self.layers - self.dense_layers if self.experts else 0
 
     @property
     def padded_vocab_size(self) -> int:

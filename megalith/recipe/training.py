@@ -25,6 +25,7 @@ class TrainConfig(Section):
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
         "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic", "document_mask", "momentum",
+        "optimizer_state",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -55,6 +56,8 @@ class TrainConfig(Section):
     AdamW's (2502.16982); AdamW on the rest."""
     momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
     """Muon's, in Nesterov's form."""
+    optimizer_state: Literal["fp32", "int8"] = "fp32"
+    """int8: Adam's moments in 8 bits by blocks of 2,048, but for embeddings (2110.02861; planning alone)."""
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
     beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
     epsilon: PositiveFloat = 1e-8

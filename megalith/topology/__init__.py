@@ -4,7 +4,7 @@ Ground floor, without torch: planning places traffic with this map, and training
 """
 
 from megalith.topology.accelerators import Accelerator, accelerator
-from megalith.topology.checks import check_layout
+from megalith.topology.checks import check_layout, refuse_planned_settings
 from megalith.topology.cluster_file import described_clusters
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
 from megalith.topology.heads import KeyHeads, key_heads, key_heads_computed, key_heads_on_a_rank, shares_key_heads
@@ -47,6 +47,7 @@ __all__ = [
     "local_cluster",
     "mesh_shape",
     "node_of",
+    "refuse_planned_settings",
     "shard_ranks",
     "shares_key_heads",
     "this_machine",

@@ -7,7 +7,7 @@ the recipe is read.
 import math
 
 from megalith.batches import micro_batch_multiple, micro_batches, ramp_batches
-from megalith.errors import RecipeError
+from megalith.errors import RecipeError, UnsupportedError
 from megalith.recipe.machine import ParallelConfig
 from megalith.recipe.model import ModelConfig
 from megalith.recipe.training import TrainConfig
@@ -23,7 +23,9 @@ def check_layout(
     The axes' sizes are `layout`'s; of `parallel` its schedule, virtual stages and sequence parallelism count. The model
     is sized. A micro-batch size that is left open is taken for 1.
     """
-    _check_world(cluster, layout)
+    _check_context(model, parallel, layout)
+    _check_experts(model, parallel, layout)
+    _check_world(cluster, layout, parallel.context or 1)
     _check_tensor(layout.tensor, model, sequence_parallel=parallel.sequence_parallel)
     _check_stages(layout.pipeline, parallel.virtual_stages, model.layers)
     _check_batch(layout, train)
@@ -32,9 +34,70 @@ def check_layout(
     return _notes(cluster, layout, parallel, train)
 
 
-def _check_world(cluster: Cluster, layout: Layout) -> None:
-    if cluster.takes_any_world or layout.world == cluster.accelerators:
+def _check_context(model: ModelConfig, parallel: ParallelConfig, layout: Layout) -> None:
+    """Even parts of the sequence, two a rank for a causal mask; and whole heads, where heads are exchanged."""
+    context = parallel.context or 1
+    if context == 1:
         return
+    if model.sequence_length % (2 * context):
+        raise RecipeError(
+            f"a sequence of {model.sequence_length} tokens cannot be split into {2 * context} even parts, two for each "
+            f"of context={context}.",
+            where="parallel.context",
+            mend=f"Set a model.sequence_length that is a multiple of {2 * context}, or a smaller context.",
+        )
+    if parallel.context_method == "all_to_all" and model.heads % (layout.tensor * context):
+        raise RecipeError(
+            f"{model.heads} heads cannot be dealt to tensor × context = {layout.tensor} × {context} ranks.",
+            where="parallel.context_method",
+            mend="Set ring, or a context that divides the heads of a tensor-parallel rank.",
+        )
+
+
+def _check_experts(model: ModelConfig, parallel: ParallelConfig, layout: Layout) -> None:
+    expert = parallel.expert or 1
+    if expert == 1:
+        return
+    if not model.experts:
+        raise RecipeError(
+            f"expert={expert} shares experts, and the model has none.",
+            where="parallel.expert",
+            mend="Leave it out, or set model.experts.",
+        )
+    shared = math.gcd(model.experts, layout.data)
+    if shared % expert:
+        raise RecipeError(
+            f"{model.experts} experts over {layout.data} data ranks cannot be shared by {expert}.",
+            where="parallel.expert",
+            mend=f"Try {_divisors(shared)}.",
+        )
+
+
+def refuse_planned_settings(model: ModelConfig, parallel: ParallelConfig, train: TrainConfig) -> None:
+    """Raise UnsupportedError for settings that `plan layout` and `plan explain` know and nothing else does."""
+    for key, given, mend in (
+        ("model.experts", model.experts is not None, "Leave it out; `megalith plan layout` answers for it."),
+        ("parallel.context", (parallel.context or 1) > 1, "Set parallel.context=1, and save memory by "
+         "parallel.sequence_parallel or parallel.recompute."),
+        ("parallel.expert", (parallel.expert or 1) > 1, "Leave it out."),
+        ("parallel.offload_optimizer", parallel.offload_optimizer, "Set it to false, and parallel.zero=1 or more."),
+        ("train.optimizer_state", train.optimizer_state != "fp32", "Set it to fp32, and parallel.zero=1 or more."),
+    ):  # fmt: skip
+        if given:
+            raise UnsupportedError(f"{key} can be planned, not yet trained.", where=key, mend=mend)
+
+
+def _check_world(cluster: Cluster, layout: Layout, context: int) -> None:
+    if cluster.takes_any_world or layout.world * context == cluster.accelerators:
+        return
+    if context > 1:
+        raise RecipeError(
+            f"pipeline {layout.pipeline} × data {layout.data} × context {context} × tensor {layout.tensor} is "
+            f"{layout.world * context} ranks, and {cluster.nodes} nodes of {cluster.accelerators_per_node} are "
+            f"{cluster.accelerators}.",
+            where="parallel",
+            mend="Set sizes whose product is that, or leave parallel.data out.",
+        )
     mends = []
     if cluster.accelerators % layout.replica == 0:
         mends.append(f"parallel.data={cluster.accelerators // layout.replica}")

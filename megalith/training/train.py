@@ -20,7 +20,7 @@ from megalith.machine import cpu_name, usable_cores
 from megalith.recipe import Recipe
 from megalith.schedules import Action, Op, action_lists
 from megalith.tokens import GENERATION
-from megalith.topology import check_layout, describe, layout_of, this_machine
+from megalith.topology import check_layout, describe, layout_of, refuse_planned_settings, this_machine
 from megalith.training import checkpoint, elastic, launch
 from megalith.training.data import micro_batches
 from megalith.training.initial_weights import check_origin
@@ -151,6 +151,7 @@ def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
     """Raise UnsupportedError for settings that training cannot serve; open ones are passed over."""
     parallel = recipe.parallel
     refuse_live_tasks(recipe)
+    refuse_planned_settings(recipe.model, recipe.parallel, recipe.train)
     if recipe.train.mirror is not None:
         checkpoint.Mirror(recipe.train.mirror)
     if parallel.schedule_file is not None and recipe.train.batch_ramp is not None:

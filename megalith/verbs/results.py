@@ -36,6 +36,10 @@ class LayoutChoice(TypedDict):
     sequence_parallel: bool
     zero: int
     zero_shard: int | None
+    context: int
+    """Ranks that share a sequence."""
+    expert: int
+    """Ranks that share the experts of a mixture."""
 
 
 class OtherLayout(LayoutChoice):

@@ -22,6 +22,7 @@ BEFORE = {  # of the section as it was written before these options were
 OTHER = {
     "head_size": 16, "norm_epsilon": 1e-6, "qkv_bias": True, "query_key_norm": "head", "rotary_fraction": 0.5,
     "rotary_scaling": YARN, "parallel_residual": True, "sliding_window": 4,
+    "experts": 4, "experts_per_token": 3, "expert_hidden_size": 8, "shared_experts": 1, "dense_layers": 1,
 }  # fmt: skip
 
 
@@ -37,8 +38,9 @@ def test_keys_of_models_without_the_later_options_are_what_they_were(name: str) 
 
 @pytest.mark.parametrize("name", ModelConfig.LATER)
 def test_an_option_that_is_used_is_written_and_makes_another_key(name: str) -> None:
-    plain = ModelConfig(**SHAPE, **ROTARY)
-    model = ModelConfig(**SHAPE, **ROTARY, **{name: OTHER[name]})
+    mixed = {"experts": 4} if "expert" in name or name == "dense_layers" else {}
+    plain = ModelConfig(**SHAPE, **ROTARY, **({} if name == "experts" else mixed))
+    model = ModelConfig(**SHAPE, **ROTARY, **{**mixed, name: OTHER[name]})
     written = model.model_dump(mode="json")
     assert written.keys() - plain.model_dump().keys() == {name}
     assert ModelConfig.model_validate(written) == model

@@ -34,7 +34,7 @@ from megalith.planning.dryrun.watch import Watch
 from megalith.recipe import ModelConfig, Recipe
 from megalith.schedules import layers_of_stages
 from megalith.schedules.closed_forms import most_in_flight
-from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of
+from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of, refuse_planned_settings
 
 BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
 Sent = dict[Message, Amount]
@@ -96,6 +96,7 @@ def _resolve(recipe: Recipe) -> _Run:
     if train.precision == "auto":
         notes.append("train.precision is auto: bf16 is taken.")
         train = train.model_copy(update={"precision": "bf16"})
+    refuse_planned_settings(model, recipe.parallel, train)
     cluster = describe(recipe.cluster)
     notes += check_layout(cluster, layout, model, recipe.parallel, train)
     whole = recipe.model_copy(update={"model": model, "train": train})

@@ -8,7 +8,7 @@ gradients, for every micro-batch. The bytes of a gradient are the stack's (`stac
 from functools import lru_cache
 from typing import NamedTuple
 
-from megalith.arithmetic import parameters
+from megalith.arithmetic import parameters, routed_parameters
 from megalith.job import Job
 from megalith.planning.performance.collectives import Group, all_reduce_seconds, group, half_seconds, steps_seconds
 from megalith.planning.performance.constants import Constants
@@ -54,7 +54,7 @@ def weights_of(model: ModelConfig) -> Weights:
 def with_gathers(layer: StageSeconds, job: Job, constants: Constants, stack: Stack) -> StageSeconds:
     """A layer whose weights are gathered for its forward and its backward, and whose gradients are scattered."""
     over = _shard_group(job, stack)
-    count = weights_of(job.model).layer / job.layout.tensor
+    count = (weights_of(job.model).layer - _away(job)) / job.layout.tensor
     calls = TENSORS if stack.collectives_per_tensor else 1
     latency = (calls - 1) * steps_seconds(over)
     gather = half_seconds(WEIGHT_BYTES * count, over, constants) + latency
@@ -81,11 +81,13 @@ def after_backward(
     layout = job.layout
     weights = weights_of(job.model)
     layers = rank_layers(dealt, layout.pipeline).most
-    held = layers * weights.layer + weights.embedding
+    held = layers * (weights.layer - _away(job)) + weights.embedding
     if layout.pipeline == 1 and not job.model.tie_embeddings:
         held += weights.logits
     held /= layout.tensor
     update = UPDATE_BYTES * held / (device.hbm_bytes_per_second * constants.memory)
+    if job.offload_optimizer:
+        update = offloaded_update_seconds(held, job)
     optimizer = update / _shard_ranks(job) if job.zero else update
     ends = 0.0
     gradient = gradient_bytes(job, stack)
@@ -132,6 +134,30 @@ def _micro_batches_beside(job: Job) -> float:
     if pipeline == 1 or virtual == 1:
         return 1.0
     return max(1.0, min(job.micro_batches, pipeline) * (virtual - 1) / virtual)
+
+
+HOST_LINK_BYTES_PER_SECOND = 25e9
+"""Assumed, of an accelerator to its host: PCIe 4.0 x16 as copies reach it."""
+HOST_MEMORY_BYTES_PER_SECOND = 300e9
+"""Assumed, of a node's processors together, as an update of Adam on them reaches it: two sockets of eight channels."""
+
+
+def offloaded_update_seconds(parameters: float, job: Job) -> float:
+    """Gradients in fp32 down, the update in the host's memory, weights up again, one after the other.
+
+    ZeRO-Offload (2101.06840) hides a part of it behind the next step's forward pass, at the price of stale weights;
+    nothing of that is counted.
+    """
+    sent = parameters * (4 + job.compute_bytes) / HOST_LINK_BYTES_PER_SECOND
+    return sent + UPDATE_BYTES * parameters * job.cluster.accelerators_per_node / HOST_MEMORY_BYTES_PER_SECOND
+
+
+def _away(job: Job) -> float:
+    """Parameters of the mean layer's experts that other ranks of the expert group hold."""
+    model = job.model
+    if job.expert == 1 or not model.experts:
+        return 0.0
+    return routed_parameters(model) * (1 - 1 / job.expert) * model.expert_layers / model.layers
 
 
 def _overlaps(job: Job, stack: Stack) -> bool:

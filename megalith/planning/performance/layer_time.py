@@ -18,6 +18,7 @@ from megalith.planning.performance.attention_time import (
 )
 from megalith.planning.performance.collectives import Group, all_reduce_seconds, half_seconds, rate
 from megalith.planning.performance.constants import Constants
+from megalith.planning.performance.experts import DISPATCHES, mlp_products, width_met
 from megalith.planning.performance.matmul_time import (
     ELEMENT_BYTES,
     Engine,
@@ -72,8 +73,12 @@ def layer_work(
     sequence_parallel: bool,
     fused: bool,
     device: Accelerator,
+    expert: int = 1,
 ) -> LayerWork:
-    """The work on `sequences` whole sequences, of which each of `context` ranks has its part of the tokens."""
+    """The work on `sequences` whole sequences, of which each of `context` ranks has its part of the tokens.
+
+    In a mixture each rank has the experts of one of `expert` ranks, and as many tokens as it sends away.
+    """
     hidden, length, gated = model.hidden, model.sequence_length, model.activation == "swiglu"
     tokens = max(1, sequences * length // context)
     head_dim = model.head_dim
@@ -81,23 +86,37 @@ def layer_work(
     keys = key_heads_computed(model, tensor)
     qkv, attended, inner = (heads + 2 * keys) * head_dim, heads * head_dim, max(1, model.ffn_hidden // tensor)
     into = 2 * inner if gated else inner
-    matrices = ((qkv, hidden), (hidden, attended), (into, hidden), (hidden, inner))  # (columns, depth)
+    matrices = [(tokens, qkv, hidden, 1.0), (tokens, hidden, attended, 1.0)]  # (rows, columns, depth, how many)
+    if model.experts:
+        matrices += mlp_products(model, tokens, tensor, expert)
+    else:
+        matrices += [(tokens, into, hidden, 1.0), (tokens, hidden, inner, 1.0)]
     seen = attended_tokens(model)
-    split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if gated else 4) * model.ffn_hidden / hidden) / tensor
+    split = 24 / (tensor if sequence_parallel else 1) + (12 + (6 if gated else 4) * width_met(model) / hidden) / tensor
+    split += (
+        4.0 * DISPATCHES * model.experts_per_token * model.expert_layers / model.layers / tensor
+        if model.experts
+        else 0.0
+    )
     normed = 2 * ELEMENT_BYTES * (attended + keys * head_dim) if model.query_key_norm != "none" else 0
     return LayerWork(
-        forward=tuple(product(tokens, n, k, device) for n, k in matrices),
-        input_gradient=tuple(product(tokens, k, n, device) for n, k in matrices),
-        weight_gradient=tuple(product(k, n, tokens, device) for n, k in matrices),
+        forward=tuple(_times(product(m, n, k, device), count) for m, n, k, count in matrices),
+        input_gradient=tuple(_times(product(m, k, n, device), count) for m, n, k, count in matrices),
+        weight_gradient=tuple(_times(product(k, n, m, device), count) for m, n, k, count in matrices),
         attention_flops=attention_flops(model, tokens, seen, attended, fused=fused),
         score_bytes=0.0 if fused else 10.0 * heads * tokens * seen,
         element_bytes=split * tokens * hidden + float(normed * tokens),
         residual_bytes=float(ELEMENT_BYTES * tokens * hidden),
         norm_bytes=float(4 * tokens) if model.query_key_norm == "whole" else 0.0,
         context_bytes=float(2 * ELEMENT_BYTES * tokens * keys * head_dim),
-        cast_bytes=float(CAST_BYTES * tokens * sum(depth for _, depth in matrices)),
-        cast_gradient_bytes=float(CAST_BYTES * tokens * sum(columns for columns, _ in matrices)),
+        cast_bytes=CAST_BYTES * sum(count * rows * depth for rows, _, depth, count in matrices),
+        cast_gradient_bytes=CAST_BYTES * sum(count * rows * columns for rows, columns, _, count in matrices),
     )
+
+
+def _times(one: Product, count: float) -> Product:
+    """So many of a product; of less than one, its share."""
+    return one if count == 1.0 else one._replace(flops=count * one.flops, wire_bytes=count * one.wire_bytes)
 
 
 class Means(NamedTuple):

@@ -15,7 +15,15 @@ from megalith.job import Job
 from megalith.planning.performance import data_parallel
 from megalith.planning.performance.collectives import beside_sends, group, half_seconds, send_seconds
 from megalith.planning.performance.constants import Constants, constants_for, normal_quantile
-from megalith.planning.performance.layer_time import Means, embedding_and_loss_seconds, layer_seconds, layer_work
+from megalith.planning.performance.experts import DISPATCHES, all_to_all_seconds, exchange
+from megalith.planning.performance.layer_time import (
+    LayerSeconds,
+    LayerWork,
+    Means,
+    embedding_and_loss_seconds,
+    layer_seconds,
+    layer_work,
+)
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.planning.performance.stacks import Stack, stack_of
 from megalith.planning.performance.stage_time import Deal, StageSeconds, deal_of, rank_layers, stage_seconds
@@ -126,6 +134,29 @@ def device_of(cluster: Cluster) -> Accelerator:
     return Accelerator(cluster.accelerator, "a100", rates, cluster.memory_bytes, 1e10, 1, (16, 16), 0.0)
 
 
+def with_exchanges(layer: LayerSeconds, work: LayerWork, job: Job, known: Constants, split: bool) -> LayerSeconds:
+    """A layer with the all-to-alls of its experts, and of heads for tokens; nothing hides them."""
+    model, layout = job.model, job.layout
+    if job.context > 1 and job.context_method == "all_to_all":
+        over = exchange(job.cluster, group(job.cluster, job.context, layout.tensor), layout.tensor)
+        queries = 2.0 * work.residual_bytes * model.query_width / model.hidden / layout.tensor  # in, and the output
+        heads = queries + work.context_bytes
+        seconds = all_to_all_seconds(heads, over, known) + 3 * over.latency_seconds
+        layer = layer._replace(context_forward=seconds, context_backward=seconds)
+    if model.experts and job.expert > 1:
+        stride = layout.tensor * job.context
+        over = exchange(job.cluster, group(job.cluster, job.expert, stride), stride)
+        share = model.expert_layers / model.layers
+        payload = work.residual_bytes * model.experts_per_token / (layout.tensor if split else 1)
+        both = share * DISPATCHES * all_to_all_seconds(payload, over, known)
+        layer = layer._replace(
+            tensor_forward=layer.tensor_forward + both,
+            tensor_backward=layer.tensor_backward + both,
+            tensor_recompute=layer.tensor_recompute + (both if job.recompute == "full" else 0.0),
+        )
+    return layer
+
+
 class _Busiest(NamedTuple):
     """The rank that the pipeline waits for, on one micro-batch."""
 
@@ -141,7 +172,8 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator) -> _P
     tensor = group(cluster, layout.tensor, 1)
     context = group(cluster, job.context, layout.tensor)
     split = job.sequence_parallel and layout.tensor > 1
-    work = layer_work(job.model, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device)
+    work = layer_work(job.model, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device,
+                      job.expert)  # fmt: skip
     ends_in_product = job.model.dropout == 0 and job.model.layer_norm == "pre"  # else a mask or a norm comes after it
     stops_early = stack.stops_early and ends_in_product
     dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
@@ -151,6 +183,7 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator) -> _P
         device, job.precision, job.fp8, stack.attention, overlaps, job.cuda_graphs, stops_early, stack.remakes
     )
     layer = layer_seconds(work, job.recompute, split, job.fused_attention, tensor, context, means, known)
+    layer = with_exchanges(layer, work, job, known, split)
     tokens = job.micro_batch_size * job.model.sequence_length // job.context
     ends = embedding_and_loss_seconds(job.model, tokens, tensor, job.precision, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0

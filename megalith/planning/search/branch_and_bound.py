@@ -47,20 +47,20 @@ def fastest(space: Space, evaluator: Evaluator, most_seconds: float = math.inf, 
     What crosses nodes with its tensor groups counts as `candidate.CROSSING` slower.
     """
     searched = SearchResult()
-    found: dict[Layout, Candidate] = {}
+    found: dict[tuple[Layout, int, int], Candidate] = {}
     bound = math.inf  # of merit
     floors = _floors(space, evaluator, searched)
-    crossing = {layout: risk(layout, space.question.cluster) for layout in space.layouts()}
+    crossing = {layout: risk(layout, space.question.cluster) for layout, _, _ in space.axes()}
     for floor in sorted(floors, key=lambda floor: floor.seconds * crossing[floor.place.layout]):
-        layout = floor.place.layout
-        times = crossing[layout]
+        axes = floor.place.axes
+        times = crossing[floor.place.layout]
         if floor.seconds * times > bound:
             break  # the others take longer still
-        own = found.get(layout)
+        own = found.get(axes)
         most = min(bound / times, most_seconds, own.seconds if own else math.inf)
         candidate = _best_at(space, evaluator, floor, most)
         if candidate is not None:
-            found[layout] = candidate
+            found[axes] = candidate
             merits = sorted(candidate.merit for candidate in found.values())
             bound = merits[kept - 1] if len(merits) >= kept else math.inf
     searched.best = sorted(found.values(), key=lambda candidate: candidate.merit)[:kept]
@@ -119,7 +119,7 @@ class _Floor(NamedTuple):
 
 def _floors(space: Space, evaluator: Evaluator, searched: SearchResult) -> Iterator[_Floor]:
     """Every place where something fits, with a time that nothing there goes below."""
-    for _, group in groupby(space.places(), key=lambda place: place.layout):
+    for _, group in groupby(space.places(), key=lambda place: place.axes):
         full = False
         for place in group:
             size = space.size(place)

@@ -38,7 +38,11 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Ques
         if f"{SECTIONS[knob]}.{knob}" in keep and value is not None:
             fixed[knob] = value
     precision, train = precision_on(cluster, recipe), recipe.train
-    return Question(recipe.model, cluster, train.global_batch_size, precision, bool(train.compile), fixed)
+    parallel = recipe.parallel
+    return Question(
+        recipe.model, cluster, train.global_batch_size, precision, bool(train.compile), fixed, parallel.context_method,
+        train.optimizer_state, parallel.offload_optimizer,
+    )  # fmt: skip
 
 
 def tokens_of(recipe: Recipe) -> int:

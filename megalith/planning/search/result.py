@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from megalith.arithmetic import parameters
 from megalith.console import human_bytes
 from megalith.errors import InputError, RecipeError
 from megalith.job import Job
@@ -16,7 +17,7 @@ from megalith.planning.performance.run_cost import Totals
 from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.explain import pace, why
 from megalith.planning.search.objectives import Answer, Objective, Request, best_for, why_none
-from megalith.planning.search.one_change import one_change
+from megalith.planning.search.one_change import one_change, place_of
 from megalith.planning.search.request import question_of, tokens_of
 from megalith.planning.search.space import KNOBS, Question, choice
 from megalith.recipe import Recipe
@@ -115,7 +116,13 @@ def _figures(
         "candidates_too_large": found.searched.too_large,
         "candidates_timed": found.evaluator.timed,
         "search_seconds": seconds,
-        "notes": [*job.cluster.notes, *_checked(job, request.recipe), *_close(best, request), *_unmeasured(job)],
+        "notes": [
+            *job.cluster.notes,
+            *_checked(job, request.recipe),
+            *_close(best, request),
+            *_unmeasured(job),
+            *assumed(job),
+        ],
     }
 
 
@@ -151,6 +158,33 @@ def _unmeasured(job: Job) -> list[str]:
     ]
 
 
+def assumed(job: Job) -> list[str]:
+    """Assumptions behind settings that no published run has been held against."""
+    told = []
+    if job.model.experts:
+        told.append("each expert is taken to get as many tokens as any other, and nothing hides their all-to-all")
+    if job.context > 1:
+        told.append("the mask's work is taken to be even over the context axis; no published run is behind it")
+    if job.offload_optimizer:
+        host = job.cluster.host_memory_bytes
+        need = host_bytes(job)
+        have = "" if host is None else f" of {human_bytes(host)}"
+        told.append(
+            f"the optimizer takes {human_bytes(need)}{have} of a node's memory, over links of 25 GB/s and "
+            "a host's memory of 300 GB/s (assumed)"
+        )
+        if host is not None and need > host:
+            told.append("that does not fit into the node's memory: leave parallel.offload_optimizer out")
+    return told
+
+
+def host_bytes(job: Job) -> float:
+    """Masters and moments of a node's ranks in its memory: 12 bytes a parameter, sharded by ZeRO."""
+    ranks = min(job.cluster.accelerators_per_node, job.accelerators)
+    copies = job.layout.data * job.context if job.shard_ranks == 1 else job.layout.data // job.shard_ranks
+    return 12.0 * parameters(job.model).total * copies * ranks / job.accelerators
+
+
 def choices(job: Job) -> dict[str, Any]:
     """The settings that identify a layout, by the recipe's names."""
     return {knob: choice(job, knob) for knob in KNOBS}
@@ -180,7 +214,9 @@ def _others(recipe: Recipe, found: Answer) -> list[tuple[str, Candidate]]:
     """The recipe's own layout, the best of each other layout of the axes, and the winner with one thing changed."""
     own = _own(recipe, found)
     rows = [("recipe", own)] if own else []
-    rows += [("layout", other) for other in found.searched.best if other.job.layout != found.best.job.layout]
+    rows += [
+        ("layout", other) for other in found.searched.best if place_of(other.job).axes != place_of(found.best.job).axes
+    ]
     rows += [("change", other) for other in one_change(found.space, found.evaluator, found.best.job)]
     return rows
 
@@ -190,7 +226,7 @@ def _own(recipe: Recipe, found: Answer) -> Candidate | None:
     parallel, best = recipe.parallel, found.best.job
     if parallel.tensor is None or parallel.pipeline is None or parallel.schedule_file is not None:
         return None
-    replica = parallel.tensor * parallel.pipeline
+    replica = parallel.tensor * parallel.pipeline * (parallel.context or 1)
     if best.cluster.accelerators % replica:
         return None
     data = best.cluster.accelerators // replica

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from megalith.batches import micro_batches
 from megalith.job import ZERO_STAGES, Job, Recompute, Schedule, Zero
@@ -19,11 +19,12 @@ from megalith.topology import AXES, Cluster, Layout
 
 KNOBS = (
     "tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute", "recompute_every",
-    "sequence_parallel", "zero", "zero_shard",
+    "sequence_parallel", "zero", "zero_shard", "context", "expert",
 )  # fmt: skip
 """Settings that may be fixed, by the recipe's names."""
 SECTIONS = {knob: "train" if knob == "micro_batch_size" else "parallel" for knob in KNOBS}
 """Where a recipe has each knob."""
+LONG = 32_768  # tokens of a sequence from which on ranks may share it, unasked
 WIDEST_TENSOR = 64  # a group of more spans eight nodes and more; the time is long past its best
 EVERY = (8, 6, 4, 3, 2, 1)  # recompute each n-th layer
 
@@ -41,6 +42,9 @@ class Question:
     """Compiled layers cannot run the zero-bubble schedules."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Knobs that are not to be chosen, by the names in KNOBS."""
+    context_method: Literal["ring", "all_to_all"] = "ring"
+    optimizer_state: Literal["fp32", "int8"] = "fp32"
+    offload_optimizer: bool = False
 
 
 class Order(NamedTuple):
@@ -69,6 +73,13 @@ class Place(NamedTuple):
 
     layout: Layout
     micro_batch_size: int
+    context: int = 1
+    expert: int = 1
+
+    @property
+    def axes(self) -> tuple[Layout, int, int]:
+        """All that says which rank does what."""
+        return self.layout, self.context, self.expert
 
 
 @dataclass(frozen=True)
@@ -79,19 +90,49 @@ class Space:
 
     def places(self) -> Iterator[Place]:
         """Every layout of the three axes that the model and the batch allow, with every micro-batch size."""
-        for layout in self.layouts():
+        for layout, context, expert in self.axes():
             for size in self.micro_batch_sizes(layout):
-                yield Place(layout, size)
+                yield Place(layout, size, context, expert)
 
     def smallest_places(self) -> Iterator[Place]:
         """Every layout of the three axes with its smallest micro-batch."""
-        for layout in self.layouts():
+        for layout, context, expert in self.axes():
             for size in self.micro_batch_sizes(layout)[:1]:
-                yield Place(layout, size)
+                yield Place(layout, size, context, expert)
 
-    def layouts(self) -> Iterator[Layout]:
-        """Every tensor × pipeline × data that makes up the cluster and divides the model and the batch."""
-        asked, world = self.question, self.question.cluster.accelerators
+    def axes(self) -> Iterator[tuple[Layout, int, int]]:
+        """Every layout of the three axes, with the ranks of the context axis and those that share the experts."""
+        for context in self.contexts:
+            for layout in self.layouts(context):
+                if self.question.context_method == "all_to_all" and self.question.model.heads % (
+                    layout.tensor * context
+                ):
+                    continue
+                for expert in self.experts(layout):
+                    yield layout, context, expert
+
+    @cached_property
+    def contexts(self) -> list[int]:
+        """Ranks that may share a sequence: one, unless it is long or the question says otherwise; a causal mask wants
+        two parts a rank."""
+        asked = self.question
+        length, world = asked.model.sequence_length, asked.cluster.accelerators
+        most = world if "context" in asked.fixed else max(1, 2 * length // LONG)
+        able = [size for size in divisors(world) if size <= most and (size == 1 or length % (2 * size) == 0)]
+        return self._allowed("context", able)
+
+    def experts(self, layout: Layout) -> list[int]:
+        """Ranks that may share the experts of a mixture."""
+        able = divisors(math.gcd(self.question.model.experts or 1, layout.data))
+        return self._allowed("expert", able)
+
+    def layouts(self, context: int = 1) -> Iterator[Layout]:
+        """Every tensor × pipeline × data that, with the context axis, makes up the cluster and divides the model and
+        the batch."""
+        asked = self.question
+        if asked.cluster.accelerators % context:
+            return
+        world = asked.cluster.accelerators // context
         for tensor in self._allowed("tensor", self.tensors):
             if world % tensor:
                 continue
@@ -186,6 +227,11 @@ class Space:
             sharding.zero,
             sharding.shard,
             precision=asked.precision,
+            context=place.context,
+            context_method=asked.context_method,
+            expert=place.expert,
+            optimizer_state=asked.optimizer_state,
+            offload_optimizer=asked.offload_optimizer,
         )
 
     def size(self, place: Place) -> int:

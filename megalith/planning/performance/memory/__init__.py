@@ -5,7 +5,7 @@ with the accelerator's memory; `shown_bytes` is the figure that a published tabl
 
 For `stack="megalith"` the result is the dry run's peak, operation by operation (`stage_passes`); for other stacks it
 follows the papers' formulas (`other_stacks`). Bytes are bytes: published tables write GB for GiB, and logs divide by
-1024. Mixtures of experts and offloading are not covered. The two constants of each stack and meter are fitted in
+1024. The two constants of each stack and meter are fitted in
 `planning.calibration.fit_memory`.
 """
 

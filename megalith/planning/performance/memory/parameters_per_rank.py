@@ -37,11 +37,13 @@ def first_layers(model: ModelConfig, stages: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=16384)
-def held(model: ModelConfig, tensor: int, layers: int, *, is_first_stage: bool, is_last_stage: bool) -> RankParameters:
+def held(
+    model: ModelConfig, tensor: int, layers: int, *, is_first_stage: bool, is_last_stage: bool, expert: int = 1
+) -> RankParameters:
     """Parameters of a stage of so many layers; a last stage that is not the first has a copy of tied embeddings."""
     count = parameters(model)
     table = -(-model.padded_vocab_size // tensor) * model.hidden
-    narrow, wide = layers * layer_parameters(model, tensor), 0.0
+    narrow, wide = layers * layer_parameters(model, tensor, expert), 0.0
     if is_last_stage if model.ends_in_norm else is_first_stage:
         narrow += count.final_norm
     if is_first_stage:
@@ -59,6 +61,25 @@ class StateBytes(NamedTuple):
     weights: float
     gradients: float
     optimizer: float
+
+
+INT8_MOMENTS = 2 * (1 + 4 / 2048)
+"""Bytes of both moments in 8 bits, with a scale in fp32 for each block of 2,048 (2110.02861)."""
+
+
+def with_lean_optimizer(
+    state: StateBytes, held: RankParameters, shard: int, compute_bytes: int, *, int8: bool, offload: bool
+) -> StateBytes:
+    """The state with moments in 8 bits (embeddings keep fp32), or with masters and moments on the node's processors.
+
+    What the update leaves on the accelerator are weights in the layers' type, fp32 for embeddings.
+    """
+    if offload:
+        left = (compute_bytes * held.layers + FP32_BYTES * held.embeddings) / shard
+        return state._replace(weights=min(state.weights, left), optimizer=0.0)
+    if int8:
+        return state._replace(optimizer=(INT8_MOMENTS * held.layers + 2 * FP32_BYTES * held.embeddings) / shard)
+    return state
 
 
 def state_bytes(held: RankParameters, compute_bytes: int, shard: int) -> StateBytes:

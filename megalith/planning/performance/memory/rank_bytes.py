@@ -10,6 +10,7 @@ from megalith.planning.performance.memory.parameters_per_rank import (
     held,
     layer_counts,
     state_bytes,
+    with_lean_optimizer,
 )
 from megalith.planning.performance.memory.result import PARTS
 from megalith.planning.performance.memory.stage_passes import (
@@ -26,6 +27,7 @@ from megalith.planning.performance.memory.zero import standing
 from megalith.recipe import ModelConfig
 from megalith.topology import LOCAL, Cluster, shard_ranks
 
+RING_BUFFERS = 4
 KINDS = PARTS[:-1]  # but for the context, which no formula counts
 
 
@@ -34,9 +36,13 @@ def our_parts(job: Job, rank: int) -> dict[str, float]:
     pipeline, virtual, micro_batches = job.layout.pipeline, job.virtual_stages, job.micro_batches
     turn = pipeline_peak_state(job.schedule, rank, pipeline, virtual, micro_batches)
     many = micro_batches if micro_batches <= turn.most else turn.most + 1  # more of them take no more
-    found, batch = _rank_bytes(job.model, stage_settings(job), turn, rank, pipeline, virtual, many)
+    settings = stage_settings(job)
+    int8 = job.optimizer_state == "int8"
+    found, batch = _rank_bytes(job.model, settings, turn, rank, pipeline, virtual, many, int8, job.offload_optimizer)
     parts = dict(zip(KINDS, found, strict=True))
     parts["activations"] += batch * micro_batches
+    if job.context > 1:  # keys and values that come and those that go, in each direction of the ring
+        parts["buffers"] += RING_BUFFERS * sizes(job.model, settings).key
     return parts
 
 
@@ -49,11 +55,19 @@ def _rank_bytes(
     pipeline: int,
     virtual_stages: int,
     micro_batches: int,
+    int8: bool,
+    offload: bool,
 ) -> tuple[tuple[float, ...], float]:
     """By KINDS, each stage's rotation among the activations; and the tokens of a micro-batch, which all lie ready."""
-    held_by = _holds(model, settings.tensor, rank, pipeline, virtual_stages)
+    held_by = _holds(model, settings.tensor, rank, pipeline, virtual_stages, settings.expert)
     passes, stream, batch = _passes(model, _alike(settings, pipeline), rank, pipeline, virtual_stages)
-    state = state_bytes(held_by, settings.compute_bytes, settings.shard)
+    # the experts of a rank are sharded over fewer ranks than the rest: all of them over all of the data axis
+    all_of_it = held_by if settings.shard == 1 else _holds(model, settings.tensor, rank, pipeline, virtual_stages, 1)
+    state = state_bytes(all_of_it, settings.compute_bytes, settings.shard)
+    if int8 or offload:
+        state = with_lean_optimizer(
+            state, all_of_it, settings.shard, settings.compute_bytes, int8=int8, offload=offload
+        )
     gathered = gradients = reduction = 0.0
     if settings.shard > 1:
         peak, (gathered, gradients, reduction) = _with_zero(
@@ -87,6 +101,7 @@ def stage_settings(job: Job) -> StageSettings:
         job.zero,
         job.context,
         job.micro_batches > 1,
+        job.expert,
     )
 
 
@@ -138,12 +153,15 @@ def _alike(settings: StageSettings, pipeline: int) -> StageSettings:
 
 
 @lru_cache(maxsize=65536)
-def _holds(model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_stages: int) -> RankParameters:
+def _holds(
+    model: ModelConfig, tensor: int, rank: int, pipeline: int, virtual_stages: int, expert: int
+) -> RankParameters:
     stages = pipeline * virtual_stages
     counts = layer_counts(model, stages)
     layers = embeddings = 0.0
     for stage in range(rank, stages, pipeline):
-        own = held(model, tensor, counts[stage], is_first_stage=stage == 0, is_last_stage=stage == stages - 1)
+        own = held(model, tensor, counts[stage], is_first_stage=stage == 0, is_last_stage=stage == stages - 1,
+                   expert=expert)  # fmt: skip
         layers += own.layers
         embeddings += own.embeddings
     return RankParameters(layers, embeddings)

@@ -3,7 +3,8 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from megalith.arithmetic import parameters
+from megalith.arithmetic import parameters, routed_parameters
+from megalith.planning.performance.experts import DISPATCHES, width_met
 from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
 from megalith.topology import key_heads_on_a_rank, shares_key_heads
@@ -26,6 +27,8 @@ class StageSettings(NamedTuple):
     context: int
     several: bool
     """Whether there is an earlier micro-batch in the step."""
+    expert: int = 1
+    """Ranks that share the experts."""
 
 
 class Sizes(NamedTuple):
@@ -157,7 +160,7 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         key=float(tokens * keys * model.head_dim * c),
         padded=tokens * query_width / t * c * (blocks * window / model.sequence_length),
         blocks=blocks if blocks > 1 else 0,
-        ffn=tokens * ffn / t * c,
+        ffn=_mlp_stream(model, tokens, t, c) if model.experts else tokens * ffn / t * c,
         norm=norm,
         lse=lse,
         scores=tokens * model.heads / t * model.sequence_length * c if relative else 0.0,
@@ -170,8 +173,8 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         positions_table=float(model.sequence_length * hidden * e) if model.positions == "learned" else 0.0,
         query_weight=hidden * query_width / t * c,
         key_weight=hidden * key_columns * c,
-        ffn_weight=hidden * ffn / t * c,
-        layer_weights=layer_parameters(model, t) * c,
+        ffn_weight=_mlp_weight(model, t, settings.expert) * c if model.experts else hidden * ffn / t * c,
+        layer_weights=layer_parameters(model, t, settings.expert) * c,
         table=float(rows * hidden * e),
         embedding_bytes=e,
         vocabulary=model.vocab_size if t == 1 else min(rows, model.vocab_size),
@@ -198,12 +201,37 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     )
 
 
+def _mlp_stream(model: ModelConfig, tokens: float, tensor: int, compute_bytes: int) -> float:
+    """The MLP's activation of a layer with experts, the mean of all layers, with the tokens that were sent for.
+
+    A tape keeps four of them where the MLP is gated, two otherwise: what is dispatched is a part of each.
+    """
+    kept = 4 if model.activation == "swiglu" else 2
+    sent = DISPATCHES * model.experts_per_token * model.hidden * model.expert_layers / model.layers
+    return tokens * (width_met(model) / tensor + sent / kept) * compute_bytes
+
+
+def _mlp_weight(model: ModelConfig, tensor: int, expert: int) -> float:
+    """Weights of one of an MLP's matrices on a rank: of all its experts, as the mean of all layers."""
+    assert model.experts  # the caller's check
+    held = (model.experts / expert + model.shared_experts) * model.expert_hidden * model.expert_layers
+    return model.hidden * (held + model.dense_layers * model.ffn_hidden) / model.layers / tensor
+
+
 @lru_cache(maxsize=4096)
-def layer_parameters(model: ModelConfig, tensor: int) -> float:
-    """Parameters of one layer on a tensor-parallel rank, those that are whole on each among them."""
+def layer_parameters(model: ModelConfig, tensor: int, expert: int = 1) -> float:
+    """Parameters of one layer on a tensor-parallel rank, those that are whole on each among them.
+
+    In a mixture the mean of all layers, with the experts of one of `expert` ranks; the router is whole on each.
+    """
     norms = 2 * norm_parameters(model) + (2 * model.hidden if model.bias else 0)  # and biases after a sum
-    whole = norms + sum(whole_on_each_rank(model, tensor))
-    return (parameters(model).layers / model.layers - whole) / tensor + whole
+    whole: float = norms + sum(whole_on_each_rank(model, tensor))
+    away = 0.0
+    if model.experts:
+        share = model.expert_layers / model.layers
+        whole += share * model.hidden * model.experts
+        away = share * routed_parameters(model) * (1 - 1 / expert) / tensor
+    return (parameters(model).layers / model.layers - whole) / tensor + whole - away
 
 
 @lru_cache(maxsize=4096)
