@@ -13,9 +13,13 @@ from megalith.curation.write import Kept
 
 CLUSTERS, CLUSTER_MEMBERS = 20, 50
 DOMAINS = 200
+MOST_TAGS = 50
+"""Different values of a tag that are told."""
 
 
-def details(columns: Columns, funnel: Funnel, histograms: Histograms, kept: Kept) -> dict[str, Any]:
+def details(
+    columns: Columns, funnel: Funnel, histograms: Histograms, kept: Kept, lines_cut: Mapping[str, int]
+) -> dict[str, Any]:
     """The funnel, histograms, languages, domains and the largest clusters of duplicates."""
     return {
         "funnel": [{key: value for key, value in line.items() if key != "seconds"} for line in funnel.lines],
@@ -35,6 +39,13 @@ def details(columns: Columns, funnel: Funnel, histograms: Histograms, kept: Kept
         "different_domains": len(kept.domains),
         "clusters": _clusters(columns, funnel),
         "decontamination": kept.decontamination,
+        "repeats": dict(sorted(kept.repeats.items())),
+        "lines_cut": dict(lines_cut),
+        "tags": {
+            name.removeprefix("tags."): dict(counts.most_common(MOST_TAGS))
+            for name, counts in sorted(histograms.counts.items())
+            if name.startswith("tags.")
+        },
         "private": dict(sorted(kept.private.items())),
     }
 

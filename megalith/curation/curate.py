@@ -28,6 +28,7 @@ from megalith.curation.corpus.read_units import FILTERS, Dataset, datasets_of, m
 from megalith.curation.daft_engine import Told
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
+from megalith.curation.own_steps import OwnStep, drop_by_own, judge_by_own, own_steps, write_tags
 from megalith.curation.runs import SPLITS
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
 from megalith.curation.steps.pii import mask
@@ -55,7 +56,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
     config = recipe.curate
     datasets = [*datasets_of(sources, config), *learnt_from(config)]
     against, model = open_earlier(config), model_file(config.quality.model, "curate.quality.model")
-    tasks = task_files(config.decontaminate)
+    tasks, own = task_files(config.decontaminate), own_steps(config.own)
     with progress() as display:
         bar = display.add_task("curate", total=None)
 
@@ -65,7 +66,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
 
         place = path.with_name(f"{path.name}-documents")
         documents = make_documents(place, datasets, config, begin("read and extract"))
-        given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, begin)
+        given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, own, begin)
         licences = _licences(config)
         return produce(
             path,
@@ -79,6 +80,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
             inputs={"documents": documents.digest}
             | {f"against {number}": one.digest for number, one in enumerate(against)}
             | {f"task {task} {n}": file_digest(file) for task, files in tasks.items() for n, file in enumerate(files)}
+            | {f"own {number}": file_digest(step.file) for number, step in enumerate(own)}
             | ({"quality model": file_digest(model)} if model else {}),
             seed=recipe.seed,
             build=lambda workspace: _build(workspace, given),
@@ -94,6 +96,7 @@ class _Given:
     documents: Artifact
     against: Sequence[Earlier]
     task_files: Mapping[str, Sequence[Path]]
+    own: Sequence[OwnStep]
     begin: Callable[[str], Told]
 
 
@@ -104,6 +107,7 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     funnel, histograms = Funnel(columns, seed), Histograms()
     begin("language and rules")
     html_bytes = _judge_one_by_one(columns, funnel, histograms, given)
+    answers = _judge_by_own(columns, funnel, histograms, given)
     quality = _judge_quality(columns, funnel, histograms, given)
     begin("exact duplicates")
     fill_earlier(columns, given.against, funnel.code("earlier", "not kept"))
@@ -134,9 +138,13 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     if config.keep_dropped:
         begin("dropped documents")
         write_dropped(workspace.logs / "dropped", columns, funnel)
+    if answers is not None:
+        write_tags(workspace, columns, answers)
     begin("samples")
     workspace.write_json("samples.json", funnel.samples())
-    workspace.write_json("details.json", details(columns, funnel, histograms, kept) | {"datasets": by_dataset})
+    lines_cut = given.documents.facts["lines_cut"]
+    told = details(columns, funnel, histograms, kept, lines_cut) | {"datasets": by_dataset}
+    workspace.write_json("details.json", told)
     shutil.rmtree(kept.work)
     (extracted,) = (line for line in funnel.lines if line["name"] == "extract")
     return {
@@ -153,6 +161,8 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
         "buckets_cut_short": cut_short,
         "quality": quality,
         "decontamination": kept.decontamination,
+        "repeats": dict(kept.repeats),
+        "lines_cut": lines_cut,
         "private": dict(kept.private),
         "task_items": {name: len(of_task) for name, of_task in items.items()},
         "documents": given.documents.path.name,
@@ -184,6 +194,16 @@ def _judge_one_by_one(columns: Columns, funnel: Funnel, histograms: Histograms, 
     return sums["html_bytes"]
 
 
+def _judge_by_own(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> Artifact | None:
+    if not given.own:
+        return None
+    told = given.begin("steps of your own")
+    answers = judge_by_own(given.path.with_name(f"{given.path.name}-own"), columns, given.documents, given.own, told)
+    drop_by_own(columns, answers, funnel, histograms)
+    funnel.line("own", mend="Loosen the functions of curate.own.")
+    return answers
+
+
 def _judge_quality(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> Mapping[str, Any] | None:
     config = given.config
     if not config.quality.positives and not config.quality.model:
@@ -191,9 +211,8 @@ def _judge_quality(columns: Columns, funnel: Funnel, histograms: Histograms, giv
     place = given.path.with_name(f"{given.path.name}-quality")
     told = given.begin("quality")
     scores = judge_quality(place, columns, given.documents, given.datasets, config, given.seed, told)
-    alpha = config.quality.pareto_alpha
-    drop_by_quality(columns, scores, given.datasets, alpha, given.seed, funnel, histograms)
-    funnel.line("quality", mend="Lower curate.quality.pareto_alpha.")
+    drop_by_quality(columns, scores, given.datasets, config.quality, given.seed, funnel, histograms)
+    funnel.line("quality", mend="Lower curate.quality.pareto_alpha, or curate.quality.threshold.")
     return scores.facts
 
 

@@ -22,9 +22,10 @@ from megalith.curation.corpus.read_units import Unit
 from megalith.curation.daft_engine import Task
 from megalith.curation.reading import Document, How, read_documents
 from megalith.curation.steps import dedup, heuristics, language, urls
+from megalith.curation.steps.c4_lines import cut_lines
 from megalith.curation.steps.dedup import exact
 from megalith.curation.steps.extract import Extractor
-from megalith.curation.steps.prepare import Preparer, Raw
+from megalith.curation.steps.prepare import NO_LINE, Preparer, Raw
 from megalith.recipe import CleanConfig, MinHashConfig, UrlConfig
 
 BATCH_BYTES = 4_000_000
@@ -91,6 +92,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
     name = f"{unit.number:05d}"
     of_piece: list[Counter[str]] = [Counter() for _ in unit.pieces]
     how = settings.how[unit.dataset] if settings.how else How()
+    cut: Counter[str] = Counter()
     clock = Clock()
     keys: list[Any] = []
     documents = 0
@@ -103,7 +105,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
         with signature_path.open("wb") as signature_file:
             try:
                 for batch in _batches(unit, how, of_piece, clock):
-                    table, signed = _judge(batch, settings, clock)
+                    table, signed = _judge(batch, settings, clock, cut)
                     writer = writer or pq.ParquetWriter(text_path, table.schema, compression="zstd")
                     writer.write_table(table)
                     signature_file.write(signed)
@@ -119,6 +121,7 @@ def _map(unit: Unit, place: Path, settings: MapSettings) -> dict[str, Any]:
     return {
         "documents": documents,
         "of_piece": [dict(counts) for counts in of_piece],
+        "lines_cut": dict(cut),
         "seconds": {step: round(value, 6) for step, value in clock.spent.items()},
     }
 
@@ -160,17 +163,24 @@ def _batches(unit: Unit, how: How, of_piece: list[Counter[str]], clock: Clock) -
         yield held
 
 
-def _judge(batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: Clock) -> tuple[pa.Table, Any]:
-    """The rows of a batch, and their signatures."""
+def _judge(
+    batch: Sequence[tuple[Document, int]], settings: MapSettings, clock: Clock, cut: Counter[str]
+) -> tuple[pa.Table, Any]:
+    """The rows of a batch, and their signatures; lines that are cut are counted in `cut`."""
     addresses = pa.array([document.url for document, _ in batch], pa.large_string())
     rules = _rules(settings.urls)
     refused: list[str | None] = urls.reasons(addresses, rules).to_pylist() if rules else [None] * len(batch)
     clock("urls")
     wanted = [place for place, reason in enumerate(refused) if reason is None]
-    prepare = _preparer(settings.extractor, settings.seconds_per_document, **settings.clean.model_dump())
+    prepare = _preparer(
+        settings.extractor, settings.seconds_per_document, **settings.clean.model_dump(exclude={"c4_lines"})
+    )
     texts = [""] * len(batch)
     for place, made in zip(wanted, prepare([_raw(batch[place][0]) for place in wanted]), strict=True):
         texts[place], refused[place] = made
+        if settings.clean.c4_lines and made.text:
+            texts[place] = cut_lines(made.text, cut)
+            refused[place] = None if texts[place] else NO_LINE
     clock("extract")
     data = [text.encode() for text in texts]
     column = pa.array(texts, pa.large_string())

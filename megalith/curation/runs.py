@@ -23,6 +23,7 @@ from megalith.curation.corpus.document_table import Array, Partition, halves, na
 from megalith.curation.corpus.languages import main_languages
 from megalith.curation.daft_engine import Task
 from megalith.curation.parquet_splits import OUTPUT
+from megalith.curation.repeats import ONLY_REPEATS, SPLITS, CutRepeats, cuts_of
 from megalith.curation.steps.decontaminate import characters, cut, match_spans, union
 from megalith.curation.steps.pii import mask
 from megalith.ngrams.find import Ngrams, find_matches
@@ -31,7 +32,7 @@ from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000
 """Bytes of text in a run: a partition with more writes several runs."""
-SPLITS = ("train", "validation")
+__all__ = ["ONLY_REPEATS", "SPLITS", "CountNgrams", "WriteRuns", "save_ngrams"]
 BESIDE_TEXT = ("source_id", "metadata")
 RUN = pa.schema([(name, pa.large_string()) for name in OUTPUT])
 
@@ -112,15 +113,16 @@ class WriteRuns:
         chosen = np.load(work / "chosen" / f"{place:05d}.npz")
         counts = work / "counts" / f"{place:05d}.npz"
         touched = np.load(counts)["touched"] if counts.is_file() else np.zeros(0, np.int64)
+        without_repeats = CutRepeats(cuts_of(work, place))
         cutter = _Cutter(_ngrams(work / "used.npz") if len(touched) else {}, self.decontaminate)
         run = _Run(work / "runs", place, self.buckets)
         masked: Counter[str] = Counter()
         partition = Partition.of_task(task["partition"])
         for split in SPLITS:
             for rows, table in partition.batches(chosen[split], ["id", "url", "text", "languages", *BESIDE_TEXT]):
-                made = _rows(table, task["source"])
+                made, left = without_repeats(_rows(table, task["source"]), rows)
                 if split == "train" and len(touched):
-                    made = cutter(made, rows, among(rows, touched))
+                    made = cutter(made, left, among(left, touched))
                 texts, found = mask(made["text"].combine_chunks(), self.private)
                 masked.update(found)
                 run.add(
@@ -135,7 +137,8 @@ class WriteRuns:
             "domains": {name: list(pair) for name, pair in run.domains.items()},
             "private": dict(masked),
             "cut": dict(cutter.counts),
-            "dropped": cutter.dropped,
+            "repeats": dict(without_repeats.counts),
+            "dropped": [*without_repeats.dropped, *cutter.dropped],
             "hits": {name: dict(found) for name, found in cutter.hits.items()},
         }
         with whole(mark) as path:

@@ -59,7 +59,7 @@ def judge_quality(
         path,
         stage="quality",
         settings={
-            "quality": masked(config.quality.model_dump(mode="json", exclude={"pareto_alpha", "model"})),
+            "quality": masked(config.quality.model_dump(mode="json", exclude={"pareto_alpha", "threshold", "model"})),
             "before": config.model_dump(
                 mode="json", include={"languages", "minimum_language_share", "urls", "heuristics"}
             ),
@@ -75,12 +75,12 @@ def drop_by_quality(
     columns: Columns,
     scores: Artifact,
     datasets: Sequence[Dataset],
-    alpha: float,
+    config: QualityConfig,
     seed: int,
     funnel: Funnel,
     histograms: Histograms,
 ) -> None:
-    """Take the scores into the columns, and drop documents by their draws (Pareto, α)."""
+    """Take the scores into the columns, and drop documents by their draws (Pareto, α), or by the threshold."""
     for place, partition in enumerate(columns.partitions):
         if partition.dataset < 0 or not datasets[partition.dataset].quality:
             continue
@@ -89,7 +89,10 @@ def drop_by_quality(
         columns.quality[span] = found
         rows = span.start + np.flatnonzero(columns.reason[span] == 0)
         histograms.measure("quality", columns.quality[rows])
-        kept = quality.kept(columns.quality[rows], names(columns.identity[rows]), alpha, seed)
+        if config.threshold is not None:
+            funnel.drop("quality", "quality under the threshold", rows[columns.quality[rows] < config.threshold])
+            continue
+        kept = quality.kept(columns.quality[rows], names(columns.identity[rows]), config.pareto_alpha, seed)
         funnel.drop("quality", "quality", rows[~kept])
 
 

@@ -1,4 +1,4 @@
-"""The way out of the funnel for what passed it: decontaminate, mask, and write both splits in the order of ids.
+"""The way out of the funnel for what passed it: cut repeats, decontaminate, mask, and write both splits by id.
 
 Two passes over the texts, resumed by partition: one counts what n-grams of tasks stand in training text, for the
 frequent ones are common language and stay; one cuts and writes.
@@ -19,8 +19,10 @@ from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.funnel import Funnel
 from megalith.curation.merge import buckets_for, merge_runs
-from megalith.curation.runs import SPLITS, CountNgrams, WriteRuns, save_ngrams
+from megalith.curation.repeats import find_repeats
+from megalith.curation.runs import ONLY_REPEATS, SPLITS, CountNgrams, WriteRuns, save_ngrams
 from megalith.curation.steps.decontaminate import union, without
+from megalith.curation.steps.repeats import wanted
 from megalith.curation.steps.task_texts import Items, index_table, ngrams_by_task
 from megalith.ngrams.find import Ngrams
 from megalith.ngrams.sorted_sets import different
@@ -36,6 +38,8 @@ class Kept:
     documents: Mapping[str, int]
     """By split."""
     decontamination: Mapping[str, Any]
+    repeats: Mapping[str, int]
+    """Repeated lines, paragraphs and passages that were cut, the documents that had some, and the bytes."""
     private: Mapping[str, int]
     domains: Mapping[str, Sequence[int]]
     """Documents and bytes of each."""
@@ -57,6 +61,7 @@ def write_kept(
     for folder in ("chosen", "counts", "runs"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     tasks = _choose(columns, work, datasets)
+    find_repeats(columns, work, tasks, config.repeats, begin)
     by_task = ngrams_by_task(items, config.decontaminate)
     kept_bytes = int(columns.bytes[columns.alive].sum(dtype=np.int64))
     told = begin("n-grams of tasks")
@@ -72,7 +77,7 @@ def write_kept(
         index = index_table(items, config.decontaminate, hashes, times, frequent)
         pq.write_table(index, path, compression="zstd")
     buckets = buckets_for(kept_bytes)
-    sums: dict[str, Counter[str]] = {name: Counter() for name in ("documents", "bytes", "private", "cut")}
+    sums: dict[str, Counter[str]] = {name: Counter() for name in ("documents", "bytes", "private", "cut", "repeats")}
     hits: dict[str, Counter[str]] = {task: Counter() for task in by_task}
     domains: dict[str, list[int]] = {}
     cut_and_write = WriteRuns(str(work), buckets, config.decontaminate, config.private)
@@ -86,7 +91,12 @@ def write_kept(
             held[0] += documents
             held[1] += size
         for row, reason in answer["dropped"]:
-            funnel.drop("decontaminate", reason, np.array([columns.bounds[task["number"]] + row]))
+            step = "repeats" if reason == ONLY_REPEATS else "decontaminate"
+            funnel.drop(step, reason, np.array([columns.bounds[task["number"]] + row]))
+    if wanted(config.repeats):
+        funnel.line(
+            "repeats", bytes_out=kept_bytes - sums["repeats"]["bytes"], mend="Raise curate.repeats.minimum_words."
+        )
     funnel.line(
         "decontaminate",
         mend="Use more text, or lower curate.task_items.most.",
@@ -109,7 +119,7 @@ def write_kept(
         for task, held in sorted(by_task.items())
     }
     written = {split: sums["documents"][split] for split in SPLITS}
-    return Kept(written, {**counts, "tasks": by_task_counts}, sums["private"], domains, work)
+    return Kept(written, {**counts, "tasks": by_task_counts}, sums["repeats"], sums["private"], domains, work)
 
 
 def _choose(columns: Columns, work: Path, datasets: Sequence[Dataset]) -> list[Task]:

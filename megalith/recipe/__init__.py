@@ -11,7 +11,7 @@ from megalith.recipe.data import (
     TaskTextConfig,
     TokenizeConfig,
 )
-from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, UrlConfig
+from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, RepeatsConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.judging import AuditConfig, EvaluateConfig
 from megalith.recipe.loading import Origins, Overrides, load_recipe, shipped_recipes
@@ -45,6 +45,7 @@ __all__ = [
     "PrivateConfig",
     "QualityConfig",
     "Recipe",
+    "RepeatsConfig",
     "RotaryScaling",
     "Section",
     "TaskItemsConfig",

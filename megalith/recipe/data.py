@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, PositiveFloat, model_validator
 
 from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
-from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, UrlConfig
+from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, RepeatsConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.minhash import MinHashConfig
 
@@ -155,6 +155,10 @@ class CurateConfig(Section):
     heuristics: HeuristicsConfig = HeuristicsConfig()
     quality: QualityConfig = QualityConfig()
     minhash: MinHashConfig = MinHashConfig()
+    own: tuple[str, ...] = ()
+    """Steps of your own, `file.py:function` or `module:function`: each takes a pyarrow.RecordBatch of documents and
+    keeps, drops or tags them (docs/verbs/curate.md)."""
+    repeats: RepeatsConfig = RepeatsConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     private: PrivateConfig = PrivateConfig()
     validation_share: float = Field(default=0.05, gt=0.0, lt=0.5)

@@ -14,6 +14,9 @@ class CleanConfig(Section):
     """Curly quotation marks become straight ones, as MT-NLG's ftfy did."""
     plain_letters: bool = False
     """Full-width letters, digits and punctuation become ASCII, half-width kana full-width, ligatures two letters."""
+    c4_lines: bool = False
+    """Lines are cut that end with no sentence's end, have fewer than three words, or name javascript or a notice on
+    cookies or terms of use (C4); each reason is counted."""
 
 
 class UrlConfig(Section):
@@ -34,6 +37,30 @@ class UrlConfig(Section):
     """Leave out pages of hosts that have no name, but a number."""
 
 
+class RepeatsConfig(Section):
+    """Text that stands in several kept documents, or several times in one, is cut out of all but the first of them.
+
+    The first is the one that would be kept of duplicates. Off until asked for.
+    """
+
+    paragraphs: bool = False
+    """Paragraphs (dolma)."""
+    lines: bool = False
+    """Lines (CCNet)."""
+    minimum_words: PositiveInt = 5
+    """Lines and paragraphs of fewer words stay."""
+    passage_words: int = Field(default=0, ge=0)
+    """Runs of this many words and more, wherever they begin (Lee et al.: 50 tokens); 0: none."""
+
+    @model_validator(mode="after")
+    def _takes_long_passages(self) -> Self:
+        if 0 < self.passage_words < 10:
+            raise ValueError(
+                f"passage_words is {self.passage_words}: runs that short are common language; use 10 or more"
+            )
+        return self
+
+
 class QualityConfig(Section):
     """A classifier tells reference text from raw pages; what looks better is likelier to be kept (MT-NLG §3)."""
 
@@ -49,6 +76,8 @@ class QualityConfig(Section):
     """The label of a fastText model whose probability is the quality."""
     pareto_alpha: NonNegativeFloat = 3.0
     """A document of quality s is kept with probability (2 − s)^−α (GPT-3: 9; 0 keeps all)."""
+    threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    """In place of the draw: documents of a lower quality are dropped, all others kept."""
     documents_per_class: PositiveInt = 500_000
     """At most this many documents of each class are learnt from, drawn by keyed hash."""
     words_per_document: PositiveInt = 1000
@@ -66,6 +95,8 @@ class QualityConfig(Section):
     def _is_trained_or_given(self) -> Self:
         if self.model is not None and (self.positives or self.negatives):
             raise ValueError("a model is given, so nothing is trained: leave out positives and negatives, or the model")
+        if self.threshold is not None and not (self.positives or self.model):
+            raise ValueError("there is a threshold, but no quality to compare it with: name positives, or a model")
         if self.negatives and not self.positives:
             raise ValueError("there are negatives but no positives to tell from them")
         return self

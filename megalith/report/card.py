@@ -64,7 +64,18 @@ def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
                 mend=f"Use one of {', '.join(datasets)}." if datasets else "Remove the option.",
             )
     told = ("documents_in", "documents_out", "bytes_in", "bytes_out", "html_bytes_in", "read", "quality", "task_items")
-    copied = ("languages", "domains", "different_domains", "histograms", "decontamination", "private", "rules_of")
+    copied = (
+        "languages",
+        "domains",
+        "different_domains",
+        "histograms",
+        "decontamination",
+        "private",
+        "rules_of",
+        "repeats",
+        "lines_cut",
+        "tags",
+    )
     return {
         "name": _name(real_path(artifact.path)),
         "digest": manifest.digest,

@@ -107,11 +107,13 @@ def _build(
     if settings.language_model:
         read_fasttext(settings.language_model)  # a file that is none is told of before anything is read
     read: Counter[str] = Counter()
+    lines_cut: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     files: dict[str, Counter[str]] = {}
     rows = [0] * len(units)
     work = MapUnit(str(workspace.path), settings)
     for task, answer in spread(work, [unit.task for unit in units], weight(datasets), told):
+        lines_cut.update(answer.get("lines_cut", {}))
         seconds.update(answer["seconds"])
         for piece, counts in zip(units[task["number"]].pieces, answer["of_piece"], strict=True):
             files.setdefault(piece.path, Counter()).update(counts)
@@ -146,6 +148,7 @@ def _build(
             "passed_over": dict(sorted(passed_over.items())),
             "poor": [{"file": masked(path), **counts} for path, counts in list(poor.items())[:TOLD_FILES]],
         },
+        "lines_cut": dict(sorted(lines_cut.items())),
         "seconds": {name: round(value, 3) for name, value in sorted(seconds.items())},
     }
 

@@ -30,7 +30,8 @@ NO_TEXT, PAGE_TOO_LONG, TOOK_TOO_LONG, FAILED, CRASHED = (
     "failed",
     "crashed the extractor",
 )
-REASONS = (NO_TEXT, PAGE_TOO_LONG, TOOK_TOO_LONG, FAILED, CRASHED)
+NO_LINE = "no line of sentences"
+REASONS = (NO_TEXT, PAGE_TOO_LONG, TOOK_TOO_LONG, FAILED, CRASHED, NO_LINE)
 """Why a document has no text where its URL is not why."""
 MAXIMUM_HTML_BYTES = 10_000_000
 """A longer page has no text for us."""
