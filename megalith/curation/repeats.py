@@ -2,7 +2,7 @@
 
 Each partition lists its lines, paragraphs or passages by hash; ranges of hashes are then looked at one at a time, each
 with what all partitions have in it, and say what is to be cut where. The first occurrence, in the order in which copies
-of documents are preferred, is kept. Twenty bytes of disk for each line, paragraph, or word of a passage.
+of documents are preferred, is kept. 28 bytes of disk for each line, paragraph, or word of a passage.
 """
 
 from collections import Counter

@@ -13,6 +13,7 @@ from megalith.curation import curate
 from megalith.curation.steps.c4_lines import cut_lines
 from megalith.errors import InputError
 from megalith.recipe import Recipe
+from megalith.report.card import write_card
 
 SOURCE = """
 import pyarrow as pa
@@ -163,3 +164,10 @@ def test_lines_that_c4_leaves_out_are_cut_and_counted(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(SOURCE)
     with pytest.raises(InputError, match="no line of sentences"):
         _curated(tmp_path, clean={"c4_lines": True})
+
+
+def test_the_card_shows_tags_repeats_and_lines_that_were_cut(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SOURCE)
+    _, made = _curated(tmp_path, "tag", repeats={"lines": True})
+    text = (write_card(made.path, output=tmp_path / "card") / "card.html").read_text()
+    assert "Tag kind" in text and ">short</th>" in text

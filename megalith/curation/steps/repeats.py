@@ -40,7 +40,7 @@ def units(texts: pa.Array, rows: Array, config: RepeatsConfig) -> dict[str, Arra
         else:
             data, offsets = utf8(texts)
             room = np.empty(len(found.hashes), UNIT)
-            columns = tuple(room[name] for name in ("hash", "row", "start", "end"))
+            columns = (room["hash"], room["row"], room["start"], room["end"])
             breaks = 2 if kind == "paragraphs" else 1
             numbers = rows.astype(np.uint32)
             count = _segments(
