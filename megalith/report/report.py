@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from megalith.artifacts import EXPEDITION, Workspace, check_part, check_seal
+from megalith.artifacts import EXPEDITION, MANIFEST, Workspace, check_part, check_seal, read_manifest
+from megalith.console import note
 from megalith.errors import InputError
 from megalith.report import plots, shapes, views
 from megalith.report.pages import environment, style
@@ -34,6 +35,7 @@ def write_report(directory: Path) -> Path:
         )
     expedition = _read(directory / EXPEDITION, shapes.EXPEDITION)
     check_seal(expedition, directory / EXPEDITION, mend=MEND)
+    _check_is_of(directory, expedition)
     samples = _read(directory / "curate" / "samples.json", shapes.SAMPLES)
     history = _read(directory / "train" / "history.json", shapes.HISTORY)
     page = render(expedition, samples=samples, history=history)
@@ -69,6 +71,23 @@ def render(expedition: Mapping[str, Any], *, samples: Mapping[str, Any], history
             views=views,
         )
     )
+
+
+def _check_is_of(directory: Path, expedition: Mapping[str, Any]) -> None:
+    """Raise InputError for figures of another model than the one that stands here; tell of stages made again since."""
+    told = {each.get("stage"): each.get("digest") for each in expedition.get("artifacts") or []}
+    other = []
+    for stage, digest in told.items():
+        if stage and (directory / stage / MANIFEST).is_file() and read_manifest(directory / stage).digest != digest:
+            other.append(stage)
+    if "train" in other:
+        raise InputError(
+            "this file tells of another run: its digest of `train` is not that of the model that stands here.",
+            where=str(directory / EXPEDITION),
+            mend=MEND,
+        )
+    for stage in other:
+        note(f"{stage} has been made again since {EXPEDITION} was written: `megalith run` writes its figures")
 
 
 def _read(path: Path, shape: TypeAdapter[Any]) -> Mapping[str, Any]:

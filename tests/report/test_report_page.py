@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from megalith import report
-from megalith.artifacts import sealed, verify
+from megalith.artifacts import Artifact, Workspace, produce, sealed, verify
 from megalith.errors import InputError
 from megalith.expedition import read_expedition
 from megalith.report import plots, write_report
@@ -214,6 +215,32 @@ def test_a_changed_figure_does_not_fit_the_seal(directory: Path, expedition: dic
     with pytest.raises(InputError, match="does not fit its seal"):
         read_expedition(directory)
     assert [file.path for one in verify(directory) for file in one.damaged] == ["expedition.json"]
+
+
+def test_figures_of_another_run_are_refused(
+    directory: Path, expedition: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {stage: make_artifact(directory / stage, stage) for stage in ("train", "evaluate")}
+    own = [{"stage": stage, "digest": artifact.digest} for stage, artifact in made.items()]
+    for artifacts, said in ((own, ""), ([own[0], {**own[1], "digest": "0" * 64}], "evaluate has been made again")):
+        (directory / "expedition.json").write_text(json.dumps(expedition | {"artifacts": artifacts}))
+        write_report(directory)
+        assert said in " ".join(capsys.readouterr().err.split())
+    artifacts = [{**own[0], "digest": "0" * 64}, own[1]]
+    (directory / "expedition.json").write_text(json.dumps(expedition | {"artifacts": artifacts}))
+    with pytest.raises(InputError, match="tells of another run"):
+        write_report(directory)
+
+
+def make_artifact(path: Path, stage: str) -> Artifact:
+    """A small artifact, beside what the fixture has put there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+    def build(workspace: Workspace) -> dict[str, Any]:
+        workspace.write_json("x.json", {})
+        return {}
+
+    return produce(path, stage=stage, settings={}, inputs={}, seed=1, build=build)
 
 
 def test_a_report_takes_less_than_four_seconds(directory: Path, text: str) -> None:
