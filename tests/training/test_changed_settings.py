@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "train.cooldown_tokens": 64,
     "train.optimizer": "muon",
     "train.momentum": 0.9,
+    "train.optimizer_state": "int8",
     "train.beta1": 0.8,
     "train.beta2": 0.9,
     "train.epsilon": 1e-6,
@@ -69,6 +70,10 @@ OTHER: dict[str, Any] = {
     "parallel.recompute_every": 2,
     "parallel.zero": 1,
     "parallel.zero_shard": 1,
+    "parallel.context": 2,
+    "parallel.context_method": "all_to_all",
+    "parallel.expert": 2,
+    "parallel.offload_optimizer": True,
     "model.dropout": 0.1,
     "seed": 8,
 }
