@@ -235,7 +235,7 @@ def refused(*arguments: str | Path) -> str:
         (("quickstart", "cluster=selena"), "cluster 'selena' is not known"),
         (("quickstart", "parallel.data=3"), "cannot be split over parallel.data=3"),
         (("bert-336m",), "model.family"),
-        (("chinchilla-70b",), "not yet trained"),
+        (("chinchilla-70b",), "parameters take 1.12 TB"),
         (("mt-nlg-530b", "cluster=dgx-h100", "cluster.nodes=3"), "no layout fits"),
         (
             (
