@@ -43,7 +43,7 @@ def take_step(run: Run, batch: Batch) -> dict[str, Any]:
         with run.clock("data"):
             numbers = rank_samples(run.task.recipe, batch, run.ranks, turn)
             shares = _read(run, batch, turn) if turn or run.ahead is None else run.ahead.take(batch, following)
-            valid = _counted(run, batch, shares)
+            valid = _counted(run, shares)
             valid += valid[: len(run.model.losses) - len(valid)]  # a z-loss is over the tokens, too
             dropout_seeds = [dropout_seed(run.task.recipe.seed, batch.step, each.start) for each in numbers]
         return parallel.take_step(
@@ -95,10 +95,8 @@ def _following(run: Run, batch: Batch) -> Batch | None:
     return next(batches(run.train, length, step=batch.step, samples=after, tokens=batch.tokens), None)
 
 
-def _counted(run: Run, batch: Batch, shares: Sequence[MicroBatch]) -> list[float]:
-    """The number of terms of each kind of loss in the whole batch; it is summed only where it is not known."""
-    if run.task.recipe.model.family == "gpt":
-        return [float(batch.sequences * run.task.recipe.model.sequence_length)]
+def _counted(run: Run, shares: Sequence[MicroBatch]) -> list[float]:
+    """The number of terms of each kind of loss in the whole batch, by messages of the processors: no GPU is waited for."""
     own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
     reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
     return run.ranks.sum(*(count * reads for count in own))
