@@ -14,7 +14,7 @@ import numpy as np
 
 from megalith.errors import InputError
 from megalith.laws import RepeatedTokens, effective
-from megalith.scaling.approach_3 import best_valley, bootstrap, refuse_bounds
+from megalith.scaling.approach_3 import LEAST_POINTS, best_valley, bootstrap, refuse_bounds
 from megalith.scaling.huber import descend, huber
 from megalith.scaling.parametric import ALPHA, BETA, LOG_A, LOG_B, LOG_E, ChinchillaLaw
 from megalith.scaling.points import Floats, Points
@@ -86,6 +86,12 @@ def fit_repetition(points: Points, *, resamples: int = 400, seed: int = 0) -> Re
 
 
 def _all_sizes(fresh: Points, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    if len(fresh) < LEAST_POINTS:
+        raise InputError(
+            f"runs of one epoch: {len(fresh)}, and the five constants of the law without repetition need "
+            f"{LEAST_POINTS}.",
+            mend="Use more runs of one epoch, of several sizes and lengths.",
+        )
     theta, _, _ = best_valley(fresh)
     refuse_bounds(theta, fresh, pinned=False)
     return theta, bootstrap(fresh, theta, resamples, seed)

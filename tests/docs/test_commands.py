@@ -60,10 +60,15 @@ def test_a_quick_command_runs_as_shown(command: Command, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("command", [one for one in SHOWN if one not in OURS], ids=str)
-def test_another_command_is_a_target_of_the_makefile_or_a_module(command: Command) -> None:
+def test_another_command_is_a_target_of_the_makefile_a_module_or_a_benchmark(command: Command) -> None:
     program, *targets = command.words
     if program.endswith("python") and targets[0] == "-m":
         assert importlib.util.find_spec(targets[1]) is not None
+        return
+    if program.endswith("python") and targets[0].startswith("benchmarks/"):
+        assert (ROOT / targets[0]).is_file()
+        told = (ROOT / targets[0]).read_text()
+        assert all(f'"{word}"' in told for word in targets[1:] if word.startswith("--")), "an option it does not have"
         return
     assert program == "make", f"{command}: how is this tried?"
     made = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)

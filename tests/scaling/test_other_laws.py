@@ -1,5 +1,7 @@
 """Kaplan's law, repeated tokens, the profile of E and the tests of curvature, on runs whose law is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,8 +62,11 @@ def test_repetition_wants_runs_that_repeat_and_runs_that_do_not() -> None:
     points = repeating()
     with pytest.raises(InputError, match="repeat their tokens: 0"):
         fit_repetition(points[np.arange(40)])
+    for first, fresh in ((40, 0), (35, 5)):
+        with pytest.raises(InputError, match=f"runs of one epoch: {fresh}"):
+            fit_repetition(points[np.arange(first, 60)])
     with pytest.raises(InputError, match="does not fall with both"):
-        fit_repetition(points[np.arange(35, 60)])
+        fit_repetition(replace(points, loss=np.full(len(points), 3.0)))
     one_size = points[np.flatnonzero(points.parameters == points.parameters[0])]
     with pytest.raises(InputError, match="need 4"):
         fit_repetition(one_size[np.arange(3, len(one_size))])

@@ -116,13 +116,6 @@ def test_a_run_that_diverges_is_stopped_and_the_learning_rate_is_named(tmp_path:
     assert not isinstance(raised.value, ResourceError)
 
 
-def test_relative_positions_are_refused_by_their_key() -> None:
-    with pytest.raises(UnsupportedError, match="not yet trained") as raised:
-        check(small.small_recipe(model={"positions": "relative"}))
-    assert raised.value.where == "model.positions"
-    assert raised.value.mend
-
-
 @pytest.mark.parametrize(
     ("settings", "where"),
     [
