@@ -34,6 +34,8 @@ RUN = CliRunner()
         ("train quickstart -o \udcff", "--output: this path is not UTF-8"),
         ("plan timeline gpt2-8.3b -o " + "a/" * 2000, "--output: this path is 2,000 folders deep"),
         ("recipe list " + "a/" * 2000, "a/… (4,035 characters)"),
+        *((f"curate quickstart --source {scheme}://[x/a.jsonl", "no address") for scheme in ("s3", "hf", "https")),
+        ("generate gs://[", "no address"),
         ("generate quickstart --tokens 0", "--tokens"),
         ("generate quickstart --tokens 99999999999999999999", "--tokens"),
         ("generate quickstart --temperature nan", "--temperature"),

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from megalith.errors import InputError, UnsupportedError
 
@@ -25,7 +25,7 @@ def scheme_of(address: str) -> str:
 
 def join(address: str, name: str) -> str:
     """The address of a file under another address."""
-    parts = urlsplit(address) if scheme_of(address) in ("https", "http") else None
+    parts = split_address(address) if scheme_of(address) in ("https", "http") else None
     if parts is None:
         return f"{address.rstrip('/')}/{name}"
     return parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}").geturl()
@@ -33,7 +33,7 @@ def join(address: str, name: str) -> str:
 
 def parent(address: str) -> tuple[str, str]:
     """The address above one, or nothing where none is, and the last part."""
-    parts = urlsplit(address)
+    parts = split_address(address)
     above, _, name = parts.path.rstrip("/").rpartition("/")
     fewest = 2 if parts.netloc in ("datasets", "spaces") else _FEWEST_PARTS.get(parts.scheme, 0)
     found = parts._replace(path=above).geturl() if above.count("/") >= fewest else ""
@@ -41,8 +41,8 @@ def parent(address: str) -> tuple[str, str]:
 
 
 def refuse_secrets(address: str) -> None:
-    """Raise InputError for an address that holds a name, a password or a key: it would be written down with it."""
-    if "@" in urlsplit(address).netloc:
+    """Raise InputError for what is no address, or holds a name, a password or a key: it would be written down too."""
+    if "@" in split_address(address).netloc:
         raise InputError(
             "this address holds a name or a key before its @.",
             where=address,
@@ -55,3 +55,11 @@ def refuse_remote(place: Path | str, *, what: str, mend: str) -> None:
     address = storage_address(place)
     if address is not None:
         raise UnsupportedError(what, where=address, mend=mend)
+
+
+def split_address(address: str) -> SplitResult:
+    """The parts of an address. Raises InputError for what has none, such as a bracket that is not closed."""
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise InputError(f"this is no address: {error}.", where=address) from error

@@ -96,7 +96,7 @@ def _following(run: Run, batch: Batch) -> Batch | None:
 
 
 def _counted(run: Run, shares: Sequence[MicroBatch]) -> list[float]:
-    """The number of terms of each kind of loss in the whole batch, by messages of the processors: no GPU is waited for."""
+    """The number of terms of each kind of loss in the whole batch; processors exchange it, no GPU is waited for."""
     own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
     reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
     return run.ranks.sum(*(count * reads for count in own))

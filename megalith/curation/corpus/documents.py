@@ -17,7 +17,7 @@ from megalith.artifacts.digests import file_digests
 from megalith.console import note
 from megalith.curation.corpus.document_table import REFERENCE, Partition
 from megalith.curation.corpus.read_units import Dataset, Unit, model_file, weight
-from megalith.curation.corpus.reuse import again, input_name, units_with
+from megalith.curation.corpus.reuse import again, input_name, plan_of, units_with
 from megalith.curation.daft_engine import Told, spread
 from megalith.curation.partition import DOCUMENTS, MapSettings, MapUnit
 from megalith.curation.reading import EMPTY_FILES, KINDS, Remote
@@ -71,7 +71,7 @@ def make_documents(path: Path, datasets: Sequence[Dataset], config: CurateConfig
         else:
             units = units_with(path, workspace.path, datasets, inputs, asked)
             with whole(plan) as file:
-                file.write_text(json.dumps([unit.task for unit in units]))
+                file.write_text(json.dumps(plan_of(units)))
         return _build(workspace, datasets, units, settings, told)
 
     return produce(

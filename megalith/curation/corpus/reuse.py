@@ -102,6 +102,11 @@ def _beside(inputs: Inputs) -> dict[str, str]:
     return {name: digest for name, digest in inputs.items() if name.startswith(("urls ", "language model"))}
 
 
+def plan_of(units: Sequence[Unit]) -> list[dict[str, Any]]:
+    """The units as they are written down for another attempt: without addresses, which may hold secrets."""
+    return [replace(unit, pieces=tuple(replace(piece, path="") for piece in unit.pieces)).task for unit in units]
+
+
 def again(units: Sequence[Unit], datasets: Sequence[Dataset]) -> list[Unit]:
     """The units of an earlier attempt, with their files where they lie now."""
     paths = _paths(datasets)

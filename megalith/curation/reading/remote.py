@@ -9,10 +9,11 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from megalith import storage
 from megalith.curation.reading.s3_ranges import S3Ranges
+from megalith.storage.addresses import split_address
 
 FIRST_BYTES, MOST_BYTES = 1 << 18, 1 << 23
 """Bytes of the first and of the largest range."""
@@ -32,7 +33,7 @@ def name_of(source: Path | str) -> str:
     address = address_of(source)
     if address is None:
         return Path(source).name
-    return unquote(urlsplit(address).path).rstrip("/").rpartition("/")[2]
+    return unquote(split_address(address).path).rstrip("/").rpartition("/")[2]
 
 
 def open_ranges(address: str) -> storage.Ranges:

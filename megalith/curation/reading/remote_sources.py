@@ -12,7 +12,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from fsspec.utils import glob_translate
 
@@ -23,6 +23,7 @@ from megalith.curation.reading.remote import address_of, name_of, open_ranges
 from megalith.curation.reading.s3_ranges import objects_under
 from megalith.errors import InputError
 from megalith.storage import Object, Store
+from megalith.storage.addresses import split_address
 
 COMMON_CRAWL = "https://data.commoncrawl.org/"
 _LISTED = ("s3:", "gs:", "hf:")
@@ -63,9 +64,9 @@ def find_remote(source: Path | str) -> list[Remote]:
     if address.startswith("cc:"):
         return _snapshot(address)
     name = name_of(address)
-    if address.startswith(_LISTED) and any(sign in urlsplit(address).path for sign in "*["):
+    if address.startswith(_LISTED) and any(sign in split_address(address).path for sign in "*["):
         return _matching(address)
-    if address.startswith(_LISTED) and (reader_of(name) is None or urlsplit(address).path.endswith("/")):
+    if address.startswith(_LISTED) and (reader_of(name) is None or split_address(address).path.endswith("/")):
         return _under(address)
     if reader_of(name) is None:
         raise InputError("this is not a kind of file that is read.", where=address, mend=f"Use {KINDS}.")
@@ -76,7 +77,7 @@ def find_remote(source: Path | str) -> list[Remote]:
 
 def title_of(address: str) -> str:
     """Return the name of a source: the snapshot's, or the file's."""
-    return urlsplit(address).path if address.startswith("cc:") else name_of(address)
+    return split_address(address).path if address.startswith("cc:") else name_of(address)
 
 
 def _under(address: str) -> list[Remote]:
@@ -95,9 +96,9 @@ def _under(address: str) -> list[Remote]:
 
 def _matching(address: str) -> list[Remote]:
     """The objects whose address fits a pattern: `*` for any characters of a name, `**` for folders, too."""
-    path = urlsplit(address).path
+    path = split_address(address).path
     folder = path[: min(path.index(sign) for sign in "*[" if sign in path)].rpartition("/")[0]
-    root = urlsplit(address)._replace(path=f"{folder}/").geturl()
+    root = split_address(address)._replace(path=f"{folder}/").geturl()
     pattern = re.compile(glob_translate(path[len(folder) + 1 :]))
     files = [one for one in _objects(root) if pattern.match(one.name)]
     unknown = next((one.name for one in files if reader_of(one.name) is None), None)
@@ -116,7 +117,7 @@ def _objects(address: str) -> list[Object]:
 
 
 def _snapshot(source: str) -> list[Remote]:
-    parts = urlsplit(source)
+    parts = split_address(source)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     base, kind = options.pop("base", COMMON_CRAWL), "wet" if "wet" in options else "warc"
     options.pop(kind, None)
@@ -152,5 +153,5 @@ def _snapshot(source: str) -> list[Remote]:
 
 
 def _join(base: str, path: str) -> str:
-    parts = urlsplit(base)
+    parts = split_address(base)
     return parts._replace(path=f"{parts.path.rstrip('/')}/{path.lstrip('/')}").geturl()

@@ -5,12 +5,13 @@ that is not Amazon's). Arrow asks again when a connection breaks; over its attem
 """
 
 from collections.abc import Iterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from megalith.storage import Object
+from megalith.storage.addresses import split_address
 from megalith.storage.retry import FailedError, fetch, found
 
 
@@ -55,7 +56,7 @@ def _list(address: str) -> list[Object]:
         infos = system.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True))
     except (OSError, pa.ArrowException) as error:
         raise _failed(error) from error
-    parts, start = urlsplit(address), len(prefix.rstrip("/")) + 1
+    parts, start = split_address(address), len(prefix.rstrip("/")) + 1
     return sorted(
         (
             Object(

@@ -214,10 +214,11 @@ def test_a_model_without_a_shape_is_given_the_one_for_its_budget() -> None:
     assert found["accelerators"] == 8
 
 
-def test_the_best_is_sure_to_fit_and_a_faster_one_that_may_not_is_said_to(mt_nlg: dict[str, Any]) -> None:
-    assert mt_nlg["memory_interval"][1] <= mt_nlg["memory_of_accelerator_bytes"]
-    tempting = [row for row in mt_nlg["runners_up"] if "may hold up to" in row["why"] and "faster" in row["why"]]
-    assert tempting and all(row["step_seconds"] < mt_nlg["step_seconds"] for row in tempting)
+def test_the_best_is_sure_to_fit_and_a_faster_one_that_may_not_is_said_to() -> None:
+    found = layout(recipe("llama-8b", "cluster=rtx-4090", "model.sequence_length=4096", "train.global_batch_size=512"))
+    assert found["memory_interval"][1] <= found["memory_of_accelerator_bytes"]
+    tempting = [row for row in found["runners_up"] if "may hold up to" in row["why"] and "faster" in row["why"]]
+    assert tempting and all(row["step_seconds"] < found["step_seconds"] for row in tempting)
 
 
 def test_what_the_fullest_gpu_holds_adds_up(mt_nlg: dict[str, Any]) -> None:
