@@ -1,7 +1,7 @@
 """The command as a whole: the page of `megalith --help`, verbs in the order of the walk, and what is said of misuse."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from typer.core import TyperGroup
 
@@ -29,6 +29,13 @@ LONGEST_COMPLAINT = 500
 """Characters of a complaint about arguments, which repeats them."""
 
 
+@runtime_checkable
+class _Complaint(Protocol):
+    """An error of the command line's own: no other has a message of this name, and typer exports no class of them."""
+
+    message: str
+
+
 class Sections(TyperGroup):
     """A group whose verbs are listed under headings, each with its whole sentence."""
 
@@ -53,8 +60,8 @@ class Sections(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if isinstance(message := getattr(error, "message", None), str):  # the command line's own errors have one
-                error.message = shorten(message, LONGEST_COMPLAINT)  # type: ignore[attr-defined]
+            if isinstance(error, _Complaint):
+                error.message = shorten(error.message, LONGEST_COMPLAINT)
             raise
 
 

@@ -83,7 +83,7 @@ class RelativeHeads(ParallelStyle):
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         _place(module, device_mesh, Shard(0))
-        module.own = _own  # type: ignore[assignment]  # RelativePositions
+        module.own = _own  # type: ignore[assignment]  # a function, in a module that mypy takes for any
         return module
 
 

@@ -65,7 +65,7 @@ def _make_again(layer: Layer) -> None:
     for norm in (layer.attention_norm, layer.mlp_norm):
         norm.forward = made.remembered(norm.forward)
     activate = gated if isinstance(layer.mlp, SwiGLU) else layer.mlp.activate
-    layer.mlp.activate = made.remembered(cast(Callable[..., Tensor], activate))  # type: ignore[assignment]  # a function
+    layer.mlp.activate = made.remembered(cast(Callable[..., Tensor], activate))  # type: ignore[assignment]  # torch lets a plain function stand for a module
     forward = layer.forward
 
     def keep_less(*args: Any, **named: Any) -> Any:
@@ -74,7 +74,7 @@ def _make_again(layer: Layer) -> None:
         with saved_tensors_hooks(made.pack, _unpack):
             return forward(*args, **named)
 
-    layer.forward = keep_less  # type: ignore[method-assign]  # of this layer alone
+    layer.forward = keep_less  # type: ignore[method-assign]  # meant: of this layer alone, not of its class
 
 
 @dataclass

@@ -53,7 +53,9 @@ def main() -> int:
         f"{found['goodput_steps']:.1%} of the steps taken counted, {found['goodput_seconds']:.1%} of the time with "
         f"one fault in every {STEPS} steps."
     )
-    if not options.work:
+    if bad:
+        _say(f"the runs that did not recover are kept: {work}")
+    elif not options.work:
         shutil.rmtree(work)
     return 1 if bad else 0
 

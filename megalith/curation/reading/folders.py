@@ -84,7 +84,8 @@ def _checked(file: Path) -> Path:
 
 def _matching(pattern: Path, how: How) -> Found:
     """The files that fit a pattern, `**` for folders, and those of folders that do."""
-    places = sorted(map(Path, glob.glob(str(pattern), recursive=True))) if is_pattern(pattern) else []  # noqa: PTH207
+    found = glob.glob(str(pattern), recursive=True) if is_pattern(pattern) else []  # noqa: PTH207 - may begin with /
+    places = sorted(map(Path, found))
     if not places:
         what = "no file fits this pattern." if is_pattern(pattern) else "there is no such file or directory."
         raise InputError(what, where=str(pattern))

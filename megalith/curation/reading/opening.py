@@ -100,15 +100,14 @@ class _Decompressor(Protocol):
     def decompress(self, piece: bytes, /, max_length: int) -> bytes: ...
 
 
-class _Unpacked(io.RawIOBase):
-    """The content of a .bz2 or .xz file, of as many streams as it has; zeros behind a stream pad it."""
+class _Packed(io.RawIOBase):
+    """The content of a packed file, unpacked a piece at a time as it is read."""
 
-    def __init__(self, file: BinaryIO, kind: str) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__()
         self._file = file
-        self._kind = kind
-        self._stream: _Decompressor | None = None
         self._unread = b""
+        """Packed bytes that have been read behind the end of a stream."""
         self._content = memoryview(b"")
 
     def readable(self) -> bool:
@@ -120,68 +119,76 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._content:
-            stream = self._stream
-            piece = b""
-            if stream is None or stream.needs_input:
-                piece = self._unread or self._file.read(1 << 16)
-                self._unread = b""
-                if stream is None:
-                    piece = piece.lstrip(b"\0")
-                if not piece:
-                    if stream is None:
-                        return 0
-                    raise EOFError("the last stream is cut off")
-            if stream is None:
-                stream = self._stream = self._begin()
-            try:
-                self._content = memoryview(stream.decompress(piece, max_length=UNPACKED_BYTES))
-            except OSError as error:  # bz2's word for damage
-                raise zlib.error(str(error)) from error
-            if stream.eof:
-                self._unread, self._stream = stream.unused_data, None
+            content = self._next()
+            if content is None:
+                return 0
+            self._content = memoryview(content)
         count = min(len(buffer), len(self._content))
         buffer[:count], self._content = self._content[:count], self._content[count:]
         return count
+
+    def _next(self) -> bytes | None:
+        """The next piece of the content, which may be empty; None at the end. Raises EOFError where it is cut off."""
+        raise NotImplementedError
+
+
+class _Unpacked(_Packed):
+    """The content of a .bz2 or .xz file, of as many streams as it has; zeros behind a stream pad it."""
+
+    def __init__(self, file: BinaryIO, kind: str) -> None:
+        super().__init__(file)
+        self._kind = kind
+        self._stream: _Decompressor | None = None
+
+    def _next(self) -> bytes | None:
+        stream = self._stream
+        piece = b""
+        if stream is None or stream.needs_input:
+            piece = self._unread or self._file.read(1 << 16)
+            self._unread = b""
+            if stream is None:
+                piece = piece.lstrip(b"\0")
+            if not piece:
+                if stream is None:
+                    return None
+                raise EOFError("the last stream is cut off")
+        if stream is None:
+            stream = self._stream = self._begin()
+        try:
+            content = stream.decompress(piece, max_length=UNPACKED_BYTES)
+        except OSError as error:  # bz2's word for damage
+            raise zlib.error(str(error)) from error
+        if stream.eof:
+            self._unread, self._stream = stream.unused_data, None
+        return content
 
     def _begin(self) -> _Decompressor:
         made: Any = bz2.BZ2Decompressor() if self._kind == ".bz2" else lzma.LZMADecompressor(memlimit=XZ_BYTES)
         return cast(_Decompressor, made)
 
 
-class _Zstandard(io.RawIOBase):
+class _Zstandard(_Packed):
     """The content of a .zst file. zstandard's own reader ends without a word in a frame cut off; this one raises."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
+        super().__init__(file)
         self._name = name
         self._frame: Any = None
-        self._unread = b""
-        self._content = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._content:
-            piece = self._unread or self._file.read(STEP_BYTES)
-            if not piece:
-                if self._frame is not None:
-                    raise EOFError("the last frame is cut off")
-                return 0
-            if self._frame is None:
-                self._check_window(piece)
-                self._frame = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompressobj()
-            self._content = memoryview(self._frame.decompress(piece))
-            self._unread = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = None
-        count = min(len(buffer), len(self._content))
-        buffer[:count], self._content = self._content[:count], self._content[count:]
-        return count
+    def _next(self) -> bytes | None:
+        piece = self._unread or self._file.read(STEP_BYTES)
+        if not piece:
+            if self._frame is not None:
+                raise EOFError("the last frame is cut off")
+            return None
+        if self._frame is None:
+            self._check_window(piece)
+            self._frame = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompressobj()
+        content: bytes = self._frame.decompress(piece)
+        self._unread = self._frame.unused_data if self._frame.eof else b""
+        if self._frame.eof:
+            self._frame = None
+        return content
 
     def _check_window(self, frame: bytes) -> None:
         try:

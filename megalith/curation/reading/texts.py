@@ -115,7 +115,7 @@ def _bounded(texts: Texts, counts: Counter[str]) -> Texts:
     """All of it as one text, unless it is too long."""
     pieces: list[str] = []
     characters, other = 0, False
-    for text, other in texts:  # noqa: B007 - the last is told
+    for text, other in texts:  # noqa: B007 - what it is at the end is told below
         pieces.append(text)
         characters += len(text)
         if characters > MAXIMUM_BYTES:

@@ -73,6 +73,18 @@ _TORCHTITAN = Stack(
     balances=True,
     stops_early=True,
 )
+# Megatron-Core: overlap-grad-reduce, overlap-param-gather; sends overlap in an interleaved pipeline; attention by
+# Transformer Engine, which takes cuDNN's on Hopper (its README and arguments.py)
+_MEGATRON_CORE = Stack(
+    "megatron-core",
+    scatter_gather=True,
+    overlaps_data="always",
+    large_messages="always",
+    overlaps_weights=True,
+    overlaps_interleaved_sends=True,
+    attention="cudnn",
+    deep_interleaving=True,
+)
 _STACKS = (
     # our own: FSDP2 a layer at a time, whole gradients in buckets of 32 MiB (parallel/data_parallel.py)
     Stack(
@@ -87,31 +99,9 @@ _STACKS = (
     ),
     # Megatron-LM at core 0.5 and before; fp16 reduces gradients in fp16, bf16 in fp32 (its arguments.py)
     Stack("megatron", gradient_bytes_fp16=2, scatter_gather=True, overlaps_data="one stage", attention="flash-1"),
-    # Megatron-Core: overlap-grad-reduce, overlap-param-gather; sends overlap in an interleaved pipeline; attention by
-    # Transformer Engine, which takes cuDNN's on Hopper (its README and arguments.py)
-    Stack(
-        "megatron-core",
-        scatter_gather=True,
-        overlaps_data="always",
-        large_messages="always",
-        overlaps_weights=True,
-        overlaps_interleaved_sends=True,
-        attention="cudnn",
-        deep_interleaving=True,
-    ),
+    _MEGATRON_CORE,
     # Megatron-Core by NVIDIA's own recipes, which switch tensor overlap on (Megatron-Bridge, its performance guide)
-    Stack(
-        "megatron-bridge",
-        gradient_bytes=2,
-        scatter_gather=True,
-        overlaps_data="always",
-        large_messages="always",
-        overlaps_weights=True,
-        overlaps_interleaved_sends=True,
-        attention="cudnn",
-        tensor_overlap=True,
-        deep_interleaving=True,
-    ),
+    replace(_MEGATRON_CORE, name="megatron-bridge", gradient_bytes=2, tensor_overlap=True),
     # Meta's trainer: FSDP's gathers with pipelines, sends that do not wait, stages dealt one layer short at both ends;
     # bf16 gathers, fp32 reduce-scatters (2407.21783 §3.3.2)
     Stack(
