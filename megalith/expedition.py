@@ -1,13 +1,8 @@
-"""The expedition: the stages in order, each skipped where it stands, and what came of them in one file.
-
-The only module that knows every stage, beside `cli.py`. Stages meet on disk: what one leaves, the next is handed.
-"""
+"""The expedition: the stages in order, each skipped where it stands, and what came of them in one file."""
 
 import contextlib
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +14,20 @@ from megalith.artifacts import (
     Workspace,
     check_seal,
     open_artifact,
-    read_manifest,
     sealed,
     set_aside,
     sweep,
 )
 from megalith.console import human_seconds, note
 from megalith.errors import InputError, UnsupportedError
-from megalith.input_files import read_json, read_model
+from megalith.input_files import read_json
 from megalith.locking import lock
 from megalith.recipe import Recipe
 from megalith.secrets import masked
+from megalith.stages import NEEDS, STAGES, USES, branch_of, resolved_recipe, run_one, seconds_of, stages_of
 
 if TYPE_CHECKING:
     from megalith.submission import Submission
-
-STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
 
 
 def run(
@@ -58,7 +51,7 @@ def run(
         sweep(directory)
         made: dict[str, Artifact] = {}
         for number, stage in enumerate(walked, start=1):
-            made[stage] = _stage(stage, recipe, directory, given, made, f"{number}/{len(walked)}")
+            made[stage] = run_one(stage, recipe, directory, given, made, f"{number}/{len(walked)}")
             if stage == "plan":
                 _tell_plan(recipe, made[stage], yes=yes)
         expedition = sealed(_tell(recipe, given, made))
@@ -94,7 +87,7 @@ def submit(recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, fre
         if "crawl" in walked:
             note("the recipe names no source: as in the quickstart, the jobs crawl the node's Python documentation; "
                  "--source, curate.sources or tokens.from names yours")  # fmt: skip
-        plan = _stage("plan", recipe, directory, given, {}, "plan")
+        plan = run_one("plan", recipe, directory, given, {}, "plan")
         cluster, layout = plan.facts["machine"], plan.facts["layout"]
         note(f"{'':5}  {plan.facts['steps']:,} steps will take about {human_seconds(plan.facts['seconds'])} there")
         spread = f"tensor {layout['tensor']} × pipeline {layout['pipeline']} × data {layout['data']}"
@@ -127,12 +120,6 @@ def _refuse_many(verb: str) -> None:
             f"`megalith {verb}` is one process, and several have been started.",
             mend="Start `megalith train` with srun or torchrun; `megalith run` writes the jobs that do.",
         )
-
-
-def stages_of(recipe: Recipe, sources: Sequence[Path]) -> list[str]:
-    """The stages of an expedition, in order: sources take the place of the crawl, shards that of a corpus."""
-    left_out = {"crawl", "curate"} if recipe.tokens.sources else {"crawl"} if sources else set()
-    return [stage for stage in STAGES if stage not in left_out]
 
 
 def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None:
@@ -202,22 +189,22 @@ def run_stage(
         made: dict[str, Artifact] = {}
         if not follows:
             sweep(directory)
-        for earlier in (*_NEEDS[stage], *_USES[stage]):
+        for earlier in (*NEEDS[stage], *USES[stage]):
             if earlier not in walked:
                 continue
-            needed = earlier in _NEEDS[stage] and not (earlier == "train" and model)
+            needed = earlier in NEEDS[stage] and not (earlier == "train" and model)
             if needed and earlier == "tokenize" and recipe.tokens.sources and not follows:
-                made[earlier] = _stage(earlier, recipe, directory, given, made, earlier)  # as the shards are now
+                made[earlier] = run_one(earlier, recipe, directory, given, made, earlier)  # as the shards are now
             elif needed or (directory / earlier / MANIFEST).is_file():
                 made[earlier] = open_artifact(directory / earlier, earlier, check=not follows)
         if branch is not None:
-            return _branch(recipe, directory, made["tokenize"], branch, cooldown)
+            return branch_of(recipe, directory, made["tokenize"], branch, cooldown)
         if stage == "train" and not started_by_launcher:  # there, all ranks would measure the machine at once
-            made["plan"] = _stage("plan", recipe, directory, given, made, "plan")
+            made["plan"] = run_one("plan", recipe, directory, given, made, "plan")
             _tell_plan(recipe, made["plan"], yes=yes or _has_begun(directory))
         elif stage == "train" and (directory / "plan" / MANIFEST).is_file():
             made["plan"] = open_artifact(directory / "plan", "plan", check=not follows)
-        return _stage(stage, recipe, directory, given, made, stage, model)
+        return run_one(stage, recipe, directory, given, made, stage, model)
 
 
 def _refuse_without_ranks(recipe: Recipe, directory: Path) -> None:
@@ -230,19 +217,6 @@ def _refuse_without_ranks(recipe: Recipe, directory: Path) -> None:
         where="cluster.name",
         mend="Use `megalith run`, which plans it and writes its Slurm and Kubernetes jobs; or cluster=local to train "
         "here.",
-    )
-
-
-def resolved_recipe(recipe: Recipe, plan: Artifact) -> Recipe:
-    """The recipe with everything that the plan chose filled in: shape, tokens, layout, micro-batch, precision."""
-    chosen = read_model(plan.path / "recipe.json", Recipe, mend=f"Remove {plan.path} and plan again.")
-    spending = {name: getattr(chosen.train, name) for name in ("tokens", "micro_batch_size", "precision")}
-    return recipe.model_copy(
-        update={
-            "model": chosen.model,
-            "parallel": chosen.parallel,
-            "train": recipe.train.model_copy(update=spending),
-        }
     )
 
 
@@ -260,170 +234,6 @@ def _tell_plan(recipe: Recipe, plan: Artifact, *, yes: bool) -> None:
     note(f"{'':5}  {steps:,} steps will take about {human_seconds(seconds)}{asked}")
     if not yes and "cluster" not in plan.facts["machine"]:  # whose user has said so by submitting the job
         refuse_unasked_length(recipe, seconds)
-
-
-_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "crawl": (),
-    "curate": ("crawl",),
-    "tokenize": ("curate",),
-    "plan": (),
-    "train": ("tokenize",),
-    "evaluate": ("train",),
-    "audit": ("train",),
-}
-_USES: Mapping[str, tuple[str, ...]] = {
-    "crawl": (),
-    "curate": (),
-    "tokenize": (),
-    "plan": ("tokenize",),
-    "train": (),
-    "evaluate": ("curate", "tokenize"),
-    "audit": (),
-}
-"""Artifacts that a stage reads where they stand, beside those that it needs."""
-
-
-@dataclass(frozen=True)
-class _Place:
-    recipe: Recipe
-    directory: Path
-    sources: Sequence[Path]
-    made: Mapping[str, Artifact]
-    other_model: Path | None = None
-
-    @property
-    def model(self) -> Path:
-        """The directory or the address of the model that is judged."""
-        return self.other_model or self.made["train"].path / "model"
-
-    def judged(self, stage: str) -> Path:
-        """The place for what is found of that model: beside the run's own, for another one."""
-        if self.other_model is None:
-            return self.directory / stage
-        parts = [part for part in self.other_model.parts if part not in ("model", "train")]
-        return self.directory / f"{stage}-{parts[-1] if parts else 'model'}"
-
-
-def _seconds(artifact: Artifact) -> float:
-    """Seconds in which an artifact was made, curation's documents and scores included."""
-    beside = (artifact.path.with_name(f"{artifact.path.name}-{part}") for part in ("documents", "quality"))
-    made = [read_manifest(path).seconds for path in beside if (path / MANIFEST).is_file()]
-    return artifact.manifest.seconds + sum(made)
-
-
-def _stage(
-    stage: str,
-    recipe: Recipe,
-    directory: Path,
-    sources: Sequence[Path],
-    made: Mapping[str, Artifact],
-    heading: str,
-    model: Path | None = None,
-) -> Artifact:
-    begun = time.monotonic()
-    artifact = _CALLS[stage](_Place(recipe, directory, sources, made, model))
-    how = "stands already" if artifact.reused else f"took {human_seconds(time.monotonic() - begun)}"
-    if os.environ.get("RANK", "0") == "0":  # one of those that a launcher has started speaks
-        note(f"{heading:>5}  {stage:<9} {how:<16} {artifact.path}")
-    return artifact
-
-
-def _crawl(place: _Place) -> Artifact:
-    from megalith.curation import crawl
-
-    return crawl(place.recipe, place.directory / "crawl")
-
-
-def _curate(place: _Place) -> Artifact:
-    from megalith.curation import curate
-
-    return curate(place.recipe, place.directory / "curate", place.sources or [place.made["crawl"].path])
-
-
-def _tokenize(place: _Place) -> Artifact:
-    from megalith.tokens import take_shards, tokenize
-
-    if place.recipe.tokens.sources:
-        return take_shards(place.recipe, place.directory / "tokenize")
-    return tokenize(place.recipe, place.directory / "tokenize", place.made["curate"])
-
-
-def _plan(place: _Place) -> Artifact:
-    from megalith.planning.plan import plan
-
-    return plan(place.recipe, place.directory / "plan", place.made.get("tokenize"))
-
-
-def _train(place: _Place) -> Artifact:
-    from megalith.training import train
-
-    path, tokens, corpus = place.directory / "train", place.made["tokenize"], _corpus_in(place.directory)
-    plan = place.made.get("plan")
-    if plan is None:  # under a launcher, without a plan: the recipe has to say everything, and training checks that
-        return train(
-            place.recipe, path, tokens, peak_flops_per_second=None, predicted={}, corpus=corpus, relayout=_relayout
-        )
-    return train(
-        resolved_recipe(place.recipe, plan),
-        path,
-        tokens,
-        peak_flops_per_second=plan.facts["machine"]["peak_flops_per_second"],
-        predicted={key: plan.facts[key] for key in ("step_seconds", "memory_bytes")},
-        corpus=corpus,
-        relayout=_relayout,
-    )
-
-
-def _branch(recipe: Recipe, directory: Path, tokens: Artifact, at: str, cooldown: int | None) -> Artifact:
-    """The train artifact of a branch, measured against the prediction for its trunk."""
-    from megalith.training import branch_at, train
-
-    found = branch_at(recipe, directory, at, tokens, cooldown)
-    return train(
-        found.recipe,
-        directory / found.name,
-        tokens,
-        peak_flops_per_second=found.task.peak_flops_per_second,
-        predicted=found.task.predicted,
-        corpus=_corpus_in(directory),
-        trunk=found.trunk,
-        relayout=_relayout,
-    )
-
-
-def _relayout(recipe: Recipe, most: int, least: int) -> Recipe | None:
-    from megalith.planning.search.fewer import best_with
-
-    return best_with(recipe, most, least)
-
-
-def _corpus_in(directory: Path) -> Path | None:
-    """The curate artifact, if it stands."""
-    return directory / "curate" if (directory / "curate" / MANIFEST).is_file() else None
-
-
-def _evaluate(place: _Place) -> Artifact:
-    from megalith.evaluation import evaluate
-
-    tokens, corpus = place.made.get("tokenize"), place.made.get("curate")
-    return evaluate(place.recipe, place.judged("evaluate"), place.model, tokens, corpus)
-
-
-def _audit(place: _Place) -> Artifact:
-    from megalith.audit import audit
-
-    return audit(place.recipe, place.judged("audit"), place.model)
-
-
-_CALLS: Mapping[str, Callable[[_Place], Artifact]] = {
-    "crawl": _crawl,
-    "curate": _curate,
-    "tokenize": _tokenize,
-    "plan": _plan,
-    "train": _train,
-    "evaluate": _evaluate,
-    "audit": _audit,
-}
 
 
 def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact]) -> dict[str, Any]:
@@ -450,14 +260,14 @@ def _tell(recipe: Recipe, sources: Sequence[Path], made: Mapping[str, Artifact])
                 "stage": stage,
                 "path": artifact.path.name,
                 "digest": artifact.digest,
-                "seconds": _seconds(artifact),
+                "seconds": seconds_of(artifact),
                 "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
                 "reused": artifact.reused,
             }
             for stage, artifact in made.items()
         ],
         "versions": made["train"].manifest.versions,
-        "seconds": round(sum(_seconds(artifact) for artifact in made.values()), 3),
+        "seconds": round(sum(seconds_of(artifact) for artifact in made.values()), 3),
         "peak_memory_bytes": max(artifact.manifest.peak_memory_bytes for artifact in made.values()),
     }
 

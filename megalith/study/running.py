@@ -24,6 +24,7 @@ from megalith.errors import MegalithError, RecipeError
 from megalith.locking import lock
 from megalith.machine import usable_cores
 from megalith.recipe import Recipe
+from megalith.stages import stages_of
 from megalith.study.design import Cell, Design
 from megalith.study.ledger import CELLS, Row, collect
 from megalith.study.results import results
@@ -99,7 +100,7 @@ def prepare_cell(cell: Cell, directory: Path) -> Path:
 
 def _tokens(recipe: Recipe, directory: Path, sources: Sequence[Path]) -> int:
     """Training tokens of the study's corpus, which is made where it is missing."""
-    for stage in expedition.stages_of(recipe, list(sources) or [Path(one) for one in recipe.curate.paths]):
+    for stage in stages_of(recipe, list(sources) or [Path(one) for one in recipe.curate.paths]):
         if stage in ("crawl", "curate", "tokenize"):
             expedition.run_stage(stage, recipe, directory, sources)
     return int(open_artifact(directory / "tokenize", "tokenize", check=False).facts["tokens"]["train"])
