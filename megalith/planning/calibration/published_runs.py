@@ -4,10 +4,7 @@ One row is one run; the columns are those of COLUMNS, and others are ignored. Wh
 rules below, and a row whose layout is not stated in full (`Row.stated`) is predicted but never fitted. Nothing here
 depends on what a dataset is called.
 
-The software is what `source`, `notes`, `dataset` or `model` names (STACK_WORDS); else ZeRO-3 without tensor or pipeline
-parallelism is FSDP with fused attention and DeepSpeed without, ZeRO-2 and more beside them is torchtitan's kind, and
-the rest Megatron-LM. The cluster is the one that these columns name (CLUSTER_WORDS), else the vendor's machine for the
-GPU, with the network that `notes` state ("1600 Gbps node-node").
+Software, cluster and precision come from the row's words (`row_words`).
 """
 
 import re
@@ -15,60 +12,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from megalith.arithmetic import flops_per_token, layer_forward_flops, parameters
 from megalith.errors import InputError
 from megalith.job import ZERO_STAGES, Job, Recompute, Schedule
 from megalith.planning.calibration.cells import Cells, NotModelledError, lines
 from megalith.planning.calibration.memory_figures import Quantity, alone, memory_figure
+from megalith.planning.calibration.row_words import (
+    cluster_named,
+    has_graphs,
+    overlaps_tensor,
+    precision_named,
+    stack_named,
+)
 from megalith.planning.performance.constants import generation_of
 from megalith.planning.performance.memory import estimate_memory, fits
-from megalith.planning.performance.stacks import STACKS, stack_of
-from megalith.precision import Fp8, Precision
-from megalith.recipe import ClusterConfig, ModelConfig
+from megalith.planning.performance.stacks import stack_of
+from megalith.recipe import ModelConfig
 from megalith.schedules import counts_embedding_and_logits
-from megalith.topology import Cluster, Layout, describe
+from megalith.topology import Layout
 
 COLUMNS = ("layers", "hidden", "heads", "seq")
 """Columns that a table must have; the other columns of the schema may be missing or empty. A column of the layout that
 is missing counts as 1, and `n_gpus` as the layout's product; a row of memory alone needs neither `gpu` nor `gbs`."""
 
-STACK_WORDS = (
-    ("llama3", ("2407.21783",)),
-    ("megatron-bridge", ("megatron-bridge", "megatron bridge", "nemo framework")),
-    ("megatron-deepspeed", ("megatron-deepspeed", "megatron-turing", "mt-nlg", "bigscience", "gpt-neox")),
-    ("nanotron", ("nanotron",)),
-    ("torchtitan", ("torchtitan",)),
-    ("fsdp", ("llm-foundry", "fsdp")),
-    ("deepspeed", ("deepspeed",)),
-    ("megalith", ("megalith",)),
-)
-CLUSTER_WORDS = (
-    ("jeanzay", ("bigscience", "jean zay", "jeanzay", "jean-zay")),
-    ("selene", ("selene",)),
-    ("grand-teton", ("grand teton", "grand-teton")),
-)
-GPU_CLUSTERS = (
-    ("h200", "dgx-h200"),
-    ("h100-96gb", "grand-teton"),
-    ("h100-sxm-96gb", "grand-teton"),
-    ("h100", "dgx-h100"),
-    ("b200", "dgx-b200"),
-    ("mi300x", "mi300x"),
-    ("a100-sxm-40gb", "dgx-a100-40gb"),
-    ("a100-40gb", "dgx-a100-40gb"),
-    ("a100", "dgx-a100"),
-    ("v100-sxm3", "dgx-2"),
-    ("v100", "dgx-1"),
-)
-"""The machine for the first that a GPU's name begins with."""
-OVERLAP = r"\btp\b[^;|]*overlap|async ?tp"  # how notes say that the tensor axis sends beside the products
-GRAPHS = r"cuda ?graph"
-FP8 = r"(mx)?(fp|float)8([-_ ].*)?"  # fp8, fp8-block, fp8_cs, float8 rowwise, mxfp8
 SMALL_BUBBLE = 0.05  # of a step, below which nobody splits stages further
 MOST_UNSTATED = 8  # virtual stages that a run has without saying so
-OTHER_FORM = ("pcie", "nvl", "gh200", "gb200", "pci-e")  # not the boards that are described
 
 Convention = Literal["hardware", "layers", "model", "parameters"]
 """How FLOPs are counted: with what is computed again (Megatron-LM's 96·B·s·l·h²·(1 + s/6h + V/16lh)); the same
@@ -173,13 +143,13 @@ def _row_id(cells: Cells, line: int) -> str:
 
 def _row(cells: Cells, table: str, line: int) -> Row:
     model = _model(cells)
-    stack = _stack(cells)
+    stack = stack_named(cells)
     memory_of, memory_bytes = memory_figure(cells)
     if "cp" not in cells.cells and re.search(r"\bcp\b", cells.words):
         raise NotModelledError("cp is not published")
     tensor, pipeline, context = cells.layout("tp"), cells.layout("pp"), cells.count("cp") or 1
     accelerators = cells.count("n_gpus") or tensor * pipeline * context * (cells.count("dp") or 1)
-    cluster = _cluster(cells, accelerators)
+    cluster = cluster_named(cells, accelerators)
     data = cells.count("dp") or max(1, accelerators // (tensor * pipeline * context))
     if tensor * pipeline * data * context != accelerators:
         raise NotModelledError(
@@ -189,7 +159,7 @@ def _row(cells: Cells, table: str, line: int) -> Row:
     if batch is None and not alone(cells):
         raise NotModelledError("gbs is not published")
     batch = batch or 4 * data * pipeline * (cells.count("mbs") or 1)  # enough to fill a pipeline
-    precision, fp8 = _precision(cells, cluster)
+    precision, fp8 = precision_named(cells, cluster)
     again = cells.text("recompute").lower() or "none"
     splits = cells.choice("seq_parallel", ("0", "1"), "0") == "1" or "seq-par" in again
     again = re.sub(r" ?only|seq-par\+?|^-$", "", again).strip() or "none"
@@ -212,8 +182,8 @@ def _row(cells: Cells, table: str, line: int) -> Row:
         context=context,
         precision=precision,
         fp8=fp8,
-        tensor_overlap=tensor > 1 and (stack_of(stack).tensor_overlap or bool(re.search(OVERLAP, cells.words))),
-        cuda_graphs=bool(re.search(GRAPHS, cells.words)),
+        tensor_overlap=tensor > 1 and overlaps_tensor(cells, stack),
+        cuda_graphs=has_graphs(cells),
         fused_attention=cells.choice("flash", ("0", "1"), "0") == "1",
         stack=stack,
     )
@@ -289,56 +259,6 @@ def _model(cells: Cells) -> ModelConfig:
         bias=not gated,
         tie_embeddings=not gated,
     )
-
-
-def _stack(cells: Cells) -> str:
-    words = cells.words
-    if "mp pure" in words:
-        return "fsdp-pure"
-    for stack, names in STACK_WORDS:
-        if any(name in words for name in names):
-            return f"{stack}-eager" if "eager" in words and f"{stack}-eager" in STACKS else stack
-    zero, fused = cells.text("zero"), cells.text("flash") == "1"
-    split = (cells.count("tp") or 1) * (cells.count("pp") or 1) > 1
-    if zero in ("2", "3"):
-        return "torchtitan" if split else "fsdp" if fused else "deepspeed"
-    return "megatron-core" if fused else "megatron"
-
-
-def _cluster(cells: Cells, accelerators: int) -> Cluster:
-    words, gpu = cells.words, cells.text("gpu").lower() or ("a100-sxm-80gb" if alone(cells) else "")
-    if any(form in gpu for form in OTHER_FORM):
-        raise NotModelledError(f"{cells.text('gpu')} is not described")
-    name = next((name for name, seen in CLUSTER_WORDS if any(word in words for word in seen)), None)
-    name = name or next((name for start, name in GPU_CLUSTERS if gpu.startswith(start)), None)
-    if name is None:
-        raise NotModelledError(f"{cells.text('gpu') or 'no gpu'} is not described")
-    known = describe(ClusterConfig(name=name))
-    per_node = cells.count("gpus_per_node") or known.accelerators_per_node
-    nodes = -(-accelerators // per_node)
-    whole = describe(ClusterConfig(name=name, nodes=min(nodes, known.most_nodes or nodes)))
-    cluster = replace(whole, nodes=nodes, accelerators_per_node=per_node)
-    stated = re.search(r"(\d+)\s*gbps node", words)
-    if stated:
-        rate = float(stated.group(1)) * 1e9 / 8 / per_node
-        tiers = (cluster.tiers[0], *(replace(tier, bytes_per_second=rate) for tier in cluster.tiers[1:]))
-        cluster = replace(cluster, tiers=tiers)
-    return cluster
-
-
-def _precision(cells: Cells, cluster: Cluster) -> tuple[Precision, Fp8 | None]:
-    """The format of numbers, and the scaling of fp8 in the products where they are in fp8."""
-    text = cells.text("precision").lower().removeprefix("amp_")
-    text = text or ("fp16" if _stack(cells) == "megatron-deepspeed" else "bf16")
-    known: Mapping[str, Precision] = {str(one): one for one in get_args(Precision)}
-    if text in known:
-        return known[text], None
-    if not re.fullmatch(FP8, text):
-        raise NotModelledError(f"{text} is not modelled")
-    if cluster.facts is None or "fp8" not in cluster.facts.flops_per_second:
-        raise NotModelledError(f"{cluster.accelerator} has no products in fp8")
-    scaling: Fp8 = "mx" if "mx" in text else "block" if re.search(r"block|sub|sc$|row", text) else "tensor"
-    return "bf16", scaling
 
 
 def _schedule(cells: Cells, virtual: int) -> Schedule:
