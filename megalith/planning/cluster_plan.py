@@ -49,7 +49,7 @@ def predicted(recipe: Recipe) -> Decision:
     asked = sizes.recipe.model_copy(
         update={"train": sizes.recipe.train.model_copy(update={"tokens": sizes.shape.tokens})}
     )
-    found = cluster_layout(asked, keep=kept(recipe, {}, written=True))
+    found = cluster_layout(asked, keep=kept(recipe, {}, written=True), to_train=True)
     cluster, best = describe(recipe.cluster), found["best"]
     parallel = ParallelConfig(**{knob: value for knob, value in best.items() if SECTIONS[knob] == "parallel"})
     train = asked.train.model_copy(update={"micro_batch_size": best["micro_batch_size"]})

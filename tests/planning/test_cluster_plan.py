@@ -13,7 +13,7 @@ from megalith.planning.performance import predict_step
 from megalith.planning.plan import plan
 from megalith.planning.search import cluster_layout, kept
 from megalith.recipe import Recipe, load_recipe
-from megalith.topology import describe
+from megalith.topology import describe, layout_of, refuse_planned_settings
 from tests.accelerators import H100, simulate
 from tests.planning.test_plan import tokens
 
@@ -44,6 +44,16 @@ def test_the_plan_is_the_one_that_the_search_finds(tmp_path: Path) -> None:
     assert facts["seconds"] >= facts["steps"] * facts["step_seconds"]
     assert facts["machine"]["accelerators"]["count"] == 64
     assert facts["machine"]["peak_flops_per_second"] == pytest.approx(64 * 989.5e12)
+
+
+def test_long_sequences_are_planned_as_they_can_be_trained(tmp_path: Path) -> None:
+    """`plan layout` shares them over a context axis, which a run would be refused for after it was submitted."""
+    long = ("model.sequence_length=131072", "train.global_batch_size=32")
+    asked = opened("llama-8b", "cluster=dgx-h100", "cluster.nodes=1", *long)
+    assert cluster_layout(asked)["best"]["context"] > 1
+    chosen = decided(plan(asked, tmp_path / "plan", None))
+    refuse_planned_settings(chosen.model, chosen.parallel, chosen.train)
+    assert layout_of(chosen.parallel).world == 8
 
 
 def test_a_recipe_on_its_own_cluster_keeps_its_layout(tmp_path: Path) -> None:

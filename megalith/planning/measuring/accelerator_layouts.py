@@ -235,7 +235,7 @@ def _question(recipe: Recipe, node: Cluster) -> Question:
     parallel = recipe.parallel
     if all((parallel.tensor, parallel.pipeline, parallel.data)):
         keep.discard("parallel.schedule_file")  # `parallel.schedule` stands for it
-    question = question_of(recipe, node, keep)
+    question = question_of(recipe, node, keep, to_train=True)
     return replace(question, precision=precision_here(recipe))
 
 

@@ -1,13 +1,14 @@
 """From a recipe to the question that is searched: what is asked for, what is open, and what is not."""
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from megalith.arithmetic import flops_per_token
 from megalith.batches import tokens_for
 from megalith.errors import UnsupportedError
 from megalith.job import precision_on
 from megalith.planning.budget import in_flops
-from megalith.planning.search.space import KNOBS, SECTIONS, Question
+from megalith.planning.search.space import KNOBS, PLANNED_ONLY, SECTIONS, Question
 from megalith.recipe import Recipe
 from megalith.topology import Cluster, describe
 
@@ -24,15 +25,18 @@ def kept(recipe: Recipe, origins: Mapping[str, str], *, written: bool) -> set[st
     return found
 
 
-def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str]) -> Question:
-    """The recipe's model and batch, with those of its choices fixed that `keep` names."""
+def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str], *, to_train: bool = False) -> Question:
+    """The recipe's model and batch, with those of its choices fixed that `keep` names.
+
+    With `to_train` the answer is a layout that training takes.
+    """
     if "parallel.schedule_file" in keep and recipe.parallel.schedule_file is not None:
         raise UnsupportedError(
             "a schedule of your own is for one layout, and cannot be searched with.",
             where="parallel.schedule_file",
             mend="Leave it out, and give a parallel.schedule or none.",
         )
-    fixed = {}
+    fixed: dict[str, Any] = dict(PLANNED_ONLY) if to_train else {}
     for knob in KNOBS:
         value = getattr(getattr(recipe, SECTIONS[knob]), knob)
         if f"{SECTIONS[knob]}.{knob}" in keep and value is not None:

@@ -34,14 +34,15 @@ def cluster_layout(
     deadline_days: float | None = None,
     price: float | None = None,
     constants: Path | None = None,
+    to_train: bool = False,
 ) -> dict[str, Any]:
     """The best layout of the recipe's model on its cluster; the keys are those of `--json`.
 
     `keep` names what the recipe says that is not to be searched, as `parallel.tensor`. `objective` is the shortest
     step, the least memory, or the fewest accelerators; the run must be over within `deadline_days`, where they are
     given. `price` is of one accelerator for an hour. `constants` is a file that `plan calibrate` wrote, in place of the
-    shipped constants. Raises RecipeError or ResourceError, with the nearest that can be, where there is no such layout,
-    InputError for a file that knows nothing of the accelerator.
+    shipped constants. `to_train` asks for a layout that training takes. Raises RecipeError or ResourceError, with the
+    nearest that can be, where there is no such layout, InputError for a file that knows nothing of the accelerator.
     """
     start = time.perf_counter()
     if deadline_days is not None and not deadline_days > 0:
@@ -55,7 +56,7 @@ def cluster_layout(
     cluster = describe(recipe.cluster)
     request = Request(recipe, tokens_of(recipe), objective, deadline, price or cluster.price_per_hour)
     known = None if constants is None else _calibrated(constants, cluster)
-    found, totals = _best(request, question_of(recipe, cluster, keep), known)
+    found, totals = _best(request, question_of(recipe, cluster, keep, to_train=to_train), known)
     others = _others(recipe, found)
     figures = _figures(request, found, totals, others, time.perf_counter() - start)
     if constants is not None:

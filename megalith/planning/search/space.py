@@ -24,6 +24,8 @@ KNOBS = (
 """Settings that may be fixed, by the recipe's names."""
 SECTIONS = {knob: "train" if knob == "micro_batch_size" else "parallel" for knob in KNOBS}
 """Where a recipe has each knob."""
+PLANNED_ONLY = {"context": 1, "expert": 1}
+"""Knobs that can be planned and not yet trained, as a run has them (`topology.refuse_planned_settings`)."""
 LONG = 32_768  # tokens of a sequence from which on ranks may share it, unasked
 WIDEST_TENSOR = 64  # a group of more spans eight nodes and more; the time is long past its best
 EVERY = (8, 6, 4, 3, 2, 1)  # recompute each n-th layer
