@@ -26,6 +26,10 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory o
 Model = Annotated[
     Path | None, typer.Option("--model", help="Another model: a directory, or an address. Default: the expedition's.")
 ]
+Constants = Annotated[
+    Path | None,
+    typer.Option("--constants", metavar="FILE", help="What `plan calibrate` wrote, in place of the shipped ones."),
+]
 Source = Annotated[
     list[Path] | None,
     typer.Option("--source", help="WARC, JSONL, Parquet or text: files, directories or addresses; may be repeated."),

@@ -64,14 +64,8 @@ def _explained(first: ErrorDetails, origins: Mapping[str, str], source: str) -> 
     """One error, with the line or override that said the value."""
     location = [str(part) for part in first["loc"]]
     dotted = shorten(".".join(part for part in location if not part.isdigit()))
-    where = next(
-        (
-            origins[".".join(location[:length])]
-            for length in range(len(location), 0, -1)
-            if ".".join(location[:length]) in origins
-        ),
-        next((said for key, said in origins.items() if key.startswith(".".join(location) + ".")), source),
-    )
+    within = (said for key, said in origins.items() if key.startswith(".".join(location) + "."))
+    where = _said(location, origins, next(within, source))
     if first["type"] == "extra_forbidden":
         section = ".".join(location[:-1])
         said = f"the section {section} has no key" if section else "a recipe has no key"
@@ -91,11 +85,7 @@ def explain_all(error: ValidationError, origins: Mapping[str, str], source: str)
     for one in error.errors(include_url=False):
         location = [str(part) for part in one["loc"] if not isinstance(part, int)]
         dotted = shorten(".".join(location))
-        where = next(
-            (origins[".".join(location[:length])] for length in range(len(location), 0, -1)
-             if ".".join(location[:length]) in origins),
-            source,
-        )  # fmt: skip
+        where = _said(location, origins, source)
         if one["type"] == "extra_forbidden":
             said = f"{dotted} is not a key here"
         elif one["type"] == "missing":
@@ -110,6 +100,12 @@ def explain_all(error: ValidationError, origins: Mapping[str, str], source: str)
     told = list(dict.fromkeys(told))
     count = f"{len(told)} things are wrong: " if len(told) > 1 else ""
     return RecipeError(f"{count}{'; '.join(told)}.", where=source)
+
+
+def _said(location: Sequence[str], origins: Mapping[str, str], otherwise: str) -> str:
+    """The line or override that said a value, or the nearest above it."""
+    keys = (".".join(location[:length]) for length in range(len(location), 0, -1))
+    return next((origins[key] for key in keys if key in origins), otherwise)
 
 
 def _likeliest(errors: Sequence[ErrorDetails]) -> ErrorDetails:

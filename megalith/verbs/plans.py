@@ -247,10 +247,11 @@ def plan_explain(
     from megalith.planning.waterfall import explain_layouts, write_waterfalls
 
     falls, found = explain_layouts(recipe, overrides, beside, path(constants))
-    title = f"A step of {load_recipe(recipe, overrides)[0].name} on {falls[0].job.accelerators:,} "
+    name = load_recipe(recipe, overrides)[0].name
+    title = f"A step of {name} on {falls[0].job.accelerators:,} "
     title += falls[0].job.cluster.accelerator
     drawn = None if output is None else write_waterfalls(Path(output), title, falls)
-    return cast(StepExplained, {**found, "file": None if drawn is None else str(drawn)})
+    return cast(StepExplained, {"recipe": name, **found, "file": None if drawn is None else str(drawn)})
 
 
 def plan_validate(runs: Place | None = None, *, constants: Place | None = None, hold_out: bool = True) -> Validation:

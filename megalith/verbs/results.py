@@ -251,6 +251,8 @@ class ExplainedLayout(TypedDict):
 class StepExplained(TypedDict):
     """Layouts taken apart, and the file in which they are drawn."""
 
+    recipe: str
+    """Its name."""
     layouts: Sequence[ExplainedLayout]
     file: str | None
 

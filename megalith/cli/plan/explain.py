@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from megalith.cli.guard import verb
-from megalith.cli.options import Json, Overrides, RecipeName
+from megalith.cli.options import Constants, Json, Overrides, RecipeName
 from megalith.cli.tables import print_json
 from megalith.console import human_bytes, human_seconds, note, show, table
-from megalith.recipe import load_recipe
 
 
 @verb
@@ -28,10 +27,7 @@ def plan_explain(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="A .svg or .html file to draw it in.")
     ] = None,
-    constants: Annotated[
-        Path | None,
-        typer.Option("--constants", metavar="FILE", help="What `plan calibrate` wrote, in place of the shipped ones."),
-    ] = None,
+    constants: Constants = None,
     as_json: Json = False,
 ) -> None:
     """Where a layout's step goes: ideal FLOPs, then each loss, up to the predicted seconds."""
@@ -43,14 +39,13 @@ def plan_explain(
     if as_json:
         print_json(found)
         return
-    name = load_recipe(recipe, overrides or ())[0].name
     layouts = found["layouts"]
     names = list(dict.fromkeys(part["name"] for layout in layouts for part in layout["parts"]))
     by_name = [{part["name"]: part for part in layout["parts"]} for layout in layouts]
     rows = [[part, *[cell for own in by_name for cell in _cells(own.get(part))], _why(by_name, part)] for part in names]
     total = [cell for layout in layouts for cell in (human_seconds(layout["step_seconds"]), "100.0%")]
     headings = ["part", *[cell for number in range(len(layouts)) for cell in (_heading(number, len(layouts)), "share")]]
-    made = table(f"Where a step of {name} goes", [*headings, ""], [*rows, ["the step", *total, ""]])
+    made = table(f"Where a step of {found['recipe']} goes", [*headings, ""], [*rows, ["the step", *total, ""]])
     made.columns[-1].justify = "left"
     show(made)
     for number, layout in enumerate(layouts):

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from megalith.cli.guard import verb
-from megalith.cli.options import Json, Overrides, RecipeName
+from megalith.cli.options import Constants, Json, Overrides, RecipeName
 from megalith.cli.plan.this_machine import show_layouts
 from megalith.cli.tables import counted, print_json
 from megalith.console import human_bytes, human_count, human_seconds, note, show, table
@@ -41,10 +41,7 @@ def plan_layout(
             help="Predict layouts on this machine from what `plan calibrate --measure` wrote, and run nothing.",
         ),
     ] = None,
-    constants: Annotated[
-        Path | None,
-        typer.Option("--constants", metavar="FILE", help="What `plan calibrate` wrote, in place of the shipped ones."),
-    ] = None,
+    constants: Constants = None,
     as_json: Json = False,
 ) -> None:
     """The best layout for the model on the recipe's machines, and why the others lost."""

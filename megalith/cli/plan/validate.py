@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from megalith.cli.guard import verb
-from megalith.cli.options import Json
+from megalith.cli.options import Constants, Json
 from megalith.cli.tables import counted, percent, print_json, signed
 from megalith.console import note, show, table
 from megalith.verbs.results import Validation
@@ -25,9 +25,7 @@ TableFile = Annotated[
 @verb
 def plan_validate(
     runs: TableFile = None,
-    constants: Annotated[
-        Path | None, typer.Option("--constants", help="A file of `plan calibrate`. Default: the shipped constants.")
-    ] = None,
+    constants: Constants = None,
     no_hold_out: Annotated[
         bool, typer.Option("--no-hold-out", help="Only with the constants as they are: without refits, in seconds.")
     ] = False,
