@@ -4,35 +4,29 @@ pointer. The script and the style are in the page, and its content security poli
 
 import json
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from megalith.planning.timeline.colours import COLOURS, DEEP, name
+from megalith.planning.timeline.colours import DEEP, name
 from megalith.planning.timeline.scene import headline, opacity
 from megalith.planning.timeline.step import Block, Kind, Step, kinds_of
+from megalith.planning.timeline.templates import file_of, render
 
 _KINDS = list(Kind)
 
 
 def page(title: str, steps: Sequence[Step]) -> str:
     """The whole file."""
-    room = resources.files("megalith.planning.timeline")
-    environment = Environment(
-        loader=PackageLoader("megalith.planning.timeline", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     facts = json.dumps([_facts(step) for step in steps], separators=(",", ":")).replace("<", "\\u003c")
-    return environment.get_template("page.html").render(
+    return render(
+        "timeline",
         title=title,
         steps=[{"schedule": step.schedule, "headline": headline(step)} for step in steps],
-        legend=[(kind.value, name(kind)) for kind in kinds_of(steps)],
-        colours=[(name(role), colour) for role, colour in COLOURS.items()],
+        legend=[*((kind.value, name(kind)) for kind in kinds_of(steps)), ("bubble", "bubble")],
         kinds=json.dumps([{"name": kind, "css": name(kind), "deep": kind in DEEP} for kind in _KINDS]),
         facts=Markup(facts),
-        style=Markup((room / "page.css").read_text(encoding="utf-8")),
-        script=Markup((room / "page.js").read_text(encoding="utf-8")),
+        script=file_of("timeline", "page.js"),
     )
 
 

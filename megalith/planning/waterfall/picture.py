@@ -1,20 +1,17 @@
 """Waterfalls as a picture (.svg) and as a page (.html) that fits a telephone, in the colours of the timeline."""
 
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
-
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
 
 from megalith.artifacts import Workspace
 from megalith.console import human_seconds
 from megalith.errors import InputError
-from megalith.planning.timeline.colours import COLOURS, name
+from megalith.planning.timeline.colours import name
 from megalith.planning.timeline.scene import Boxes, Line, Scene, Words
 from megalith.planning.timeline.step import Kind
 from megalith.planning.timeline.svg import svg
+from megalith.planning.timeline.templates import render
 from megalith.planning.waterfall.explained import label
 from megalith.planning.waterfall.parts import GROUPS, Waterfall
 
@@ -109,12 +106,9 @@ def scene(title: str, falls: Sequence[Waterfall]) -> Scene:
 
 def page(title: str, falls: Sequence[Waterfall]) -> str:
     """The page, without a script."""
-    room = resources.files("megalith.planning.waterfall")
     widest = widest_of(falls)
-    environment = Environment(
-        loader=PackageLoader("megalith.planning.waterfall", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html").render(
+    return render(
+        "waterfall",
         title=title,
         layouts=[
             {
@@ -140,8 +134,6 @@ def page(title: str, falls: Sequence[Waterfall]) -> str:
             for group in GROUPS
             if any(part.group == group for fall in falls for part in fall.parts)
         ],
-        colours=[(name(role), colour) for role, colour in COLOURS.items()],
-        style=Markup((room / "page.css").read_text(encoding="utf-8")),
     )
 
 
