@@ -126,6 +126,11 @@ class TrainConfig(Section):
             raise ValueError(
                 f"minimum_learning_rate {self.minimum_learning_rate} is above learning_rate {self.learning_rate}"
             )
+        if self.optimizer == "adamw" and self.momentum != type(self).model_fields["momentum"].default:
+            raise ValueError(
+                f"momentum {self.momentum:g} is Muon's, and optimizer is adamw, which has beta1 and beta2: remove it, or "
+                "set optimizer=muon"
+            )
         ramp = self.batch_ramp
         if ramp and ramp.start > self.global_batch_size:
             raise ValueError(

@@ -1,5 +1,6 @@
 """The parity table: `make parity` prints it and writes docs/parity.md. It ends with 1 where a cell does not hold."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ FIGURES = ("losses", "gradients", "norm", "parameters", "of the bound")
 
 
 def main() -> int:
+    argparse.ArgumentParser(prog="python -m tests.parallel.table", description=__doc__).parse_args()
     cells = whole_table()
     with progress() as display:
         task = display.add_task("Comparing layouts", total=len(cells))

@@ -20,6 +20,7 @@ from tests.training import small
     ("settings", "said"),
     [
         ({"global_batch_size": 32, "batch_ramp": {"start": 64, "increment": 16, "tokens": 800}}, "start 64 is above"),
+        ({"momentum": 0.9}, "momentum 0.9 is Muon's, and optimizer is adamw"),
         ({"warmup_tokens": 1000}, "warmup_tokens 1,000 is not below tokens 1,000"),
         ({"warmup_tokens": 500, "decay_tokens": 300}, "is not below decay_tokens 300"),
         ({"schedule": "wsd", "warmup_tokens": 100, "cooldown_tokens": 901}, "more than the 1,000 tokens"),
