@@ -128,8 +128,8 @@ class TrainConfig(Section):
             )
         if self.optimizer == "adamw" and self.momentum != type(self).model_fields["momentum"].default:
             raise ValueError(
-                f"momentum {self.momentum:g} is Muon's, and optimizer is adamw, which has beta1 and beta2: remove it, or "
-                "set optimizer=muon"
+                f"momentum {self.momentum:g} is Muon's, and optimizer is adamw, which has beta1 and beta2: remove "
+                "it, or set optimizer=muon"
             )
         ramp = self.batch_ramp
         if ramp and ramp.start > self.global_batch_size:
