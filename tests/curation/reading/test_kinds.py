@@ -134,7 +134,9 @@ def test_a_text_file_in_another_encoding_is_decoded_and_counted(tmp_path: Path, 
     "name",
     ["a.jsonl", "a.json", "a.txt", "a.csv", "a.tsv", "a.html", "a.parquet", "a.arrow", "a.warc", "a.warc.gz", "a.arc"],
 )
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), zstandard.compress(b"")])
+@pytest.mark.parametrize(
+    "content", [b"", gzip.compress(b"", mtime=0), zstandard.compress(b"")], ids=["empty", "empty gzip", "empty zstd"]
+)
 def test_nothing_gives_nothing(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     documents, _ = read(tmp_path / name)
