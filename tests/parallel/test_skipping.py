@@ -1,8 +1,9 @@
 """A step that must not be taken is taken by no rank; a batch is the same samples on any number of them."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from megalith.parallel import DistributedModel, Mesh, Optimizer, build_mesh, compute_dtype, parallelize
+from megalith.parallel.master_weights import local
 from megalith.recipe import Recipe
 from megalith.recipe.machine import ParallelConfig
 from megalith.tokens import TrainingWindows
@@ -81,13 +83,10 @@ def rank_main(rank: int) -> dict[str, Tensor]:
 def _overflow(run: Run, piece: str, *, on_this_rank: bool) -> dict[str, Tensor]:
     """Four steps; the gradient of `piece` overflows in the second and third, on this rank or not."""
     plan, scales, moved, finite = batches(run.train, LENGTH), [], [], []
-    plain = run.model.gradients.reduce
     for poisoned in (False, True, True, False):
-        run.model.gradients.reduce = plain  # type: ignore[method-assign]  # as the test wants it
-        if poisoned and on_this_rank:
-            run.model.gradients.reduce = MethodType(_poisoned(plain, run.model, piece), run.model)  # type: ignore[method-assign]
         before = _values(run)
-        record = take_step(run, next(plan))
+        with _overflowing(run.model, piece) if poisoned and on_this_rank else nullcontext():
+            record = take_step(run, next(plan))
         moved.append(not torch.equal(before, _values(run)))
         finite.append(record["gradient_norm"] is not None)
         scales.append(run.scale.scale)
@@ -99,19 +98,32 @@ def _overflow(run: Run, piece: str, *, on_this_rank: bool) -> dict[str, Tensor]:
     }
 
 
-def _poisoned(plain: Any, model: DistributedModel, piece: str) -> Any:
-    """Without ZeRO a rank's own gradient overflows before the sum, with it the shard that the rank has of it."""
+@contextmanager
+def _overflowing(model: DistributedModel, piece: str) -> Iterator[None]:
+    """Within the block a rank's own gradient overflows before the sum, with ZeRO the shard that the rank has of it.
 
-    def reduce(_: DistributedModel) -> None:
-        (master,) = [each for each in model.masters if each.name == piece]
-        if model.parallel.zero:
-            plain()
-        assert master.value.grad is not None
-        master.value.grad.view(-1)[0] = torch.inf
-        if not model.parallel.zero:
-            plain()
+    It does so in the backward pass: a bucket of gradients that is whole is on its way before the pass has ended.
+    """
+    (master,) = [each for each in model.masters if each.name == piece]
+    if model.parallel.zero:
+        plain = model.gradients.reduce
 
-    return reduce
+        def reduce() -> None:
+            plain()
+            _poison(master.value.grad)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model.gradients, "reduce", reduce)
+            yield
+        return
+    hook = master.parameter.register_hook(_poison)
+    yield
+    hook.remove()
+
+
+def _poison(gradient: Tensor | None) -> None:
+    assert gradient is not None
+    local(gradient).view(-1)[0] = torch.inf
 
 
 def _infinite_loss(run: Run, *, on_this_rank: bool) -> dict[str, Tensor]:
