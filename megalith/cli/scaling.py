@@ -53,6 +53,8 @@ def scaling_fit(
     )  # fmt: skip
     if as_json:
         print_json(found)
+    elif found["approach"] is None:
+        _show_one_size(found)
     else:
         _show_fit(found)
 
@@ -193,16 +195,41 @@ def _show_fit(found: Mapping[str, Any]) -> None:
         f"median residual of log L {found['residuals']['median']:.2g}"
     )
     if (repetition := found["repetition"]) is not None:
-        note(
-            f"repeated tokens: {repetition['refused']}" if "refused" in repetition else
-            f"repeated tokens: R_D* {repetition['R_D']:.3g} ({_span(repetition['R_D_interval'])}); a token is worth "
-            f"half of a fresh one after {repetition['pays_until']:.2g} epochs"
-        )  # fmt: skip
+        note(f"repeated tokens: {repetition['refused'] if 'refused' in repetition else _repeated(repetition)}")
     for warning in found["warnings"]:
         note(f"warning: {warning}")
     for key in ("law", "page"):
         if key in found:
             note(f"written to {found[key]}")
+
+
+def _show_one_size(found: Mapping[str, Any]) -> None:
+    """Runs of one size: the worth of repeated tokens alone."""
+    for left_out in found["runs"]["left_out"]:
+        note(f"left out: {left_out}")
+    epochs: dict[tuple[float, float], list[tuple[float, float]]] = {}
+    for _, tokens, unique, loss, predicted in found["repetition"]["runs"]:
+        epochs.setdefault((unique if tokens > 1.001 * unique else tokens, tokens), []).append((loss, predicted))
+    rows = [
+        (human_count(tokens), human_count(unique), f"{tokens / unique:.3g}", str(len(losses)),
+         f"{sum(loss for loss, _ in losses) / len(losses):.4f}", f"{losses[0][1]:.4f}")
+        for (unique, tokens), losses in sorted(epochs.items(), key=lambda each: (each[0][1], -each[0][0]))
+    ]  # fmt: skip
+    title = (
+        f"{found['runs']['described']}\n\nL = {found['E']:.4g} + {found['B']:.4g}/D'^{found['beta']:.3g} "
+        f"on {counted(found['points'], 'run')} of one size"
+    )
+    show(table(title, ("tokens", "unique", "epochs", "runs", "mean loss", "by the law"), rows))
+    note(_repeated(found["repetition"]))
+    for warning in found["warnings"]:
+        note(f"warning: {warning}")
+
+
+def _repeated(found: Mapping[str, Any]) -> str:
+    return (
+        f"R_D* {found['R_D']:.3g} ({_span(found['R_D_interval'])}); a token is worth half of a fresh one after "
+        f"{found['pays_until']:.2g} epochs"
+    )
 
 
 def _exponents(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

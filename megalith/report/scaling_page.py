@@ -35,6 +35,7 @@ def render(fit: Mapping[str, Any], study: Mapping[str, Any] | None, name: str) -
         "parameters": scaling_plots.optima(fit, "parameters"),
         "tokens": scaling_plots.optima(fit, "tokens"),
         "contours": scaling_plots.contours(fit),
+        "repetition": scaling_plots.repetition(fit),
     }
     return (
         environment()

@@ -146,6 +146,40 @@ def contours(fit: Facts) -> Markup | None:
     return responsive("contours", "Lines of equal loss by approach 3 over FLOPs and parameters, and the optima.", draw)
 
 
+def repetition(fit: Facts) -> Markup | None:
+    """Draw the losses of repeated text over tokens beside those of fresh text, and the law of both."""
+    found = fit.get("repetition") or {}
+    runs = np.array(found.get("runs") or [], dtype=float)
+    if not len(runs):
+        return None
+    repeats = runs[:, 1] > 1.001 * runs[:, 2]
+    runs = runs[np.isin(runs[:, 0], runs[repeats, 0])]  # sizes of which some run repeats
+    repeats = runs[:, 1] > 1.001 * runs[:, 2]
+
+    def draw(width: float) -> Figure:
+        narrow = width <= NARROW
+        figure, axes = _axes(width, 280.0, right=20.0 if narrow else 108.0)
+        for size in np.unique(runs[:, 0]):
+            for repeated, colour, name in ((False, MUTED, "fresh text"), (True, ACCENT, "repeated")):
+                own = runs[(runs[:, 0] == size) & (repeats == repeated)]
+                if not len(own):
+                    continue
+                axes.plot(own[:, 1], own[:, 3], "o", color=colour, markersize=4, linewidth=0)
+                for unique in np.unique(own[:, 2]) if repeated else (None,):
+                    line = own if unique is None else own[own[:, 2] == unique]
+                    line = line[np.argsort(line[:, 1])]
+                    axes.plot(line[:, 1], line[:, 4], color=colour, linewidth=1.6, label=name)
+        _log_counts(axes, "training tokens")
+        handles, names = axes.get_legend_handles_labels()
+        known = dict(zip(names, handles, strict=True))
+        axes.legend(known.values(), known.keys(), frameon=False, fontsize=marks.SMALL, loc="upper right")
+        marks.title(axes, "loss")
+        return figure
+
+    told = f"Loss over training tokens, of fresh and of repeated text; R_D* {significant(found['R_D'])}"
+    return responsive("repetition", f"{told}.", draw)
+
+
 _LAWS = (
     ("approach 3", "approach_3"),
     ("approach 2", "approach_2"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from megalith.artifacts.manifest import json_digest
-from megalith.console import progress
+from megalith.console import human_count, progress
 from megalith.errors import InputError
 from megalith.laws import compute_optimal
 from megalith.laws.fitted import KIND, FittedForecaster, FittedLaw, FittedRange, formula_of, read_fitted
@@ -23,7 +23,7 @@ from megalith.scaling.kaplan import fit_kaplan
 from megalith.scaling.parametric import ChinchillaLaw
 from megalith.scaling.points import Points
 from megalith.scaling.power_law import CURVED, quantiles
-from megalith.scaling.repetition import fit_repetition
+from megalith.scaling.repetition import fit_repetition, is_one_size
 from megalith.scaling.runs import Runs, facts_of, read_runs
 
 _KEPT_DRAWS = 400  # in a law's file
@@ -44,15 +44,36 @@ def fit(
 ) -> dict[str, Any]:
     """Fit every law to the runs; the keys are those of `--json`. `output` is the file for the law.
 
+    Runs of one size that repeat their tokens show R_D* alone: `approach` is then None, and `E`, `B` and `beta` are
+    those of E + B/D^β.
+
     Raises InputError on bad runs, and where approach 3 cannot be fitted; what another approach refuses is said in its
     place.
     """
     read = read_runs(runs, only=only, drop_highest=drop_highest, parameters=parameters)
+    if is_one_size(read.points) and _repeats(read.points):
+        return _of_one_size(read, output, seed)
     found, law = fit_runs(read, resamples=resamples, seed=seed, pin_e=pin_e)
     if output is not None:
         write_law(output, law)
         found["law"] = str(output)
     return found
+
+
+def _of_one_size(runs: Runs, output: Path | None, seed: int) -> dict[str, Any]:
+    if output is not None:
+        raise InputError(
+            f"these runs are of one size ({human_count(float(runs.points.parameters[0]))} parameters): they show what "
+            "repeated tokens are worth, and no law for other sizes.",
+            where=str(output),
+            mend="Leave out --output, or add runs of other sizes.",
+        )
+    found = fit_repetition(runs.points, seed=seed)
+    constants = formula_of(found.theta)
+    return {
+        "approach": None, "runs": facts_of(runs), "points": len(runs.points), "E": constants.E, "B": constants.B,
+        "beta": constants.beta, "repetition": found.facts(), "warnings": list(runs.warnings()),
+    }  # fmt: skip
 
 
 def fit_runs(

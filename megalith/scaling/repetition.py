@@ -41,9 +41,25 @@ class RepetitionFit:
     runs: int
     at_bound: float
     """Share of the draws of R_D* at the end of its range: what the runs say is then a bound, not a value."""
+    points: Points
+    """All runs, with and without repetition."""
+
+    @property
+    def predicted(self) -> Floats:
+        """Loss of each run by the law."""
+        stars = np.array([[self.tokens.r_d, self.tokens.r_n]])
+        return _loss(self.theta[None], self.points, stars)[0]
+
+    def _rows(self) -> list[list[float]]:
+        points = self.points
+        columns = (points.parameters, points.tokens, points.unique_tokens, points.loss, self.predicted)
+        return [[float(value) for value in row] for row in zip(*columns, strict=True)]
 
     def facts(self, level: float = 0.95) -> dict[str, Any]:
-        """The figures for `--json`; `pays_until` are epochs at which a repeated token is worth half of a fresh one."""
+        """The figures for `--json`; `pays_until` are epochs at which a repeated token is worth half of a fresh one.
+
+        `runs` are rows of N, D, unique tokens, loss and the loss by this law.
+        """
         low, high = quantiles(self.r_d, level)
         return {
             "R_D": self.tokens.r_d,
@@ -56,6 +72,7 @@ class RepetitionFit:
             "one_size": self.one_size,
             "repeated_runs": self.runs,
             "at_bound": self.at_bound,
+            "runs": self._rows(),
         }
 
 
@@ -68,7 +85,7 @@ def fit_repetition(points: Points, *, resamples: int = 400, seed: int = 0) -> Re
             f"runs that repeat their tokens: {len(repeated)}, and {LEAST_REPEATED} are needed.",
             mend="Use a column unique_tokens or epochs, and runs of more than one epoch.",
         )
-    one_size = bool(np.ptp(points.log_n) < np.log(_ONE_SIZE))
+    one_size = is_one_size(points)
     theta, draws = _one_size(fresh, resamples, seed) if one_size else _all_sizes(fresh, resamples, seed)
     best = _search(theta[None], repeated, np.ones((1, len(repeated))), one_size=one_size)
     random = np.random.default_rng(seed + 1)
@@ -82,7 +99,13 @@ def fit_repetition(points: Points, *, resamples: int = 400, seed: int = 0) -> Re
         one_size=one_size,
         runs=len(repeated),
         at_bound=float((found[:, 0] >= _GRID[-2]).mean()),
+        points=points,
     )
+
+
+def is_one_size(points: Points) -> bool:
+    """Whether all runs have about the same number of parameters."""
+    return bool(np.ptp(points.log_n) < np.log(_ONE_SIZE))
 
 
 def _all_sizes(fresh: Points, resamples: int, seed: int) -> tuple[Floats, Floats]:
