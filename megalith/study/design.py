@@ -13,22 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from megalith.arithmetic import flops_per_token, parameters
 from megalith.artifacts.manifest import json_digest
 from megalith.errors import RecipeError
-from megalith.planning.shapes import width
 from megalith.recipe import ModelConfig, Recipe
+from megalith.study.shapes import Shapes, counted
 
 Role = Literal["grid", "seed", "corner"]
 TOKENS_PER_PARAMETER = 20.0  # Chinchilla's, about which a budget's sizes are centred
 CORNER_FACTOR = 2.0  # of the learning rate
 FEWEST_STEPS = 50
-_RATE_OF_FLOPS = -0.125  # 2401.02954, equation 2: 0.3118 · C^−0.1250
-_BATCH_OF_FLOPS = 0.3271  # and 0.2920 · C^0.3271
+RATE_OF_FLOPS = -0.125  # 2401.02954, equation 2: 0.3118 · C^−0.1250
+BATCH_OF_FLOPS = 0.3271  # and 0.2920 · C^0.3271
 _MICRO_BATCH_TOKENS = 8192  # of one forward pass, at most
-_LARGEST_HIDDEN = 8192
 _SPLIT = (1.0, 2.7, 7.3, 20.0)  # budgets relative to the smallest, where only their sum is given
 
 
@@ -59,8 +56,7 @@ class Cell:
     @property
     def counted(self) -> int:
         """Parameters with the head and without the input table."""
-        count = parameters(self.model)
-        return count.non_embedding + (count.output_projection or count.token_embedding)
+        return counted(self.model)
 
     @property
     def overrides(self) -> list[str]:
@@ -71,7 +67,7 @@ class Cell:
             f"model.num_heads={model.num_heads}", f"model.ffn_hidden_size={model.ffn_hidden_size or 'null'}",
             "parallel.tensor=1", "parallel.pipeline=1", "parallel.data=1", "budget.flops=null", "budget.hours=null",
             f"train.tokens={self.tokens}", f"train.global_batch_size={self.batch}",
-            f"train.micro_batch_size={_micro_batch(self.batch, model.sequence_length)}",
+            f"train.micro_batch_size={micro_batch_of(self.batch, model.sequence_length)}",
             f"train.learning_rate={self.learning_rate:.6g}", "train.minimum_learning_rate=null",
             "train.schedule=cosine", "train.decay_tokens=null", f"seed={self.seed}",
         ]  # fmt: skip
@@ -142,7 +138,7 @@ def design(
             where="--budgets",
             mend="Use --budgets 3e12,8e12,2.2e13,6e13, or --flops for all of it.",
         )
-    shapes = _Shapes(recipe.model, ratio)
+    shapes = Shapes(recipe.model, ratio)
     middle = math.exp(sum(map(math.log, wanted)) / len(wanted))
     grid = []
     for number, budget in enumerate(wanted):
@@ -185,8 +181,8 @@ def _with_checks(grid: Sequence[Cell], budgets: Sequence[float], seeds: int) -> 
 
 def _cell(recipe: Recipe, name: str, budget: float, middle: float, model: ModelConfig) -> Cell:
     relative = budget / middle
-    batch = _power_of_two(recipe.train.global_batch_size * relative**_BATCH_OF_FLOPS)
-    rate = recipe.train.learning_rate * relative**_RATE_OF_FLOPS * math.sqrt(batch / recipe.train.global_batch_size)
+    batch = power_of_two(recipe.train.global_batch_size * relative**BATCH_OF_FLOPS)
+    rate = recipe.train.learning_rate * relative**RATE_OF_FLOPS * math.sqrt(batch / recipe.train.global_batch_size)
     step = batch * model.sequence_length
     steps = round(budget / flops_per_token(model) / step)
     if steps < FEWEST_STEPS:
@@ -199,7 +195,7 @@ def _cell(recipe: Recipe, name: str, budget: float, middle: float, model: ModelC
     return Cell(name, "grid", budget, model, steps * step, batch, float(f"{rate:.4g}"), recipe.seed)
 
 
-def _centre(shapes: "_Shapes", budget: float) -> float:
+def _centre(shapes: Shapes, budget: float) -> float:
     """log N at which a budget buys 20 tokens a parameter, by exact FLOPs."""
 
     def off(model: ModelConfig) -> float:
@@ -209,63 +205,11 @@ def _centre(shapes: "_Shapes", budget: float) -> float:
     return shapes.log_counted(min(shapes.known, key=off))
 
 
-class _Shapes:
-    """The shapes at the places of a grid of sizes: at place p the one nearest to ratio^p parameters."""
-
-    def __init__(self, base: ModelConfig, ratio: float) -> None:
-        if not 1.1 <= ratio <= 4:
-            raise RecipeError(f"sizes cannot be {ratio:g} times apart.", where="--ratio", mend="Use 1.1 to 4.")
-        self.ratio = math.log(ratio)
-        self.known = sorted(_family(base), key=self.log_counted)
-        if not self.known:
-            raise RecipeError("no shape fits the recipe's other settings of the model.", where="model")
-        self.lowest = math.ceil(self.log_counted(self.known[0]) / self.ratio)
-
-    def at(self, place: int) -> ModelConfig:
-        wanted = place * self.ratio
-        model = min(self.known, key=lambda model: abs(self.log_counted(model) - wanted) + _off_rule(model))
-        if place < self.lowest or abs(self.log_counted(model) - wanted) > self.ratio / 2:
-            raise RecipeError(
-                f"no shape has about {math.exp(wanted):,.0f} parameters with the head, as the study needs.",
-                mend="Use larger budgets, a smaller model.vocab_size, or fewer --sizes.",
-            )
-        return model
-
-    def nearest_place(self, log_parameters: float) -> int:
-        return round(log_parameters / self.ratio)
-
-    @staticmethod
-    def log_counted(model: ModelConfig) -> float:
-        count = parameters(model)
-        return math.log(count.non_embedding + (count.output_projection or count.token_embedding))
-
-
-def _family(base: ModelConfig) -> Iterator[ModelConfig]:
-    """Shapes of all widths in steps of 8, 16 or 64, at the plan's depth for each and one layer more or less."""
-    hidden = 16
-    while hidden <= _LARGEST_HIDDEN:
-        ruled = max(1, round((hidden / width(1)) ** (2 / 3)))
-        head = base.head_size or (hidden if hidden < 64 else 16 if hidden % 32 else 32 if hidden < 256 else 64)
-        if hidden % head == 0:
-            for depth in {max(1, ruled - 1), ruled, ruled + 1}:
-                shape = {"num_layers": depth, "hidden_size": hidden, "num_heads": hidden // head}
-                try:
-                    yield ModelConfig.model_validate({**base.model_dump(), **shape, "ffn_hidden_size": None})
-                except ValidationError:  # the heads cannot share the num_kv_heads that the recipe gives
-                    continue
-        hidden += 8 if hidden < 64 else 16 if hidden < 256 else 64
-
-
-def _off_rule(model: ModelConfig) -> float:
-    """How far the depth is from the rule, as much as half that difference in log N."""
-    return 0.5 * abs(math.log(model.layers / max(1.0, (model.hidden / width(1)) ** (2 / 3))))
-
-
-def _power_of_two(value: float) -> int:
+def power_of_two(value: float) -> int:
     return int(2 ** max(0, round(math.log2(value))))
 
 
-def _micro_batch(batch: int, sequence_length: int) -> int:
+def micro_batch_of(batch: int, sequence_length: int) -> int:
     """The largest divisor of the batch whose tokens fit into one pass."""
     most = max(1, _MICRO_BATCH_TOKENS // sequence_length)
     return max(size for size in range(1, min(batch, most) + 1) if batch % size == 0)

@@ -14,16 +14,15 @@ from megalith.artifacts import MANIFEST, Workspace, read_manifest
 from megalith.errors import InputError
 from megalith.input_files import read_text
 from megalith.scaling.own_runs import TABLE
+from megalith.study.cells import CELLS, Row
 from megalith.study.design import Cell, Design
 
 CORNERS = "CORNERS.csv"
-CELLS = "cells"
 COLUMNS = (
     "cell", "role", "budget", "parameters_with_head", "non_embedding_parameters", "parameters", "tokens",
     "unique_tokens", "flops", "validation_loss", "train_loss", "decay_tokens", "learning_rate", "batch", "layers",
     "hidden", "seed", "steps", "seconds", "flops_per_second", "digest",
 )  # fmt: skip
-Row = dict[str, str]
 
 
 def read_rows(directory: Path) -> list[Row]:

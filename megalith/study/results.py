@@ -10,8 +10,8 @@ import numpy as np
 from megalith.errors import InputError
 from megalith.scaling import fit_runs, read_runs
 from megalith.scaling.fitting import write_law
+from megalith.study.cells import Row
 from megalith.study.design import Design
-from megalith.study.ledger import Row
 
 LAW, FACTS = "law.json", "study.json"
 _DEVIATIONS = 2.0  # a corner cell is better where it is lower by more than this times the noise of a difference

@@ -1,11 +1,13 @@
 """A study as a Slurm array: a file of commands, and the script that runs one line of it a task."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from megalith.study.cells import C, Command, prepare_cell
 from megalith.study.design import Design
 from megalith.study.ledger import collect
-from megalith.study.running import command, prepare_cell
+from megalith.study.running import command
 
 COMMANDS, SCRIPT = "cells.txt", "cells.sbatch"
 
@@ -14,13 +16,20 @@ def write_array(directory: Path, plan: Design) -> Path:
     """Write the script for the cells that have no row yet, and return its path. `scaling study` then collects them."""
     done = {row["digest"] for row in collect(directory, plan)}
     cells = [cell for cell in plan.cells if cell.digest not in done]
+    return write_tasks(directory, cells, command, "scaling-study")
+
+
+def write_tasks(
+    directory: Path, cells: Sequence[C], command: Command[C], name: str, *, tokens: str = "tokenize"
+) -> Path:
+    """Write the script of an array of that `name`, one cell a task, and return its path."""
     for cell in cells:
-        prepare_cell(cell, directory)
+        prepare_cell(cell, directory, tokens)
     (directory / COMMANDS).write_text("".join(f"{shlex.join(command(cell, directory))}\n" for cell in cells))
     commands = shlex.quote(str((directory / COMMANDS).absolute()))
     (directory / SCRIPT).write_text(
         "#!/bin/bash\n"
-        f"#SBATCH --job-name=scaling-study --ntasks=1 --array=1-{max(1, len(cells))}\n"
+        f"#SBATCH --job-name={name} --ntasks=1 --array=1-{max(1, len(cells))}\n"
         "#SBATCH --signal=TERM@120 --requeue\n"
         f'srun bash -c "$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {commands})"\n'
     )

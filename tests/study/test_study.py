@@ -13,6 +13,7 @@ from megalith.artifacts import Workspace, produce
 from megalith.errors import MegalithError, RecipeError
 from megalith.recipe import Recipe, load_recipe
 from megalith.study import Design, design, running
+from megalith.study.cells import prepare_cell
 from megalith.study.ledger import read_rows
 from megalith.study.results import corner_checks, results, seed_noise
 from megalith.study.slurm import write_array
@@ -136,7 +137,7 @@ def test_a_whole_study_is_fitted_and_drawn(tmp_path: Path, place: Path, plan: De
     base = recipe(tmp_path)
     running.prepare(base, place, plan, [])
     for cell in plan.cells:
-        running.prepare_cell(cell, place)
+        prepare_cell(cell, place)
         leave(place / "cells" / cell.name / "train", cell.overrides, place / "recipe.yaml", cell.learning_rate)
     from megalith.study.ledger import collect
 
