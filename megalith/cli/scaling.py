@@ -71,7 +71,7 @@ def scaling_predict(
     level: Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Of the interval.")] = 0.95,
     as_json: Json = False,
 ) -> None:
-    """The loss of a run that has not been made: of two of N, D and C, or of the optimum for C alone."""
+    """The loss of a run that has not been made: of two or all of N, D and C, or of the optimum for C alone."""
     from megalith import verbs
 
     found = verbs.scaling_predict(law, parameters=parameters, tokens=tokens, flops=flops, level=level)

@@ -18,6 +18,7 @@ from megalith.scaling.points import Floats, Points
 from megalith.scaling.power_law import quantiles
 
 FARTHEST = 1e4  # times the largest FLOPs of the runs, or below the smallest: farther no interval means anything
+_MOST_BESIDE = 10.0  # of C over 6·N·D, or the other way: attention and logits of a very small model
 _LITTLE = 1.05  # a factor outside the runs that needs no warning
 
 
@@ -31,19 +32,23 @@ def predict(
 ) -> dict[str, Any]:
     """The loss at N and D, or N and C, or D and C; with C alone at the optimum. The keys are those of `--json`.
 
+    What is not given follows from C = 6·N·D. With all three C is what was counted, attention and logits included.
+
     Raises InputError where too little or too much is given, and where the law would be read too far from its runs.
     """
     given = {"--parameters": parameters, "--tokens": tokens, "--flops": flops}
     named = [name for name, value in given.items() if value is not None]
-    if len(named) == 3 or (len(named) < 2 and flops is None):
+    if len(named) < 2 and flops is None:
         raise InputError(
-            "a run is two of parameters, tokens and FLOPs, or FLOPs alone.",
+            "a run is two of parameters, tokens and FLOPs, all three, or FLOPs alone.",
             where=", ".join(named) or None,
             mend="Use --parameters N --tokens D, one of them with --flops C, or --flops C.",
         )
     for name, value in given.items():
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{value:g} is not a positive number.", where=name)
+    if parameters is not None and tokens is not None and flops is not None:
+        _refuse_another_run(parameters, tokens, flops)
     n, d, c = _run(law, parameters, tokens, flops)
     beyond = {
         "parameters": _outside(n, law.fitted.parameters),
@@ -109,10 +114,24 @@ def _draws(law: FittedLaw, point: Points, centre: float, *, far: bool) -> Floats
     return np.asarray(isoflop_log_loss(theta, point.log_n, np.log(point.flops / by.centre_flops))[:, 0])
 
 
+def _refuse_another_run(parameters: float, tokens: float, flops: float) -> None:
+    """Attention and logits are counted in C, and N may leave out a table; beyond that the three do not fit together."""
+    ratio = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens)
+    if not 1 / _MOST_BESIDE <= ratio <= _MOST_BESIDE:
+        raise InputError(
+            f"{flops:.3g} FLOPs are {ratio:.3g} times 6·N·D of {parameters:.3g} parameters and {tokens:.3g} tokens: "
+            "these are not one run.",
+            where="--flops",
+            mend="Leave out one of the three, or correct it.",
+        )
+
+
 def _run(
     law: FittedLaw, parameters: float | None, tokens: float | None, flops: float | None
 ) -> tuple[float, float, float]:
-    """N, D and C, of which two are given, or C alone: then N is the optimum's."""
+    """N, D and C, of which two or three are given, or C alone: then N is the optimum's."""
+    if parameters is not None and tokens is not None and flops is not None:
+        return parameters, tokens, flops
     if parameters is None and tokens is None:
         assert flops is not None
         parameters = law.formula.optimal_parameters(flops)

@@ -17,7 +17,7 @@ from megalith.arithmetic import flops_per_token, parameters
 from megalith.artifacts.manifest import json_digest
 from megalith.errors import RecipeError
 from megalith.recipe import ModelConfig, Recipe
-from megalith.study.shapes import Shapes, counted
+from megalith.study.shapes import RATIO, Shapes, counted
 
 Role = Literal["grid", "seed", "corner"]
 TOKENS_PER_PARAMETER = 20.0  # Chinchilla's, about which a budget's sizes are centred
@@ -117,7 +117,7 @@ def design(
     budgets: Sequence[float] = (),
     flops: float | None = None,
     sizes: int = 6,
-    ratio: float = 1.6,
+    ratio: float = RATIO,
     seeds: int = 3,
 ) -> Design:
     """The cells for the `budgets`, or for four that span 20 times and sum up to about `flops` in all.
@@ -139,7 +139,7 @@ def design(
             mend="Use --budgets 3e12,8e12,2.2e13,6e13, or --flops for all of it.",
         )
     shapes = Shapes(recipe.model, ratio)
-    middle = math.exp(sum(map(math.log, wanted)) / len(wanted))
+    middle = _middle(wanted)
     grid = []
     for number, budget in enumerate(wanted):
         first = shapes.nearest_place(_centre(shapes, budget)) - (sizes - 1) // 2
@@ -147,6 +147,25 @@ def design(
             model = shapes.at(place)
             grid.append(_cell(recipe, f"b{number}-n{place - shapes.lowest}", budget, middle, model))
     return Design(tuple(sorted(_with_checks(grid, wanted, seeds), key=lambda cell: cell.flops)), wanted)
+
+
+def further(
+    recipe: Recipe, budgets: Sequence[float], flops: float, parameters: float, *, name: str, seeds: int = 1
+) -> Design:
+    """A model of about so many parameters at FLOPs that may lie beyond the budgets, by the rules that their cells obey.
+
+    `parameters` counts the head and not the input table. The cells, one for each seed, are called after `name`.
+    """
+    cell = _cell(recipe, name, flops, _middle(budgets), Shapes(recipe.model).nearest(parameters))
+    more = (
+        replace(cell, name=f"{name}-seed{number}", role="seed", seed=cell.seed + number) for number in range(1, seeds)
+    )
+    return Design((cell, *more), (flops,))
+
+
+def _middle(budgets: Sequence[float]) -> float:
+    """The geometric mean: the recipe's batch and learning rate are those of this budget."""
+    return math.exp(sum(map(math.log, budgets)) / len(budgets))
 
 
 def _split(flops: float | None, sizes: int, seeds: int) -> tuple[float, ...]:
@@ -167,8 +186,7 @@ def _with_checks(grid: Sequence[Cell], budgets: Sequence[float], seeds: int) -> 
     for budget in budgets:
         own = [cell for cell in grid if cell.budget == budget]
         middle = own[(len(own) - 1) // 2]
-        for more in range(1, seeds):
-            yield replace(middle, name=f"{middle.name}-seed{more}", role="seed", seed=middle.seed + more)
+        yield from _more_seeds(middle, seeds)
         if budget in (budgets[0], budgets[-1]):
             for name, factor in (("low", 1 / CORNER_FACTOR), ("high", CORNER_FACTOR)):
                 yield replace(
@@ -177,6 +195,11 @@ def _with_checks(grid: Sequence[Cell], budgets: Sequence[float], seeds: int) -> 
                     role="corner",
                     learning_rate=middle.learning_rate * factor,
                 )
+
+
+def _more_seeds(cell: Cell, seeds: int) -> Iterator[Cell]:
+    for more in range(1, seeds):
+        yield replace(cell, name=f"{cell.name}-seed{more}", role="seed", seed=cell.seed + more)
 
 
 def _cell(recipe: Recipe, name: str, budget: float, middle: float, model: ModelConfig) -> Cell:

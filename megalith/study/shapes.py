@@ -10,6 +10,7 @@ from megalith.errors import RecipeError
 from megalith.planning.shapes import width
 from megalith.recipe import ModelConfig
 
+RATIO = 1.6  # of a size over the next smaller one
 _LARGEST_HIDDEN = 8192
 
 
@@ -22,7 +23,7 @@ def counted(model: ModelConfig) -> int:
 class Shapes:
     """The shapes at the places of a grid of sizes: at place p the one nearest to ratio^p parameters."""
 
-    def __init__(self, base: ModelConfig, ratio: float) -> None:
+    def __init__(self, base: ModelConfig, ratio: float = RATIO) -> None:
         if not 1.1 <= ratio <= 4:
             raise RecipeError(f"sizes cannot be {ratio:g} times apart.", where="--ratio", mend="Use 1.1 to 4.")
         self.ratio = math.log(ratio)
@@ -33,13 +34,20 @@ class Shapes:
 
     def at(self, place: int) -> ModelConfig:
         wanted = place * self.ratio
-        model = min(self.known, key=lambda model: abs(self.log_counted(model) - wanted) + _off_rule(model))
+        model = self._nearest(wanted)
         if place < self.lowest or abs(self.log_counted(model) - wanted) > self.ratio / 2:
             raise RecipeError(
                 f"no shape has about {math.exp(wanted):,.0f} parameters with the head, as the study needs.",
                 mend="Use larger budgets, a smaller model.vocab_size, or fewer --sizes.",
             )
         return model
+
+    def nearest(self, parameters: float) -> ModelConfig:
+        """The shape nearest to so many parameters, on the grid or not."""
+        return self._nearest(math.log(parameters))
+
+    def _nearest(self, wanted: float) -> ModelConfig:
+        return min(self.known, key=lambda model: abs(self.log_counted(model) - wanted) + _off_rule(model))
 
     def nearest_place(self, log_parameters: float) -> int:
         return round(log_parameters / self.ratio)

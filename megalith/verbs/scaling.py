@@ -63,7 +63,7 @@ def scaling_predict(
 ) -> dict[str, Any]:
     """The loss of a run that has not been made, with its interval, by the law in a file of `scaling_fit`.
 
-    Two of parameters, tokens and FLOPs say the run; FLOPs alone, the optimum's.
+    Two of parameters, tokens and FLOPs say the run, or all three where FLOPs were counted; FLOPs alone, the optimum's.
     """
     from megalith.scaling.fitting import check_digest
     from megalith.scaling.prediction import predict

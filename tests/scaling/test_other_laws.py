@@ -1,10 +1,14 @@
 """Kaplan's law, repeated tokens, the profile of E and the tests of curvature, on runs whose law is known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from megalith import scaling_fit
+from megalith.cli import app
 from megalith.errors import InputError
 from megalith.laws import LossFormula, effective
 from megalith.scaling import Points, fit_approach_3, fit_kaplan, fit_repetition
@@ -56,6 +60,38 @@ def test_one_size_is_enough_for_what_tokens_are_worth_and_says_nothing_of_parame
     found = fit_repetition(Points(np.full(13, 1e6), d, loss, unique_tokens=unique), resamples=60).facts()
     assert found["one_size"] and found["R_N"] is None
     assert found["R_D"] == pytest.approx(9, rel=0.1)
+
+
+def test_runs_of_one_size_are_fitted_by_the_verb_and_give_no_law_of_sizes(tmp_path: Path) -> None:
+    d = np.concatenate([np.geomspace(1e7, 3.2e8, 6), np.array([2, 4, 8, 16, 32]) * 1e7])
+    unique = np.concatenate([d[:6], np.full(5, 1e7)])
+    loss = 2.0 + 3000 / effective(d, unique, 9.0) ** 0.4
+    rows = [f"1e6,{a!r},{b!r},{c!r}" for a, b, c in zip(d.tolist(), unique.tolist(), loss.tolist(), strict=True)]
+    runs = tmp_path / "runs.csv"
+    runs.write_text("\n".join(["parameters,tokens,unique_tokens,loss", *rows]))
+    found = scaling_fit(runs)
+    assert found["approach"] is None and found["points"] == 11
+    assert [found[name] for name in ("E", "B", "beta")] == pytest.approx([2.0, 3000, 0.4], rel=0.02)
+    assert found["repetition"]["R_D"] == pytest.approx(9, rel=0.05)
+    told = np.array(found["repetition"]["runs"])
+    assert told[:, 3] == pytest.approx(loss) and told[:, 4] == pytest.approx(loss, rel=2e-3)
+    assert "11 runs of one size" in CliRunner().invoke(app, ["scaling", "fit", str(runs)]).stdout
+    for name in ("output", "page"):
+        with pytest.raises(InputError, match="of one size"):
+            scaling_fit(runs, **{name: tmp_path / "made"})  # type: ignore[arg-type]  # mypy joins the keywords
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_page_draws_repeated_tokens_where_runs_repeat_them(tmp_path: Path) -> None:
+    points = repeating()
+    columns = (points.parameters, points.tokens, points.unique_tokens, points.loss)
+    rows = [",".join(map(repr, row)) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    runs = tmp_path / "runs.csv"
+    for kept, drawn in ((len(rows), True), (40, False)):
+        runs.write_text("\n".join(["parameters,tokens,unique_tokens,loss", *rows[:kept]]))
+        scaling_fit(runs, page=tmp_path / "laws.html", resamples=20)
+        page = (tmp_path / "laws.html").read_text(encoding="utf-8")
+        assert ('id="repetition"' in page) is drawn and ("R_D*" in page) is drawn
 
 
 def test_repetition_wants_runs_that_repeat_and_runs_that_do_not() -> None:

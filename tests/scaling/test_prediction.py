@@ -45,13 +45,18 @@ def test_a_larger_run_is_foretold_within_the_interval(law_file: Path) -> None:
     assert predict(law, flops=1e20, level=0.5)["interval"][0] > inside["interval"][0]
     by_tokens = predict(law, tokens=1e10, flops=6e19)
     assert by_tokens["parameters"] == pytest.approx(1e9)
+    counted = predict(law, parameters=1e9, tokens=1e10, flops=9e19)  # with attention and logits
+    assert (counted["parameters"], counted["tokens"], counted["flops"]) == (1e9, 1e10, 9e19)
+    assert counted["by_approach_3"] == by_tokens["by_approach_3"]
 
 
 def test_what_says_no_run_or_lies_too_far_is_refused(law_file: Path) -> None:
     law = check_digest(law_file)
-    for given in ({}, {"parameters": 1e9}, {"parameters": 1e9, "tokens": 1e9, "flops": 6e18}):
+    for given in ({}, {"parameters": 1e9}):
         with pytest.raises(InputError, match="two of parameters, tokens and FLOPs"):
-            predict(law, **given)  # type: ignore[arg-type]  # mypy joins the kinds of values
+            predict(law, **given)
+    with pytest.raises(InputError, match="these are not one run"):
+        predict(law, parameters=1e9, tokens=1e9, flops=6e16)
     with pytest.raises(InputError, match="not a positive"):
         predict(law, parameters=-1.0, tokens=1e9)
     with pytest.raises(InputError, match="not read farther than 10000 times"):

@@ -12,7 +12,7 @@ from megalith.arithmetic import flops_per_token
 from megalith.artifacts import Workspace, produce
 from megalith.errors import MegalithError, RecipeError
 from megalith.recipe import Recipe, load_recipe
-from megalith.study import Design, design, running
+from megalith.study import Design, design, further, running
 from megalith.study.cells import prepare_cell
 from megalith.study.ledger import read_rows
 from megalith.study.results import corner_checks, results, seed_noise
@@ -178,3 +178,18 @@ def test_noise_and_corners_are_reckoned_from_rows() -> None:
     assert noise["pooled"] == pytest.approx(0.005 / 2**0.5, rel=0.01)
     checks = corner_checks(rows, noise)
     assert [check["better"] for check in checks] == [False, True]
+
+
+def test_a_cell_beyond_the_budgets_obeys_their_rules(tmp_path: Path, plan: Design) -> None:
+    """One at a budget of the study is its own cell of that size; ten times beyond, the rate falls by C^-1/8."""
+    known = next(cell for cell in plan.cells if cell.name == "b1-n3")
+    same = further(recipe(tmp_path), BUDGETS, known.budget, known.counted, name="b1-n3").cells[0]
+    assert same == known
+    once, again = further(recipe(tmp_path), BUDGETS, 10 * known.budget, 3 * known.counted, name="far", seeds=2).cells
+    assert once.flops == pytest.approx(10 * known.budget, rel=0.02) and once.counted == pytest.approx(
+        3 * known.counted, rel=0.25
+    )
+    assert once.learning_rate / known.learning_rate == pytest.approx(
+        10**-0.125 * (once.batch / known.batch) ** 0.5, rel=1e-3
+    )
+    assert (again.name, again.seed, again.digest != once.digest) == ("far-seed1", once.seed + 1, True)
