@@ -48,7 +48,7 @@ class RepetitionFit:
     def predicted(self) -> Floats:
         """Loss of each run by the law."""
         stars = np.array([[self.tokens.r_d, self.tokens.r_n]])
-        return _loss(self.theta[None], self.points, stars)[0]
+        return np.asarray(_loss(self.theta[None], self.points, stars)[0])
 
     def _rows(self) -> list[list[float]]:
         points = self.points
