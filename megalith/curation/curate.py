@@ -25,6 +25,7 @@ from megalith.curation.corpus.against import Earlier, fill_earlier, open_earlier
 from megalith.curation.corpus.document_table import Columns
 from megalith.curation.corpus.documents import make_documents, partitions_of
 from megalith.curation.corpus.read_units import FILTERS, Dataset, datasets_of, model_file
+from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Told
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
@@ -39,6 +40,8 @@ from megalith.recipe import CurateConfig, Recipe, UrlConfig
 from megalith.secrets import masked
 
 VERSION = 3
+DECISIONS = "decisions"
+"""Where tasks exchange records to decide, in the artifact while it is made; made anew after a kill."""
 ITEM_DOCUMENTS = 2000
 """Items are cut from so many held-out documents at most, drawn by their ids."""
 
@@ -109,12 +112,16 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     html_bytes = _judge_one_by_one(columns, funnel, histograms, given)
     answers = _judge_by_own(columns, funnel, histograms, given)
     quality = _judge_quality(columns, funnel, histograms, given)
-    begin("exact duplicates")
+    told = begin("exact duplicates")
     fill_earlier(columns, given.against, funnel.code("earlier", "not kept"))
-    decide.drop_exact_duplicates(columns, funnel)
+    decisions = workspace.path / DECISIONS
+    shutil.rmtree(decisions, ignore_errors=True)
+    table = Table.create(decisions / "table", columns.partitions)
+    decide.drop_exact_duplicates(columns, funnel, table, decisions / "exact", told)
     funnel.line("exact")
-    begin("near-duplicates")
-    cut_short = decide.drop_near_duplicates(columns, funnel, config.minhash)
+    told = begin("near-duplicates")
+    cut_short = decide.drop_near_duplicates(columns, funnel, config.minhash, table, decisions / "near", told)
+    shutil.rmtree(decisions)
     funnel.line("minhash", seconds=given.documents.facts["seconds"].get("minhash", 0.0))
     if any(dataset.most_documents is not None for dataset in given.datasets):
         decide.cap(columns, funnel, given.datasets, seed)
@@ -143,8 +150,8 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     begin("samples")
     workspace.write_json("samples.json", funnel.samples())
     lines_cut = given.documents.facts["lines_cut"]
-    told = details(columns, funnel, histograms, kept, lines_cut) | {"datasets": by_dataset}
-    workspace.write_json("details.json", told)
+    shown = details(columns, funnel, histograms, kept, lines_cut) | {"datasets": by_dataset}
+    workspace.write_json("details.json", shown)
     shutil.rmtree(kept.work)
     (extracted,) = (line for line in funnel.lines if line["name"] == "extract")
     return {

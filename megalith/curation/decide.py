@@ -4,20 +4,23 @@ Each decision depends on the documents alone. Of duplicates, the copy that `Colu
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from megalith.curation.corpus import languages
-from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, halves, names
+from megalith.curation.corpus.document_table import Array, Columns, Partition, halves, names
 from megalith.curation.corpus.read_units import Dataset
+from megalith.curation.corpus.table import RECORD, Table
+from megalith.curation.daft_engine import Told
+from megalith.curation.duplicates import answers_of, find_exact, find_near
 from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.keyed_draws import draws
 from megalith.curation.partition import SIGNAL
 from megalith.curation.steps import heuristics
-from megalith.curation.steps.dedup.near_duplicates import near_duplicates
 from megalith.curation.steps.language import UNKNOWN
 from megalith.curation.steps.prepare import REASONS
 from megalith.recipe import CurateConfig, MinHashConfig
@@ -85,35 +88,23 @@ def fill(columns: Columns, place: int, partition: Partition) -> None:
     columns.bytes[span] = table["bytes"].to_numpy()
 
 
-def drop_exact_duplicates(columns: Columns, funnel: Funnel) -> None:
-    """Drop all but one copy of documents with the same fingerprint."""
-    ordered = columns.order(_standing(columns))
-    marks = columns.fingerprint[ordered]
-    ordered = ordered[np.lexsort([marks[:, 1], marks[:, 0]])]
-    marks = columns.fingerprint[ordered]
-    first = np.ones(len(ordered), bool)
-    first[1:] = (marks[1:] != marks[:-1]).any(axis=1)
-    _drop_copies(columns, funnel, "exact", "duplicate", ordered, first)
+def drop_exact_duplicates(columns: Columns, funnel: Funnel, table: Table, work: Path, told: Told) -> None:
+    """Drop all but one copy of documents with the same fingerprint. What tasks exchange lies under `work`."""
+    _save(columns, table)
+    _drop_copies(columns, funnel, "exact", "duplicate", table, find_exact(table, work, told))
 
 
-def drop_near_duplicates(columns: Columns, funnel: Funnel, config: MinHashConfig) -> int:
+def drop_near_duplicates(
+    columns: Columns, funnel: Funnel, config: MinHashConfig, table: Table, work: Path, told: Told
+) -> int:
     """Drop all but one copy of each component of near-duplicates.
 
     Returns the number of buckets that were too large, and too little alike, to compare every pair in them.
     """
-    rows = _standing(columns)
-    found = near_duplicates(columns, rows, config)
-    roots = found.roots
-    sizes = np.bincount(roots, minlength=len(rows))
-    several = sizes[roots] > 1
-    root_of = np.zeros(len(columns), np.int32 if len(columns) < 2**31 else np.int64)
-    root_of[rows] = roots
-    ordered = columns.order(rows[several])
-    ordered = ordered[np.argsort(root_of[ordered], kind="stable")]
-    first = np.ones(len(ordered), bool)
-    first[1:] = root_of[ordered[1:]] != root_of[ordered[:-1]]
-    _drop_copies(columns, funnel, "minhash", "near duplicate", ordered, first)
-    return found.buckets_cut_short
+    _save(columns, table)
+    answers, cut_short = find_near(table, work, config, told)
+    _drop_copies(columns, funnel, "minhash", "near duplicate", table, answers)
+    return cut_short
 
 
 def cap(columns: Columns, funnel: Funnel, datasets: Sequence[Dataset], seed: int) -> None:
@@ -148,18 +139,27 @@ def _one(columns: Columns, rows: Array, among: Array) -> int:
     return int(min(places.tolist(), key=lambda place: columns.name(int(rows[place]))))
 
 
-def _standing(columns: Columns) -> Array:
-    """The documents that nothing has dropped, those of earlier artifacts among them."""
-    return np.flatnonzero((columns.reason == 0) & (columns.dataset >= EARLIER))
+def _save(columns: Columns, table: Table) -> None:
+    """Write what copies are found by, and preferred by, for the tasks that do so."""
+    for chunk in table.chunks:
+        span = slice(chunk.base, chunk.base + chunk.rows)
+        records = np.zeros(chunk.rows, RECORD)
+        for name in ("copy", "bytes", "quality", "reason", "dataset"):
+            records[name] = getattr(columns, name)[span]
+        records["high"], records["low"] = columns.identity[span].T
+        records["mark_high"], records["mark_low"] = columns.fingerprint[span].T
+        table.write(chunk.number, records)
 
 
-def _drop_copies(columns: Columns, funnel: Funnel, step: str, reason: str, ordered: Array, first: Array) -> None:
-    """Drop all of each group but its first; `ordered` holds groups one after another."""
-    kept = ordered[np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))]
-    lost = ~first & (columns.dataset[ordered] >= 0)
-    earlier = columns.dataset[kept] < 0
-    funnel.drop(step, reason, ordered[lost & ~earlier], kept[lost & ~earlier])
-    funnel.drop(step, f"{reason} of an earlier artifact", ordered[lost & earlier], kept[lost & earlier])
+def _drop_copies(columns: Columns, funnel: Funnel, step: str, reason: str, table: Table, answers: Path) -> None:
+    """Drop the copies that were found; those of earlier artifacts are not ours to drop."""
+    for chunk in table.chunks:
+        found = answers_of(answers, table, chunk.number)
+        rows = found["row"].astype(np.int64)
+        ours = columns.dataset[rows] >= 0
+        for earlier, why in ((False, reason), (True, f"{reason} of an earlier artifact")):
+            chosen = ours & (found["earlier"] == earlier)
+            funnel.drop(step, why, rows[chosen], found["kept"][chosen])
 
 
 def _drop_named(funnel: Funnel, base: int, step: str, reasons: pa.Array | pa.ChunkedArray) -> None:

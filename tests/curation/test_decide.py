@@ -11,6 +11,7 @@ from megalith.curation.card_data import dataset_figures
 from megalith.curation.corpus import languages
 from megalith.curation.corpus.document_table import EARLIER, Columns, Partition
 from megalith.curation.corpus.read_units import Dataset
+from megalith.curation.corpus.table import Table
 from megalith.curation.funnel import Funnel
 from megalith.curation.steps import language
 
@@ -27,6 +28,11 @@ def _columns(rows: list[Row]) -> Columns:
     return columns
 
 
+def _drop_exact(columns: Columns, funnel: Funnel, place: Path) -> None:
+    table = Table.create(place / "table", columns.partitions)
+    decide.drop_exact_duplicates(columns, funnel, table, place / "exact", lambda done, total: None)
+
+
 def _numbered(count: int) -> Columns:
     draws = np.random.default_rng(1)
     columns = Columns([Partition(Path("nowhere"), 0, 0, count)])
@@ -34,7 +40,9 @@ def _numbered(count: int) -> Columns:
     return columns
 
 
-def test_the_copy_of_the_first_dataset_is_kept_then_the_best_the_longest_and_the_smallest_id_and_url() -> None:
+def test_the_copy_of_the_first_dataset_is_kept_then_the_best_the_longest_and_the_smallest_id_and_url(
+    tmp_path: Path,
+) -> None:
     rows: list[Row] = [
         (1, 1, 1, 900, 0.9, 1),
         (0, 5, 1, 100, 0.1, 1),  # of the first dataset, though the worst
@@ -48,33 +56,33 @@ def test_the_copy_of_the_first_dataset_is_kept_then_the_best_the_longest_and_the
     columns = _columns(rows)
     funnel = Funnel(columns, 1)
     funnel.read({"records": len(columns)}, 0, 0.0)
-    decide.drop_exact_duplicates(columns, funnel)
+    _drop_exact(columns, funnel, tmp_path)
     assert columns.alive.tolist() == [1, 2, 4, 7]
     assert columns.kept.tolist() == [1, -1, -1, 2, -1, 4, 7, -1]
     assert funnel.line("exact")["dropped"] == {"duplicate": 4}
 
 
-def test_the_order_of_rows_makes_no_difference() -> None:
+def test_the_order_of_rows_makes_no_difference(tmp_path: Path) -> None:
     draws = random.Random(1)
     rows: list[Row] = [
         (draws.randrange(2), draws.randrange(20), number, draws.randrange(3), 0.0, draws.randrange(8))
         for number in range(60)
     ]
     kept = []
-    for _ in range(3):
+    for turn in range(3):
         draws.shuffle(rows)
         columns = _columns(rows)
-        decide.drop_exact_duplicates(columns, Funnel(columns, 1))
+        _drop_exact(columns, Funnel(columns, 1), tmp_path / str(turn))
         kept.append(sorted(rows[row] for row in columns.alive))
     assert kept[0] == kept[1] == kept[2]
     assert len(kept[0]) == len({row[5] for row in rows})
 
 
-def test_a_document_that_stands_in_an_earlier_artifact_is_dropped_for_its_sake() -> None:
+def test_a_document_that_stands_in_an_earlier_artifact_is_dropped_for_its_sake(tmp_path: Path) -> None:
     columns = _columns([(0, 1, 1, 900, 0.9, 1), (EARLIER, 2, 1, 10, 0.0, 1), (0, 3, 1, 10, 0.0, 2)])
     funnel = Funnel(columns, 1)
     funnel.read({"records": len(columns)}, 0, 0.0)
-    decide.drop_exact_duplicates(columns, funnel)
+    _drop_exact(columns, funnel, tmp_path)
     assert columns.alive.tolist() == [2]
     assert columns.kept[0] == 1
     assert funnel.line("exact")["dropped"] == {"duplicate of an earlier artifact": 1}
