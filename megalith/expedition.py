@@ -91,6 +91,7 @@ def submit(recipe: Recipe, directory: Path, sources: Sequence[Path] = (), *, fre
         cluster, layout = plan.facts["machine"], plan.facts["layout"]
         note(f"{'':5}  {plan.facts['steps']:,} steps will take about {human_seconds(plan.facts['seconds'])} there")
         spread = f"tensor {layout['tensor']} × pipeline {layout['pipeline']} × data {layout['data']}"
+        spread += f" × context {layout['context']}" if layout["context"] > 1 else ""
         return write_jobs(
             recipe,
             Walk(

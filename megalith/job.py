@@ -36,8 +36,6 @@ class Job:
     sequence_parallel: bool = False
     zero: Zero = 0
     zero_shard: int | None = None
-    context: int = 1
-    """Ranks that share the tokens of a sequence."""
     precision: Precision = "bf16"
     fp8: Fp8 | None = None
     """The scaling of fp8 in the layers' matrix products, which are otherwise in `precision`; attention and logits stay
@@ -50,7 +48,7 @@ class Job:
     """Whether attention scores stay on the chip (FlashAttention, 2205.14135)."""
     stack: str = "megalith"
     """The software that runs it (`planning.performance.stacks`)."""
-    context_method: Literal["ring", "all_to_all"] = "ring"
+    context_method: Literal["ring", "all_to_all"] = "all_to_all"
     expert: int = 1
     """Ranks of the data axis that share the experts of a mixture."""
     optimizer_state: Literal["fp32", "int8"] = "fp32"
@@ -63,7 +61,7 @@ class Job:
         return cls(
             model=recipe.model,
             cluster=cluster,
-            layout=Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1),
+            layout=Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1, parallel.context or 1),
             micro_batch_size=train.micro_batch_size or 1,
             global_batch_size=train.global_batch_size,
             virtual_stages=parallel.virtual_stages,
@@ -73,7 +71,6 @@ class Job:
             sequence_parallel=parallel.sequence_parallel,
             zero=parallel.zero,
             zero_shard=parallel.zero_shard,
-            context=parallel.context or 1,
             precision=precision_on(cluster, recipe),
             context_method=parallel.context_method,
             expert=parallel.expert or 1,
@@ -88,7 +85,7 @@ class Job:
 
     @property
     def accelerators(self) -> int:
-        return self.layout.world * self.context
+        return self.layout.world
 
     @property
     def stages(self) -> int:
@@ -98,7 +95,7 @@ class Job:
     @property
     def shard_ranks(self) -> int:
         """Ranks that ZeRO shards over; 1 without ZeRO."""
-        return shard_ranks(self.zero, self.zero_shard, self.layout.data)
+        return shard_ranks(self.zero, self.zero_shard, self.layout.gradient_ranks)
 
     @property
     def compute_bytes(self) -> int:
@@ -118,7 +115,7 @@ class Job:
             tensor=self.layout.tensor,
             pipeline=self.layout.pipeline,
             data=self.layout.data,
-            context=self.context if self.context > 1 else None,
+            context=self.layout.context if self.layout.context > 1 else None,
             context_method=self.context_method,
             expert=self.expert if self.expert > 1 else None,
             offload_optimizer=self.offload_optimizer,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from megalith.batches import ramp_batches
-from megalith.errors import RecipeError
+from megalith.errors import RecipeError, UnsupportedError
 from megalith.recipe import ClusterConfig, ModelConfig, ParallelConfig, TrainConfig, load_recipe, shipped_recipes
 from megalith.topology import (
     AXES,
@@ -21,6 +21,8 @@ from megalith.topology import (
     known_clusters,
     layout_of,
     local_cluster,
+    refuse_planned_settings,
+    trains_context,
 )
 
 MT_NLG = Layout(tensor=8, pipeline=35, data=12)
@@ -31,10 +33,10 @@ def cluster(name: str, nodes: int, **given: int) -> Cluster:
     return describe(ClusterConfig(name=name, nodes=nodes, **given))
 
 
-@pytest.mark.parametrize("layout", [Layout(), Layout(2, 3, 5), Layout(5, 3, 2), MT_NLG], ids=str)
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 3, 5), Layout(5, 3, 2), Layout(2, 3, 2, 4), MT_NLG], ids=str)
 def test_the_map_is_the_grid_one_can_see(layout: Layout) -> None:
-    """numpy's rows and columns are the oracle: pipeline × data × tensor, counted through."""
-    grid = np.arange(layout.world).reshape(layout.pipeline, layout.data, layout.tensor)
+    """numpy's rows and columns are the oracle: pipeline × data × context × tensor, counted through."""
+    grid = np.arange(layout.world).reshape(layout.pipeline, layout.data, layout.context, layout.tensor)
     for place in np.ndindex(grid.shape):
         assert layout.rank(*place) == grid[place]
         assert layout.coordinates(int(grid[place])) == place
@@ -247,3 +249,48 @@ def test_batches_of_a_ramp_that_do_not_come_out_even_are_noted() -> None:
 def test_the_batches_of_a_ramp_are_those_before_the_full_one() -> None:
     assert list(ramp_batches(TrainConfig.model_validate({"global_batch_size": 32, "batch_ramp": RAMP}))) == [8, 16, 24]
     assert list(ramp_batches(TrainConfig())) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "mend"),
+    [
+        (["parallel.context=8"], "32 heads cannot be dealt to tensor × context = 8 × 8", "Try 1, 2 or 4"),
+        (["parallel.context=2", "model.sequence_length=8191"], "8191 tokens cannot be split into 2", "multiple of 2"),
+        (["parallel.context=2", "model.sequence_length=8200", "parallel.sequence_parallel=true"],
+         "cannot be split over tensor=8 × context=2", "multiple of 16"),
+    ],
+)  # fmt: skip
+def test_a_context_that_cannot_be_is_refused_with_what_can(settings: list[str], said: str, mend: str) -> None:
+    recipe, _ = load_recipe("llama-8b", ["parallel={tensor: 8, pipeline: 1, data: 1}", *settings])
+    layout = layout_of(recipe.parallel)
+    with pytest.raises(RecipeError, match=said) as caught:
+        check_layout(cluster("dgx-h100", layout.context), layout, recipe.model, recipe.parallel, recipe.train)
+    assert mend in str(caught.value.mend)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "where"),
+    [
+        ("llama-8b", ["parallel.context_method=ring"], "parallel.context_method"),
+        ("llama-8b", ["model.dropout=0.1"], "parallel.context"),
+        ("bert-336m", [], "parallel.context"),
+    ],
+)
+def test_shared_samples_that_cannot_be_trained_are_refused(recipe: str, settings: list[str], where: str) -> None:
+    loaded, _ = load_recipe(recipe, ["parallel.context=2", *settings])
+    assert not trains_context(loaded.model, loaded.parallel)
+    with pytest.raises(UnsupportedError, match="planned, not yet trained") as caught:
+        refuse_planned_settings(loaded.model, loaded.parallel, loaded.train)
+    assert caught.value.where == where
+    assert caught.value.mend
+
+
+def test_ranks_that_share_samples_are_neighbours_and_shard_together() -> None:
+    layout = Layout(tensor=2, pipeline=2, data=2, context=2)
+    assert layout.group("context", 8) == (8, 10)
+    assert layout.gradient_group(9) == (9, 11, 13, 15)
+    assert layout.shard_groups(9, 2) == ((9, 11), (13, 15))
+    assert layout.replica_groups(9, 2) == ((9, 13), (11, 15))
+    for rank in range(layout.world):
+        assert rank in layout.gradient_group(rank)
+        assert set(layout.group("context", rank)) | set(layout.group("data", rank)) <= set(layout.gradient_group(rank))

@@ -46,13 +46,14 @@ def _show_submission(made: "Submission", *, as_json: bool) -> None:
     figures = made.figures
     machine, layout = figures["machine"], figures["layout"]
     accelerators = machine["accelerators"]
+    shared = f" × context {layout['context']}" if layout["context"] > 1 else ""
     low, high = figures["interval"]
     rows = [
         ("machines", f"{machine['nodes']:,} nodes of {machine['cluster']}: {accelerators['count']:,} × "
                      f"{accelerators['name']}"),
-        ("layout", f"tensor {layout['tensor']} × pipeline {layout['pipeline']} × data {layout['data']}, micro-batches "
-                   f"of {layout['micro_batch_size']}, {layout['schedule']}, recompute {layout['recompute']}, ZeRO "
-                   f"{layout['zero']}, {layout['precision']}"),
+        ("layout", f"tensor {layout['tensor']} × pipeline {layout['pipeline']} × data {layout['data']}{shared}, "
+                   f"micro-batches of {layout['micro_batch_size']}, {layout['schedule']}, recompute "
+                   f"{layout['recompute']}, ZeRO {layout['zero']}, {layout['precision']}"),
         ("step", f"{human_seconds(figures['step_seconds'])} ({human_seconds(low)} to {human_seconds(high)})"),
         ("memory of a rank", f"{human_bytes(machine['memory_of_a_rank_bytes'])} of "
                              f"{human_bytes(accelerators['memory_bytes'])}"),

@@ -46,13 +46,18 @@ class Attention(nn.Module):
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, D), and (B, H_kv, T, D) twice
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
+        y = self.attend(q, k, v, mask)  # (B, H, T, D)
+        mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
+        return mixed
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q (B, H, T, D), k and v (B, H_kv, T, D) to (B, H, T, D): each head by itself."""
         where: list[Tensor] = []  # what relative positions add to the core
         if self.config.positions == "relative":
             whole = isinstance(self.core, CoreAttention)  # and no cache or tree, whose tokens may stand anywhere
             q, *where = self.relative(q, q.shape[2] if whole else self.config.sequence_length)
-        y = self.core(q, k, v, mask, *where)  # (B, H, T, D)
-        mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
-        return mixed
+        y: Tensor = self.core(q, k, v, mask, *where)
+        return y
 
 
 class CoreAttention(nn.Module):

@@ -19,10 +19,12 @@ class GPT(Transformer):
         """Token ids (B, T), or the activations of the stage before, to the features of the logits (B, T, E).
 
         `positions` (B, T) are those of the tokens, by default 0 … T − 1. With `document_starts` (B, T), the place at
-        which each token's document begins, documents are apart, and the positions of each begin at 0.
+        which each token's document begins, documents are apart, and the positions of each begin at 0. Ranks that share
+        a sample are given it for the whole of that.
         """
         if document_starts is not None:
-            positions = document_positions(document_starts)
+            whole = document_positions(document_starts)
+            positions = whole.chunk(self.context_ranks, dim=1)[self.context_rank]
         if self.is_first_stage:
             x = self.dropout(self.embed(x, positions).to(self.activation_dtype))
         x = self.run_layers(x, mask=document_starts, positions=positions)

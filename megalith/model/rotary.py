@@ -16,14 +16,14 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines: (T, R / 2) each for all sequences, or (B, 1, T, R / 2), where R is what is rotated of a head."""
 
 
-def rotary(config: ModelConfig, length: int, positions: Tensor | None, like: Tensor) -> Rotation:
+def rotary(config: ModelConfig, length: int, positions: Tensor | None, like: Tensor, first: int = 0) -> Rotation:
     """Cosine and sine of position × rate, in fp32 or `like`'s wider type, on its device.
 
-    `positions` (B, T) are whole numbers; without them they are 0 … length − 1.
+    `positions` (B, T) are whole numbers; without them they are first … first + length − 1.
     """
     dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
     if positions is None:
-        places = torch.arange(length, dtype=torch.float64, device=device)
+        places = torch.arange(first, first + length, dtype=torch.float64, device=device)
     else:
         places = positions.to(torch.float64).unsqueeze(1)  # (B, 1, T)
     angles = places.unsqueeze(-1) * rates(config, device)  # (…, T, R / 2)

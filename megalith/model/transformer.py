@@ -24,6 +24,8 @@ class Transformer(nn.Module):
     """Whether this stage has the heads and the loss."""
     sequence_ranks = 1
     """Ranks over which the residual stream is split along the sequence."""
+    context_ranks, context_rank = 1, 0
+    """Ranks that share each sample, and this one's place: each has as many neighbouring tokens, T of all of them."""
     kinds: tuple[str, ...] = ("predicted token",)
     """The kinds of loss of the family; the first is over tokens."""
     z_loss = 0.0
@@ -73,7 +75,9 @@ class Transformer(nn.Module):
         x: Tensor = self.token_embedding(tokens)
         if self.config.positions == "learned":
             if positions is None:
-                positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)  # (1, T)
+                length = tokens.shape[1]
+                first = self.context_rank * length
+                positions = torch.arange(first, first + length, device=tokens.device).unsqueeze(0)  # (1, T)
             x = x + self.position_embedding(positions)
         return x
 
@@ -92,5 +96,5 @@ class Transformer(nn.Module):
         key = (length, x.dtype, x.device)
         if key not in self._rotations:
             with torch.inference_mode(False):  # training may want it later
-                self._rotations[key] = rotary(self.config, length, None, like=x)
+                self._rotations[key] = rotary(self.config, length, None, like=x, first=self.context_rank * length)
         return self._rotations[key]

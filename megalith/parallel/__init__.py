@@ -1,7 +1,8 @@
 """Data, tensor and pipeline parallelism, ZeRO and recomputation, applied to a model from outside."""
 
+from megalith.parallel.context import MicroBatch
 from megalith.parallel.deterministic import compute_deterministically
-from megalith.parallel.distributed_model import DistributedModel, MicroBatch
+from megalith.parallel.distributed_model import DistributedModel
 from megalith.parallel.dropout import dropout_seed
 from megalith.parallel.master_weights import Master, local
 from megalith.parallel.mesh import Mesh, build_mesh, init_process_group

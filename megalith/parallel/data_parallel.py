@@ -131,7 +131,7 @@ class _Buckets:
 
     def expect(self, passes: int) -> None:
         """Each parameter is given so many gradients from here on, its last ones; 0: that is not known."""
-        self._passes = passes if self._ranks.data_size > 1 else 0
+        self._passes = passes if self._ranks.gradient_ranks > 1 else 0
 
     def taken(self, number: int) -> None:
         """A parameter has been given a gradient."""
@@ -151,7 +151,7 @@ class _Buckets:
 
     def finish(self) -> None:
         """Send what is left, and wait for all."""
-        if self._ranks.data_size == 1:
+        if self._ranks.gradient_ranks == 1:
             return
         while self._sent < len(self._cuts):
             self._send()

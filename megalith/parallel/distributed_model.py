@@ -1,6 +1,6 @@
 """One model over all ranks: this rank's stages of it, and what a step asks of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +10,13 @@ from torch import Tensor
 
 from megalith.model import Transformer
 from megalith.parallel import data_parallel
+from megalith.parallel.context import MicroBatch, own_tokens
 from megalith.parallel.master_weights import Master, local
 from megalith.parallel.mesh import Mesh
 from megalith.parallel.pipeline import Pipeline
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
 from megalith.schedules import Lists, Op, action_lists
-
-MicroBatch = Mapping[str, Tensor]
-"""`tokens` (B, T), and by name what else the model's forward takes."""
 
 
 @dataclass
@@ -47,7 +45,8 @@ class DistributedModel:
     ) -> Tensor:
         """Add the gradients of Σ losses · weights over this data-parallel rank's micro-batches.
 
-        Gives the sums of each kind of loss over them, in fp64, on one rank of those that computed them; zeros on the
+        Ranks that share a sample are each given the whole of it, and take their own tokens. Gives the sums of each kind
+        of loss over these, in fp64, on one rank of those that computed them; zeros on the
         others. `dropout_seeds` seed the dropout of each micro-batch.
         """
         scales = self._numbers(weights)
@@ -139,7 +138,8 @@ class DistributedModel:
         return self._lists[key]
 
     def _arguments(self, batch: MicroBatch, dropout_seed: int) -> tuple[Tensor, dict[str, Any]]:
-        rest: dict[str, Any] = {name: onto(value, self.ranks.device) for name, value in batch.items()}
+        own = own_tokens(batch, self.ranks)
+        rest: dict[str, Any] = {name: onto(value, self.ranks.device) for name, value in own.items()}
         tokens: Tensor = rest.pop("tokens")
         return tokens, rest | ({"dropout_seed": dropout_seed} if self.config.dropout > 0 else {})
 

@@ -103,7 +103,8 @@ def _groups(ranks: Mesh) -> dict[str, tuple[str, tuple[int, ...]]]:
     for group in list(dist.distributed_c10d._world.pg_map):
         members = tuple(dist.get_process_group_ranks(group))
         if ranks.rank in members:
-            found[group.group_name] = (known.get(members, "several axes"), members)
+            name = "context" if group is ranks.context_group else known.get(members, "several axes")
+            found[group.group_name] = (name, members)
     return found
 
 

@@ -31,6 +31,10 @@ class Mesh:
     device_mesh: DeviceMesh | None = None
     """None before `build_mesh`, and of a single process."""
     device: torch.device = CPU
+    context: int = 1
+    """Ranks that share each sample: neighbours among those that add up their gradients."""
+    context_group: dist.ProcessGroup | None = None
+    """These ranks; None where a rank has whole samples."""
 
     @property
     def is_rank_zero(self) -> bool:
@@ -46,13 +50,32 @@ class Mesh:
         return 0 if self.device_mesh is None else self.device_mesh.get_local_rank(axis)
 
     @property
-    def data_size(self) -> int:
-        """Ranks that share the batch."""
+    def gradient_ranks(self) -> int:
+        """Ranks that add up their gradients: those that share the batch, and those that share a sample."""
         return self.size("replicate") * self.size("shard")
 
     @property
+    def data_size(self) -> int:
+        """Parts of the batch, of whole samples, of which each rank works on one."""
+        return self.gradient_ranks // self.context
+
+    @property
     def data_index(self) -> int:
-        """This rank's place among those that share the batch."""
+        """The number of this rank's part of the batch."""
+        return self._gradient_index // self.context
+
+    @property
+    def context_index(self) -> int:
+        """This rank's place among those that share its samples."""
+        return self._gradient_index % self.context
+
+    @property
+    def is_first_reader(self) -> bool:
+        """Whether this rank is the first of those that read the same samples."""
+        return self.index("tensor") == self.index("pipeline") == self.context_index == 0
+
+    @property
+    def _gradient_index(self) -> int:
         return self.index("replicate") * self.size("shard") + self.index("shard")
 
     def submesh(self, *axes: Axis) -> DeviceMesh:
@@ -138,7 +161,12 @@ def build_mesh(ranks: Mesh, parallel: ParallelConfig) -> Mesh:
     """Build the device mesh of the layout that `parallel` asks for. Every rank must call it."""
     if ranks.count == 1:
         return ranks
-    tensor, pipeline = parallel.tensor or 1, parallel.pipeline or 1
-    layout = Layout(tensor, pipeline, ranks.count // (tensor * pipeline))
-    shape = mesh_shape(layout, shard_ranks(parallel.zero, parallel.zero_shard, layout.data))
-    return replace(ranks, device_mesh=init_device_mesh(ranks.device.type, shape, mesh_dim_names=AXES))
+    tensor, pipeline, context = parallel.tensor or 1, parallel.pipeline or 1, parallel.context or 1
+    layout = Layout(tensor, pipeline, ranks.count // (tensor * pipeline * context), context)
+    shape = mesh_shape(layout, shard_ranks(parallel.zero, parallel.zero_shard, layout.gradient_ranks))
+    mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=AXES)
+    group = None
+    if context > 1:
+        groups = [list(each) for each in layout.groups("context")]
+        group, _ = dist.new_subgroups_by_enumeration(groups)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return replace(ranks, device_mesh=mesh, context=context, context_group=group)

@@ -1,7 +1,8 @@
 """The order in which every parallelism is applied to a model.
 
-`parallelize` builds the model without memory, cuts it into pipeline stages, splits its tensors, marks what is
-recomputed, compiles its layers, shards it with ZeRO, and only then gives it memory and its first weights.
+`parallelize` builds the model without memory, cuts it into pipeline stages, splits its tensors and
+its samples, marks what is recomputed, compiles its layers, shards it with ZeRO, and only then gives it memory and its
+first weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from megalith.model import MODELS, Transformer
 from megalith.model.initialise import initial_value
 from megalith.parallel import data_parallel
+from megalith.parallel.context import share_samples
 from megalith.parallel.distributed_model import DistributedModel
 from megalith.parallel.dropout import seed_dropout
 from megalith.parallel.master_weights import Master, local, make_masters, region
@@ -57,12 +59,14 @@ def parallelize(
         stage.z_loss = z_loss
         if ranks.size("tensor") > 1:
             split_tensors(stage, ranks.submesh("tensor"), sequence_parallel=parallel.sequence_parallel)
+        if ranks.context_group is not None:
+            share_samples(stage, ranks)
         recompute_layers(stage, parallel.recompute, parallel.recompute_every, ranks.device)
         if compile_layers:
             for block in stage.numbered_layers.values():
                 block.compile()
-        _set_dtype(stage, dtype, sharded=parallel.zero > 0 and ranks.data_size > 1)
-        if parallel.zero > 0 and ranks.data_size > 1:
+        _set_dtype(stage, dtype, sharded=parallel.zero > 0 and ranks.gradient_ranks > 1)
+        if parallel.zero > 0 and ranks.gradient_ranks > 1:
             data_parallel.shard(stage, ranks, parallel.zero, dtype)
         stage.to_empty(device=ranks.device)
         stages[number] = stage.train()
@@ -75,7 +79,7 @@ def parallelize(
     masters = make_masters(list(_parameters(stages)), ranks, lambda name: copied and name == "token_embedding.weight")
     if weights is not None:
         _fill(masters, weights, threads)
-    sharded = parallel.zero > 0 and ranks.data_size > 1
+    sharded = parallel.zero > 0 and ranks.gradient_ranks > 1
     return DistributedModel(
         config=config,
         parallel=parallel,

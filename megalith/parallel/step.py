@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from megalith.parallel.distributed_model import DistributedModel, MicroBatch
+from megalith.parallel.context import MicroBatch
+from megalith.parallel.distributed_model import DistributedModel
 from megalith.precision import DTYPE_NAMES
 
 Phase = Literal["forward_backward", "reduce", "norm", "optimizer", "publish"]

@@ -4,6 +4,7 @@ Seconds are those of each message alone on its links at their datasheet rate, no
 for the links, not a step time.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -88,7 +89,7 @@ def fold_traffic(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         {**max(alike, key=lambda row: row["seconds"] or 0.0), "pipeline": span(row["pipeline"] for row in alike)}
         for alike in folded.values()
     ]
-    return sorted(rows, key=lambda row: ("tensor", "data", "pipeline", "ends").index(row["axis"]))
+    return sorted(rows, key=lambda row: ("tensor", "context", "data", "pipeline", "ends").index(row["axis"]))
 
 
 def span(numbers: Iterable[int]) -> str:
@@ -123,19 +124,21 @@ def _seconds(row: Traffic, link: Link) -> float | None:
 def _groups(row: Traffic, pipeline_rank: int, job: Job) -> Iterator[tuple[int, ...]]:
     """The groups in which ranks of this stage send such a row."""
     layout = job.layout
-    for data in range(layout.data):
-        for tensor in range(layout.tensor):
-            rank = layout.rank(pipeline_rank, data, tensor)
-            if row.axis == "tensor" and tensor == 0:
-                yield layout.group("tensor", rank)
-            elif row.axis == "data" and data == 0:
-                divide = layout.replica_groups if row.collective == "all_reduce" else layout.shard_groups
-                yield from divide(rank, job.shard_ranks)
-            elif row.axis == "ends":
-                yield layout.ends(rank)
-            elif row.axis == "pipeline":
-                step = 1 if row.what == "activations" else -1
-                yield rank, layout.rank((pipeline_rank + step) % layout.pipeline, data, tensor)
+    places = itertools.product(range(layout.data), range(layout.context), range(layout.tensor))
+    for data, context, tensor in places:
+        rank = layout.rank(pipeline_rank, data, context, tensor)
+        if row.axis == "tensor" and tensor == 0:
+            yield layout.group("tensor", rank)
+        elif row.axis == "context" and context == 0:
+            yield layout.group("context", rank)
+        elif row.axis == "data" and data == context == 0:
+            divide = layout.replica_groups if row.collective == "all_reduce" else layout.shard_groups
+            yield from divide(rank, job.shard_ranks)
+        elif row.axis == "ends":
+            yield layout.ends(rank)
+        elif row.axis == "pipeline":
+            step = 1 if row.what == "activations" else -1
+            yield rank, layout.rank((pipeline_rank + step) % layout.pipeline, data, context, tensor)
 
 
 def _tier_row(tier: Tier, cluster: Cluster, traffic: list[dict[str, Any]]) -> dict[str, Any]:

@@ -78,9 +78,10 @@ class ParallelConfig(Section):
     pipeline: Dimension | None = None
     data: Dimension | None = None
     context: Dimension | None = None
-    """Ranks that share the tokens of each sequence (planning alone). Default: one; long sequences: the best."""
-    context_method: Literal["ring", "all_to_all"] = "ring"
-    """ring: keys and values go round (2310.01889). all_to_all: heads for tokens (Ulysses, 2309.14509)."""
+    """Ranks that share the tokens of each sequence. Default: one; long sequences: the best."""
+    context_method: Literal["ring", "all_to_all"] = "all_to_all"
+    """all_to_all: heads for tokens (Ulysses, 2309.14509). ring: keys and values go round (2310.01889; planning
+    alone)."""
     expert: Dimension | None = None
     """Ranks of the data axis that share the experts (planning alone); a divisor of `data` and of `model.experts`."""
     offload_optimizer: bool = False
@@ -98,4 +99,5 @@ class ParallelConfig(Section):
     zero: Literal[0, 1, 2, 3] = 0
     """ZeRO stage of the data-parallel axis: 1 shards the optimizer's state, 2 gradients too, 3 weights too."""
     zero_shard: Dimension | None = None
-    """Ranks that ZeRO shards over; a divisor of `data`, whose other ranks hold the same. Default: all of `data`."""
+    """Ranks that ZeRO shards over; a divisor of `data` × `context`, whose other ranks hold the same. Default: all of
+    them."""

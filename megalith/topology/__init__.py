@@ -4,10 +4,17 @@ Ground floor, without torch: planning places traffic with this map, and training
 """
 
 from megalith.topology.accelerators import Accelerator, accelerator
-from megalith.topology.checks import check_layout, refuse_planned_settings
+from megalith.topology.checks import check_layout, refuse_planned_settings, trains_context
 from megalith.topology.cluster_file import described_clusters
 from megalith.topology.clusters import LOCAL, Cluster, Link, Tier, local_cluster
-from megalith.topology.heads import KeyHeads, key_heads, key_heads_computed, key_heads_on_a_rank, shares_key_heads
+from megalith.topology.heads import (
+    KeyHeads,
+    exchanged_key_heads,
+    key_heads,
+    key_heads_computed,
+    key_heads_on_a_rank,
+    shares_key_heads,
+)
 from megalith.topology.known_clusters import describe, known_clusters
 from megalith.topology.layout import (
     AXES,
@@ -39,6 +46,7 @@ __all__ = [
     "check_layout",
     "describe",
     "described_clusters",
+    "exchanged_key_heads",
     "key_heads",
     "key_heads_computed",
     "key_heads_on_a_rank",
@@ -51,4 +59,5 @@ __all__ = [
     "shard_ranks",
     "shares_key_heads",
     "this_machine",
+    "trains_context",
 ]

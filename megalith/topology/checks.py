@@ -23,10 +23,10 @@ def check_layout(
     The axes' sizes are `layout`'s; of `parallel` its schedule, virtual stages and sequence parallelism count. The model
     is sized. A micro-batch size that is left open is taken for 1.
     """
-    _check_context(model, parallel, layout)
     _check_experts(model, parallel, layout)
-    _check_world(cluster, layout, parallel.context or 1)
-    _check_tensor(layout.tensor, model, sequence_parallel=parallel.sequence_parallel)
+    _check_world(cluster, layout)
+    _check_tensor(layout, model, sequence_parallel=parallel.sequence_parallel)
+    _check_context(model, parallel, layout)
     _check_stages(layout.pipeline, parallel.virtual_stages, model.layers)
     _check_batch(layout, train)
     if parallel.schedule_file is None:
@@ -35,22 +35,23 @@ def check_layout(
 
 
 def _check_context(model: ModelConfig, parallel: ParallelConfig, layout: Layout) -> None:
-    """Even parts of the sequence, two a rank for a causal mask; and whole heads, where heads are exchanged."""
-    context = parallel.context or 1
+    """Even parts of the sequence, two a rank for a ring's causal mask; and whole heads, where heads are exchanged."""
+    context, by_heads = layout.context, parallel.context_method == "all_to_all"
     if context == 1:
         return
-    if model.sequence_length % (2 * context):
+    parts = context if by_heads else 2 * context
+    if model.sequence_length % parts:
         raise RecipeError(
-            f"a sequence of {model.sequence_length} tokens cannot be split into {2 * context} even parts, two for each "
-            f"of context={context}.",
+            f"a sequence of {model.sequence_length} tokens cannot be split into {parts} even parts, "
+            f"{'one' if by_heads else 'two'} for each of context={context}.",
             where="parallel.context",
-            mend=f"Set a model.sequence_length that is a multiple of {2 * context}, or a smaller context.",
+            mend=f"Set a model.sequence_length that is a multiple of {parts}, or a smaller context.",
         )
-    if parallel.context_method == "all_to_all" and model.heads % (layout.tensor * context):
+    if by_heads and model.heads % (layout.tensor * context):
         raise RecipeError(
             f"{model.heads} heads cannot be dealt to tensor × context = {layout.tensor} × {context} ranks.",
-            where="parallel.context_method",
-            mend="Set ring, or a context that divides the heads of a tensor-parallel rank.",
+            where="parallel.context",
+            mend=f"Try {_divisors(model.heads // layout.tensor)}, or a smaller parallel.tensor.",
         )
 
 
@@ -77,27 +78,33 @@ def refuse_planned_settings(model: ModelConfig, parallel: ParallelConfig, train:
     """Raise UnsupportedError for settings that `plan layout` and `plan explain` know and nothing else does."""
     for key, given, mend in (
         ("model.experts", model.experts is not None, "Leave it out; `megalith plan layout` answers for it."),
-        ("parallel.context", (parallel.context or 1) > 1, "Set parallel.context=1, and save memory by "
-         "parallel.sequence_parallel or parallel.recompute."),
         ("parallel.expert", (parallel.expert or 1) > 1, "Leave it out."),
         ("parallel.offload_optimizer", parallel.offload_optimizer, "Set it to false, and parallel.zero=1 or more."),
         ("train.optimizer_state", train.optimizer_state != "fp32", "Set it to fp32, and parallel.zero=1 or more."),
-    ):  # fmt: skip
+    ):
         if given:
             raise UnsupportedError(f"{key} can be planned, not yet trained.", where=key, mend=mend)
+    if (parallel.context or 1) > 1 and not trains_context(model, parallel):
+        if parallel.context_method == "ring":
+            what, where, mend = "the method ring", "parallel.context_method", "Set it to all_to_all."
+        else:
+            what = f"a {model.family} model" if model.family != "gpt" else "model.dropout"
+            where = "parallel.context"
+            mend = "Set it to 1, and save memory by parallel.sequence_parallel or parallel.recompute."
+        raise UnsupportedError(f"parallel.context with {what} can be planned, not yet trained.", where=where, mend=mend)
 
 
-def _check_world(cluster: Cluster, layout: Layout, context: int) -> None:
-    if cluster.takes_any_world or layout.world * context == cluster.accelerators:
+def trains_context(model: ModelConfig, parallel: ParallelConfig) -> bool:
+    """Whether training has ranks share the samples of such a model, by the method that `parallel` names.
+
+    A BERT model's padding and the draws of dropout are not cut by tokens.
+    """
+    return parallel.context_method == "all_to_all" and model.family == "gpt" and model.dropout == 0
+
+
+def _check_world(cluster: Cluster, layout: Layout) -> None:
+    if cluster.takes_any_world or layout.world == cluster.accelerators:
         return
-    if context > 1:
-        raise RecipeError(
-            f"pipeline {layout.pipeline} × data {layout.data} × context {context} × tensor {layout.tensor} is "
-            f"{layout.world * context} ranks, and {cluster.nodes} nodes of {cluster.accelerators_per_node} are "
-            f"{cluster.accelerators}.",
-            where="parallel",
-            mend="Set sizes whose product is that, or leave parallel.data out.",
-        )
     mends = []
     if cluster.accelerators % layout.replica == 0:
         mends.append(f"parallel.data={cluster.accelerators // layout.replica}")
@@ -107,16 +114,18 @@ def _check_world(cluster: Cluster, layout: Layout, context: int) -> None:
     if not mends:
         step = math.lcm(layout.replica, cluster.accelerators_per_node) // cluster.accelerators_per_node
         mends.append(f"a cluster.nodes that is a multiple of {step}, and a parallel.data that fills them")
+    shared = f" × context {layout.context}" if layout.context > 1 else ""
     raise RecipeError(
-        f"pipeline {layout.pipeline} × data {layout.data} × tensor {layout.tensor} is {layout.world} ranks, and "
-        f"{cluster.nodes} nodes of {cluster.accelerators_per_node} are {cluster.accelerators}.",
+        f"pipeline {layout.pipeline} × data {layout.data}{shared} × tensor {layout.tensor} is {layout.world} ranks, "
+        f"and {cluster.nodes} nodes of {cluster.accelerators_per_node} are {cluster.accelerators}.",
         where="parallel",
         mend=f"Set {' or '.join(mends)}.",
     )
 
 
-def _check_tensor(tensor: int, model: ModelConfig, *, sequence_parallel: bool) -> None:
+def _check_tensor(layout: Layout, model: ModelConfig, *, sequence_parallel: bool) -> None:
     """Whole heads of queries on each rank; neither the heads of keys nor the vocabulary need come out even."""
+    tensor, parts_of_sequence = layout.tensor, layout.tensor * layout.context
     parts = {
         "num_heads": (model.heads, "heads"),
         "ffn_hidden_size": (model.ffn_hidden, "columns of the MLP"),
@@ -128,11 +137,13 @@ def _check_tensor(tensor: int, model: ModelConfig, *, sequence_parallel: bool) -
                 where="parallel.tensor",
                 mend=f"Try {_divisors(math.gcd(model.heads, model.ffn_hidden))}.",
             )
-    if sequence_parallel and model.sequence_length % tensor:
+    if sequence_parallel and model.sequence_length % parts_of_sequence:
+        over = f"tensor={tensor}" + (f" × context={layout.context}" if layout.context > 1 else "")
         raise RecipeError(
-            f"a sequence of {model.sequence_length} tokens cannot be split over tensor={tensor}.",
+            f"a sequence of {model.sequence_length} tokens cannot be split over {over}.",
             where="parallel.sequence_parallel",
-            mend=f"Set a model.sequence_length that is a multiple of {tensor}, or parallel.sequence_parallel=false.",
+            mend=f"Set a model.sequence_length that is a multiple of {parts_of_sequence}, or "
+            "parallel.sequence_parallel=false.",
         )
 
 

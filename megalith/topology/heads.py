@@ -34,6 +34,14 @@ def key_heads_on_a_rank(model: ModelConfig, ranks: int) -> int:
     return 1 if group % own == 0 else own
 
 
+def exchanged_key_heads(heads: int, ranks: int) -> int:
+    """Heads of keys that `ranks` exchange, of which each gets an even part, where a rank has `heads` before.
+
+    They are copies of these where the ranks do not divide them: as few as come out even.
+    """
+    return math.lcm(heads, ranks)
+
+
 def key_heads_computed(model: ModelConfig, ranks: int) -> int:
     """Heads of keys that the ranks with most of them compute."""
     if not shares_key_heads(model, ranks):

@@ -46,6 +46,7 @@ def _with_fewer(
         return None
     parallel = recipe.parallel
     layout = {axis: getattr(parallel, axis) for axis in ("tensor", "pipeline", "data", "zero")}
+    layout |= {"context": parallel.context} if (parallel.context or 1) > 1 else {}
     note(
         f"{lost.what} The run goes on from its last checkpoint with {layout_of(parallel).world} of {left} ranks: "
         + ", ".join(f"{axis} {size}" for axis, size in layout.items())

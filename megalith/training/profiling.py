@@ -50,7 +50,7 @@ class PhaseClock:
 @contextmanager
 def trace_step(logs: Path, step: int, ranks: Mesh, clock: PhaseClock) -> Iterator[None]:
     """Write the operations of the block to `logs/trace-step-N-rank-R.json`, if this rank is one of those that do."""
-    if ranks.index("tensor") or ranks.data_index:
+    if ranks.index("tensor") or ranks.context_index or ranks.data_index:
         yield
         return
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes of its own start and stop on standard error

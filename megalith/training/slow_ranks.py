@@ -2,9 +2,10 @@
 
 Measured is what a rank computes between two collectives, so that its waiting for others does not count: the whole of
 forward and backward pass where no collective lies within them (data parallel, ZeRO-1), else each layer's attention from
-its first product to its last, which is the same work on every rank and stage. On a GPU events mark the places, and are
-read when the step has been waited for anyway; what the ranks measured travels with the sum that asks whether to stop.
-Compiled layers under tensor or pipeline parallelism or ZeRO-2 and 3 are one piece, and are not measured.
+its first product to its last (its core alone, where ranks share samples), which is the same work on every rank and
+stage. On a GPU events mark the places, and are read when the step has been waited for anyway; what the ranks measured
+travels with the sum that asks whether to stop.
+Compiled layers under any but data parallelism or ZeRO-2 and 3 are one piece, and are not measured.
 """
 
 import statistics
@@ -35,14 +36,15 @@ class Pace:
         self._clock, self._rank, self._count = clock, model.ranks.rank, model.ranks.count
         self._is_on_gpu = model.ranks.device.type == "cuda"
         parallel = model.parallel
-        self._takes_all = (parallel.tensor or 1) == (parallel.pipeline or 1) == 1 and parallel.zero < 2
+        self._takes_all = (parallel.tensor or 1) == (parallel.pipeline or 1) == (
+            parallel.context or 1
+        ) == 1 and parallel.zero < 2
         self._marks: list[tuple[Any, Any]] = []
         self._began: Any = None
         if self._count > 1 and not self._takes_all and not compiled:
             for module in (each for stage in model.stages.values() for each in stage.modules()):
                 if isinstance(module, Attention):
-                    module.query.register_forward_hook(lambda *_: self._begin())
-                    module.output.register_forward_pre_hook(lambda *_: self._end())
+                    self._measure(module, between_exchanges=model.ranks.context > 1)
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -61,6 +63,15 @@ class Pace:
         self._marks = []
         seconds = sum(own) / len(own) if own else 0.0
         return [seconds if rank == self._rank else 0.0 for rank in range(self._count)]
+
+    def _measure(self, attention: Attention, *, between_exchanges: bool) -> None:
+        """From the first product to the last; where these are messages apart, what is between two of them."""
+        if between_exchanges:
+            attention.core.register_forward_pre_hook(lambda *_: self._begin())
+            attention.core.register_forward_hook(lambda *_: self._end())
+        else:
+            attention.query.register_forward_hook(lambda *_: self._begin())
+            attention.output.register_forward_pre_hook(lambda *_: self._end())
 
     def _begin(self) -> None:
         self._began = self._now()

@@ -98,8 +98,7 @@ def _following(run: Run, batch: Batch) -> Batch | None:
 def _counted(run: Run, shares: Sequence[MicroBatch]) -> list[float]:
     """The number of terms of each kind of loss in the whole batch; processors exchange it, no GPU is waited for."""
     own = [sum(column) for column in zip(*map(counts, shares), strict=True)]
-    reads = run.ranks.index("tensor") == 0 and run.ranks.index("pipeline") == 0  # others read the same samples
-    return run.ranks.sum(*(count * reads for count in own))
+    return run.ranks.sum(*(count * run.ranks.is_first_reader for count in own))
 
 
 def _record(run: Run, batch: Batch, rate: float, done: Outcome) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def set_timeout(ranks: Mesh, seconds: float) -> None:
     """Set the timeout of this rank's process groups, except the checkpoint group (torch's 30 minutes)."""
     if ranks.count == 1:
         return
-    for group in (dist.group.WORLD, *(ranks.device_mesh.get_all_groups() if ranks.device_mesh else ())):
+    groups = [dist.group.WORLD, *(ranks.device_mesh.get_all_groups() if ranks.device_mesh else ())]
+    for group in groups + ([ranks.context_group] if ranks.context_group else []):
         _set_pg_timeout(timedelta(seconds=seconds), group)
 
 

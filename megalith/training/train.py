@@ -160,11 +160,13 @@ def refuse_what_cannot_be_trained(recipe: Recipe) -> None:
             where="parallel.schedule_file",
             mend="Use a parallel.schedule, or remove train.batch_ramp.",
         )
-    if parallel.zero_shard and parallel.data and parallel.data % parallel.zero_shard:
+    context = parallel.context or 1
+    if parallel.zero_shard and parallel.data and parallel.data * context % parallel.zero_shard:
+        whole = f"data={parallel.data}" if context == 1 else f"data × context = {parallel.data} × {context}"
         raise RecipeError(
-            f"zero_shard={parallel.zero_shard} does not divide data={parallel.data}.",
+            f"zero_shard={parallel.zero_shard} does not divide {whole}.",
             where="parallel.zero_shard",
-            mend="Set a divisor of data, or null for all of it.",
+            mend="Set a divisor of that, or null for all of it.",
         )
 
 

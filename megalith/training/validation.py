@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from megalith.parallel import DistributedModel, Mesh
+from megalith.parallel import DistributedModel
 from megalith.tokens.stream import TokenStream
 from megalith.training.data import Samples, counts, read_samples
 
@@ -29,7 +29,7 @@ def validation_loss(model: DistributedModel, samples: Samples, total: int, count
             place = (number * ranks.data_size + ranks.data_index) * micro_batch_size
             own.append(read_samples(samples, chosen[place : place + micro_batch_size], micro_batch_size))
         nats += float(model.evaluate(own)[0])
-        predicted += sum(counts(batch)[0] for batch in own) if _counts(ranks) else 0.0
+        predicted += sum(counts(batch)[0] for batch in own) if ranks.is_first_reader else 0.0
     nats, predicted = ranks.sum(nats, predicted)
     return nats / predicted
 
@@ -44,8 +44,3 @@ def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
         counted += np.bincount(stream[first : first + TOKENS].astype(np.int64), minlength=vocab_size)
     p = counted[counted > 0] / counted.sum()
     return float(-(p * np.log(p)).sum())
-
-
-def _counts(ranks: Mesh) -> bool:
-    """True on one of the ranks that read the same samples."""
-    return ranks.index("tensor") == 0 and ranks.index("pipeline") == 0

@@ -83,6 +83,7 @@ class Cell:
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
+    context: int = 1
     zero: int = 0
     zero_shard: int | None = None
     schedule: str = "1f1b"
@@ -94,7 +95,7 @@ class Cell:
 
     @property
     def world(self) -> int:
-        return self.tensor * self.pipeline * self.data
+        return self.tensor * self.pipeline * self.data * self.context
 
     @property
     def micro_batch(self) -> int:
@@ -117,7 +118,7 @@ class Cell:
             {
                 name: getattr(self, name)
                 for name in (
-                    "tensor", "pipeline", "data", "zero", "zero_shard", "schedule", "virtual_stages",
+                    "tensor", "pipeline", "data", "context", "zero", "zero_shard", "schedule", "virtual_stages",
                     "sequence_parallel", "recompute",
                 )
             }
@@ -130,8 +131,8 @@ class Cell:
         return (
             f"{self.family}, {self.trained}" if self.trained else self.family,
             "tied" if self.tied else "untied",
-            f"{self.tensor} × {self.pipeline} × {self.data}",
-            zero if self.data > 1 else "",
+            f"{self.tensor} × {self.pipeline} × {self.data}" + (f" × {self.context}" if self.context > 1 else ""),
+            zero if self.data * self.context > 1 else "",
             (f"{self.schedule} v2" if self.virtual_stages > 1 else self.schedule) if self.pipeline > 1 else "",
             "yes" if self.sequence_parallel else "",
             self.recompute if self.recompute != "none" else "",
@@ -142,7 +143,9 @@ class Cell:
         return ", ".join(word for word in self.layout if word)
 
 
-HEADINGS = ("model", "embeddings", "tensor × pipeline × data", "ZeRO", "schedule", "sequence", "recompute", "type")
+HEADINGS = (
+    "model", "embeddings", "tensor × pipeline × data (× context)", "ZeRO", "schedule", "sequence", "recompute", "type",
+)  # fmt: skip
 
 
 def placements() -> Iterator[Cell]:
@@ -179,7 +182,7 @@ def whole_table() -> list[Cell]:
     every = list(placements())
     others = [(family, tied) for family in FAMILIES for tied in (True, False) if (family, tied) != ("gpt", True)]
     rest = [replace(cell, family=family, tied=tied) for family, tied in others for cell in every]
-    return [*every, *covering(rest, 2), *_extras(), *_narrow()]
+    return [*every, *covering(rest, 2), *_extras(), *_narrow(), *context_table()]
 
 
 def short_table() -> list[Cell]:
@@ -212,6 +215,42 @@ def short_table() -> list[Cell]:
         Cell("mistral", tensor=2, data=2, zero=3, trained="documents"),
         Cell("gopher", tensor=2, pipeline=2, sequence_parallel=True, schedule="interleaved-1f1b", trained="documents"),
         Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained="z-loss"),
+    ]
+
+
+def short_context_table() -> list[Cell]:
+    """Ranks that share each sample, alone and beside every other axis: what the test suite has time for."""
+    return [
+        Cell(context=2),
+        Cell("gopher", context=2, recompute="selective"),
+        Cell("qwen3", context=4, zero=2),
+        Cell("gopher", tensor=2, context=2, sequence_parallel=True, trained="documents"),
+        Cell("llama", tied=False, pipeline=2, context=2, schedule="interleaved-1f1b", trained="documents"),
+        Cell("mistral", data=2, context=2, zero=3, zero_shard=2, recompute="full"),
+        Cell(tensor=2, data=2, context=2, zero=3, sequence_parallel=True, trained="documents"),
+    ]
+
+
+def context_table() -> list[Cell]:
+    """All of them: with every kind of heads, of masks and of positions."""
+    return [
+        *short_context_table(),
+        Cell("mistral", context=2),
+        Cell("qwen3", context=2, zero=3, recompute="full", trained="documents"),
+        Cell(context=2, zero=1, precision="bf16"),
+        Cell(context=4),
+        Cell("olmo2", tied=False, context=4, zero=2),
+        Cell("pythia", context=4, precision="fp32"),
+        Cell("olmo2", tensor=2, context=2, trained="muon"),
+        Cell(pipeline=2, context=2, schedule="zb-h1", recompute="full"),
+        Cell("llama", data=2, context=2, zero=3, trained="z-loss"),
+        Cell("mistral", data=2, context=2, zero=2, zero_shard=2, trained="documents"),
+        Cell(data=2, context=2),
+        Cell("llama", tensor=2, context=4, trained="documents"),
+        Cell("gopher", tensor=2, pipeline=2, context=2, schedule="zb-h1", recompute="selective"),
+        Cell("qwen3", tensor=2, pipeline=2, context=2, sequence_parallel=True, schedule="interleaved-1f1b"),
+        Cell(pipeline=2, data=2, context=2, zero=2, recompute="full", precision="bf16"),
+        Cell("llama", data=4, context=2, zero=3, zero_shard=4),
     ]
 
 

@@ -55,14 +55,13 @@ def spread_steps(cell: Cell, ranks: Mesh, config: ModelConfig | None = None) -> 
     model = parallelize(config, cell.parallel, ranks, dtype=TYPES[cell.precision], seed=SEED, z_loss=train.z_loss)
     optimizer = Optimizer(model.masters, train)
     share = range(ranks.data_index * cell.micro_batch, SEQUENCES, cell.micro_batch * ranks.data_size)
-    first_on_line = ranks.index("tensor") == 0 and ranks.index("pipeline") == 0
     losses, norms, gradients = [], [], {}
     for step in range(STEPS):
         batches = [
             sample_batch(config, step, first, cell.micro_batch, documents=train.document_mask) for first in share
         ]
         own = [sum(column) for column in zip(*map(counts, batches), strict=True)]
-        valid = ranks.sum(*(own if first_on_line else [0.0] * len(own)))
+        valid = ranks.sum(*(own if ranks.is_first_reader else [0.0] * len(own)))
         valid += valid[: len(model.losses) - len(valid)]
         model.gradients.zero()
         sums = model.forward_backward(batches, loss_weights(valid, 1.0), [0] * len(batches))
@@ -198,7 +197,7 @@ def _work(rank: int, world: int, cells: list[Cell], results: str) -> None:
     oracles: dict[Any, Outcome] = {}
     for cell in cells:
         torch.set_default_dtype(torch.float64 if cell.precision == "fp64" else torch.float32)
-        grid = (cell.tensor, cell.pipeline, cell.zero_shard if cell.zero else 1)
+        grid = (cell.tensor, cell.pipeline, cell.context, cell.zero_shard if cell.zero else 1)
         if grid not in arranged:
             arranged[grid] = build_mesh(Mesh(rank, world), cell.parallel)
         found = spread_steps(cell, arranged[grid])

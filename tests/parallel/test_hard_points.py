@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -274,16 +275,23 @@ def _moved_without_gradients(model: DistributedModel) -> set[str]:
     return {m.name for m in model.masters if bool((m.value != 1.0).any())}
 
 
-@pytest.mark.parametrize("sizes", [(2, 2, 2), (4, 1, 2), (1, 4, 2), (2, 4, 1), (3, 2, 1)])
-def test_the_mesh_stands_as_the_rank_map_says(sizes: tuple[int, int, int]) -> None:
-    """Point 30: tensor innermost, then data, pipeline outermost; planning and training place ranks alike."""
-    tensor, pipeline, data = sizes
-    parallel = ParallelConfig(tensor=tensor, pipeline=pipeline, data=data)
+@pytest.mark.parametrize(
+    "sizes", [(2, 2, 2, 1), (4, 1, 2, 1), (1, 4, 2, 1), (2, 4, 1, 1), (3, 2, 1, 1), (2, 1, 2, 2), (1, 2, 1, 4)]
+)
+def test_the_mesh_stands_as_the_rank_map_says(sizes: tuple[int, int, int, int]) -> None:
+    """Point 30: tensor innermost, then context, data, pipeline outermost; planning and training place ranks alike."""
+    tensor, pipeline, data, context = sizes
+    parallel = ParallelConfig(tensor=tensor, pipeline=pipeline, data=data, context=context)
     layout = layout_of(parallel)
-    assert AXES == ("pipeline", "data", "tensor")
+    assert AXES == ("pipeline", "data", "context", "tensor")
     for rank in range(layout.world):
         with fake_ranks(parallel, layout.world, rank) as ranks:
             place = layout.coordinates(rank)
-            assert (ranks.index("pipeline"), ranks.data_index, ranks.index("tensor")) == place
-            for axis, name in zip(AXES, ("pipeline", "replicate", "tensor"), strict=True):
-                assert tuple(ranks.submesh(name).mesh.tolist()) == layout.group(axis, rank)
+            assert (ranks.index("pipeline"), ranks.data_index, ranks.context_index, ranks.index("tensor")) == place
+            groups = {"pipeline": layout.group("pipeline", rank), "replicate": layout.gradient_group(rank),
+                      "tensor": layout.group("tensor", rank)}  # fmt: skip
+            for name, group in groups.items():
+                assert tuple(ranks.submesh(name).mesh.tolist()) == group
+            if context > 1:
+                assert ranks.context_group is not None
+                assert tuple(dist.get_process_group_ranks(ranks.context_group)) == layout.group("context", rank)

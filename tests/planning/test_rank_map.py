@@ -18,7 +18,14 @@ def test_mt_nlg_is_told_rank_by_rank() -> None:
     found = json.loads(result.stdout)
     assert found["world"] == 3360
     assert [row["rank"] for row in found["ranks"]] == list(range(3360))
-    assert found["ranks"][96] == {"rank": 96, "node": 12, "pipeline": 1, "data": 0, "tensor": 0}
+    assert found["ranks"][96] == {
+        "rank": 96,
+        "node": 12,
+        "pipeline": 1,
+        "data": 0,
+        "context": 0,
+        "tensor": 0,
+    }
     assert all(row["node"] == row["rank"] // 8 for row in found["ranks"])
     assert {tier["name"]: tier["axes"] for tier in found["tiers"]} == {
         "nvlink": ["tensor"],
@@ -75,7 +82,7 @@ def test_nodes_are_folded_to_those_that_tell_the_pattern() -> None:
     found = ranks(load_recipe("mt-nlg-530b")[0])
     folded = fold_nodes(found)
     assert [row and row["node"] for row in folded] == [0, 1, 2, None, 11, 12, None, 419]
-    assert folded[5] == {"node": 12, "rank": "96–103", "pipeline": "1", "data": "0", "tensor": "0–7"}
+    assert folded[5] == {"node": 12, "rank": "96–103", "pipeline": "1", "data": "0", "context": "0", "tensor": "0–7"}
     stages = {(row["axis"], row["what"], row["pipeline"]) for row in fold_traffic(found)}
     assert ("tensor", "layers", "0–34") in stages
     assert ("ends", "embedding", "0, 34") in stages

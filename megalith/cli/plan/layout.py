@@ -108,7 +108,8 @@ def _show_reasons(made: Table) -> None:
 
 def _cluster_row(row: Mapping[str, Any]) -> list[str]:
     mark = {"layout": "", "change": ""}.get(row["kind"], row["kind"])
-    axes = f"{row['tensor']} × {row['pipeline']} × {row['data']}"
+    shared = f", C {row['context']}" if row["context"] > 1 else ""
+    axes = f"{row['tensor']} × {row['pipeline']} × {row['data']}{shared}"
     figures = [human_seconds(row["step_seconds"]), human_bytes(row["memory_bytes"])]
     return [mark, axes, _settings(row), *figures, row["why"]]
 

@@ -15,20 +15,22 @@ def plan_ranks(recipe: RecipeName, overrides: Overrides = None, as_json: Json = 
     """Which node holds which ranks, and what they send over which links in a step."""
     from megalith import verbs
     from megalith.planning.rank_map import fold_nodes, fold_traffic
+    from megalith.topology import AXES
 
     loaded, _ = load_recipe(recipe, overrides or ())
     found = verbs.plan_ranks(loaded)
     if as_json:
         print_json(found)
         return
-    keys = ("node", "rank", "pipeline", "data", "tensor")
+    axes = [axis for axis in AXES if axis != "context" or found["layout"][axis] > 1]
+    keys = ("node", "rank", *axes)
     nodes = [[node[key] if node else "…" for key in keys] for node in fold_nodes(found)]
-    show(table(f"Ranks of {loaded.name}", ("node", "ranks", *keys[2:]), nodes))
+    show(table(f"Ranks of {loaded.name}", ("node", "ranks", *axes), nodes))
     traffic = ("axis", "what", "collective", "stages", "ranks", "times", "payload", "sent", "links", "alone")
     show(table("What a rank sends in a step", traffic, [_traffic_row(row) for row in fold_traffic(found)], left=3))
     links = ("links", "for", "span", "rate of each", "sent at most", "alone")
     show(table("The links, at their datasheet rate", links, [_tier_row(row) for row in found["tiers"]], left=2))
-    layout = " × ".join(f"{axis} {found['layout'][axis]}" for axis in keys[2:])
+    layout = " × ".join(f"{axis} {found['layout'][axis]}" for axis in axes)
     note(
         f"{counted(found['world'], 'rank')} ({layout}) on {counted(found['nodes'], 'node')} of "
         f"{found['accelerators_per_node']} {found['accelerator']}"

@@ -34,7 +34,7 @@ from megalith.planning.dryrun.watch import Watch
 from megalith.recipe import ModelConfig, Recipe
 from megalith.schedules import layers_of_stages
 from megalith.schedules.closed_forms import most_in_flight
-from megalith.topology import LOCAL, Cluster, Layout, check_layout, describe, layout_of, refuse_planned_settings
+from megalith.topology import AXES, LOCAL, Cluster, Layout, check_layout, describe, layout_of, refuse_planned_settings
 
 BLOCK_BYTES = 512  # torch's CUDA allocator gives no less, and multiples of it
 Sent = dict[Message, Amount]
@@ -63,7 +63,7 @@ def dryrun(recipe: Recipe, ranks: Sequence[int] = (), *, stages: bool = False) -
         "cluster": job.cluster.name,
         "accelerator": job.cluster.accelerator,
         "memory_bytes": job.cluster.memory_bytes,
-        "layout": {axis: job.layout.size(axis) for axis in ("pipeline", "data", "tensor")},
+        "layout": {axis: job.layout.size(axis) for axis in AXES},
         "world": job.layout.world,
         "micro_batch_size": job.micro_batch_size,
         "micro_batches": job.micro_batches,
@@ -112,7 +112,7 @@ def _asked(layout: Layout, ranks: Sequence[int], *, stages: bool) -> list[int]:
                 mend=f"Use 0 to {layout.world - 1}.",
             )
     places = [0, layout.pipeline // 2, layout.pipeline - 1] if stages else []
-    found = [*ranks, *(layout.rank(place, 0, 0) for place in places)]
+    found = [*ranks, *(layout.rank(place, 0, 0, 0) for place in places)]
     return sorted(set(found)) or [0]
 
 

@@ -33,6 +33,7 @@ _COLLECTIVES = {
     "all_gather_into_tensor": "all_gather",
     "all_gather_into_tensor_out": "all_gather",
     "_allgather_base_": "all_gather",
+    "alltoall_base_": "all_to_all",
     "broadcast_": "broadcast",
     "reduce_": "reduce",
 }
@@ -45,7 +46,7 @@ class Message(NamedTuple):
     """One kind of message."""
 
     axis: str
-    """tensor, pipeline, data, ends (the two stages with a tied embedding) or all (every rank)."""
+    """tensor, context, pipeline, data, ends (the two stages with a tied embedding) or all (every rank)."""
     what: str
     collective: str
     when: Pass
@@ -179,7 +180,8 @@ def _axes(ranks: Mesh) -> dict[str, str]:
     if ranks.device_mesh is None:
         return {}
     axes: tuple[Axis, ...] = ("replicate", "shard", "pipeline", "tensor")
-    return {str(ranks.submesh(axis).get_group().group_name): _SAME.get(axis, axis) for axis in axes}
+    found = {str(ranks.submesh(axis).get_group().group_name): _SAME.get(axis, axis) for axis in axes}
+    return found | ({str(ranks.context_group.group_name): "context"} if ranks.context_group is not None else {})
 
 
 def _group(args: Any) -> dist.ProcessGroup:

@@ -50,7 +50,7 @@ class AcceleratorLayout(LocalLayout):
         own = {name: getattr(job, name) for name in _OWN}
         return cls(
             job.layout.data, threads_of(job.layout.world), job.micro_batch_size, job.precision, job.layout.tensor,
-            job.layout.pipeline, **own,
+            job.layout.pipeline, job.layout.context, **own,
         )  # fmt: skip
 
     @property
@@ -59,6 +59,7 @@ class AcceleratorLayout(LocalLayout):
 
     def __str__(self) -> str:
         spread = f"tensor {self.tensor} × pipeline {self.pipeline} × data {self.data}"
+        spread += f" × context {self.context}" if self.context > 1 else ""
         more = [f"ZeRO {self.zero}"] * bool(self.zero) + [f"recompute {self.recompute}"] * (self.recompute != "none")
         return ", ".join([spread, *more, f"micro-batches of {self.micro_batch_size}", self.precision])
 
@@ -107,10 +108,11 @@ def worlds(recipe: Recipe, node: Cluster) -> list[int]:
     """
     parallel = recipe.parallel
     given = [size for size in (parallel.tensor, parallel.pipeline, parallel.data) if size]
-    least = math.prod(given)
+    least = math.prod(given) * (parallel.context or 1)
+    shared = " × context" if (parallel.context or 1) > 1 else ""
     if least > node.accelerators:
         raise RecipeError(
-            f"tensor × pipeline × data is {least} processes, and this machine has {node.accelerators} × "
+            f"tensor × pipeline × data{shared} is {least} processes, and this machine has {node.accelerators} × "
             f"{node.accelerator}: one process trains on each.",
             where="parallel",
             mend=f"Set a layout of {node.accelerators} or fewer, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train "

@@ -81,8 +81,8 @@ def without_zero(setting: Setting) -> Setting:
 def _refuse(job: Job) -> None:
     if job.zero and job.layout.pipeline > 1:
         what, where = "ZeRO within a pipeline", "parallel.zero"
-    elif job.context > 1:
-        what, where = "context parallelism", "context"
+    elif job.layout.context > 1:
+        what, where = "context parallelism", "parallel.context"
     elif job.model.family != "gpt":
         what, where = f"a {job.model.family}", "model.family"
     else:

@@ -51,15 +51,17 @@ class LocalLayout:
     precision: Precision
     tensor: int = 1
     pipeline: int = 1
+    context: int = 1
 
     @property
     def processes(self) -> int:
-        return self.tensor * self.pipeline * self.data
+        return self.tensor * self.pipeline * self.data * self.context
 
     @property
     def chosen(self) -> dict[str, Any]:
         """The settings of the recipe's section `parallel` that it decides."""
-        return {"tensor": self.tensor, "pipeline": self.pipeline, "data": self.data}
+        shared = {"context": self.context} if self.context > 1 else {}
+        return {"tensor": self.tensor, "pipeline": self.pipeline, "data": self.data, **shared}
 
     def __str__(self) -> str:
         processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
@@ -138,7 +140,8 @@ class Trials:
         sizes = {"tensor": layout.tensor, "pipeline": layout.pipeline, "data": layout.data}
         parallel = self.recipe.parallel.model_copy(update={**sizes, "schedule_file": None})
         size = self._micro_batch_size_of(layout)
-        local = LocalLayout(layout.data, threads_of(layout.world), size, precision, layout.tensor, layout.pipeline)
+        local = LocalLayout(layout.data, threads_of(layout.world), size, precision, layout.tensor, layout.pipeline,
+                            layout.context)  # fmt: skip
         promised = step_flops(self.model, self.recipe.train.global_batch_size) / (self.fp32_flops_per_second / 2)
         limit = STEPS_LEAST_LIMIT_SECONDS + STEPS_SLOWER * promised
         return self._tried(local, parallel, limit, lambda trial: self._steps(trial, parallel, limit))

@@ -132,7 +132,8 @@ def check_layout(recipe: Recipe) -> list[int]:
 def _is_given(recipe: Recipe) -> bool:
     """Whether the recipe spreads the model over more than the data axis, or in a way that the search does not try."""
     parallel = recipe.parallel
-    return (parallel.tensor or 1) * (parallel.pipeline or 1) > 1 or parallel.zero > 0 or parallel.recompute != "none"
+    spread = (parallel.tensor or 1) * (parallel.pipeline or 1) * (parallel.context or 1) > 1
+    return spread or parallel.zero > 0 or parallel.recompute != "none"
 
 
 def _axes(recipe: Recipe, *, whole: bool = True) -> Layout:
@@ -141,7 +142,7 @@ def _axes(recipe: Recipe, *, whole: bool = True) -> Layout:
     Without `whole`, one whose axes are not all given is not looked at: what is open may become another size than 1.
     """
     parallel = recipe.parallel
-    layout = Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1)
+    layout = Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1, parallel.context or 1)
     given = all((parallel.tensor, parallel.pipeline, parallel.data))
     if recipe.model.is_sized and (whole or given):
         check_axes(describe(recipe.cluster), layout, recipe.model, parallel, recipe.train)

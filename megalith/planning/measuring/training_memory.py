@@ -31,13 +31,14 @@ def training_memory(
     """Bytes of all processes together, by part: the parts add up to the whole.
 
     A pipeline of p stages holds (p + 1) / 2 micro-batches of the whole model's activations on average (1F1B); what
-    tensor parallelism saves of them, and recomputation, is left out.
+    tensor parallelism saves of them, and recomputation, is left out. Ranks that share samples hold a part each.
     """
     data, pipeline = parallel.data or 1, parallel.pipeline or 1
-    processes = data * pipeline * (parallel.tensor or 1)
-    copies = {"weights": data, "gradients": data, "optimizer": data}  # that ZeRO does not share out
+    alike = data * (parallel.context or 1)
+    processes = alike * pipeline * (parallel.tensor or 1)
+    copies = {"weights": alike, "gradients": alike, "optimizer": alike}  # that ZeRO does not share out
     if parallel.zero:
-        replicas = data // (parallel.zero_shard or data)
+        replicas = alike // (parallel.zero_shard or alike)
         copies |= {part: replicas for part, stage in _SHARDED_FROM.items() if parallel.zero >= stage}
     count = parameters(model).total
     narrow = 0 if precision == "fp32" else parameters(model).non_embedding * COMPUTE_BYTES
@@ -51,7 +52,7 @@ def training_memory(
     logits = min(LOSS_ROWS, micro_batch_size * model.sequence_length) * model.padded_vocab_size * _LOGIT_BYTES
     parts = {
         "program": processes * base_bytes,
-        "weights": copies["weights"] * count * WEIGHT_BYTES + data * narrow,
+        "weights": copies["weights"] * count * WEIGHT_BYTES + alike * narrow,
         "gradients": copies["gradients"] * count * GRADIENT_BYTES,
         "optimizer": copies["optimizer"] * count * OPTIMIZER_BYTES,
         "activations": data * kept * _ALLOCATOR,

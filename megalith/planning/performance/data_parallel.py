@@ -88,13 +88,13 @@ def after_backward(
     update = UPDATE_BYTES * held / (device.hbm_bytes_per_second * constants.memory)
     if job.offload_optimizer:
         update = offloaded_update_seconds(held, job)
-    optimizer = update / _shard_ranks(job) if job.zero else update
+    optimizer = update / job.shard_ranks
     ends = 0.0
     gradient = gradient_bytes(job, stack)
     if layout.pipeline > 1 and job.model.tie_embeddings:
-        far = group(job.cluster, 2, (layout.pipeline - 1) * layout.data * layout.tensor * job.context)
+        far = group(job.cluster, 2, (layout.pipeline - 1) * layout.gradient_ranks * layout.tensor)
         ends = all_reduce_seconds(gradient * weights.embedding / layout.tensor, far, constants)
-    if layout.data * job.context == 1:
+    if layout.gradient_ranks == 1:
         return After(0.0, ends, optimizer)
     shard, replicas = _shard_group(job, stack), _replicas(job, stack)
     overlaps = _overlaps(job, stack)
@@ -172,20 +172,15 @@ def gradient_bytes(job: Job, stack: Stack) -> int:
     return stack.gradient_bytes_fp16 if job.precision == "fp16" else stack.gradient_bytes
 
 
-def _shard_ranks(job: Job) -> int:
-    """Ranks that hold the weights once between them, those of the context axis among them."""
-    return (job.zero_shard or job.layout.data) * job.context
-
-
 def _shard_group(job: Job, stack: Stack) -> Group:
-    """The ranks over which ZeRO shards: neighbours on the data axis; alone without ZeRO."""
-    return _lent(group(job.cluster, _shard_ranks(job) if job.zero else 1, job.layout.tensor), job, stack)
+    """The ranks over which ZeRO shards: neighbours in the gradient group; alone without ZeRO."""
+    return _lent(group(job.cluster, job.shard_ranks, job.layout.tensor), job, stack)
 
 
 def _replicas(job: Job, stack: Stack) -> Group:
     """The ranks that hold the same, one of each shard."""
-    shard = _shard_ranks(job) if job.zero else 1
-    return _lent(group(job.cluster, job.layout.data * job.context // shard, job.layout.tensor * shard), job, stack)
+    shard = job.shard_ranks
+    return _lent(group(job.cluster, job.layout.gradient_ranks // shard, job.layout.tensor * shard), job, stack)
 
 
 def _lent(over: Group, job: Job, stack: Stack) -> Group:

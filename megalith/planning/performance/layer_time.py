@@ -57,7 +57,7 @@ class LayerWork(NamedTuple):
     norm_bytes: float
     """Shared by a norm of all heads at once, as an all-reduce of the tensor axis takes it; 0 without one."""
     context_bytes: float
-    """Keys and values, as the context axis passes them round."""
+    """Keys and values, as a ring on the context axis passes them round."""
     cast_bytes: float
     """Forward, of the products' inputs turned to fp8, if they are; as many of their outputs' gradients backward."""
     cast_gradient_bytes: float
@@ -227,7 +227,7 @@ def residual_seconds(residual_bytes: float, tensor: Group, sequence_parallel: bo
 
 
 def context_seconds(work: LayerWork, context: Group, constants: Constants) -> float:
-    """Keys and values once round the ring of the context axis."""
+    """Keys and values once round the ring of the context axis; 0 where heads are exchanged instead."""
     if context.size == 1:
         return 0.0
     return (context.size - 1) * (work.context_bytes / rate(context, constants) + context.far_latency)

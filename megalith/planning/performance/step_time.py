@@ -29,7 +29,7 @@ from megalith.planning.performance.stacks import Stack, stack_of
 from megalith.planning.performance.stage_time import Deal, StageSeconds, deal_of, rank_layers, stage_seconds
 from megalith.recipe import ModelConfig
 from megalith.schedules import Lists, Op, build
-from megalith.topology import Accelerator, Cluster
+from megalith.topology import Accelerator, Cluster, exchanged_key_heads, key_heads_on_a_rank
 
 BEYOND = 0.03  # log spread more for each doubling of the accelerators beyond the largest job that was fitted
 PLAYED = 32  # micro-batches, at least, after which a schedule only repeats itself
@@ -137,14 +137,20 @@ def device_of(cluster: Cluster) -> Accelerator:
 def with_exchanges(layer: LayerSeconds, work: LayerWork, job: Job, known: Constants, split: bool) -> LayerSeconds:
     """A layer with the all-to-alls of its experts, and of heads for tokens; nothing hides them."""
     model, layout = job.model, job.layout
-    if job.context > 1 and job.context_method == "all_to_all":
-        over = exchange(job.cluster, group(job.cluster, job.context, layout.tensor), layout.tensor)
-        queries = 2.0 * work.residual_bytes * model.query_width / model.hidden / layout.tensor  # in, and the output
-        heads = queries + work.context_bytes
-        seconds = all_to_all_seconds(heads, over, known) + 3 * over.latency_seconds
-        layer = layer._replace(context_forward=seconds, context_backward=seconds)
+    if layout.context > 1 and job.context_method == "all_to_all":
+        over = exchange(job.cluster, group(job.cluster, layout.context, layout.tensor), layout.tensor)
+        head = work.residual_bytes * model.head_dim / model.hidden  # of all tokens of this rank
+        queries = model.heads // layout.tensor
+        keys = exchanged_key_heads(key_heads_on_a_rank(model, layout.tensor), layout.context)
+        seconds = all_to_all_seconds(head * (queries + 2 * keys), over, known)
+        seconds += all_to_all_seconds(head * queries, over, known)
+        layer = layer._replace(
+            context_forward=seconds,
+            context_backward=seconds,
+            tensor_recompute=layer.tensor_recompute + (seconds if job.recompute == "full" else 0.0),
+        )
     if model.experts and job.expert > 1:
-        stride = layout.tensor * job.context
+        stride = layout.tensor * layout.context
         over = exchange(job.cluster, group(job.cluster, job.expert, stride), stride)
         share = model.expert_layers / model.layers
         payload = work.residual_bytes * model.experts_per_token / (layout.tensor if split else 1)
@@ -170,10 +176,11 @@ class _Busiest(NamedTuple):
 def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator) -> _Pieces:
     layout, cluster = job.layout, job.cluster
     tensor = group(cluster, layout.tensor, 1)
-    context = group(cluster, job.context, layout.tensor)
+    context = group(cluster, layout.context if job.context_method == "ring" else 1, layout.tensor)
     split = job.sequence_parallel and layout.tensor > 1
-    work = layer_work(job.model, job.micro_batch_size, layout.tensor, job.context, split, job.fused_attention, device,
-                      job.expert)  # fmt: skip
+    work = layer_work(
+        job.model, job.micro_batch_size, layout.tensor, layout.context, split, job.fused_attention, device, job.expert
+    )
     ends_in_product = job.model.dropout == 0 and job.model.layer_norm == "pre"  # else a mask or a norm comes after it
     stops_early = stack.stops_early and ends_in_product
     dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
@@ -184,18 +191,18 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator) -> _P
     )
     layer = layer_seconds(work, job.recompute, split, job.fused_attention, tensor, context, means, known)
     layer = with_exchanges(layer, work, job, known, split)
-    tokens = job.micro_batch_size * job.model.sequence_length // job.context
+    tokens = job.micro_batch_size * job.model.sequence_length // layout.context
     ends = embedding_and_loss_seconds(job.model, tokens, tensor, job.precision, device, known)
     share = 1.0 / job.recompute_every if job.recompute != "none" else 0.0
     plain = stage_seconds(1, layer, ends, first=False, last=False, recomputed=share)
-    if job.zero == 3 and layout.data > 1:
+    if job.zero == 3 and layout.gradient_ranks > 1:
         plain = data_parallel.with_gathers(plain, job, known, stack)
     first = stage_seconds(0, layer, ends, first=True, last=False, recomputed=share)
     last = stage_seconds(0, layer, ends, first=False, last=True, recomputed=share)
     send = 0.0
     if layout.pipeline > 1:
         payload = work.residual_bytes
-        over = group(cluster, 2, layout.tensor * job.context * layout.data)
+        over = group(cluster, 2, layout.tensor * layout.gradient_ranks)
         if split:
             payload /= layout.tensor
         elif stack.scatter_gather and layout.tensor > 1 and over.far:

@@ -2,8 +2,9 @@
 
 Tensor: two all-reduces forward and two backward a layer (Megatron-LM §3), with sequence parallelism a reduce-scatter
 and an all-gather in place of each (2205.05198 §4.2.2), and what the split vocabulary takes. Pipeline: the residual
-stream over each boundary, and its gradient back. Data: the gradients in fp32, or what ZeRO makes of them. The formulas
-are those of `megalith.parallel`. Scalars (losses, the norm) are left out.
+stream over each boundary, and its gradient back. Context: two all-to-alls forward and two backward a layer
+(2309.14509 §3). Data: the gradients in fp32, or what ZeRO makes of them. The formulas are those of
+`megalith.parallel`. Scalars (losses, the norm) are left out.
 """
 
 from collections.abc import Callable
@@ -18,17 +19,18 @@ from megalith.planning.performance.memory.tensor_bytes import norm_parameters, w
 from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
 from megalith.schedules import layers_of_stages
+from megalith.topology import exchanged_key_heads, key_heads_on_a_rank
 
 MASKED_SHARE = 0.15  # of a bert's tokens have a loss (1810.04805 §3.1): its figures for the logits are about right
 
-Collective = Literal["all_reduce", "reduce_scatter", "all_gather", "send"]
+Collective = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"]
 
 
 @dataclass(frozen=True)
 class Traffic:
     """One kind of message that a rank sends in a step."""
 
-    axis: Literal["tensor", "pipeline", "data", "ends"]
+    axis: Literal["tensor", "context", "pipeline", "data", "ends"]
     """ends: the first and the last stage of a pipeline, which both hold a tied embedding."""
     what: str
     collective: Collective
@@ -36,8 +38,8 @@ class Traffic:
     count: int
     """Times a step."""
     payload_bytes: int
-    """Bytes of all `count` together: of the whole tensor, as an all-reduce takes it, a reduce-scatter takes it and an
-    all-gather gives it."""
+    """Bytes of all `count` together: of the whole tensor, as an all-reduce, a reduce-scatter and an all-to-all take it
+    and an all-gather gives it."""
     tier: str = ""
     """Links that the group needs; a layout alone does not say (`ranks` does)."""
 
@@ -63,7 +65,7 @@ def ring_share(collective: Collective, group_size: int) -> float:
 def step_traffic(job: Job, pipeline_rank: int) -> list[Traffic]:
     """Everything that a rank at `pipeline_rank` sends in a step of `job`, at full sequences."""
     part = _Part(job, pipeline_rank)
-    rows = [*_tensor(part), *_pipeline(part), *_data(part), *_ends(part)]
+    rows = [*_tensor(part), *_context(part), *_pipeline(part), *_data(part), *_ends(part)]
     return [row for row in rows if row.payload_bytes]
 
 
@@ -112,9 +114,20 @@ class _Part:
         return [layer for stage in self.stages for layer in by_stage[stage]]
 
     @property
+    def recomputed(self) -> int:
+        """Layers that are computed again in whole."""
+        every = self.job.recompute_every
+        return sum(layer % every == 0 for layer in self.layers) if self.job.recompute == "full" else 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one micro-batch, of each sample those of this rank: B · T / C."""
+        return self.job.micro_batch_size * self.model.sequence_length // self.job.layout.context
+
+    @property
     def stream(self) -> int:
-        """Elements of the residual stream of one micro-batch: B · T · E."""
-        return self.job.micro_batch_size * self.model.sequence_length * self.model.hidden
+        """Elements of their residual stream."""
+        return self.tokens * self.model.hidden
 
     @property
     def reductions(self) -> int:
@@ -123,7 +136,7 @@ class _Part:
 
     @property
     def sharded(self) -> bool:
-        return self.job.zero > 0 and self.job.layout.data > 1
+        return self.job.zero > 0 and self.job.layout.gradient_ranks > 1
 
 
 def _tensor(part: _Part) -> list[Traffic]:
@@ -131,8 +144,7 @@ def _tensor(part: _Part) -> list[Traffic]:
         return []
     model, size, micro_batches, stream = part.model, part.tensor, part.micro_batches, part.stream
     split = part.job.sequence_parallel
-    every = part.job.recompute_every
-    recomputed = sum(layer % every == 0 for layer in part.layers) if part.job.recompute == "full" else 0
+    recomputed = part.recomputed
     # torch's checkpoint stops once it has what the backward pass needs: after the last product, or what follows its sum
     to_last = 2 if model.dropout or model.layer_norm != "pre" else 1
 
@@ -147,7 +159,7 @@ def _tensor(part: _Part) -> list[Traffic]:
     rows = []
     if model.query_key_norm == "whole":  # a number a token for queries, and one for keys, each way
         shared = micro_batches * (4 * len(part.layers) + 2 * recomputed)
-        shared_bytes = shared * part.job.micro_batch_size * model.sequence_length * FP32_BYTES
+        shared_bytes = shared * part.tokens * FP32_BYTES
     else:
         shared = shared_bytes = 0
     if split:
@@ -168,9 +180,8 @@ def _tensor(part: _Part) -> list[Traffic]:
 def _logits(part: _Part, of_stream: Callable[[str, Collective, int], Traffic], *, split: bool) -> list[Traffic]:
     """The features' gradient; and for each row of logits its maximum, sum of exponentials and target's logit."""
     micro_batches = part.micro_batches
-    tokens = part.job.micro_batch_size * part.model.sequence_length
     masked = part.model.family == "bert"
-    labelled = round(MASKED_SHARE * tokens) if masked else tokens
+    labelled = round(MASKED_SHARE * part.tokens) if masked else part.tokens
     rows = []
     if split:
         rows += [of_stream("logits", "all_gather", micro_batches)]
@@ -202,6 +213,18 @@ def _whole(part: _Part, *, split: bool) -> list[Traffic]:
     return [Traffic("tensor", "whole weights", "all_reduce", part.tensor, count, payload)]
 
 
+def _context(part: _Part) -> list[Traffic]:
+    """Queries, keys and values to the ranks of their heads, and what attention gives back to those of their tokens."""
+    model, context = part.model, part.job.layout.context
+    if context == 1:
+        return []
+    keys = exchanged_key_heads(key_heads_on_a_rank(model, part.tensor), context)
+    heads = 2 * (model.heads // part.tensor) + 2 * keys
+    passes = part.micro_batches * (2 * len(part.layers) + part.recomputed)
+    payload = passes * part.tokens * heads * model.head_dim * part.compute_bytes
+    return [Traffic("context", "layers", "all_to_all", context, 2 * passes, payload)]
+
+
 def _pipeline(part: _Part) -> list[Traffic]:
     if part.pipeline == 1:
         return []
@@ -221,7 +244,7 @@ def _data(part: _Part) -> list[Traffic]:
     That is the embeddings, which ZeRO-3 gathers once a micro-batch and the others twice, for each pass.
     ZeRO-3 in a pipeline gathers at most what is said here: what is still whole from the pass before is not gathered.
     """
-    size = part.job.layout.data
+    size = part.job.layout.gradient_ranks
     narrow, wide = _rank_parameters(part)
     if size == 1:
         return []

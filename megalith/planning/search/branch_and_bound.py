@@ -35,7 +35,7 @@ class SearchResult:
     """The best candidates, and how many were looked at."""
 
     best: list[Candidate] = field(default_factory=list)
-    """The best of each layout of the three axes, the fastest first."""
+    """The best of each layout of the axes, the fastest first."""
     considered: int = 0
     too_large: int = 0
     """Candidates ruled out by memory, whole branches among them."""
@@ -47,10 +47,10 @@ def fastest(space: Space, evaluator: Evaluator, most_seconds: float = math.inf, 
     What crosses nodes with its tensor groups counts as `candidate.CROSSING` slower.
     """
     searched = SearchResult()
-    found: dict[tuple[Layout, int, int], Candidate] = {}
+    found: dict[tuple[Layout, int], Candidate] = {}
     bound = math.inf  # of merit
     floors = _floors(space, evaluator, searched)
-    crossing = {layout: risk(layout, space.question.cluster) for layout, _, _ in space.axes()}
+    crossing = {layout: risk(layout, space.question.cluster) for layout, _ in space.axes()}
     for floor in sorted(floors, key=lambda floor: floor.seconds * crossing[floor.place.layout]):
         axes = floor.place.axes
         times = crossing[floor.place.layout]

@@ -6,7 +6,7 @@ from megalith.job import precision_on
 from megalith.planning.search.candidate import Candidate, Evaluator
 from megalith.planning.search.objectives import FINALISTS, best_layout
 from megalith.planning.search.result import choices
-from megalith.planning.search.space import PLANNED_ONLY, SECTIONS, Question
+from megalith.planning.search.space import SECTIONS, Question, trained_only
 from megalith.recipe import Recipe
 from megalith.recipe.changes import LAYOUT_OF_DROPOUT
 from megalith.topology import Cluster, describe
@@ -40,7 +40,7 @@ def best_with(recipe: Recipe, most: int, least: int) -> Recipe | None:
 
 def _question(recipe: Recipe, cluster: Cluster) -> Question:
     names = [key.partition(".")[2] for key in LAYOUT_OF_DROPOUT] if recipe.model.dropout else []
-    fixed = PLANNED_ONLY | {name: getattr(recipe.parallel, name) for name in names}
+    fixed = trained_only(recipe) | {name: getattr(recipe.parallel, name) for name in names}
     precision = precision_on(cluster, recipe)
     train = recipe.train
     return Question(recipe.model, cluster, train.global_batch_size, precision, bool(train.compile), fixed)

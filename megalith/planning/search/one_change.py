@@ -18,7 +18,7 @@ def one_change(space: Space, evaluator: Evaluator, best: Job) -> list[Candidate]
 
 
 def place_of(job: Job) -> Place:
-    return Place(job.layout, job.micro_batch_size, job.context, job.expert)
+    return Place(job.layout, job.micro_batch_size, job.expert)
 
 
 def _groups(space: Space, best: Job) -> Iterator[list[Job]]:

@@ -8,7 +8,7 @@ from megalith.batches import tokens_for
 from megalith.errors import UnsupportedError
 from megalith.job import precision_on
 from megalith.planning.budget import in_flops
-from megalith.planning.search.space import KNOBS, PLANNED_ONLY, SECTIONS, Question
+from megalith.planning.search.space import KNOBS, SECTIONS, Question, trained_only
 from megalith.recipe import Recipe
 from megalith.topology import Cluster, describe
 
@@ -36,7 +36,7 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str], *, to_t
             where="parallel.schedule_file",
             mend="Leave it out, and give a parallel.schedule or none.",
         )
-    fixed: dict[str, Any] = dict(PLANNED_ONLY) if to_train else {}
+    fixed: dict[str, Any] = trained_only(recipe) if to_train else {}
     for knob in KNOBS:
         value = getattr(getattr(recipe, SECTIONS[knob]), knob)
         if f"{SECTIONS[knob]}.{knob}" in keep and value is not None:

@@ -164,7 +164,7 @@ def assumed(job: Job) -> list[str]:
     told = []
     if job.model.experts:
         told.append("each expert is taken to get as many tokens as any other, and nothing hides their all-to-all")
-    if job.context > 1:
+    if job.layout.context > 1:
         told.append("the mask's work is taken to be even over the context axis; no published run is behind it")
     if job.offload_optimizer:
         host = job.cluster.host_memory_bytes
@@ -182,7 +182,7 @@ def assumed(job: Job) -> list[str]:
 def host_bytes(job: Job) -> float:
     """Masters and moments of a node's ranks in its memory: 12 bytes a parameter, sharded by ZeRO."""
     ranks = min(job.cluster.accelerators_per_node, job.accelerators)
-    copies = job.layout.data * job.context if job.shard_ranks == 1 else job.layout.data // job.shard_ranks
+    copies = job.layout.gradient_ranks // job.shard_ranks
     return 12.0 * parameters(job.model).total * copies * ranks / job.accelerators
 
 
@@ -231,7 +231,7 @@ def _own(recipe: Recipe, found: Answer) -> Candidate | None:
     if best.cluster.accelerators % replica:
         return None
     data = best.cluster.accelerators // replica
-    shard = parallel.zero_shard if data % (parallel.zero_shard or 1) == 0 else None
+    shard = parallel.zero_shard if data * (parallel.context or 1) % (parallel.zero_shard or 1) == 0 else None
     filled = parallel.model_copy(update={"data": data, "zero_shard": shard})
     job = Job.of(recipe.model_copy(update={"parallel": filled}), best.cluster)
     if choices(job) == choices(best):

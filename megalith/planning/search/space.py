@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 from megalith.batches import micro_batches
 from megalith.job import ZERO_STAGES, Job, Recompute, Schedule, Zero
 from megalith.precision import Precision
-from megalith.recipe import ModelConfig
-from megalith.topology import AXES, Cluster, Layout
+from megalith.recipe import ModelConfig, Recipe
+from megalith.topology import AXES, Cluster, Layout, trains_context
 
 KNOBS = (
     "tensor", "pipeline", "data", "micro_batch_size", "virtual_stages", "schedule", "recompute", "recompute_every",
@@ -24,8 +24,6 @@ KNOBS = (
 """Settings that may be fixed, by the recipe's names."""
 SECTIONS = {knob: "train" if knob == "micro_batch_size" else "parallel" for knob in KNOBS}
 """Where a recipe has each knob."""
-PLANNED_ONLY = {"context": 1, "expert": 1}
-"""Knobs that can be planned and not yet trained, as a run has them (`topology.refuse_planned_settings`)."""
 LONG = 32_768  # tokens of a sequence from which on ranks may share it, unasked
 WIDEST_TENSOR = 64  # a group of more spans eight nodes and more; the time is long past its best
 EVERY = (8, 6, 4, 3, 2, 1)  # recompute each n-th layer
@@ -44,7 +42,7 @@ class Question:
     """Compiled layers cannot run the zero-bubble schedules."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Knobs that are not to be chosen, by the names in KNOBS."""
-    context_method: Literal["ring", "all_to_all"] = "ring"
+    context_method: Literal["ring", "all_to_all"] = "all_to_all"
     optimizer_state: Literal["fp32", "int8"] = "fp32"
     offload_optimizer: bool = False
 
@@ -75,13 +73,12 @@ class Place(NamedTuple):
 
     layout: Layout
     micro_batch_size: int
-    context: int = 1
     expert: int = 1
 
     @property
-    def axes(self) -> tuple[Layout, int, int]:
+    def axes(self) -> tuple[Layout, int]:
         """All that says which rank does what."""
-        return self.layout, self.context, self.expert
+        return self.layout, self.expert
 
 
 @dataclass(frozen=True)
@@ -91,36 +88,32 @@ class Space:
     question: Question
 
     def places(self) -> Iterator[Place]:
-        """Every layout of the three axes that the model and the batch allow, with every micro-batch size."""
-        for layout, context, expert in self.axes():
+        """Every layout of the axes that the model and the batch allow, with every micro-batch size."""
+        for layout, expert in self.axes():
             for size in self.micro_batch_sizes(layout):
-                yield Place(layout, size, context, expert)
+                yield Place(layout, size, expert)
 
     def smallest_places(self) -> Iterator[Place]:
-        """Every layout of the three axes with its smallest micro-batch."""
-        for layout, context, expert in self.axes():
+        """Every layout of the axes with its smallest micro-batch."""
+        for layout, expert in self.axes():
             for size in self.micro_batch_sizes(layout)[:1]:
-                yield Place(layout, size, context, expert)
+                yield Place(layout, size, expert)
 
-    def axes(self) -> Iterator[tuple[Layout, int, int]]:
-        """Every layout of the three axes, with the ranks of the context axis and those that share the experts."""
-        for context in self.contexts:
-            for layout in self.layouts(context):
-                if self.question.context_method == "all_to_all" and self.question.model.heads % (
-                    layout.tensor * context
-                ):
-                    continue
-                for expert in self.experts(layout):
-                    yield layout, context, expert
+    def axes(self) -> Iterator[tuple[Layout, int]]:
+        """Every layout of the axes, with the ranks that share the experts."""
+        for layout in self.layouts():
+            for expert in self.experts(layout):
+                yield layout, expert
 
     @cached_property
     def contexts(self) -> list[int]:
-        """Ranks that may share a sequence: one, unless it is long or the question says otherwise; a causal mask wants
-        two parts a rank."""
+        """Ranks that may share a sequence: one, unless it is long or the question says otherwise; the causal mask of a
+        ring wants two parts a rank."""
         asked = self.question
         length, world = asked.model.sequence_length, asked.cluster.accelerators
         most = world if "context" in asked.fixed else max(1, 2 * length // LONG)
-        able = [size for size in divisors(world) if size <= most and (size == 1 or length % (2 * size) == 0)]
+        parts = 2 if asked.context_method == "ring" else 1
+        able = [size for size in divisors(world) if size <= most and (size == 1 or length % (parts * size) == 0)]
         return self._allowed("context", able)
 
     def experts(self, layout: Layout) -> list[int]:
@@ -128,22 +121,25 @@ class Space:
         able = divisors(math.gcd(self.question.model.experts or 1, layout.data))
         return self._allowed("expert", able)
 
-    def layouts(self, context: int = 1) -> Iterator[Layout]:
-        """Every tensor × pipeline × data that, with the context axis, makes up the cluster and divides the model and
-        the batch."""
+    def layouts(self) -> Iterator[Layout]:
+        """Every layout of the four axes that makes up the cluster and divides the model and the batch."""
+        for context in self.contexts:
+            if self.question.cluster.accelerators % context == 0:
+                yield from self._layouts(context)
+
+    def _layouts(self, context: int) -> Iterator[Layout]:
         asked = self.question
-        if asked.cluster.accelerators % context:
-            return
         world = asked.cluster.accelerators // context
+        heads = asked.model.heads // (context if asked.context_method == "all_to_all" else 1)
         for tensor in self._allowed("tensor", self.tensors):
-            if world % tensor:
+            if world % tensor or heads % tensor:
                 continue
             for pipeline in self._allowed("pipeline", divisors(world // tensor)):
                 if world % (tensor * pipeline) or pipeline > asked.model.layers:
                     continue
                 data = world // (tensor * pipeline)
                 if asked.fixed.get("data", data) == data and asked.global_batch_size % data == 0:
-                    yield Layout(tensor, pipeline, data)
+                    yield Layout(tensor, pipeline, data, context)
 
     def micro_batch_sizes(self, layout: Layout) -> list[int]:
         """From the smallest; each divides a replica's share of the batch."""
@@ -194,22 +190,22 @@ class Space:
 
     def splits(self, layout: Layout) -> list[bool]:
         """Whether the residual stream may be split along the sequence; better so, where it can be."""
-        able = layout.tensor > 1 and self.question.model.sequence_length % layout.tensor == 0
+        able = layout.tensor > 1 and self.question.model.sequence_length % (layout.tensor * layout.context) == 0
         fixed = self.question.fixed.get("sequence_parallel")
         if fixed is not None:
             return [fixed] if able or not fixed or layout.tensor == 1 else []
         return [True, False] if able else [False]
 
     def shardings(self, layout: Layout) -> list[Sharding]:
-        """ZeRO's stages, where there is a data axis; sharded over the ranks of a node as well, where it goes beyond."""
-        fixed, cluster = self.question.fixed, self.question.cluster
+        """ZeRO's stages, where gradients are added up; also sharded over a node's ranks alone, where there are more."""
+        fixed, cluster, ranks = self.question.fixed, self.question.cluster, layout.gradient_ranks
         near = cluster.accelerators_per_node // layout.tensor
         shards: list[int | None] = [None]
         if "zero_shard" in fixed:
-            shards = [fixed["zero_shard"]] if layout.data % fixed["zero_shard"] == 0 else []
-        elif 1 < near < layout.data and layout.data % near == 0:
+            shards = [fixed["zero_shard"]] if ranks % fixed["zero_shard"] == 0 else []
+        elif 1 < near < ranks and ranks % near == 0:
             shards = [None, near]
-        stages = self._allowed("zero", list(ZERO_STAGES))[: None if layout.data > 1 else 1]
+        stages = self._allowed("zero", list(ZERO_STAGES))[: None if ranks > 1 else 1]
         return [Sharding(zero, shard) for zero in stages for shard in (shards if zero else shards[:1])]
 
     def job(self, place: Place, order: Order, saving: Recomputation, split: bool, sharding: Sharding) -> Job:
@@ -229,7 +225,6 @@ class Space:
             sharding.zero,
             sharding.shard,
             precision=asked.precision,
-            context=place.context,
             context_method=asked.context_method,
             expert=place.expert,
             optimizer_state=asked.optimizer_state,
@@ -253,6 +248,12 @@ class Space:
         if knob not in fixed:
             return choices
         return [fixed[knob]] if fixed[knob] in choices else []
+
+
+def trained_only(recipe: Recipe) -> dict[str, Any]:
+    """Knobs of which training takes one value alone, with that (`topology.refuse_planned_settings`)."""
+    alone = {} if trains_context(recipe.model, recipe.parallel) else {"context": 1}
+    return {"expert": 1} | alone
 
 
 def choice(job: Job, knob: str) -> Any:

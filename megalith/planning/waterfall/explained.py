@@ -98,8 +98,8 @@ def label(fall: Waterfall) -> str:
     """A layout in a line."""
     job = fall.job
     words = [f"T {job.layout.tensor} × P {job.layout.pipeline} × D {job.layout.data}"]
-    if job.context > 1:
-        words.append(f"C {job.context}")
+    if job.layout.context > 1:
+        words.append(f"C {job.layout.context}")
     words.append(f"{job.micro_batch_size} a time")
     if job.layout.pipeline > 1:
         words.append(job.schedule if job.virtual_stages == 1 else f"interleaved ×{job.virtual_stages}")

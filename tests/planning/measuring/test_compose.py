@@ -27,11 +27,11 @@ MODEL = ModelConfig(num_layers=4, hidden_size=64, num_heads=4, sequence_length=3
 CORES = 2
 
 
-def job(tensor: int = 1, pipeline: int = 1, data: int = 1, **more: Any) -> Job:
+def job(tensor: int = 1, pipeline: int = 1, data: int = 1, context: int = 1, **more: Any) -> Job:
     """Sixteen sequences in micro-batches of four."""
     figures: dict[str, Any] = {"micro_batch_size": 4, "global_batch_size": 16, "precision": "fp32", **more}
     cluster = local_cluster("a processor", CORES, 2**33)
-    return Job(model=MODEL, cluster=cluster, layout=Layout(tensor, pipeline, data), **figures)
+    return Job(model=MODEL, cluster=cluster, layout=Layout(tensor, pipeline, data, context), **figures)
 
 
 def table(*jobs: Job, slower: float = 1.0, **changed: Any) -> BlockTable:

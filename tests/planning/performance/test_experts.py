@@ -15,7 +15,7 @@ from megalith.planning.performance.memory import estimate_memory
 from megalith.planning.search.result import host_bytes
 from megalith.recipe import ClusterConfig, ModelConfig, load_recipe
 from megalith.recipe.changes import change_of
-from megalith.topology import Layout, check_layout, describe, refuse_planned_settings
+from megalith.topology import Layout, check_layout, describe, layout_of, refuse_planned_settings
 
 LLAMA = {
     "positions": "rotary", "norm": "rmsnorm", "activation": "swiglu", "bias": False, "tie_embeddings": False,
@@ -96,15 +96,15 @@ def test_sharing_experts_costs_an_all_to_all_and_saves_their_weights() -> None:
 
 def test_the_context_axis_divides_tokens_and_their_activations() -> None:
     long = model(num_layers=32, hidden_size=4096, num_heads=32, ffn_hidden_size=11008, sequence_length=131072)
-    whole = replace(job(long, 1, layout=Layout(1, 1, 4), global_batch_size=8), context=2)
-    half = replace(whole, context=4, layout=Layout(1, 1, 2))
+    whole = job(long, 1, layout=Layout(1, 1, 4, 2), global_batch_size=8)
+    half = replace(whole, layout=Layout(1, 1, 2, 4))
     held = [estimate_memory(one).worst.parts["activations"] for one in (whole, half)]
     assert held[0] == pytest.approx(2 * held[1], rel=0.02)
     assert whole.accelerators == half.accelerators == 8
     computing = [predict_step(one).parts["computing"] for one in (whole, half)]
     assert computing[0] == pytest.approx(computing[1], rel=0.05)
-    by_heads = predict_step(replace(half, context_method="all_to_all")).parts["tensor communication"]
-    assert by_heads > predict_step(half).parts["tensor communication"] == 0.0  # attention hides the ring here
+    ring = predict_step(replace(half, context_method="ring")).parts["tensor communication"]
+    assert predict_step(half).parts["tensor communication"] > ring == 0.0  # attention hides the ring here
 
 
 def test_moments_in_eight_bits_and_on_the_host() -> None:
@@ -146,12 +146,12 @@ def test_the_search_answers_for_long_sequences_and_experts() -> None:
 def test_what_cannot_be_is_told() -> None:
     recipe = load_recipe("llama-8b", ["cluster=dgx-h100", "parallel={}"])[0]
     for changed, said in (
-        ({"context": 3, "data": 1}, "even parts"), ({"expert": 2, "data": 8}, "has none"),
-        ({"context": 4, "data": 4}, "16 ranks"),
+        ({"context": 3, "data": 1}, "24 and 1 nodes"), ({"expert": 2, "data": 8}, "has none"),
+        ({"context": 4, "data": 4}, "context 4 × tensor 1 is 16 ranks"),
     ):  # fmt: skip
         parallel = recipe.parallel.model_copy(update=changed)
         with pytest.raises(RecipeError, match=said):
-            check_layout(h100(), Layout(1, 1, changed["data"]), recipe.model, parallel, recipe.train)
+            check_layout(h100(), layout_of(parallel), recipe.model, parallel, recipe.train)
     with pytest.raises(RecipeError, match="experts is missing"):
         load_recipe("llama-8b", ["model.shared_experts=1"])
     with pytest.raises(RecipeError, match="experts_per_token is 4"):
@@ -160,7 +160,7 @@ def test_what_cannot_be_is_told() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["model.experts=8", "parallel.context=2", "parallel.expert=2", "parallel.offload_optimizer=true",
+    ["model.experts=8", "parallel.expert=2", "parallel.offload_optimizer=true",
      "train.optimizer_state=int8"],
 )  # fmt: skip
 def test_training_refuses_what_is_only_planned_with_the_mend(setting: str) -> None:

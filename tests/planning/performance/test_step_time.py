@@ -123,7 +123,7 @@ def test_recomputing_every_second_layer_costs_half_of_it() -> None:
 
 def test_the_context_axis_splits_the_tokens() -> None:
     whole = job(Layout(8, 1, 1), fused_attention=True)
-    split = replace(whole, context=2, cluster=job(Layout(8, 1, 2)).cluster)
+    split = replace(whole, layout=Layout(8, 1, 1, 2), cluster=job(Layout(8, 1, 2)).cluster)
     assert split.accelerators == 16
     assert predict_step(split).parts["computing"] == pytest.approx(predict_step(whole).parts["computing"] / 2, rel=0.15)
 

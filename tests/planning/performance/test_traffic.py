@@ -16,12 +16,13 @@ from megalith.parallel.mesh import Mesh, build_mesh
 from megalith.parallel.parallelize import parallelize
 from megalith.planning.performance.traffic import Traffic, ring_share, step_traffic
 from megalith.recipe import ClusterConfig, ModelConfig, ParallelConfig, load_recipe
-from megalith.topology import Layout, describe
+from megalith.topology import describe, layout_of
 
 COLLECTIVES = {
     "all_reduce": "all_reduce", "allreduce_": "all_reduce",
     "reduce_scatter_tensor": "reduce_scatter", "_reduce_scatter_base_": "reduce_scatter",
     "all_gather_into_tensor": "all_gather", "_allgather_base_": "all_gather",
+    "alltoall_base_": "all_to_all",
     "send": "send",
 }  # fmt: skip
 
@@ -92,6 +93,13 @@ def no_group() -> Iterator[None]:
         (0, 2, {"tensor": 2, "sequence_parallel": True}, {"family": "bert"}),
         (5, 2, {"tensor": 2, "pipeline": 3}, {"family": "bert"}),
         (0, 2, {"data": 2, "zero": 1}, {"family": "bert"}),
+        (0, 2, {"context": 2}, {}),
+        (5, 3, {"context": 4, "data": 2, "zero": 2}, {}),
+        (0, 2, {"context": 2, "tensor": 2, "sequence_parallel": True, "recompute": "full"}, QWEN3),
+        (0, 2, {"context": 4, "zero": 3, "recompute": "full", "recompute_every": 2}, QWEN3),
+        (3, 4, {"context": 2, "pipeline": 2, "virtual_stages": 2, "schedule": "interleaved-1f1b"}, OLMO2),
+        (0, 2, {"context": 2, "tensor": 2, "recompute": "selective"},
+         {"positions": "relative", "norm": "rmsnorm", "bias": False}),
     ],
 )  # fmt: skip
 def test_the_formulas_are_what_the_spread_model_sends(
@@ -105,7 +113,8 @@ def test_the_formulas_are_what_the_spread_model_sends(
         {"num_layers": 4, "hidden_size": 32, "num_heads": 4, "sequence_length": 152, "vocab_size": 300, **options}
     )
     parallel = ParallelConfig.model_validate({"tensor": 1, "pipeline": 1, "data": 1, **axes})
-    world = (parallel.tensor or 1) * (parallel.pipeline or 1) * (parallel.data or 1)
+    layout = layout_of(parallel)
+    world = layout.world
     dist.init_process_group("fake", rank=rank, world_size=world, store=FakeStore())
     model = parallelize(config, parallel, build_mesh(Mesh(rank, world), parallel), dtype=torch.bfloat16, seed=1)
     batch = {name: torch.zeros(2, 152, dtype=torch.long) for name in ("tokens", "targets")}
@@ -117,7 +126,6 @@ def test_the_formulas_are_what_the_spread_model_sends(
         model.forward_backward([batch] * micro_batches, [1.0] * micro_batches, [0] * micro_batches)
         model.reduce_gradients()
 
-    layout = Layout(parallel.tensor or 1, parallel.pipeline or 1, parallel.data or 1)
     job = Job(
         config,
         describe(ClusterConfig(name="selene", nodes=2)),

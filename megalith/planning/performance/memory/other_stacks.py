@@ -103,7 +103,7 @@ def layer_bytes(job: Job) -> LayerBytes:
     """Bytes that a layer keeps. Transformer Engine keeps fp8 inputs of products; torchtitan casts them again."""
     model, t = job.model, job.layout.tensor
     wide = compute_bytes(job.precision)
-    tokens = job.micro_batch_size * model.sequence_length / job.context
+    tokens = job.micro_batch_size * model.sequence_length / job.layout.context
     hidden, ffn = model.hidden, model.ffn_hidden
     split = t if job.sequence_parallel else 1
     gated = model.activation == "swiglu"
@@ -124,7 +124,7 @@ def layer_bytes(job: Job) -> LayerBytes:
 def published_parts(job: Job, rank: int) -> dict[str, float]:
     """Bytes by kind on this pipeline rank, without fragments and context."""
     model, layout = job.model, job.layout
-    pipeline, data = layout.pipeline, layout.data * job.context
+    pipeline, data = layout.pipeline, layout.data * job.layout.context
     is_first_stage, is_last_stage = rank == 0, rank == pipeline - 1
     layers = stage_layers(model, pipeline, job.stack)[rank]
     count = held(model, layout.tensor, layers, is_first_stage=is_first_stage, is_last_stage=is_last_stage).total
@@ -147,7 +147,7 @@ def published_parts(job: Job, rank: int) -> dict[str, float]:
         kept_layer = of_layer.operations
     pairs = most_in_flight(job.schedule, rank, pipeline, job.virtual_stages, job.micro_batches)
     wide = compute_bytes(job.precision)
-    tokens = job.micro_batch_size * model.sequence_length / job.context
+    tokens = job.micro_batch_size * model.sequence_length / job.layout.context
     stream = wide * tokens * model.hidden / (layout.tensor if job.sequence_parallel else 1)
     activations = pairs / job.virtual_stages * layers * kept_layer + stream
     if pipeline > 1 and job.stack in DEEPSPEED:

@@ -41,7 +41,9 @@ def our_parts(job: Job, rank: int) -> dict[str, float]:
     found, batch = _rank_bytes(job.model, settings, turn, rank, pipeline, virtual, many, int8, job.offload_optimizer)
     parts = dict(zip(KINDS, found, strict=True))
     parts["activations"] += batch * micro_batches
-    if job.context > 1:  # keys and values that come and those that go, in each direction of the ring
+    if (
+        job.layout.context > 1 and job.context_method == "ring"
+    ):  # keys and values that come and those that go, in each direction of the ring
         parts["buffers"] += RING_BUFFERS * sizes(job.model, settings).key
     return parts
 
@@ -97,9 +99,9 @@ def stage_settings(job: Job) -> StageSettings:
         job.recompute,
         job.recompute_every,
         on_cpu(job.cluster),
-        shard_ranks(job.zero, job.zero_shard, job.layout.data * job.context),
+        shard_ranks(job.zero, job.zero_shard, job.layout.gradient_ranks),
         job.zero,
-        job.context,
+        job.layout.context,
         job.micro_batches > 1,
         job.expert,
     )
