@@ -49,6 +49,7 @@ SYNONYMS: dict[str, str] = {
         "enable_weight_tying",
         "model.vocab_multiple": "make_vocab_size_divisible_by pad_vocab_size_to_multiple_of pad_vocab_to_multiple_of",
         "model.vocab_size": "padded_vocab_size n_vocab vocab",
+        "parallel.context": "cp context_parallel context_parallel_size context_parallel_degree ulysses cp_size",
         "parallel.data": "dp data_parallel data_parallel_size data_parallel_degree dp_size "
         "data_parallel_replicate_degree data_parallel_shard_degree",
         "parallel.pipeline": "pp pipeline_parallel pipeline_parallel_size pipeline_model_parallel_size pp_size "
@@ -115,8 +116,8 @@ NOT_BUILT: dict[str, str] = {
     name: sentence
     for names, sentence in (
         (
-            "context cp context_parallel context_parallel_size context_parallel_degree ring_attention ulysses",
-            "Context parallelism is planned (parallel.context, parallel.context_method), not yet trained.",
+            "ring_attention context_parallel_rotate_method",
+            "Ring attention is planned (parallel.context_method=ring), not yet trained: parallel.context exchanges heads.",
         ),
         (
             "num_experts num_local_experts n_experts moe moe_top_k ep expert_parallel n_routed_experts "

@@ -71,7 +71,7 @@ OTHER: dict[str, Any] = {
     "parallel.zero": 1,
     "parallel.zero_shard": 1,
     "parallel.context": 2,
-    "parallel.context_method": "all_to_all",
+    "parallel.context_method": "ring",
     "parallel.expert": 2,
     "parallel.offload_optimizer": True,
     "model.dropout": 0.1,

@@ -15,7 +15,7 @@ from megalith.planning.performance.memory import estimate_memory
 from megalith.planning.search.result import host_bytes
 from megalith.recipe import ClusterConfig, ModelConfig, load_recipe
 from megalith.recipe.changes import change_of
-from megalith.topology import Layout, check_layout, describe, layout_of, refuse_planned_settings
+from megalith.topology import Layout, check_layout, describe, refuse_planned_settings
 
 LLAMA = {
     "positions": "rotary", "norm": "rmsnorm", "activation": "swiglu", "bias": False, "tie_embeddings": False,
@@ -146,12 +146,13 @@ def test_the_search_answers_for_long_sequences_and_experts() -> None:
 def test_what_cannot_be_is_told() -> None:
     recipe = load_recipe("llama-8b", ["cluster=dgx-h100", "parallel={}"])[0]
     for changed, said in (
-        ({"context": 3, "data": 1}, "24 and 1 nodes"), ({"expert": 2, "data": 8}, "has none"),
+        ({"context": 3, "data": 1}, "context 3 × tensor 1 is 3 ranks"), ({"expert": 2, "data": 8}, "has none"),
         ({"context": 4, "data": 4}, "context 4 × tensor 1 is 16 ranks"),
     ):  # fmt: skip
         parallel = recipe.parallel.model_copy(update=changed)
+        axes = Layout(1, 1, changed["data"], changed.get("context", 1))
         with pytest.raises(RecipeError, match=said):
-            check_layout(h100(), layout_of(parallel), recipe.model, parallel, recipe.train)
+            check_layout(h100(), axes, recipe.model, parallel, recipe.train)
     with pytest.raises(RecipeError, match="experts is missing"):
         load_recipe("llama-8b", ["model.shared_experts=1"])
     with pytest.raises(RecipeError, match="experts_per_token is 4"):
