@@ -117,7 +117,7 @@ NOT_BUILT: dict[str, str] = {
     for names, sentence in (
         (
             "ring_attention context_parallel_rotate_method",
-            "Ring attention is planned (parallel.context_method=ring), not yet trained: parallel.context exchanges heads.",
+            "Ring attention is planned (parallel.context_method=ring), not yet trained; all_to_all is.",
         ),
         (
             "num_experts num_local_experts n_experts moe moe_top_k ep expert_parallel n_routed_experts "
