@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from megalith.curation.corpus.document_table import Partition
-from megalith.curation.corpus.table import RECORD, Table
+from megalith.curation.corpus.document_table import RECORD, Partition
+from megalith.curation.corpus.table import Table
 from megalith.curation.steps.dedup import band_keys
 from megalith.ngrams.words import MIX
 
@@ -36,8 +36,10 @@ def write_table(place: Path, documents: int, seed: int = 0) -> Table:
     partitions = [Partition(place, number, 0, size) for number, size in enumerate(sizes)]
     table = Table.create(place / "table", partitions)
     for chunk in table.chunks:
+        columns = table.new(chunk.number)
         made = [_write(partition, documents, seed) for partition in partitions[chunk.first : chunk.end]]
-        table.write(chunk.number, np.concatenate(made))
+        columns.records[:] = np.concatenate(made)
+        table.save(columns)
     return table
 
 
@@ -45,14 +47,15 @@ def _write(partition: Partition, documents: int, seed: int) -> Array:
     draws = np.random.default_rng([seed, partition.number])
     count = partition.rows
     records = np.zeros(count, RECORD)
-    for name in ("high", "low", "copy", "mark_high", "mark_low"):
-        records[name] = draws.integers(0, 2**64, count, dtype=np.uint64)
+    for name in ("identity", "fingerprint", "copy"):
+        records[name] = draws.integers(0, 2**64, records[name].shape, dtype=np.uint64)
+    records["kept"] = -1
     records["bytes"], records["quality"] = draws.integers(200, 20_000, count), draws.random(count)
     keys = draws.integers(0, 2**64, (BANDS, count), dtype=np.uint64)
     kind = draws.random(count)
     copied = np.flatnonzero(kind < EXACT)
-    records["mark_high"][copied] = _mixed(_drawn(draws, len(copied), documents * EXACT))
-    records["mark_low"][copied] = 1
+    records["fingerprint"][copied, 0] = _mixed(_drawn(draws, len(copied), documents * EXACT))
+    records["fingerprint"][copied, 1] = 1
     alike = np.flatnonzero((kind >= EXACT) & (kind < EXACT + NEAR))
     pages = _drawn(draws, len(alike), documents * NEAR)
     with partition.signatures.open("wb") as file:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pyarrow.parquet as pq
 import zstandard
 
 from megalith.artifacts import Workspace, whole
-from megalith.curation.corpus.document_table import Columns, halves, names
-from megalith.curation.funnel import Funnel
+from megalith.curation.corpus.document_table import Array, Columns, halves, names
+from megalith.curation.corpus.table import Table
+from megalith.ngrams.sorted_sets import different
 
 DROPPED = pa.schema(
     [(name, pa.large_string()) for name in ("id", "url", "reason", "kept", "source_id", "metadata", "text")]
@@ -32,29 +34,37 @@ def write_json_lines(workspace: Workspace, split: str) -> None:
                         lines.write("\n")
 
 
-def write_dropped(folder: Path, columns: Columns, funnel: Funnel) -> None:
+def write_dropped(folder: Path, table: Table) -> None:
     """Write `STEP.parquet` for each step: the documents that it dropped, as they were extracted, with the reason.
 
     Of a duplicate, `kept` is the id of the copy that stands for it. Rows are in the order in which they were read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for step in dict.fromkeys(step for step, _ in funnel.reasons if step and step != "earlier"):
-        codes = [code for code, (of, _) in enumerate(funnel.reasons) if of == step]
-        rows = np.flatnonzero(np.isin(columns.reason, codes) & (columns.dataset >= 0))
-        if not len(rows):
-            continue
-        with whole(folder / f"{step}.parquet") as path, pq.ParquetWriter(path, DROPPED, compression="zstd") as file:
-            for some, table in columns.batches(rows, ["id", "url", "text", "source_id", "metadata"]):
-                reasons = [funnel.reasons[code][1] for code in columns.reason[some].tolist()]
-                copies = columns.kept[some].tolist()
-                kept = [columns.name(copy) if copy >= 0 else None for copy in copies]
-                made = {
-                    "id": names(halves(table["id"])),
-                    "url": table["url"],
-                    "reason": reasons,
-                    "kept": kept,
-                    "source_id": table["source_id"],
-                    "metadata": table["metadata"],
-                    "text": table["text"],
-                }
-                file.write_table(pa.table(made, schema=DROPPED))
+    with ExitStack() as stack:
+        files: dict[str, pq.ParquetWriter] = {}
+        for chunk in table.chunks:
+            columns = table.open(chunk.number)
+            for step in dict.fromkeys(step for step, _ in columns.reasons if step and step != "earlier"):
+                codes = [code for code, (of, _) in enumerate(columns.reasons) if of == step]
+                rows = np.flatnonzero(np.isin(columns.reason, codes) & (columns.dataset >= 0))
+                for some, batch in table.batches(rows + columns.base, ["id", "url", "text", "source_id", "metadata"]):
+                    if step not in files:
+                        path = stack.enter_context(whole(folder / f"{step}.parquet"))
+                        files[step] = stack.enter_context(pq.ParquetWriter(path, DROPPED, compression="zstd"))
+                    files[step].write_table(_dropped(table, columns, some - columns.base, batch))
+
+
+def _dropped(table: Table, columns: Columns, rows: Array, batch: pa.Table) -> pa.Table:
+    copies = columns.kept[rows]
+    wanted = different(copies[copies >= 0])
+    name_of = dict(zip(wanted.tolist(), names(table.take(wanted)["identity"]), strict=True))
+    made = {
+        "id": names(halves(batch["id"])),
+        "url": batch["url"],
+        "reason": [columns.reasons[code][1] for code in columns.reason[rows].tolist()],
+        "kept": [name_of.get(copy) for copy in copies.tolist()],
+        "source_id": batch["source_id"],
+        "metadata": batch["metadata"],
+        "text": batch["text"],
+    }
+    return pa.table(made, schema=DROPPED)

@@ -10,7 +10,7 @@ number of cores they came by.
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from megalith.console import note, progress
 from megalith.curation import decide
 from megalith.curation.card_data import dataset_figures, details
 from megalith.curation.copies import write_dropped, write_json_lines
-from megalith.curation.corpus.against import Earlier, fill_earlier, open_earlier
-from megalith.curation.corpus.document_table import Columns
+from megalith.curation.corpus.against import Earlier, open_earlier
+from megalith.curation.corpus.against import write_kept as write_earlier
+from megalith.curation.corpus.document_table import Array, Columns, halves, names
 from megalith.curation.corpus.documents import make_documents, partitions_of
 from megalith.curation.corpus.read_units import FILTERS, Dataset, datasets_of, model_file
 from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Told
-from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
-from megalith.curation.own_steps import OwnStep, drop_by_own, judge_by_own, own_steps, write_tags
+from megalith.curation.own_steps import DropByOwn, OwnStep, judge_by_own, own_steps, write_tags
+from megalith.curation.passes import Decisions
 from megalith.curation.runs import SPLITS
+from megalith.curation.samples import samples
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
 from megalith.curation.steps.pii import mask
 from megalith.curation.steps.task_items import Continuation, LastWord, cut_items
@@ -42,6 +44,8 @@ from megalith.secrets import masked
 VERSION = 3
 DECISIONS = "decisions"
 """Where tasks exchange records to decide, in the artifact while it is made; made anew after a kill."""
+LOADING = 4
+"""Reading a document's columns and judging it by its signals costs so many times a look at the columns."""
 ITEM_DOCUMENTS = 2000
 """Items are cut from so many held-out documents at most, drawn by their ids."""
 
@@ -104,37 +108,31 @@ class _Given:
 
 
 def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
-    config, seed, begin = given.config, given.seed, given.begin
+    config, begin = given.config, given.begin
     earlier = [partition for one in given.against for partition in one.partitions]
-    columns = Columns([*partitions_of(given.documents), *earlier])
-    funnel, histograms = Funnel(columns, seed), Histograms()
-    begin("language and rules")
-    html_bytes = _judge_one_by_one(columns, funnel, histograms, given)
-    answers = _judge_by_own(columns, funnel, histograms, given)
-    quality = _judge_quality(columns, funnel, histograms, given)
-    told = begin("exact duplicates")
-    fill_earlier(columns, given.against, funnel.code("earlier", "not kept"))
-    decisions = workspace.path / DECISIONS
-    shutil.rmtree(decisions, ignore_errors=True)
-    table = Table.create(decisions / "table", columns.partitions)
-    decide.drop_exact_duplicates(columns, funnel, table, decisions / "exact", told)
+    work = workspace.path / DECISIONS
+    shutil.rmtree(work, ignore_errors=True)
+    table = Table.create(work / "table", [*partitions_of(given.documents), *earlier])
+    decisions, histograms = Decisions(table, work, given.seed), Histograms()
+    funnel = decisions.funnel
+    html_bytes = _judge_one_by_one(decisions, histograms, given)
+    answers = _judge_by_own(decisions, histograms, given)
+    quality = _judge_quality(decisions, histograms, given)
+    decide.drop_exact_duplicates(decisions, begin("exact duplicates"))
     funnel.line("exact")
-    told = begin("near-duplicates")
-    cut_short = decide.drop_near_duplicates(columns, funnel, config.minhash, table, decisions / "near", told)
-    shutil.rmtree(decisions)
+    cut_short = decide.drop_near_duplicates(decisions, config.minhash, begin("near-duplicates"))
     funnel.line("minhash", seconds=given.documents.facts["seconds"].get("minhash", 0.0))
     if any(dataset.most_documents is not None for dataset in given.datasets):
-        decide.cap(columns, funnel, given.datasets, seed)
+        decide.cap(decisions, given.datasets)
         funnel.line("most_documents")
     begin("held out")
-    decide.hold_out(columns, config.validation_share, seed)
-    if not columns.validation.any():
+    if not decide.hold_out(decisions, config.validation_share):
         note("one document is left, so that none is held out: a model cannot be trained on it")
-    items = _cut_items(columns, config, seed)
+    items = _cut_items(decisions, config)
     funnel.line("held_out")
-    histograms.measure("bytes", columns.bytes[columns.alive])
-    by_dataset = dataset_figures(columns, given.datasets, _licences(config))
-    kept = write_kept(workspace, columns, funnel, _all_tasks(items, given), config, given.datasets, begin)
+    decisions.look(MeasureBytes(), lambda answer: histograms.merge(answer))
+    by_dataset = dataset_figures(funnel, given.datasets, _licences(config))
+    kept = write_kept(workspace, decisions, _all_tasks(items, given), config, given.datasets, begin)
     for task, of_task in items.items():
         with workspace.file(f"tasks/{task}.jsonl") as file:
             lines = [f"{json.dumps(item, ensure_ascii=False)}\n" for item in of_task]
@@ -144,15 +142,16 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
             write_json_lines(workspace, split)
     if config.keep_dropped:
         begin("dropped documents")
-        write_dropped(workspace.logs / "dropped", columns, funnel)
+        write_dropped(workspace.logs / "dropped", decisions.table)
     if answers is not None:
-        write_tags(workspace, columns, answers)
+        write_tags(workspace, decisions.table, answers)
     begin("samples")
-    workspace.write_json("samples.json", funnel.samples())
+    workspace.write_json("samples.json", samples(decisions))
     lines_cut = given.documents.facts["lines_cut"]
-    shown = details(columns, funnel, histograms, kept, lines_cut) | {"datasets": by_dataset}
+    shown = details(decisions, histograms, kept, lines_cut) | {"datasets": by_dataset}
     workspace.write_json("details.json", shown)
     shutil.rmtree(kept.work)
+    shutil.rmtree(work)
     (extracted,) = (line for line in funnel.lines if line["name"] == "extract")
     return {
         "documents_in": extracted["documents_in"],
@@ -180,12 +179,23 @@ def _licences(config: CurateConfig) -> dict[str, str]:
     return {name: dataset.licence for name, dataset in config.datasets.items() if dataset.licence}
 
 
-def _judge_one_by_one(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> int:
+def _judge_one_by_one(decisions: Decisions, histograms: Histograms, given: _Given) -> int:
     """The steps that look at one document alone. Returns the bytes of HTML that were read."""
-    config = given.config
+    config, funnel = given.config, decisions.funnel
     facts = given.documents.facts
     spent: Mapping[str, float] = facts["seconds"]
-    sums = decide.load(columns, given.datasets, config, funnel, histograms)
+    sums = {"read_bytes": 0, "html_bytes": 0, "refused_bytes": 0}
+
+    def take(answer: Mapping[str, Any]) -> None:
+        funnel.come(answer["came"])
+        histograms.merge(answer["histograms"])
+        for name in sums:
+            sums[name] += answer[name]
+
+    filters = tuple(replace(dataset, files=()) for dataset in given.datasets)
+    work = decide.Load(filters, config, write_earlier(given.against, decisions.work))
+    told = given.begin("language and rules")
+    decisions.change(work, take, told=told, first=True, weight=LOADING * decisions.weight)
     funnel.read(facts["read"], sums["read_bytes"], spent.get("read", 0.0))
     left = sums["read_bytes"]
     if config.urls != UrlConfig():
@@ -201,44 +211,64 @@ def _judge_one_by_one(columns: Columns, funnel: Funnel, histograms: Histograms, 
     return sums["html_bytes"]
 
 
-def _judge_by_own(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> Artifact | None:
+def _judge_by_own(decisions: Decisions, histograms: Histograms, given: _Given) -> Artifact | None:
     if not given.own:
         return None
     told = given.begin("steps of your own")
-    answers = judge_by_own(given.path.with_name(f"{given.path.name}-own"), columns, given.documents, given.own, told)
-    drop_by_own(columns, answers, funnel, histograms)
-    funnel.line("own", mend="Loosen the functions of curate.own.")
+    path = given.path.with_name(f"{given.path.name}-own")
+    answers = judge_by_own(path, decisions.table, decisions.funnel.size, given.documents, given.own, told)
+    decisions.change(DropByOwn(str(answers.path)), lambda answer: histograms.merge(answer["histograms"]))
+    decisions.funnel.line("own", mend="Loosen the functions of curate.own.")
     return answers
 
 
-def _judge_quality(columns: Columns, funnel: Funnel, histograms: Histograms, given: _Given) -> Mapping[str, Any] | None:
+def _judge_quality(decisions: Decisions, histograms: Histograms, given: _Given) -> Mapping[str, Any] | None:
     config = given.config
     if not config.quality.positives and not config.quality.model:
         return None
     place = given.path.with_name(f"{given.path.name}-quality")
-    told = given.begin("quality")
-    scores = judge_quality(place, columns, given.documents, given.datasets, config, given.seed, told)
-    drop_by_quality(columns, scores, given.datasets, config.quality, given.seed, funnel, histograms)
-    funnel.line("quality", mend="Lower curate.quality.pareto_alpha, or curate.quality.threshold.")
+    scores = judge_quality(place, decisions, given.documents, given.datasets, config, given.begin("quality"))
+    drop_by_quality(decisions, scores, given.datasets, config.quality, histograms)
+    decisions.funnel.line("quality", mend="Lower curate.quality.pareto_alpha, or curate.quality.threshold.")
     return scores.facts
 
 
-def _cut_items(columns: Columns, config: CurateConfig, seed: int) -> dict[str, list[dict[str, Any]]]:
+def _cut_items(decisions: Decisions, config: CurateConfig) -> dict[str, list[dict[str, Any]]]:
     """The items of the tasks that are cut from held-out documents."""
-    alive = columns.alive
-    held_out = columns.drawn(alive[columns.validation[alive]], seed, ITEM_DOCUMENTS)
+    held_out = decisions.drawn(HeldOut(), ITEM_DOCUMENTS)
     documents = (
-        (columns.name(row), text)
-        for rows, table in columns.batches(np.sort(held_out), ["text"])
-        for row, text in zip(
-            rows.tolist(), mask(table["text"].combine_chunks(), config.private)[0].to_pylist(), strict=True
+        (name, text)
+        for _, batch in decisions.table.batches(np.sort(held_out), ["id", "text"])
+        for name, text in zip(
+            names(halves(batch["id"])),
+            mask(batch["text"].combine_chunks(), config.private)[0].to_pylist(),
+            strict=True,
         )
     )
-    last_words, continuations = cut_items(documents, config.task_items, seed)
+    last_words, continuations = cut_items(documents, config.task_items, decisions.seed)
     return {
         "last_word": [asdict(item) for item in last_words],
         "continuation": [asdict(item) for item in continuations],
     }
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The documents that are held out."""
+
+    def __call__(self, columns: Columns) -> Array:
+        alive = columns.alive
+        return alive[columns.validation[alive]]
+
+
+@dataclass(frozen=True)
+class MeasureBytes:
+    """Counts how long the documents are that are left."""
+
+    def __call__(self, columns: Columns) -> Mapping[str, Any]:
+        histograms = Histograms()
+        histograms.measure("bytes", columns.bytes[columns.alive])
+        return histograms.as_json
 
 
 def _all_tasks(items: Mapping[str, Sequence[Mapping[str, Any]]], given: _Given) -> dict[str, Items]:

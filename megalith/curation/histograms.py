@@ -4,6 +4,7 @@ Whatever is added in whatever order gives the same counts.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,25 @@ class Histograms:
         found, counts = np.unique(labels[chosen].astype(str), return_counts=True)
         held = self.counts.setdefault(f"{name}.{group}", Counter())
         held.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for `merge`."""
+        return {
+            "counts": {name: dict(counts) for name, counts in self.counts.items()},
+            "shares": {name: held.tolist() for name, held in self._shares.items()},
+            "sizes": {name: held.tolist() for name, held in self._sizes.items()},
+            "above": sorted(self._above),
+        }
+
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Add what another counted, as JSON."""
+        for name, counts in other["counts"].items():
+            self.counts.setdefault(name, Counter()).update(counts)
+        for held, more in ((self._shares, other["shares"]), (self._sizes, other["sizes"])):
+            for name, counts in more.items():
+                held[name] = held.get(name, 0) + np.array(counts, np.int64)
+        self._above.update(other["above"])
 
     @property
     def told(self) -> dict[str, Any]:

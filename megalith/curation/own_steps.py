@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation.corpus.document_table import Columns, Partition, halves, names
 from megalith.curation.corpus.languages import main_languages
+from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Task, Told, spread
-from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
 from megalith.curation.partition import SIGNAL
 from megalith.errors import InputError
@@ -91,10 +91,14 @@ def own_steps(given: Sequence[str]) -> list[OwnStep]:
     return made
 
 
-def judge_by_own(path: Path, columns: Columns, documents: Artifact, steps: Sequence[OwnStep], told: Told) -> Artifact:
-    """The answers of the steps about all documents, at `path`: a file of reasons and tags for each partition."""
-    tasks = [partition.task for partition in columns.partitions if partition.dataset >= 0]
-    size = int(columns.bytes.sum(dtype=np.int64))
+def judge_by_own(
+    path: Path, table: Table, size: int, documents: Artifact, steps: Sequence[OwnStep], told: Told
+) -> Artifact:
+    """The answers of the steps about all documents, at `path`: a file of reasons and tags for each partition.
+
+    `size` is of all text, in bytes.
+    """
+    tasks = [partition.task for partition in table.partitions() if partition.dataset >= 0]
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
         (workspace.path / "answers").mkdir(exist_ok=True)
@@ -113,36 +117,48 @@ def judge_by_own(path: Path, columns: Columns, documents: Artifact, steps: Seque
     )
 
 
-def drop_by_own(columns: Columns, answers: Artifact, funnel: Funnel, histograms: Histograms) -> None:
-    """Drop the documents that a step drops, and count the tags of the others."""
-    for place, partition in enumerate(columns.partitions):
-        if partition.dataset < 0:
-            continue
-        table = pq.read_table(answers.path / "answers" / f"{partition.number:05d}.parquet", use_threads=False)
-        span = columns.span(place)
-        reasons = np.array(table[REASON].to_pylist(), object)
-        alive = columns.reason[span] == 0
-        for reason in sorted({reason for reason in reasons[alive].tolist() if reason is not None}):
-            funnel.drop(STEP, reason, span.start + np.flatnonzero(alive & (reasons == reason)))
-        _count(table[TAGS].to_pylist(), columns.reason[span] == 0, histograms)
+@dataclass(frozen=True)
+class DropByOwn:
+    """Drops the documents that a step drops, and counts the tags of the others."""
+
+    answers: str
+
+    def __call__(self, columns: Columns) -> Mapping[str, Any]:
+        histograms = Histograms()
+        for place, partition in enumerate(columns.partitions):
+            if partition.dataset < 0:
+                continue
+            table = pq.read_table(_answers(self.answers, partition), use_threads=False)
+            span = columns.span(place)
+            reasons = np.array(table[REASON].to_pylist(), object)
+            alive = columns.reason[span] == 0
+            for reason in sorted({reason for reason in reasons[alive].tolist() if reason is not None}):
+                columns.drop(STEP, reason, span.start + np.flatnonzero(alive & (reasons == reason)))
+            _count(table[TAGS].to_pylist(), columns.reason[span] == 0, histograms)
+        return {"histograms": histograms.as_json}
 
 
-def write_tags(workspace: Workspace, columns: Columns, answers: Artifact) -> None:
+def write_tags(workspace: Workspace, table: Table, answers: Artifact) -> None:
     """Write `tags.parquet`: the id and the tags of each kept document that has some, by id."""
     tables = []
-    for place, partition in enumerate(columns.partitions):
-        if partition.dataset >= 0:
-            table = pq.read_table(answers.path / "answers" / f"{partition.number:05d}.parquet", columns=[TAGS])
-            span = columns.span(place)
-            kept = pa.array(columns.reason[span] == 0)
-            ids = pa.array(names(columns.identity[span]), pa.string())
-            tables.append(pa.table({"id": ids, TAGS: table[TAGS].combine_chunks()}).filter(kept))
-    whole_table = (
-        pa.concat_tables(tables).filter(pc.field(TAGS).is_valid()).sort_by([("id", "ascending"), (TAGS, "ascending")])
-    )
+    for chunk in table.chunks:
+        columns = table.open(chunk.number)
+        for place, partition in enumerate(columns.partitions):
+            if partition.dataset >= 0:
+                told = pq.read_table(_answers(answers.path, partition), columns=[TAGS])
+                span = columns.span(place)
+                kept = pa.array(columns.reason[span] == 0)
+                ids = pa.array(names(columns.identity[span]), pa.string())
+                found = pa.table({"id": ids, TAGS: told[TAGS].combine_chunks()}).filter(kept)
+                tables.append(found.filter(pc.field(TAGS).is_valid()))
+    whole_table = pa.concat_tables(tables).sort_by([("id", "ascending"), (TAGS, "ascending")])
     if len(whole_table):
         with workspace.file("tags.parquet") as path:
             pq.write_table(whole_table, path, compression="zstd")
+
+
+def _answers(place: Path | str, partition: Partition) -> Path:
+    return Path(place) / "answers" / f"{partition.number:05d}.parquet"
 
 
 @dataclass(frozen=True)

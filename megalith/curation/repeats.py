@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from megalith.artifacts import whole
-from megalith.curation.corpus.document_table import Array, Columns, Partition
+from megalith.curation.corpus.document_table import Array, Partition
+from megalith.curation.corpus.table import Table, preferred
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.steps.repeats import KINDS, UNIT, repeats, units, wanted, without
 from megalith.ngrams.sorted_sets import among
@@ -29,23 +30,19 @@ CUT = np.dtype([("place", "<u4"), ("row", "<u4"), ("start", "<u4"), ("end", "<u4
 
 
 def find_repeats(
-    columns: Columns, work: Path, tasks: Sequence[Task], config: RepeatsConfig, begin: Callable[[str], Told]
+    table: Table, size: int, work: Path, tasks: Sequence[Task], config: RepeatsConfig, begin: Callable[[str], Told]
 ) -> None:
-    """Write the places to cut under `work`/cuts."""
+    """Write the places to cut under `work`/cuts; `size` is of the kept texts, in bytes."""
     for folder in ("units", "cuts"):
         (work / folder).mkdir(exist_ok=True)
     if not wanted(config):
         return
-    alive = columns.alive
-    ranks = np.zeros(len(columns), np.uint32 if len(columns) < 2**32 else np.uint64)
-    ranks[columns.order(alive)] = np.arange(len(alive))
     with whole(work / "ranks.npy") as path, path.open("wb") as file:
-        np.save(file, ranks)
-    size = int(columns.bytes[alive].sum(dtype=np.int64))
+        np.save(file, _ranks(table))
     for _ in spread(ListUnits(str(work), config), tasks, size, begin("lines, paragraphs and passages")):
         pass
     places = [int(task["number"]) for task in tasks]
-    firsts = [int(columns.bounds[place]) for place in places]
+    firsts = table.first_rows(places)
     for kind in wanted(config):
         total = sum(_hashes(work, place, kind).size * UNIT.itemsize for place in places)
         many = 1 + total // RANGE_BYTES
@@ -54,6 +51,18 @@ def find_repeats(
         ]
         for _ in spread(ResolveRange(str(work)), ranges, total, begin(f"repeated {kind}")):
             pass
+
+
+def _ranks(table: Table) -> Array:
+    """The place of each document that is kept in the order in which copies are preferred.
+
+    Held here for all documents: some 60 bytes for each.
+    """
+    records = np.concatenate([table.records(chunk.number) for chunk in table.chunks])
+    alive = np.flatnonzero((records["reason"] == 0) & (records["dataset"] >= 0))
+    ranks = np.zeros(len(records), np.uint32 if len(records) < 2**32 else np.uint64)
+    ranks[alive[np.lexsort(preferred(records[alive]))]] = np.arange(len(alive))
+    return ranks
 
 
 def cuts_of(work: Path, place: int) -> Array:

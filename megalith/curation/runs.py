@@ -32,7 +32,7 @@ from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000
 """Bytes of text in a run: a partition with more writes several runs."""
-__all__ = ["ONLY_REPEATS", "SPLITS", "CountNgrams", "WriteRuns", "save_ngrams"]
+__all__ = ["ONLY_REPEATS", "SPLITS", "CountNgrams", "WriteRuns", "dropped_of", "save_ngrams"]
 BESIDE_TEXT = ("source_id", "metadata")
 RUN = pa.schema([(name, pa.large_string()) for name in OUTPUT])
 
@@ -144,6 +144,12 @@ class WriteRuns:
         with whole(mark) as path:
             path.write_text(json.dumps(told))
         return told
+
+
+def dropped_of(runs: Path, place: int) -> list[tuple[int, str]]:
+    """The rows of a partition of which nothing was left to write, and why."""
+    mark = runs / f"{place:05d}.json"
+    return [(row, reason) for row, reason in json.loads(mark.read_text())["dropped"]] if mark.is_file() else []
 
 
 class _Cutter:

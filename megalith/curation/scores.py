@@ -5,7 +5,7 @@ One file of scores a partition, so that another α of the draw needs no second l
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, names
 from megalith.curation.corpus.read_units import FEW_FILES, Dataset, files_of, how_of, model_file
+from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Task, Told, spread
-from megalith.curation.funnel import Funnel
 from megalith.curation.histograms import Histograms
+from megalith.curation.passes import Decisions
 from megalith.curation.steps import quality
 from megalith.recipe import CurateConfig, QualityConfig
 from megalith.secrets import masked
@@ -42,11 +43,10 @@ def learnt_from(config: CurateConfig) -> list[Dataset]:
 
 def judge_quality(
     path: Path,
-    columns: Columns,
+    decisions: Decisions,
     documents: Artifact,
     datasets: Sequence[Dataset],
     config: CurateConfig,
-    seed: int,
     told: Told,
 ) -> Artifact:
     """The scores of all documents of `datasets` that quality is asked of, at `path`.
@@ -66,60 +66,71 @@ def judge_quality(
             "datasets": [[one.name, one.language, one.heuristics, one.quality, one.corpus] for one in datasets],
         },
         inputs={"documents": documents.digest} | ({"model": file_digest(model)} if model else {}),
-        seed=seed,
-        build=lambda workspace: _build(workspace, columns, datasets, config.quality, seed, told),
+        seed=decisions.seed,
+        build=lambda workspace: _build(workspace, decisions, datasets, config.quality, told),
     )
 
 
+@dataclass(frozen=True)
+class DropByQuality:
+    """Takes the scores into the columns, and drops documents by their draws (Pareto, α), or by the threshold."""
+
+    scores: str
+    judged: tuple[bool, ...]
+    config: QualityConfig
+    seed: int
+
+    def __call__(self, columns: Columns) -> Mapping[str, Any]:
+        config, histograms = self.config, Histograms()
+        for place, partition in enumerate(columns.partitions):
+            if partition.dataset < 0 or not self.judged[partition.dataset]:
+                continue
+            found = np.fromfile(Path(self.scores) / f"{partition.number:05d}.f32", np.float32)
+            span = columns.span(place)
+            columns.quality[span] = found
+            rows = span.start + np.flatnonzero(columns.reason[span] == 0)
+            histograms.measure("quality", columns.quality[rows])
+            if config.threshold is not None:
+                lost = rows[columns.quality[rows] < config.threshold]
+                columns.drop("quality", "quality under the threshold", lost)
+                continue
+            kept = quality.kept(columns.quality[rows], names(columns.identity[rows]), config.pareto_alpha, self.seed)
+            columns.drop("quality", "quality", rows[~kept])
+        return {"histograms": histograms.as_json}
+
+
 def drop_by_quality(
-    columns: Columns,
-    scores: Artifact,
-    datasets: Sequence[Dataset],
-    config: QualityConfig,
-    seed: int,
-    funnel: Funnel,
-    histograms: Histograms,
+    decisions: Decisions, scores: Artifact, datasets: Sequence[Dataset], config: QualityConfig, histograms: Histograms
 ) -> None:
-    """Take the scores into the columns, and drop documents by their draws (Pareto, α), or by the threshold."""
-    for place, partition in enumerate(columns.partitions):
-        if partition.dataset < 0 or not datasets[partition.dataset].quality:
-            continue
-        found = np.fromfile(scores.path / "scores" / f"{partition.number:05d}.f32", np.float32)
-        span = columns.span(place)
-        columns.quality[span] = found
-        rows = span.start + np.flatnonzero(columns.reason[span] == 0)
-        histograms.measure("quality", columns.quality[rows])
-        if config.threshold is not None:
-            funnel.drop("quality", "quality under the threshold", rows[columns.quality[rows] < config.threshold])
-            continue
-        kept = quality.kept(columns.quality[rows], names(columns.identity[rows]), config.pareto_alpha, seed)
-        funnel.drop("quality", "quality", rows[~kept])
+    """Drop documents by their scores."""
+    work = DropByQuality(str(scores.path / "scores"), tuple(one.quality for one in datasets), config, decisions.seed)
+    decisions.change(work, lambda answer: histograms.merge(answer["histograms"]))
 
 
 def _build(
-    workspace: Workspace,
-    columns: Columns,
-    datasets: Sequence[Dataset],
-    config: QualityConfig,
-    seed: int,
-    told: Told,
+    workspace: Workspace, decisions: Decisions, datasets: Sequence[Dataset], config: QualityConfig, told: Told
 ) -> Mapping[str, Any]:
     facts: dict[str, Any] = {}
     model = workspace.path / MODEL
     if config.model is None:
         if not model.is_file():
-            positives = _rows(columns, datasets, lambda one: _is_named(one, config.positives, POSITIVES))
-            if config.negatives:
-                negatives = _rows(columns, datasets, lambda one: _is_named(one, config.negatives, NEGATIVES))
-            else:
-                judged = _rows(columns, datasets, _is_judged)
-                negatives = judged[columns.reason[judged] == 0]
-            most = config.documents_per_class
+            classes = [
+                [_is_named(one, config.positives, POSITIVES) for one in datasets],
+                [
+                    _is_named(one, config.negatives, NEGATIVES) if config.negatives else _is_judged(one)
+                    for one in datasets
+                ],
+            ]
+            alive = (False, not config.negatives)
+            positives, negatives = (
+                decisions.drawn(WithText(tuple(wanted), left), config.documents_per_class)
+                for wanted, left in zip(classes, alive, strict=True)
+            )
             trained = quality.train(
-                _texts(columns, columns.drawn(positives, seed, most)),
-                _texts(columns, columns.drawn(negatives, seed, most)),
+                _texts(decisions.table, positives),
+                _texts(decisions.table, negatives),
                 config,
-                seed,
+                decisions.seed,
                 workspace.path,
             )
             with workspace.file(MODEL) as file:
@@ -130,10 +141,10 @@ def _build(
     (workspace.path / "scores").mkdir(exist_ok=True)
     tasks = [
         partition.task
-        for partition in columns.partitions
+        for partition in decisions.table.partitions()
         if partition.dataset >= 0 and _is_judged(datasets[partition.dataset])
     ]
-    for _ in spread(ScoreUnit(str(workspace.path), config), tasks, int(columns.bytes.sum(dtype=np.int64)), told):
+    for _ in spread(ScoreUnit(str(workspace.path), config), tasks, decisions.funnel.size, told):
         pass
     return facts
 
@@ -176,18 +187,25 @@ def _is_judged(dataset: Dataset) -> bool:
     return dataset.corpus and dataset.quality
 
 
-def _rows(columns: Columns, datasets: Sequence[Dataset], wanted: Callable[[Dataset], bool]) -> Array:
-    """The documents with text of the datasets that are wanted."""
-    chosen = [
-        np.arange(columns.span(place).start, columns.span(place).stop)
-        for place, partition in enumerate(columns.partitions)
-        if partition.dataset != EARLIER and wanted(datasets[partition.of])
-    ]
-    rows = np.concatenate([np.zeros(0, np.int64), *chosen])
-    with_text: Array = rows[columns.bytes[rows] > 0]
-    return with_text
+@dataclass(frozen=True)
+class WithText:
+    """The rows with text of the datasets that are wanted; with `alive`, of those that nothing has dropped."""
+
+    wanted: tuple[bool, ...]
+    alive: bool
+
+    def __call__(self, columns: Columns) -> Array:
+        chosen = [
+            np.arange(columns.span(place).start, columns.span(place).stop)
+            for place, partition in enumerate(columns.partitions)
+            if partition.dataset != EARLIER and self.wanted[partition.of]
+        ]
+        rows = np.concatenate([np.zeros(0, np.int64), *chosen])
+        rows = rows[columns.bytes[rows] > 0]
+        chosen_rows: Array = rows[columns.reason[rows] == 0] if self.alive else rows
+        return chosen_rows
 
 
-def _texts(columns: Columns, rows: Array) -> Iterator[str]:
-    for _, table in columns.batches(np.sort(rows), ["text"]):
-        yield from table["text"].to_pylist()
+def _texts(table: Table, rows: Array) -> Iterator[str]:
+    for _, batch in table.batches(np.sort(rows), ["text"]):
+        yield from batch["text"].to_pylist()

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from megalith.artifacts import Workspace, whole
+from megalith.artifacts import Workspace
 from megalith.curation.corpus.document_table import Array, Columns
 from megalith.curation.corpus.read_units import Dataset
+from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Task, Told, spread
-from megalith.curation.funnel import Funnel
+from megalith.curation.exchange import unsynced
 from megalith.curation.merge import buckets_for, merge_runs
+from megalith.curation.passes import Decisions
 from megalith.curation.repeats import find_repeats
-from megalith.curation.runs import ONLY_REPEATS, SPLITS, CountNgrams, WriteRuns, save_ngrams
+from megalith.curation.runs import ONLY_REPEATS, SPLITS, CountNgrams, WriteRuns, dropped_of, save_ngrams
 from megalith.curation.steps.decontaminate import union, without
 from megalith.curation.steps.repeats import wanted
 from megalith.curation.steps.task_texts import Items, index_table, ngrams_by_task
@@ -49,21 +51,18 @@ class Kept:
 
 def write_kept(
     workspace: Workspace,
-    columns: Columns,
-    funnel: Funnel,
+    decisions: Decisions,
     items: Mapping[str, Items],
     config: CurateConfig,
     datasets: Sequence[Dataset],
     begin: Callable[[str], Told],
 ) -> Kept:
     """Write `train`, `validation` and `ngrams.parquet`, and end the funnel's last step."""
-    work = workspace.path / WORK
-    for folder in ("chosen", "counts", "runs"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-    tasks = _choose(columns, work, datasets)
-    find_repeats(columns, work, tasks, config.repeats, begin)
+    work, funnel = workspace.path / WORK, decisions.funnel
+    kept_bytes = funnel.left()[1]
+    tasks = _choose(decisions, work, datasets)
+    find_repeats(decisions.table, kept_bytes, work, tasks, config.repeats, begin)
     by_task = ngrams_by_task(items, config.decontaminate)
-    kept_bytes = int(columns.bytes[columns.alive].sum(dtype=np.int64))
     told = begin("n-grams of tasks")
     save_ngrams(work / "wanted.npz", by_task)
     if any(len(held) for sets in by_task.values() for held in sets.values()):
@@ -81,7 +80,7 @@ def write_kept(
     hits: dict[str, Counter[str]] = {task: Counter() for task in by_task}
     domains: dict[str, list[int]] = {}
     cut_and_write = WriteRuns(str(work), buckets, config.decontaminate, config.private)
-    for task, answer in spread(cut_and_write, tasks, kept_bytes, begin("decontaminate and write")):
+    for _, answer in spread(cut_and_write, tasks, kept_bytes, begin("decontaminate and write")):
         for name, counted in sums.items():
             counted.update(answer[name])
         for name, found in answer["hits"].items():
@@ -90,9 +89,7 @@ def write_kept(
             held = domains.setdefault(name, [0, 0])
             held[0] += documents
             held[1] += size
-        for row, reason in answer["dropped"]:
-            step = "repeats" if reason == ONLY_REPEATS else "decontaminate"
-            funnel.drop(step, reason, np.array([columns.bounds[task["number"]] + row]))
+    decisions.change(DropEmptied(str(work / "runs"), decisions.table))
     if wanted(config.repeats):
         funnel.line(
             "repeats", bytes_out=kept_bytes - sums["repeats"]["bytes"], mend="Raise curate.repeats.minimum_words."
@@ -122,20 +119,53 @@ def write_kept(
     return Kept(written, {**counts, "tasks": by_task_counts}, sums["repeats"], sums["private"], domains, work)
 
 
-def _choose(columns: Columns, work: Path, datasets: Sequence[Dataset]) -> list[Task]:
+def _choose(decisions: Decisions, work: Path, datasets: Sequence[Dataset]) -> list[Task]:
     """Tell the workers which rows of each partition are for which split."""
-    tasks: list[Task] = []
-    for place, partition in enumerate(columns.partitions):
-        if partition.dataset < 0:
-            continue
-        span = columns.span(place)
-        alive, validation = columns.reason[span] == 0, columns.validation[span]
-        if not alive.any():
-            continue
-        with whole(work / "chosen" / f"{place:05d}.npz") as path, path.open("wb") as file:
-            np.savez(file, train=np.flatnonzero(alive & ~validation), validation=np.flatnonzero(alive & validation))
-        tasks.append({"number": place, "partition": partition.task, "source": datasets[partition.dataset].name})
-    return tasks
+    for folder in ("chosen", "counts", "runs"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    places: list[int] = []
+    decisions.look(Choose(decisions.table, str(work / "chosen")), lambda answer: places.extend(answer["places"]))
+    partitions = decisions.table.partitions()
+    return [
+        {"number": place, "partition": partitions[place].task, "source": datasets[partitions[place].dataset].name}
+        for place in places
+    ]
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Writes the rows of each partition that are for each split; says which partitions have some."""
+
+    table: Table
+    folder: str
+
+    def __call__(self, columns: Columns) -> Mapping[str, Any]:
+        places = []
+        for place, partition in enumerate(columns.partitions, start=self.table.chunk(columns.number).first):
+            span = columns.span(place - self.table.chunk(columns.number).first)
+            alive, validation = columns.reason[span] == 0, columns.validation[span]
+            if partition.dataset < 0 or not alive.any():
+                continue
+            with unsynced(Path(self.folder) / f"{place:05d}.npz") as path, path.open("wb") as file:
+                np.savez(file, train=np.flatnonzero(alive & ~validation), validation=np.flatnonzero(alive & validation))
+            places.append(place)
+        return {"places": places}
+
+
+@dataclass(frozen=True)
+class DropEmptied:
+    """Drops the documents of which repeats or what tasks ask left nothing."""
+
+    runs: str
+    table: Table
+
+    def __call__(self, columns: Columns) -> Mapping[str, Any]:
+        first = self.table.chunk(columns.number).first
+        for place in range(len(columns.partitions)):
+            for row, reason in dropped_of(Path(self.runs), first + place):
+                step = "repeats" if reason == ONLY_REPEATS else "decontaminate"
+                columns.drop(step, reason, np.array([columns.bounds[place] + row]))
+        return {}
 
 
 def _add_up(folder: Path, by_task: Mapping[str, Ngrams]) -> tuple[Array, Array]:

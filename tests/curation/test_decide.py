@@ -1,5 +1,6 @@
 import hashlib
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from megalith.curation import decide
 from megalith.curation.card_data import dataset_figures
 from megalith.curation.corpus import languages
-from megalith.curation.corpus.document_table import EARLIER, Columns, Partition
+from megalith.curation.corpus import table as table_module
+from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition
 from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.corpus.table import Table
-from megalith.curation.funnel import Funnel
+from megalith.curation.passes import Decisions, silent
 from megalith.curation.steps import language
 
 Row = tuple[int, int, int, int, float, int]
@@ -28,14 +30,37 @@ def _columns(rows: list[Row]) -> Columns:
     return columns
 
 
-def _drop_exact(columns: Columns, funnel: Funnel, place: Path) -> None:
-    table = Table.create(place / "table", columns.partitions)
-    decide.drop_exact_duplicates(columns, funnel, table, place / "exact", lambda done, total: None)
+def _decisions(columns: Columns, place: Path, seed: int = 1) -> Decisions:
+    """These columns before a first decision; documents in one chunk or in several."""
+    decisions = Decisions(Table.create(place / "table", columns.partitions), place, seed)
+    for chunk in decisions.table.chunks:
+        some = decisions.table.new(chunk.number)
+        some.records[:] = columns.records[chunk.base : chunk.base + chunk.rows]
+        some.reasons = columns.reasons
+        decisions.table.save(some)
+    for dataset in np.unique(columns.dataset[columns.dataset >= 0]).tolist():
+        ours = columns.dataset == dataset
+        decisions.funnel.come([[dataset, int(ours.sum()), int(columns.bytes[ours].sum())]])
+    decisions.funnel.read({"records": len(columns)}, 0, 0.0)
+    return decisions
 
 
-def _numbered(count: int) -> Columns:
+def _all(decisions: Decisions) -> Columns:
+    table = decisions.table
+    return Columns(table.partitions(), np.concatenate([table.records(chunk.number) for chunk in table.chunks]))
+
+
+def _held_out(columns: Columns, place: Path, share: float, seed: int) -> list[bool]:
+    decisions = _decisions(columns, place, seed)
+    held = decide.hold_out(decisions, share)
+    found: list[bool] = _all(decisions).validation.tolist()
+    assert sum(found) == held
+    return found
+
+
+def _numbered(count: int, parts: int = 1) -> Columns:
     draws = np.random.default_rng(1)
-    columns = Columns([Partition(Path("nowhere"), 0, 0, count)])
+    columns = Columns([Partition(Path("nowhere"), number, 0, count // parts) for number in range(parts)])
     columns.identity[:] = draws.integers(0, 2**63, (count, 2), dtype=np.uint64)
     return columns
 
@@ -53,13 +78,12 @@ def test_the_copy_of_the_first_dataset_is_kept_then_the_best_the_longest_and_the
         (1, 6, 2, 900, 0.5, 4),
         (1, 6, 1, 900, 0.5, 4),  # of the smaller URL
     ]
-    columns = _columns(rows)
-    funnel = Funnel(columns, 1)
-    funnel.read({"records": len(columns)}, 0, 0.0)
-    _drop_exact(columns, funnel, tmp_path)
+    decisions = _decisions(_columns(rows), tmp_path)
+    decide.drop_exact_duplicates(decisions, silent)
+    columns = _all(decisions)
     assert columns.alive.tolist() == [1, 2, 4, 7]
     assert columns.kept.tolist() == [1, -1, -1, 2, -1, 4, 7, -1]
-    assert funnel.line("exact")["dropped"] == {"duplicate": 4}
+    assert decisions.funnel.line("exact")["dropped"] == {"duplicate": 4}
 
 
 def test_the_order_of_rows_makes_no_difference(tmp_path: Path) -> None:
@@ -71,79 +95,115 @@ def test_the_order_of_rows_makes_no_difference(tmp_path: Path) -> None:
     kept = []
     for turn in range(3):
         draws.shuffle(rows)
-        columns = _columns(rows)
-        _drop_exact(columns, Funnel(columns, 1), tmp_path / str(turn))
-        kept.append(sorted(rows[row] for row in columns.alive))
+        decisions = _decisions(_columns(rows), tmp_path / str(turn))
+        decide.drop_exact_duplicates(decisions, silent)
+        kept.append(sorted(rows[row] for row in _all(decisions).alive))
     assert kept[0] == kept[1] == kept[2]
     assert len(kept[0]) == len({row[5] for row in rows})
 
 
 def test_a_document_that_stands_in_an_earlier_artifact_is_dropped_for_its_sake(tmp_path: Path) -> None:
-    columns = _columns([(0, 1, 1, 900, 0.9, 1), (EARLIER, 2, 1, 10, 0.0, 1), (0, 3, 1, 10, 0.0, 2)])
-    funnel = Funnel(columns, 1)
-    funnel.read({"records": len(columns)}, 0, 0.0)
-    _drop_exact(columns, funnel, tmp_path)
+    given = _columns([(0, 1, 1, 900, 0.9, 1), (EARLIER, 2, 1, 10, 0.0, 1), (0, 3, 1, 10, 0.0, 2)])
+    decisions = _decisions(given, tmp_path)
+    decide.drop_exact_duplicates(decisions, silent)
+    columns = _all(decisions)
     assert columns.alive.tolist() == [2]
     assert columns.kept[0] == 1
-    assert funnel.line("exact")["dropped"] == {"duplicate of an earlier artifact": 1}
+    assert decisions.funnel.line("exact")["dropped"] == {"duplicate of an earlier artifact": 1}
 
 
-def test_rows_are_found_in_the_partitions_that_have_them() -> None:
+def test_rows_are_found_in_the_partitions_that_have_them(tmp_path: Path) -> None:
     sizes = [3, 1, 7, 2, 5]
-    columns = Columns([Partition(Path("nowhere"), number, 0, size) for number, size in enumerate(sizes)])
     draws = np.random.default_rng(1)
-    for count in (0, 1, 6, len(columns)):
-        rows = np.sort(draws.choice(len(columns), count, replace=False))
-        expected = [(place, row) for place, size in enumerate(sizes) for row in range(size)]
-        found = [(place, row) for place, within in columns.by_partition(rows) for row in within.tolist()]
-        assert found == [expected[row] for row in rows]
+    partitions = [Partition(tmp_path, number, 0, size) for number, size in enumerate(sizes)]
+    signed = draws.integers(0, 2**32, (sum(sizes), 4), dtype=np.uint32)
+    keys = draws.integers(0, 2**64, (2, sum(sizes)), dtype=np.uint64)
+    for name in ("signatures", "bands"):
+        (tmp_path / name).mkdir()
+    bounds = np.cumsum([0, *sizes])
+    for partition, first, last in zip(partitions, bounds[:-1], bounds[1:], strict=True):
+        signed[first:last].tofile(partition.signatures)
+        keys[:, first:last].tofile(partition.bands)
+    table = Table.create(tmp_path / "table", partitions)
+    assert np.array_equal(table.keys(0, 2), keys)
+    for count in (0, 1, 6, sum(sizes)):
+        rows = np.sort(draws.choice(sum(sizes), count, replace=False))
+        assert np.array_equal(table.signatures_of(rows, 4), signed[rows])
+        assert np.array_equal(table.keys_of(rows, 1), keys[1, rows])
 
 
-def test_a_document_is_held_out_by_the_keyed_hash_of_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_is_held_out_by_the_keyed_hash_of_its_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(decide, "NAMED_AT_ONCE", 7)
     columns = _numbered(40)
-    decide.hold_out(columns, 0.3, seed=5)
+    held = _held_out(columns, tmp_path, 0.3, seed=5)
     for row, (high, low) in enumerate(columns.identity.tolist()):
         digest = hashlib.blake2b(f"{high:016x}{low:016x}".encode(), key=b"5 held out", digest_size=8).digest()
-        assert columns.validation[row] == ((int.from_bytes(digest, "big") >> 11) / 2**53 < 0.3)
+        assert held[row] == ((int.from_bytes(digest, "big") >> 11) / 2**53 < 0.3)
 
 
-def test_sources_of_one_name_are_one_line_of_the_figures() -> None:
+@pytest.mark.parametrize("most", [0, 1, 90, 399, 400])
+def test_what_is_kept_of_a_data_set_is_the_first_of_a_draw(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "FEWEST_ROWS", 100)
+    monkeypatch.setattr(decide, "LEADING_BITS", 3)
+    columns = _numbered(400, parts=8)
+    columns.copy[:] = np.arange(400)
+    decisions = _decisions(columns, tmp_path, seed=9)
+    assert len(decisions.table.chunks) > 3
+    decide.cap(decisions, [Dataset("web", (), most_documents=most)])
+    kept = columns.drawn(np.arange(400), 9, most)["row"]
+    assert _all(decisions).alive.tolist() == sorted(kept.tolist())
+    assert len(kept) == most
+    assert sorted(decisions.drawn(Everything(), 30).tolist()) != list(range(30))
+    assert decisions.drawn(Everything(), 30).tolist() == columns.drawn(np.arange(400), 9, 30)["row"].tolist()
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All rows of a chunk."""
+
+    def __call__(self, columns: Columns) -> Array:
+        return np.arange(len(columns))
+
+
+def test_sources_of_one_name_are_one_line_of_the_figures(tmp_path: Path) -> None:
     columns = _columns([(0, 1, 1, 10, 0.0, 1), (1, 2, 1, 20, 0.0, 2), (1, 3, 1, 30, 0.0, 3), (2, 4, 1, 40, 0.0, 4)])
-    columns.reason[1] = 1
+    decisions = _decisions(columns, tmp_path)
+    decisions.funnel.drop([[1, "exact", "duplicate", 1, 20]])
     datasets = [Dataset("docs.jsonl", ()), Dataset("docs.jsonl", ()), Dataset("web", ())]
-    found = dataset_figures(columns, datasets, {"web": "ODC-BY"})
+    found = dataset_figures(decisions.funnel, datasets, {"web": "ODC-BY"})
     assert found["docs.jsonl"] == {"documents_in": 3, "documents_out": 2, "bytes_in": 60, "bytes_out": 40}
     assert found["web"] == {
         "documents_in": 1, "documents_out": 1, "bytes_in": 40, "bytes_out": 40, "licence": "ODC-BY"
     }  # fmt: skip
 
 
-def test_the_share_held_out_is_the_share_asked() -> None:
-    columns = _numbered(20_000)
-    decide.hold_out(columns, 0.05, seed=1)
+def test_the_share_held_out_is_the_share_asked(tmp_path: Path) -> None:
+    held = _held_out(_numbered(20_000), tmp_path, 0.05, seed=1)
     # five standard deviations of a binomial
-    assert abs(columns.validation.sum() - 1000) < 5 * (20_000 * 0.05 * 0.95) ** 0.5
+    assert abs(sum(held) - 1000) < 5 * (20_000 * 0.05 * 0.95) ** 0.5
 
 
-def test_whether_one_is_held_out_does_not_depend_on_the_others() -> None:
-    whole, half, other = _numbered(2000), _numbered(2000), _numbered(2000)
+def test_whether_one_is_held_out_does_not_depend_on_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _held_out(_numbered(2000), tmp_path / "whole", 0.1, seed=1)
+    half = _numbered(2000)
+    half.reasons.append(("exact", "duplicate"))
     half.reason[1000:] = 1
-    decide.hold_out(whole, 0.1, seed=1)
-    decide.hold_out(half, 0.1, seed=1)
-    decide.hold_out(other, 0.1, seed=2)
-    assert half.validation[:1000].tolist() == whole.validation[:1000].tolist()
-    assert not half.validation[1000:].any()
-    assert other.validation.tolist() != whole.validation.tolist()
+    monkeypatch.setattr(table_module, "FEWEST_ROWS", 100)
+    some = _held_out(half, tmp_path / "half", 0.1, seed=1)
+    assert some[:1000] == whole[:1000]
+    assert not any(some[1000:])
+    assert _held_out(_numbered(2000, parts=20), tmp_path / "parts", 0.1, seed=1) == whole
+    assert _held_out(_numbered(2000), tmp_path / "other", 0.1, seed=2) != whole
 
 
-def test_of_two_documents_one_is_held_out_and_of_one_none() -> None:
+def test_of_two_documents_one_is_held_out_and_of_one_none(tmp_path: Path) -> None:
     for seed in range(20):
-        for share in (0.0001, 0.4999):
-            two, one = _numbered(2), _numbered(1)
-            decide.hold_out(two, share, seed)
-            decide.hold_out(one, share, seed)
-            assert (two.validation.sum(), one.validation.sum()) == (1, 0)
+        for share in (0.0001, 0.4999, 0.9999):
+            two = _held_out(_numbered(2), tmp_path / f"two {seed} {share}", share, seed)
+            one = _held_out(_numbered(1), tmp_path / f"one {seed} {share}", share, seed)
+            assert (sum(two), sum(one)) == (1, 0)
 
 
 def test_languages_are_judged_together_as_one_by_one() -> None:

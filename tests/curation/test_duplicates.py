@@ -9,8 +9,8 @@ import pytest
 
 from megalith.curation import exchange
 from megalith.curation.corpus import table as table_module
-from megalith.curation.corpus.document_table import EARLIER, Array, Partition
-from megalith.curation.corpus.table import RECORD, Table
+from megalith.curation.corpus.document_table import EARLIER, RECORD, Array, Partition
+from megalith.curation.corpus.table import Table
 from megalith.curation.duplicates import answers_of, connect, exact, find_exact, find_near, near
 from megalith.curation.steps.dedup import band_keys, components
 from megalith.curation.steps.dedup.minhash import EMPTY
@@ -40,12 +40,12 @@ def _signatures() -> Array:
 
 def _records(draws: np.random.Generator) -> Array:
     made = np.zeros(DOCUMENTS, RECORD)
-    for name in ("high", "low", "copy"):
-        made[name] = draws.integers(0, 2**40, DOCUMENTS)
-    made["mark_high"] = draws.integers(0, 900, DOCUMENTS) << 54
-    made["mark_low"] = np.where(draws.random(DOCUMENTS) < 0.1, 1, made["mark_high"])
-    made["mark_high"][:800] = 5  # one that is everywhere
-    made["mark_low"][:800] = 5
+    made["identity"] = draws.integers(0, 2**40, (DOCUMENTS, 2))
+    made["copy"] = draws.integers(0, 2**40, DOCUMENTS)
+    mark = made["fingerprint"]
+    mark[:, 0] = draws.integers(0, 900, DOCUMENTS) << 54
+    mark[:, 1] = np.where(draws.random(DOCUMENTS) < 0.1, 1, mark[:, 0])
+    mark[:800] = 5  # one that is everywhere
     made["bytes"], made["quality"] = draws.integers(1, 4, DOCUMENTS), draws.integers(0, 2, DOCUMENTS)
     made["reason"] = draws.random(DOCUMENTS) < 0.1
     return made
@@ -78,7 +78,9 @@ def _table(tmp_path: Path, records: Array, signed: Array) -> Table:
         start += size
     table = Table.create(tmp_path / "table", partitions)
     for chunk in table.chunks:
-        table.write(chunk.number, records[chunk.base : chunk.base + chunk.rows])
+        columns = table.new(chunk.number)
+        columns.records[:] = records[chunk.base : chunk.base + chunk.rows]
+        table.save(columns)
     return table
 
 
@@ -89,7 +91,7 @@ def _expected(records: Array, groups: list[Array]) -> dict[int, tuple[int, bool]
         key = {
             int(row): (
                 int(records["dataset"][row]), -float(records["quality"][row]), -int(records["bytes"][row]),
-                int(records["high"][row]), int(records["low"][row]), int(records["copy"][row]),
+                records["identity"][row].tolist(), int(records["copy"][row]),
             )
             for row in group
         }  # fmt: skip
@@ -117,7 +119,7 @@ def test_exact_copies_are_those_that_a_comparison_one_by_one_finds(tmp_path: Pat
     records = _records(np.random.default_rng(1))
     table = _table(tmp_path, records, np.zeros((DOCUMENTS, HASHES), np.uint32))
     rows = np.flatnonzero(records["reason"] == 0)
-    marks = records["mark_high"][rows].astype(object) * 2**64 + records["mark_low"][rows]
+    marks = records["fingerprint"][rows, 0].astype(object) * 2**64 + records["fingerprint"][rows, 1]
     expected = _expected(records, list(_groups(rows, marks.astype(str))))
     found = _told(find_exact(table, tmp_path / "work", lambda done, total: None), table)
     assert found == expected

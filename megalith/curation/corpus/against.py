@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 from megalith.artifacts import MANIFEST, Artifact, open_artifact, read_manifest
 from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition
 from megalith.curation.corpus.documents import partitions_of
-from megalith.curation.decide import fill
 from megalith.errors import InputError
 from megalith.input_files import expand
-from megalith.ngrams.sorted_sets import among, different
+from megalith.ngrams.sorted_sets import among
 from megalith.recipe import CurateConfig
+
+IDS = 1 << 20
+"""Ids of an earlier artifact, held at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,28 +62,59 @@ def open_earlier(config: CurateConfig) -> list[Earlier]:
     return made
 
 
-def fill_earlier(columns: Columns, artifacts: Sequence[Earlier], dropped: int) -> None:
-    """Fill the columns of earlier documents; those that were not kept get the reason `dropped`."""
-    for earlier in artifacts:
-        kept = _kept(earlier.curated) if earlier.curated else None
-        for place, partition in enumerate(columns.partitions):
-            if partition.dataset == EARLIER and partition.documents == earlier.documents.path:
-                fill(columns, place, partition)
-                span = columns.span(place)
-                gone = columns.bytes[span] == 0
-                if kept is not None:
-                    gone |= ~among(_names(columns.identity[span]), kept)
-                columns.reason[span.start + np.flatnonzero(gone)] = dropped
+@dataclass(frozen=True)
+class Kept:
+    """The ids that an earlier artifact kept of these documents: files of ascending ids; none if all count."""
+
+    documents: str
+    files: tuple[str, ...] | None
 
 
-def _kept(curated: Artifact) -> Array:
-    """The ids of the documents it kept, ascending, pieces by the id of the whole."""
-    found = [np.zeros(0, "S16")]
-    for output in curated.manifest.outputs:
-        if output.path.startswith(("train/", "validation/")):
-            ids = pq.read_table(curated.path / output.path, columns=["id"])["id"].to_pylist()
-            found.append(np.frombuffer(bytes.fromhex("".join(name[:32] for name in ids)), "S16"))
-    return different(np.concatenate(found))
+def write_kept(artifacts: Sequence[Earlier], folder: Path) -> tuple[Kept, ...]:
+    """List what earlier artifacts kept, in files under a folder."""
+    made = []
+    for number, earlier in enumerate(artifacts):
+        files = None
+        if earlier.curated:
+            files = tuple(
+                str(_list(earlier.curated, split, folder / f"kept-{number}-{split}"))
+                for split in ("train", "validation")
+            )
+        made.append(Kept(str(earlier.documents.path), files))
+    return tuple(made)
+
+
+def gone(columns: Columns, span: slice, partition: Partition, earlier: Sequence[Kept]) -> Array:
+    """The rows of an earlier partition (of its span) that have no text or were not kept."""
+    lost = columns.bytes[span] == 0
+    ids = _names(columns.identity[span])
+    for one in earlier:
+        if one.files is not None and one.documents == str(partition.documents):
+            lost = lost | ~_among(ids, one.files)
+    return np.flatnonzero(lost)
+
+
+def _list(curated: Artifact, split: str, path: Path) -> Path:
+    """Write the ids of a split, which is in their order; pieces have the id of the whole."""
+    with path.open("wb") as file:
+        for output in sorted(one.path for one in curated.manifest.outputs if one.path.startswith(f"{split}/")):
+            for batch in pq.ParquetFile(curated.path / output).iter_batches(columns=["id"]):
+                file.write(bytes.fromhex("".join(name[:32] for name in batch["id"].to_pylist())))
+    return path
+
+
+def _among(ids: Array, files: Sequence[str]) -> Array:
+    """Which of the ids stand in one of the files."""
+    order = np.argsort(ids)
+    ordered = ids[order]
+    found = np.zeros(len(ids), bool)
+    for file in files:
+        for start in range(0, Path(file).stat().st_size, IDS * 16):
+            held = np.fromfile(file, "S16", IDS, offset=start)
+            first = int(np.searchsorted(ordered, held[0], side="left"))
+            last = int(np.searchsorted(ordered, held[-1], side="right"))
+            found[order[first:last]] |= among(ordered[first:last], held)
+    return found
 
 
 def _names(identity: Array) -> Array:

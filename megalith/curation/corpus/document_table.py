@@ -1,7 +1,6 @@
-"""The small columns of all documents, in memory: some 60 bytes a document, whatever its text.
+"""Documents as decisions see them: partitions of the `documents` artifact, and the small columns of some of these.
 
-They are read partition by partition from the `documents` artifact. A document is named here by its row, its place among
-all partitions; what is decided never depends on that place.
+A document is 63 bytes here, whatever its text. `corpus.table` has those of all documents, in files.
 """
 
 import contextlib
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from megalith.errors import InputError
-from megalith.ngrams.sorted_sets import different
 from megalith.ngrams.words import MIX
 from megalith.system_limits import limit_reached
 
@@ -106,56 +104,117 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-class Columns:
-    """One entry a document."""
+RECORD = np.dtype(
+    [
+        ("identity", "<u8", (2,)),
+        ("fingerprint", "<u8", (2,)),
+        ("copy", "<u8"),
+        ("kept", "<i8"),
+        ("bytes", "<u4"),
+        ("quality", "<f4"),
+        ("reason", "<i4"),
+        ("dataset", "<i2"),
+        ("validation", "?"),
+    ]
+)
+"""A document: see the properties of `Columns`."""
 
-    def __init__(self, partitions: Sequence[Partition]) -> None:
+
+class Columns:
+    """One entry a document of neighbouring partitions: views on their records, which may be set."""
+
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        records: Array | None = None,
+        *,
+        number: int = 0,
+        base: int = 0,
+        reasons: Sequence[tuple[str, str]] = (("", ""),),
+    ) -> None:
         self.partitions = list(partitions)
         self.bounds = np.concatenate([[0], np.cumsum([part.rows for part in partitions])]).astype(np.int64)
-        count = int(self.bounds[-1])
-        self.dataset = np.repeat(
-            np.array([part.dataset for part in partitions], np.int16), [part.rows for part in partitions]
-        )
-        self.identity = np.zeros((count, 2), np.uint64)
-        """The digest of the text."""
-        self.copy = np.zeros(count, np.uint64)
-        """Tells documents of one text apart."""
-        self.fingerprint = np.zeros((count, 2), np.uint64)
-        self.bytes = np.zeros(count, np.uint32)
-        self.quality = np.zeros(count, np.float32)
-        self.reason = np.zeros(count, np.int16)
-        """Why it is dropped: a place in the funnel's list, 0 while it is not."""
-        self.kept: Array = np.full(count, -1, np.int64 if count > 2**31 - 1 else np.int32)
-        """For a duplicate, the row of the kept copy."""
-        self.validation = np.zeros(count, np.bool_)
+        self.number = number
+        """The chunk, among all."""
+        self.base = base
+        """The row, among all documents, of the first."""
+        self.reasons = list(reasons)
+        """Step and reason by the number that stands in `reason`."""
+        if records is None:
+            records = np.zeros(len(self), RECORD)
+            records["dataset"] = np.repeat([part.dataset for part in partitions], [part.rows for part in partitions])
+            records["kept"] = -1
+        self.records = records
+        self.dropped: dict[tuple[int, str, str], list[int]] = {}
+        """Documents and bytes by data set, step and reason, of what has been dropped here."""
 
     def __len__(self) -> int:
         return int(self.bounds[-1])
+
+    @property
+    def dataset(self) -> Array:
+        return self.records["dataset"]
+
+    @property
+    def identity(self) -> Array:
+        """The digest of the text, (documents, 2)."""
+        return self.records["identity"]
+
+    @property
+    def copy(self) -> Array:
+        """Tells documents of one text apart."""
+        return self.records["copy"]
+
+    @property
+    def fingerprint(self) -> Array:
+        """Equal for exact duplicates, (documents, 2)."""
+        return self.records["fingerprint"]
+
+    @property
+    def bytes(self) -> Array:
+        return self.records["bytes"]
+
+    @property
+    def quality(self) -> Array:
+        return self.records["quality"]
+
+    @property
+    def reason(self) -> Array:
+        """Why it is dropped: a place in `reasons`, 0 while it is not."""
+        return self.records["reason"]
+
+    @property
+    def kept(self) -> Array:
+        """For a duplicate, the row among all documents of the kept copy; else -1."""
+        return self.records["kept"]
+
+    @property
+    def validation(self) -> Array:
+        return self.records["validation"]
 
     @property
     def alive(self) -> Array:
         """The rows that nothing has dropped so far."""
         return np.flatnonzero((self.reason == 0) & (self.dataset >= 0))
 
+    def drop(self, step: str, reason: str, rows: Array, kept: Array | None = None) -> None:
+        """Drop rows, each for the sake of one of `kept` (rows among all documents) where they are duplicates."""
+        if not len(rows):
+            return
+        if (step, reason) not in self.reasons:
+            self.reasons.append((step, reason))
+        self.reason[rows] = self.reasons.index((step, reason))
+        if kept is not None:
+            self.kept[rows] = kept
+        datasets = self.dataset[rows]
+        for dataset in np.unique(datasets).tolist():
+            held = self.dropped.setdefault((dataset, step, reason), [0, 0])
+            held[0] += int((datasets == dataset).sum())
+            held[1] += int(self.bytes[rows[datasets == dataset]].sum(dtype=np.int64))
+
     def span(self, place: int) -> slice:
         """The rows of a partition."""
         return slice(int(self.bounds[place]), int(self.bounds[place + 1]))
-
-    def by_partition(self, rows: Array) -> Iterator[tuple[int, Array]]:
-        """The partitions that have some of the ascending `rows`, and these, numbered from each one's own first."""
-        ends = np.searchsorted(rows, self.bounds)
-        for place in np.flatnonzero(np.diff(ends)).tolist():
-            yield place, rows[ends[place] : ends[place + 1]] - self.bounds[place]
-
-    def order(self, rows: Array) -> Array:
-        """The rows in the order in which copies are preferred.
-
-        By the dataset that stands first, then quality, then the longest text, then id, then URL.
-        """
-        high, low = self.identity[rows].T
-        keys = (self.copy[rows], low, high, -self.bytes[rows].astype(np.int64), -self.quality[rows], self.dataset[rows])
-        ordered: Array = rows[np.lexsort(keys)]
-        return ordered
 
     def name(self, row: int) -> str:
         """A document's id."""
@@ -163,27 +222,27 @@ class Columns:
         return name
 
     def drawn(self, rows: Array, seed: int, most: int) -> Array:
-        """At most so many of the rows, drawn by the documents and the seed alone, in the order of the draw."""
+        """At most so many of the rows, drawn by the documents and the seed alone: DRAWN, in the order of the draw."""
+        made = np.empty(len(rows), DRAWN)
         keys = (self.identity[rows, 0] ^ np.uint64(seed)) * MIX ^ self.copy[rows]
-        keys = (keys ^ (keys >> np.uint64(33))) * MIX
-        few = np.argpartition(keys, most - 1)[:most] if len(rows) > most else np.arange(len(rows))
-        chosen: Array = rows[few[np.lexsort([self.copy[rows[few]], keys[few]])]]
-        return chosen
+        made["key"], made["copy"], made["row"] = (
+            (keys ^ (keys >> np.uint64(33))) * MIX,
+            self.copy[rows],
+            rows + self.base,
+        )
+        return first_drawn(made, most)
 
-    def take(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """These columns of a few documents, wherever they are."""
-        ordered = different(np.array(rows, np.int64))
-        return {
-            row: values
-            for some, table in self.batches(ordered, columns)
-            for row, values in zip(some.tolist(), table.to_pylist(), strict=True)
-        }
 
-    def batches(self, rows: Array, columns: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
-        """The rows asked for (ascending), a row group at a time, and their columns."""
-        for place, within in self.by_partition(rows):
-            for chosen, table in self.partitions[place].batches(within, columns):
-                yield chosen + self.bounds[place], table
+DRAWN = np.dtype([("key", "<u8"), ("copy", "<u8"), ("row", "<i8")])
+"""A draw of a document, uniform; the URL that tells it from documents of the same text; its row among all documents."""
+
+
+def first_drawn(draws: Array, most: int) -> Array:
+    """At most so many draws, the smallest first."""
+    few = np.argpartition(draws["key"], most - 1)[:most] if len(draws) > most else np.arange(len(draws))
+    chosen: Array = draws[few]
+    ordered: Array = chosen[np.lexsort([chosen["row"], chosen["copy"], chosen["key"]])]
+    return ordered
 
 
 def names(identity: Array) -> list[str]:

@@ -2,41 +2,29 @@
 
 A chunk is the documents of neighbouring partitions, half a million or of one partition; its columns are one file of
 fixed records, so that a task holds one chunk, or reads single rows of others. A document is named by its row, its place
-among all partitions; what is decided never depends on that place.
+among all partitions; what is decided never depends on that place. A pass that changes records writes them anew, as the
+next version.
 """
 
 import functools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from megalith.curation.corpus.document_table import EARLIER, Array, Partition
+from megalith.curation.corpus.document_table import EARLIER, RECORD, Array, Columns, Partition
 from megalith.curation.exchange import unsynced
+from megalith.ngrams.sorted_sets import different
 
 CHUNK_ROWS = 1 << 19
 FEWEST_ROWS = 1 << 16
 CHUNKS = 16
 """So many at least, where there are documents enough for FEWEST_ROWS in each."""
-RECORD = np.dtype(
-    [
-        ("high", "<u8"),
-        ("low", "<u8"),
-        ("copy", "<u8"),
-        ("mark_high", "<u8"),
-        ("mark_low", "<u8"),
-        ("bytes", "<u4"),
-        ("quality", "<f4"),
-        ("reason", "<i4"),
-        ("dataset", "<i2"),
-    ]
-)
-"""A document: the digest of its text, what tells documents of one text apart, its fingerprint, its size, its score, why
-it was dropped (0 while it is not), its data set."""
 _ROW = np.dtype([("place", "<u2"), ("number", "<u4"), ("dataset", "<i4"), ("rows", "<u4")])
 
 
@@ -56,6 +44,7 @@ class Table:
     """The columns under a folder. It is small itself, and may go to any process."""
 
     folder: Path
+    version: int = 0
 
     @staticmethod
     def create(folder: Path, partitions: Sequence[Partition]) -> "Table":
@@ -90,16 +79,44 @@ class Table:
 
     def chunk_of(self, rows: Array) -> Array:
         """The numbers of the chunks in which these rows are."""
-        return np.searchsorted([chunk.base for chunk in self.chunks], rows, side="right") - 1
+        return np.searchsorted([chunk.base for chunk in self.chunks], rows.astype(np.int64), side="right") - 1
+
+    @property
+    def next(self) -> "Table":
+        """The version after this one."""
+        return replace(self, version=self.version + 1)
+
+    def remove(self) -> None:
+        """Remove this version."""
+        for chunk in self.chunks:
+            for path in (self._path(chunk.number), self._reasons(chunk.number)):
+                path.unlink(missing_ok=True)
+
+    def new(self, number: int) -> Columns:
+        """A chunk of which nothing is known yet."""
+        chunk = self.chunk(number)
+        return Columns(self.partitions(chunk.first, chunk.end), number=number, base=chunk.base)
+
+    def open(self, number: int) -> Columns:
+        """The columns of a chunk."""
+        chunk = self.chunk(number)
+        partitions = self.partitions(chunk.first, chunk.end)
+        return Columns(partitions, self.records(number), number=number, base=chunk.base, reasons=self.reasons(number))
+
+    def save(self, columns: Columns) -> None:
+        """Write the columns of a chunk."""
+        with unsynced(self._reasons(columns.number)) as path:
+            path.write_text(json.dumps(columns.reasons))
+        with unsynced(self._path(columns.number)) as path:
+            columns.records.tofile(path)
+
+    def reasons(self, number: int) -> list[tuple[str, str]]:
+        """Step and reason by the numbers that a chunk's records have for them."""
+        return [(step, reason) for step, reason in json.loads(self._reasons(number).read_text())]
 
     def records(self, number: int) -> Array:
         """The records of a chunk."""
         return np.fromfile(self._path(number), RECORD)
-
-    def write(self, number: int, records: Array) -> None:
-        """Set the records of a chunk."""
-        with unsynced(self._path(number)) as path:
-            records.tofile(path)
 
     def take(self, rows: Array) -> Array:
         """The records of these ascending rows, wherever they are."""
@@ -112,12 +129,26 @@ class Table:
             made[first:last] = found.reshape(-1).view(RECORD)
         return made
 
+    def batches(self, rows: Array, columns: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
+        """These ascending rows, a row group at a time, and columns of the `documents` artifact."""
+        for partition, base, within in self._by_partition(rows):
+            for chosen, table in partition.batches(within, columns):
+                yield chosen + base, table
+
+    def shown(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """These columns of a few documents, wherever they are."""
+        return {
+            row: values
+            for some, table in self.batches(different(np.array(rows, np.int64)), columns)
+            for row, values in zip(some.tolist(), table.to_pylist(), strict=True)
+        }
+
     def keys(self, number: int, bands: int) -> Array:
         """The MinHash keys of a chunk, uint64 (bands, rows)."""
         chunk = self.chunk(number)
         made = np.empty((bands, chunk.rows), np.uint64)
         done = 0
-        for partition in self._partitions(chunk.first, chunk.end):
+        for partition in self.partitions(chunk.first, chunk.end):
             found = np.fromfile(partition.bands, np.uint64).reshape(bands, partition.rows)
             made[:, done : done + partition.rows] = found
             done += partition.rows
@@ -125,39 +156,54 @@ class Table:
 
     def keys_of(self, rows: Array, band: int) -> Array:
         """One band's keys of these ascending rows, uint64 (rows,)."""
-        made = np.empty(len(rows), np.uint64)
-        for partition, first, last, within in self._by_partition(rows):
-            found = _rows_of_file(partition.bands, made.itemsize, within + band * partition.rows)
-            made[first:last] = found.reshape(-1).view(made.dtype)
-        return made
+        made = [np.zeros(0, np.uint64)]
+        for partition, _, within in self._by_partition(rows):
+            found = _rows_of_file(partition.bands, made[0].itemsize, within + band * partition.rows)
+            made.append(found.reshape(-1).view(np.uint64))
+        return np.concatenate(made)
 
     def signatures_of(self, rows: Array, hashes: int) -> Array:
         """The signatures of these ascending rows, uint32 (rows, hashes)."""
         made = np.empty((len(rows), hashes), np.uint32)
-        for partition, first, last, within in self._by_partition(rows):
-            made[first:last] = _rows_of_file(partition.signatures, hashes * made.itemsize, within).view(made.dtype)
+        done = 0
+        for partition, _, within in self._by_partition(rows):
+            found = _rows_of_file(partition.signatures, hashes * made.itemsize, within)
+            made[done : done + len(within)] = found.view(np.uint32)
+            done += len(within)
         return made
 
-    def _by_partition(self, rows: Array) -> Iterator[tuple[Partition, int, int, Array]]:
-        """The partitions that have some of the ascending rows, which these are, and their numbers within it."""
+    def partitions(self, first: int = 0, end: int | None = None) -> list[Partition]:
+        """The partitions from `first` up to `end`."""
+        documents = [Path(place) for place in self._about["documents"]]
+        held = np.load(self.folder / "partitions.npy", mmap_mode="r")[first:end]
+        return [Partition(documents[place], *others) for place, *others in held.tolist()]
+
+    def first_rows(self, places: Sequence[int]) -> list[int]:
+        """The first row of each of these partitions."""
+        found: list[int] = np.load(self.folder / "bounds.npy", mmap_mode="r")[list(places)].tolist()
+        return found
+
+    def _by_partition(self, rows: Array) -> Iterator[tuple[Partition, int, Array]]:
+        """The partitions that have some of the ascending rows, each one's first row, and the rows counted from it."""
+        if not len(rows):
+            return
         bounds = np.load(self.folder / "bounds.npy", mmap_mode="r")
-        of = np.searchsorted(bounds, rows.astype(np.int64), side="right") - 1
-        starts = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: len(of)])
+        rows = rows.astype(np.int64)
+        of = np.searchsorted(bounds, rows, side="right") - 1
+        starts = np.flatnonzero(np.append(True, of[1:] != of[:-1]))
         for first, last in zip(starts.tolist(), np.append(starts[1:], len(of)).tolist(), strict=True):
             place = int(of[first])
-            (partition,) = self._partitions(place, place + 1)
-            yield partition, first, last, rows[first:last].astype(np.int64) - int(bounds[place])
-
-    def _partitions(self, first: int, end: int) -> list[Partition]:
-        documents = self._about["documents"]
-        held = np.load(self.folder / "partitions.npy", mmap_mode="r")[first:end]
-        return [Partition(Path(documents[place]), *others) for place, *others in held.tolist()]
+            (partition,) = self.partitions(place, place + 1)
+            yield partition, int(bounds[place]), rows[first:last] - int(bounds[place])
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.records"
+        return self.folder / f"{number:05d}-{self.version:02d}.records"
+
+    def _reasons(self, number: int) -> Path:
+        return self.folder / f"{number:05d}-{self.version:02d}.json"
 
     @property
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> Mapping[str, Any]:
         path = self.folder / "table.json"
         return _read(path, path.stat().st_mtime_ns)
 
@@ -172,18 +218,12 @@ def preferred(records: Array) -> tuple[Array, ...]:
 
     By the dataset that stands first, then quality, then the longest text, then id, then URL.
     """
-    return (
-        records["copy"],
-        records["low"],
-        records["high"],
-        -records["bytes"].astype(np.int64),
-        -records["quality"],
-        records["dataset"],
-    )
+    high, low = records["identity"].T
+    return (records["copy"], low, high, -records["bytes"].astype(np.int64), -records["quality"], records["dataset"])
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, _: int) -> dict[str, Any]:
+def _read(path: Path, _: int) -> Mapping[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 

@@ -17,6 +17,7 @@ import numpy as np
 from megalith.curation.corpus.document_table import Array
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.exchange import SUFFIX, deal, dealt, in_windows, reader_of, spread_out
+from megalith.ngrams.sorted_sets import different
 
 EDGE = np.dtype([("low", "<u8"), ("high", "<u8")])
 """Two vertices, the smaller first; where edges are asked for by vertex, `low` is the one that is asked for."""
@@ -26,7 +27,7 @@ MOST_EDGES = 1 << 21
 
 def joined(edges: Array) -> Array:
     """The stars of the components of these edges: an edge from the smallest vertex of each to every other of it."""
-    vertices = np.unique(np.concatenate([edges["low"], edges["high"]]))
+    vertices = different(np.concatenate([edges["low"], edges["high"]]))
     parents = np.arange(len(vertices))
     _join(np.searchsorted(vertices, edges["low"]), np.searchsorted(vertices, edges["high"]), parents)
     others = np.flatnonzero(parents != np.arange(len(vertices)))

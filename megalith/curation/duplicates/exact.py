@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from megalith.curation.corpus.document_table import Array
-from megalith.curation.corpus.table import RECORD, Table, standing
+from megalith.curation.corpus.document_table import RECORD, Array
+from megalith.curation.corpus.table import Table, standing
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.duplicates.answers import ANSWER, answer, answers_of, copies
 from megalith.curation.exchange import deal, dealt, reader_of
@@ -34,9 +34,9 @@ def find_exact(table: Table, work: Path, told: Told) -> Path:
     weight = BYTES_A_DOCUMENT * size
     chunks: list[Task] = [{"number": chunk.number} for chunk in table.chunks]
     steps = (
-        (DealMarks(str(table.folder), str(dealt_out), readers), chunks),
-        (FindCopies(str(table.folder), str(dealt_out), str(between), readers), [{"number": n} for n in range(readers)]),
-        (SettleCopies(str(table.folder), str(between), str(found)), chunks),
+        (DealMarks(table, str(dealt_out), readers), chunks),
+        (FindCopies(table, str(dealt_out), str(between), readers), [{"number": n} for n in range(readers)]),
+        (SettleCopies(table, str(between), str(found)), chunks),
     )
     for step, tasks in steps:
         for _ in spread(step, tasks, weight, told):
@@ -48,16 +48,19 @@ def find_exact(table: Table, work: Path, told: Told) -> Path:
 class DealMarks:
     """Deals out the documents of a chunk that stand, one of each fingerprint."""
 
-    table: str
+    table: Table
     to: str
     readers: int
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        table = Table(Path(self.table))
+        table = self.table
         records, _, lost, _ = _settled(table, task["number"])
         firsts = np.delete(records, lost)
         deal(
-            Path(self.to) / f"{task['number']:05d}", firsts, reader_of(firsts["mark_high"], self.readers), self.readers
+            Path(self.to) / f"{task['number']:05d}",
+            firsts,
+            reader_of(firsts["fingerprint"][:, 0], self.readers),
+            self.readers,
         )
         return {}
 
@@ -66,7 +69,7 @@ class DealMarks:
 class FindCopies:
     """Settles the copies of a range of fingerprints."""
 
-    table: str
+    table: Table
     dealt: str
     to: str
     readers: int
@@ -77,7 +80,7 @@ class FindCopies:
         records = np.concatenate([np.zeros(0, NUMBERED), *parts])
         lost, kept = copies(records, _marks(records))
         earlier = records["dataset"][kept] < 0
-        answer(Path(self.to), number, Table(Path(self.table)), records["row"][lost], records["row"][kept], earlier)
+        answer(Path(self.to), number, self.table, records["row"][lost], records["row"][kept], earlier)
         return {}
 
 
@@ -85,12 +88,12 @@ class FindCopies:
 class SettleCopies:
     """Joins what a chunk knows of its own copies with what was found about those that it dealt out."""
 
-    table: str
+    table: Table
     between: str
     to: str
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        table, number = Table(Path(self.table)), task["number"]
+        table, number = self.table, task["number"]
         records, rows, lost, kept = _settled(table, number)
         found = answers_of(Path(self.between), table, number)
         made = np.empty(len(lost), ANSWER)
@@ -119,4 +122,4 @@ def _settled(table: Table, number: int) -> tuple[Array, Array, Array, Array]:
 
 
 def _marks(records: Array) -> tuple[Array, Array]:
-    return records["mark_high"], records["mark_low"]
+    return records["fingerprint"][:, 0], records["fingerprint"][:, 1]

@@ -23,6 +23,7 @@ from megalith.curation.exchange import deal, dealt, in_windows, reader_of
 from megalith.curation.steps.dedup import band_keys, find_components
 from megalith.curation.steps.dedup.components import HELD_SIGNATURES
 from megalith.curation.steps.dedup.minhash import EMPTY
+from megalith.ngrams.sorted_sets import different
 from megalith.recipe import MinHashConfig
 
 KEYS = 1 << 19
@@ -45,15 +46,15 @@ def find_near(table: Table, work: Path, config: MinHashConfig, told: Told) -> tu
     weight = BYTES_A_DOCUMENT * size
     chunks: list[Task] = [{"number": chunk.number} for chunk in table.chunks]
     shares: list[Task] = [{"number": number} for number in range(readers)]
-    for _ in spread(DealKeys(str(table.folder), str(work), readers, config), chunks, weight, told):
+    for _ in spread(DealKeys(table, str(work), readers, config), chunks, weight, told):
         pass
     edges = 0
-    for _, found in spread(FindCandidates(str(table.folder), str(work), readers, config), shares, weight, told):
+    for _, found in spread(FindCandidates(table, str(work), readers, config), shares, weight, told):
         edges += found["edges"]
     many = connect.connect(work, readers, edges, weight, told, lambda edges: 1 + 2 * edges // CANDIDATES)
     cut_short = 0
     tasks: list[Task] = [{"number": number} for number in range(many)]
-    for _, found in spread(Verify(str(table.folder), str(work), many, config), tasks, weight, told):
+    for _, found in spread(Verify(table, str(work), many, config), tasks, weight, told):
         cut_short += found["cut_short"]
     return work / "found", cut_short
 
@@ -62,13 +63,13 @@ def find_near(table: Table, work: Path, config: MinHashConfig, told: Told) -> tu
 class DealKeys:
     """Deals out the keys of the documents of a chunk that stand and have words."""
 
-    table: str
+    table: Table
     work: str
     readers: int
     config: MinHashConfig
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        table, number, config = Table(Path(self.table)), task["number"], self.config
+        table, number, config = self.table, task["number"], self.config
         keys = table.keys(number, config.bands)
         without_words = band_keys(np.full((1, config.bands * config.rows), EMPTY, np.uint32), config.bands, config.rows)
         worded = np.zeros(keys.shape[1], bool)
@@ -87,14 +88,14 @@ class DealKeys:
 class FindCandidates:
     """Joins the documents that share a key, of the keys of a share."""
 
-    table: str
+    table: Table
     work: str
     readers: int
     config: MinHashConfig
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
         work, number = Path(self.work), task["number"]
-        bases = np.array([chunk.base for chunk in Table(Path(self.table)).chunks], np.uint64)
+        bases = np.array([chunk.base for chunk in self.table.chunks], np.uint64)
         held = [np.zeros(0, connect.EDGE)]
         count, most = 0, 2 * connect.MOST_EDGES
         for name in _bands(self.config):
@@ -114,15 +115,15 @@ class FindCandidates:
 class Verify:
     """Compares the candidates of some components, and says which documents are copies of which."""
 
-    table: str
+    table: Table
     work: str
     many: int
     config: MinHashConfig
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        table, work, number, config = Table(Path(self.table)), Path(self.work), task["number"], self.config
+        table, work, number, config = self.table, Path(self.work), task["number"], self.config
         edges = connect.stars(work, number, self.many)
-        rows = np.unique(np.concatenate([edges["low"], edges["high"]]))
+        rows = different(np.concatenate([edges["low"], edges["high"]]))
         hashes = config.bands * config.rows
         if not len(rows):
             return {"cut_short": 0}
