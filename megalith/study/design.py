@@ -3,7 +3,9 @@
 Sizes stand on one grid, `ratio` apart, from which each budget takes those around its likely optimum (20 tokens a
 parameter), so that budgets share sizes and approach 1 has curves. Depth and width go together as in the plan's shapes.
 Every run is one epoch with a cosine matched to its length. The learning rate falls with FLOPs as C^−0.125 and grows
-with √batch, and the batch as C^0.327 (DeepSeek, 2401.02954); both are the recipe's at the middle budget. Corner cells
+with √batch, and the batch as C^0.327 (DeepSeek, 2401.02954); both are the recipe's at the middle budget. The rate
+rises over one token a parameter (2406.19146), at most a fifth of the run: a rise of one length is too long for small
+models, and a small share of a short run so steep that the largest models of a budget lose ten percent. Corner cells
 repeat the middle size of the smallest and the largest budget at half and twice the rate: where one is better, the rule
 is not at its optimum there.
 """
@@ -22,6 +24,7 @@ from megalith.study.shapes import RATIO, Shapes, counted
 Role = Literal["grid", "seed", "corner"]
 TOKENS_PER_PARAMETER = 20.0  # Chinchilla's, about which a budget's sizes are centred
 CORNER_FACTOR = 2.0  # of the learning rate
+MOST_WARMUP = 0.2  # of a run
 FEWEST_STEPS = 50
 RATE_OF_FLOPS = -0.125  # 2401.02954, equation 2: 0.3118 · C^−0.1250
 BATCH_OF_FLOPS = 0.3271  # and 0.2920 · C^0.3271
@@ -59,6 +62,10 @@ class Cell:
         return counted(self.model)
 
     @property
+    def warmup_tokens(self) -> int:
+        return min(self.counted, int(MOST_WARMUP * self.tokens))
+
+    @property
     def overrides(self) -> list[str]:
         """The changes to the study's recipe that make this run."""
         model = self.model
@@ -69,7 +76,8 @@ class Cell:
             f"train.tokens={self.tokens}", f"train.global_batch_size={self.batch}",
             f"train.micro_batch_size={micro_batch_of(self.batch, model.sequence_length)}",
             f"train.learning_rate={self.learning_rate:.6g}", "train.minimum_learning_rate=null",
-            "train.schedule=cosine", "train.decay_tokens=null", f"seed={self.seed}",
+            "train.schedule=cosine", "train.decay_tokens=null", f"train.warmup_tokens={self.warmup_tokens}",
+            f"seed={self.seed}",
         ]  # fmt: skip
 
     @property

@@ -180,6 +180,14 @@ def test_noise_and_corners_are_reckoned_from_rows() -> None:
     assert [check["better"] for check in checks] == [False, True]
 
 
+def test_the_rate_rises_over_a_token_a_parameter_and_at_most_a_fifth_of_the_run(plan: Design) -> None:
+    short = [cell for cell in plan.cells if cell.tokens < 5 * cell.counted]
+    assert short and len(short) < len(plan.cells)
+    for cell in plan.cells:
+        assert cell.warmup_tokens == (cell.tokens // 5 if cell in short else cell.counted)
+        assert f"train.warmup_tokens={cell.warmup_tokens}" in cell.overrides
+
+
 def test_a_cell_beyond_the_budgets_obeys_their_rules(tmp_path: Path, plan: Design) -> None:
     """One at a budget of the study is its own cell of that size; ten times beyond, the rate falls by C^-1/8."""
     known = next(cell for cell in plan.cells if cell.name == "b1-n3")
