@@ -10,7 +10,6 @@ from megalith.curation.histograms import Histograms
 from megalith.curation.passes import Decisions
 from megalith.curation.write import Kept
 
-DOMAINS = 200
 MOST_TAGS = 50
 """Different values of a tag that are told."""
 
@@ -27,12 +26,9 @@ def details(decisions: Decisions, histograms: Histograms, kept: Kept, lines_cut:
         },
         "rules_of": dict(sorted(histograms.counts.get("rules of.languages", {}).items())),
         "domains": [
-            {"domain": name, "documents": documents, "bytes": size}
-            for name, (documents, size) in sorted(
-                kept.domains.items(), key=lambda pair: (-pair[1][0], -pair[1][1], pair[0])
-            )[:DOMAINS]
+            {"domain": name, "documents": documents, "bytes": size} for name, documents, size in kept.domains.largest
         ],
-        "different_domains": len(kept.domains),
+        "different_domains": kept.domains.different,
         "clusters": clusters(decisions),
         "decontamination": kept.decontamination,
         "repeats": dict(sorted(kept.repeats.items())),

@@ -16,53 +16,48 @@ import pyarrow as pa
 
 from megalith.artifacts import whole
 from megalith.curation.corpus.document_table import Array, Partition
-from megalith.curation.corpus.table import Table, preferred
 from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.passes import Decisions
+from megalith.curation.ranks import rank, ranks_of
 from megalith.curation.steps.repeats import KINDS, UNIT, repeats, units, wanted, without
 from megalith.ngrams.sorted_sets import among
 from megalith.recipe import RepeatsConfig
 
 SPLITS = ("train", "validation")
 ONLY_REPEATS = "nothing but repeats"
+RANKS = "ranks"
 RANGE_BYTES = 64_000_000
 """Units that are looked at at a time."""
 CUT = np.dtype([("place", "<u4"), ("row", "<u4"), ("start", "<u4"), ("end", "<u4"), ("kind", "<u4")])
 
 
 def find_repeats(
-    table: Table, size: int, work: Path, tasks: Sequence[Task], config: RepeatsConfig, begin: Callable[[str], Told]
+    decisions: Decisions,
+    size: int,
+    work: Path,
+    tasks: Sequence[Task],
+    config: RepeatsConfig,
+    begin: Callable[[str], Told],
 ) -> None:
     """Write the places to cut under `work`/cuts; `size` is of the kept texts, in bytes."""
     for folder in ("units", "cuts"):
         (work / folder).mkdir(exist_ok=True)
     if not wanted(config):
         return
-    with whole(work / "ranks.npy") as path, path.open("wb") as file:
-        np.save(file, _ranks(table))
+    rank(decisions, work / RANKS)
     for _ in spread(ListUnits(str(work), config), tasks, size, begin("lines, paragraphs and passages")):
         pass
     places = [int(task["number"]) for task in tasks]
-    firsts = table.first_rows(places)
+    rows = np.array(decisions.table.first_rows(places), np.int64)
+    chunks = decisions.table.chunk_of(rows)
+    bases = np.array([chunk.base for chunk in decisions.table.chunks], np.int64)
+    of_place = {"places": places, "chunks": chunks.tolist(), "firsts": (rows - bases[chunks]).tolist()}
     for kind in wanted(config):
         total = sum(_hashes(work, place, kind).size * UNIT.itemsize for place in places)
         many = 1 + total // RANGE_BYTES
-        ranges: list[Task] = [
-            {"number": number, "of": many, "kind": kind, "places": places, "firsts": firsts} for number in range(many)
-        ]
+        ranges: list[Task] = [{"number": number, "of": many, "kind": kind, **of_place} for number in range(many)]
         for _ in spread(ResolveRange(str(work)), ranges, total, begin(f"repeated {kind}")):
             pass
-
-
-def _ranks(table: Table) -> Array:
-    """The place of each document that is kept in the order in which copies are preferred.
-
-    Held here for all documents: some 60 bytes for each.
-    """
-    records = np.concatenate([table.records(chunk.number) for chunk in table.chunks])
-    alive = np.flatnonzero((records["reason"] == 0) & (records["dataset"] >= 0))
-    ranks = np.zeros(len(records), np.uint32 if len(records) < 2**32 else np.uint64)
-    ranks[alive[np.lexsort(preferred(records[alive]))]] = np.arange(len(alive))
-    return ranks
 
 
 def cuts_of(work: Path, place: int) -> Array:
@@ -117,16 +112,15 @@ class ResolveRange:
         if path.is_file():
             return {}
         ends = [task["number"] * 2**64 // task["of"], (task["number"] + 1) * 2**64 // task["of"]]
-        ranks = np.load(work / "ranks.npy", mmap_mode="r")
-        found, places, orders = [np.zeros(0, UNIT)], [np.zeros(0, np.uint32)], [np.zeros(0, ranks.dtype)]
-        for place, base in zip(task["places"], task["firsts"], strict=True):
+        found, places, orders = [np.zeros(0, UNIT)], [np.zeros(0, np.uint32)], [np.zeros(0, np.uint64)]
+        for place, chunk, first_row in zip(task["places"], task["chunks"], task["firsts"], strict=True):
             hashes = _hashes(work, place, kind)
             first = int(np.searchsorted(hashes, np.uint64(ends[0])))
             last = len(hashes) if ends[1] == 2**64 else int(np.searchsorted(hashes, np.uint64(ends[1])))
             some = np.array(np.load(work / "units" / f"{place:05d}-{kind}.npy", mmap_mode="r")[first:last])
             found.append(some)
             places.append(np.full(len(some), place, np.uint32))
-            orders.append(np.asarray(ranks[base + some["row"].astype(np.int64)]))
+            orders.append(np.asarray(ranks_of(work / RANKS, chunk)[first_row + some["row"].astype(np.int64)]))
         unit = np.concatenate(found)
         repeated, starts = repeats(unit, np.concatenate(orders))
         made = np.empty(len(repeated), CUT)

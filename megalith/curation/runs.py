@@ -32,7 +32,7 @@ from megalith.recipe import DecontaminateConfig, PrivateConfig
 
 RUN_BYTES = 64_000_000
 """Bytes of text in a run: a partition with more writes several runs."""
-__all__ = ["ONLY_REPEATS", "SPLITS", "CountNgrams", "WriteRuns", "dropped_of", "save_ngrams"]
+__all__ = ["ONLY_REPEATS", "SPLITS", "CountNgrams", "WriteRuns", "save_ngrams", "written_of"]
 BESIDE_TEXT = ("source_id", "metadata")
 RUN = pa.schema([(name, pa.large_string()) for name in OUTPUT])
 
@@ -108,8 +108,7 @@ class WriteRuns:
         work, place = Path(self.work), task["number"]
         mark = work / "runs" / f"{place:05d}.json"
         if mark.is_file():
-            told: dict[str, Any] = json.loads(mark.read_text())
-            return told
+            return _answer(json.loads(mark.read_text()))
         chosen = np.load(work / "chosen" / f"{place:05d}.npz")
         counts = work / "counts" / f"{place:05d}.npz"
         touched = np.load(counts)["touched"] if counts.is_file() else np.zeros(0, np.int64)
@@ -143,13 +142,31 @@ class WriteRuns:
         }
         with whole(mark) as path:
             path.write_text(json.dumps(told))
-        return told
+        return _answer(told)
 
 
-def dropped_of(runs: Path, place: int) -> list[tuple[int, str]]:
-    """The rows of a partition of which nothing was left to write, and why."""
+def _answer(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Sums alone: the rest is read from the file by those who have the chunk."""
+    return {name: value for name, value in told.items() if name not in ("dropped", "domains")}
+
+
+@dataclass(frozen=True)
+class Written:
+    """The documents of a partition of which nothing was left to write, and the domains of the others."""
+
+    dropped: list[tuple[int, str]]
+    """Rows, and why."""
+    domains: dict[str, list[int]]
+    """Documents and bytes of each."""
+
+
+def written_of(runs: Path, place: int) -> Written:
+    """The outcome of a partition; of one that had nothing to write, nothing."""
     mark = runs / f"{place:05d}.json"
-    return [(row, reason) for row, reason in json.loads(mark.read_text())["dropped"]] if mark.is_file() else []
+    if not mark.is_file():
+        return Written([], {})
+    told = json.loads(mark.read_text())
+    return Written([(row, reason) for row, reason in told["dropped"]], told["domains"])
 
 
 class _Cutter:

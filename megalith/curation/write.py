@@ -18,11 +18,12 @@ from megalith.curation.corpus.document_table import Array, Columns
 from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.domains import Domains, deal_domains, largest_domains, readers_of
 from megalith.curation.exchange import unsynced
 from megalith.curation.merge import buckets_for, merge_runs
 from megalith.curation.passes import Decisions
 from megalith.curation.repeats import find_repeats
-from megalith.curation.runs import ONLY_REPEATS, SPLITS, CountNgrams, WriteRuns, dropped_of, save_ngrams
+from megalith.curation.runs import ONLY_REPEATS, SPLITS, CountNgrams, WriteRuns, save_ngrams, written_of
 from megalith.curation.steps.decontaminate import union, without
 from megalith.curation.steps.repeats import wanted
 from megalith.curation.steps.task_texts import Items, index_table, ngrams_by_task
@@ -31,6 +32,8 @@ from megalith.ngrams.sorted_sets import different
 from megalith.recipe import CurateConfig
 
 WORK = "work"
+MOST_DOMAINS = 200
+"""Told by name."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,7 @@ class Kept:
     repeats: Mapping[str, int]
     """Repeated lines, paragraphs and passages that were cut, the documents that had some, and the bytes."""
     private: Mapping[str, int]
-    domains: Mapping[str, Sequence[int]]
-    """Documents and bytes of each."""
+    domains: Domains
     work: Path
     """May be removed."""
 
@@ -61,7 +63,7 @@ def write_kept(
     work, funnel = workspace.path / WORK, decisions.funnel
     kept_bytes = funnel.left()[1]
     tasks = _choose(decisions, work, datasets)
-    find_repeats(decisions.table, kept_bytes, work, tasks, config.repeats, begin)
+    find_repeats(decisions, kept_bytes, work, tasks, config.repeats, begin)
     by_task = ngrams_by_task(items, config.decontaminate)
     told = begin("n-grams of tasks")
     save_ngrams(work / "wanted.npz", by_task)
@@ -78,18 +80,14 @@ def write_kept(
     buckets = buckets_for(kept_bytes)
     sums: dict[str, Counter[str]] = {name: Counter() for name in ("documents", "bytes", "private", "cut", "repeats")}
     hits: dict[str, Counter[str]] = {task: Counter() for task in by_task}
-    domains: dict[str, list[int]] = {}
     cut_and_write = WriteRuns(str(work), buckets, config.decontaminate, config.private)
     for _, answer in spread(cut_and_write, tasks, kept_bytes, begin("decontaminate and write")):
         for name, counted in sums.items():
             counted.update(answer[name])
         for name, found in answer["hits"].items():
             hits[name].update(found)
-        for name, (documents, size) in answer["domains"].items():
-            held = domains.setdefault(name, [0, 0])
-            held[0] += documents
-            held[1] += size
-    decisions.change(DropEmptied(str(work / "runs"), decisions.table))
+    decisions.change(Conclude(str(work), decisions.table, readers_of(len(decisions.table))))
+    domains = largest_domains(decisions, work / "domains", MOST_DOMAINS)
     if wanted(config.repeats):
         funnel.line(
             "repeats", bytes_out=kept_bytes - sums["repeats"]["bytes"], mend="Raise curate.repeats.minimum_words."
@@ -153,18 +151,26 @@ class Choose:
 
 
 @dataclass(frozen=True)
-class DropEmptied:
-    """Drops the documents of which repeats or what tasks ask left nothing."""
+class Conclude:
+    """Drops the documents of which repeats or what tasks ask left nothing, and deals out the domains of the others."""
 
-    runs: str
+    work: str
     table: Table
+    readers: int
 
     def __call__(self, columns: Columns) -> Mapping[str, Any]:
-        first = self.table.chunk(columns.number).first
+        work, first = Path(self.work), self.table.chunk(columns.number).first
+        domains: dict[str, list[int]] = {}
         for place in range(len(columns.partitions)):
-            for row, reason in dropped_of(Path(self.runs), first + place):
+            written = written_of(work / "runs", first + place)
+            for name, (documents, size) in written.domains.items():
+                held = domains.setdefault(name, [0, 0])
+                held[0] += documents
+                held[1] += size
+            for row, reason in written.dropped:
                 step = "repeats" if reason == ONLY_REPEATS else "decontaminate"
                 columns.drop(step, reason, np.array([columns.bounds[place] + row]))
+        deal_domains(work / "domains", columns.number, domains, self.readers)
         return {}
 
 

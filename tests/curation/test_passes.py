@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megalith.curation import curate, daft_engine
+from megalith.curation import curate, daft_engine, domains, ranks
 from megalith.curation.corpus import read_units
 from megalith.curation.corpus import table as table_module
 from megalith.curation.corpus.document_table import Columns, Partition
 from megalith.curation.histograms import Histograms
+from megalith.curation.passes import Decisions
 from megalith.recipe import load_recipe
 from tests.corpus import docstrings, write_jsonl
 
@@ -39,6 +40,69 @@ def test_neither_the_size_of_chunks_nor_processes_make_a_difference(
     monkeypatch.setattr(daft_engine, "usable_cores", lambda: 2)
     parts = curate(recipe, tmp_path / "parts", [source])
     assert parts.digest == whole.digest
+
+
+@pytest.fixture
+def decisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decisions:
+    """Some documents in several chunks, of which some are alike in all by which copies are preferred but their row."""
+    monkeypatch.setattr(table_module, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(table_module, "FEWEST_ROWS", 100)
+    draws = np.random.default_rng(3)
+    partitions = [Partition(tmp_path, number, number % 3 - 1, 45) for number in range(12)]
+    made = Decisions(table_module.Table.create(tmp_path / "table", partitions), tmp_path / "work", 1)
+    for chunk in made.table.chunks:
+        columns = made.table.new(chunk.number)
+        columns.quality[:] = draws.integers(0, 2, len(columns))
+        columns.bytes[:] = draws.integers(0, 3, len(columns))
+        columns.identity[:] = draws.integers(0, 2, (len(columns), 2))
+        columns.copy[:] = draws.integers(0, 3, len(columns))
+        columns.drop("extract", "no text", np.flatnonzero(draws.random(len(columns)) < 0.1))
+        made.table.save(columns)
+    assert len(made.table.chunks) == 6
+    return made
+
+
+def test_ranks_are_places_in_the_order_of_all(
+    decisions: Decisions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "RECORDS", 90)
+    monkeypatch.setattr(ranks, "SAMPLED", 10)
+    table = decisions.table
+    records = np.concatenate([table.records(chunk.number) for chunk in table.chunks])
+    alive = np.flatnonzero((records["reason"] == 0) & (records["dataset"] >= 0))
+    ordered = sorted(
+        alive.tolist(),
+        key=lambda row: (
+            records["dataset"][row], -records["quality"][row], -int(records["bytes"][row]),
+            records["identity"][row].tolist(), records["copy"][row], row,
+        ),
+    )  # fmt: skip
+    ranks.rank(decisions, tmp_path / "ranks")
+    found = np.concatenate([ranks.ranks_of(tmp_path / "ranks", chunk.number) for chunk in table.chunks])
+    assert found[ordered].tolist() == list(range(len(ordered)))
+
+
+def test_the_largest_domains_are_those_of_all_chunks_together(
+    decisions: Decisions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domains, "DOCUMENTS", 100)
+    monkeypatch.setattr("megalith.curation.exchange.MOST_RECORDS", 16)
+    draws = np.random.default_rng(4)
+    whole: dict[str, list[int]] = {}
+    readers = domains.readers_of(len(decisions.table))
+    for chunk in range(7):
+        some = {f"h{number}.org": [int(draws.integers(1, 3)), 10] for number in draws.choice(80, 50, replace=False)}
+        if chunk == 6:
+            some = {}
+        for name, amounts in some.items():
+            held = whole.setdefault(name, [0, 0])
+            held[0] += amounts[0]
+            held[1] += amounts[1]
+        domains.deal_domains(tmp_path / "domains", chunk, some, readers)
+    found = domains.largest_domains(decisions, tmp_path / "domains", 20)
+    expected = sorted((-documents, -size, name) for name, (documents, size) in whole.items())[:20]
+    assert readers > 3 and found.different == len(whole)
+    assert [(-documents, -size, name) for name, documents, size in found.largest] == expected
 
 
 def test_a_chunk_comes_back_as_it_was_saved_and_single_rows_as_they_stand_in_it(tmp_path: Path) -> None:

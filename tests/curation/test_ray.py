@@ -21,18 +21,22 @@ settings = {{"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboar
 cluster = Cluster(initialize_head=True, head_node_args=settings)
 node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
 from megalith.curation import curate, daft_engine
-from megalith.curation.corpus import read_units
+from megalith.curation.corpus import read_units, table
 from megalith.curation.daft_engine import daft, use_engine
 from megalith.recipe import load_recipe
 read_units.FEWEST_BYTES = {UNIT_BYTES}
 daft_engine.WORTH_BYTES = 1
+table.FEWEST_ROWS = table.CHUNK_ROWS = 8
 use_engine("ray", cluster.address)
 place = pathlib.Path(sys.argv[1])
-marks = place.parent / f".{{place.name}}-documents.partial" / "logs" / "units"
+lost_at, pattern = {{
+    "reading": (f".{{place.name}}-documents.partial/logs/units", "[0-9]*.json"),
+    "deciding": (f".{{place.name}}.partial/decisions/near/band-000", "*.dealt"),
+}}[sys.argv[3]]
 
 def lose_a_node():
-    while len(list(marks.glob("[0-9]*.json"))) < 3:
-        time.sleep(0.05)
+    while len(list((place.parent / lost_at).glob(pattern))) < 3:
+        time.sleep(0.02)
     cluster.remove_node(node, allow_graceful=False)
 
 threading.Thread(target=lose_a_node, daemon=True).start()
@@ -43,10 +47,13 @@ os._exit(0)
 
 
 @pytest.mark.slow
-def test_a_ray_cluster_that_loses_a_node_makes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("during", ["reading", "deciding"])
+def test_a_ray_cluster_that_loses_a_node_makes_the_same_bytes(
+    during: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     source = write_jsonl(tmp_path / "docs.jsonl", [text for text in docstrings() if 1500 < len(text) < 30_000][:60])
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "ray"), str(source)]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "ray"), str(source), during]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     runner, digest = done.stdout.split()[-2:]
