@@ -38,6 +38,8 @@ VERBS = (
     "scaling fit",
     "scaling predict",
     "scaling study",
+    "blend",
+    "blend search",
 )
 
 

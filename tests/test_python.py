@@ -37,7 +37,7 @@ SAME = (
 )
 FUNCTION_OF = dict(zip(SAME, SAME, strict=True)) | {
     "audit": "audit_model", "report": "write_report", "card": "write_card", "import": "import_model",
-    "export": "export_model",
+    "export": "export_model", "blend search": "blend_search",
 }  # fmt: skip
 COMMAND_ALONE = {"as_json"}
 COMMAND_ALONE_OF = {"report": {"recipe", "overrides", "output"}, "plan curation": {"cores"}}
@@ -47,7 +47,7 @@ RENAMED = {"no_hold_out": "hold_out"}
 
 def pairs() -> list[tuple[str, Callable[..., Any], Callable[..., Any]]]:
     walk = [
-        (verb, getattr(cli, name if verb in ("import", "export") else verb), getattr(verbs, name))
+        (verb, getattr(cli, name if verb in ("import", "export", "blend search") else verb), getattr(verbs, name))
         for verb, name in FUNCTION_OF.items()
     ]
     kinds = ("budget", "layout", "ranks", "timeline", "dryrun", "curation", "validate", "calibrate")

@@ -12,7 +12,7 @@ import typer
 from megalith import __version__
 from megalith.cli.audit import audit
 from megalith.cli.average import average
-from megalith.cli.blend import blend
+from megalith.cli.blend import blend, blend_search
 from megalith.cli.card import card
 from megalith.cli.chat import chat
 from megalith.cli.compare import compare
@@ -65,6 +65,7 @@ for verb in (
     push,
 ):
     app.command()(verb)
+app.command("blend search")(blend_search)
 app.command("import")(import_model)
 app.command("export")(export_model)
 app.add_typer(recipe_app, name="recipe")

@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from megalith.recipe.yaml_values import shorten
 
 SECTIONS: dict[str, Sequence[str]] = {
-    "The walk": ("run", "crawl", "curate", "tokenize", "blend", "train", "evaluate", "audit", "report"),
+    "The walk": ("run", "crawl", "curate", "tokenize", "blend", "blend search", "train", "evaluate", "audit", "report"),
     "Before it": ("recipe", "plan", "scaling"),
     "After it": (
         "compare",
@@ -54,6 +54,13 @@ class Sections(TyperGroup):
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names, or the first two: `blend RECIPE` and `blend search RECIPE`."""
+        two = " ".join(args[:2])
+        if len(args) > 1 and two in self.commands:
+            return two, self.commands[two], args[2:]
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; an argument of any length is told in a sentence that can be read."""

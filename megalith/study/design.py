@@ -21,13 +21,13 @@ from megalith.errors import RecipeError
 from megalith.recipe import ModelConfig, Recipe
 from megalith.study.shapes import RATIO, Shapes, counted
 
-Role = Literal["grid", "seed", "corner"]
+Role = Literal["grid", "seed", "corner", "proxy", "check"]
 TOKENS_PER_PARAMETER = 20.0  # Chinchilla's, about which a budget's sizes are centred
 CORNER_FACTOR = 2.0  # of the learning rate
 MOST_WARMUP = 0.2  # of a run
 FEWEST_STEPS = 50
-RATE_OF_FLOPS = -0.125  # 2401.02954, equation 2: 0.3118 · C^−0.1250
-BATCH_OF_FLOPS = 0.3271  # and 0.2920 · C^0.3271
+RATE_AT_1, RATE_OF_FLOPS = 0.3118, -0.125  # 2401.02954, equation 2: 0.3118 · C^−0.1250
+BATCH_AT_1, BATCH_OF_FLOPS = 0.2920, 0.3271  # and 0.2920 · C^0.3271 tokens
 _MICRO_BATCH_TOKENS = 8192  # of one forward pass, at most
 _SPLIT = (1.0, 2.7, 7.3, 20.0)  # budgets relative to the smallest, where only their sum is given
 

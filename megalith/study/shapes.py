@@ -47,7 +47,7 @@ class Shapes:
         return self._nearest(math.log(parameters))
 
     def _nearest(self, wanted: float) -> ModelConfig:
-        return min(self.known, key=lambda model: abs(self.log_counted(model) - wanted) + _off_rule(model))
+        return min(self.known, key=lambda model: abs(self.log_counted(model) - wanted) + off_rule(model))
 
     def nearest_place(self, log_parameters: float) -> int:
         return round(log_parameters / self.ratio)
@@ -73,6 +73,6 @@ def family(base: ModelConfig) -> Iterator[ModelConfig]:
         hidden += 8 if hidden < 64 else 16 if hidden < 256 else 64
 
 
-def _off_rule(model: ModelConfig) -> float:
+def off_rule(model: ModelConfig) -> float:
     """How far the depth is from the rule, as much as half that difference in log N."""
     return 0.5 * abs(math.log(model.layers / max(1.0, (model.hidden / width(1)) ** (2 / 3))))

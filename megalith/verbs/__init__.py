@@ -4,6 +4,7 @@ The command parses words and prints results; these functions do the rest. Whatev
 it is called.
 """
 
+from megalith.verbs.blends import blend, blend_search
 from megalith.verbs.expeditions import (
     Expedition,
     audit_model,
@@ -18,7 +19,7 @@ from megalith.verbs.expeditions import (
 from megalith.verbs.interop import average, export_model, import_model
 from megalith.verbs.judging import compare
 from megalith.verbs.models import Continuation, chat, generate, load_model, serve
-from megalith.verbs.pages import blend, verify, write_card, write_report
+from megalith.verbs.pages import verify, write_card, write_report
 from megalith.verbs.plans import (
     plan_budget,
     plan_calibrate,
@@ -40,6 +41,7 @@ __all__ = [
     "audit_model",
     "average",
     "blend",
+    "blend_search",
     "chat",
     "compare",
     "crawl",

@@ -24,6 +24,7 @@ VERBS = {
     ("recipe", "list"): ("--json",),
     ("report",): ("--output", "--json"),
     ("blend",): ("--tokens", "--output", "--json"),
+    ("blend", "search"): ("--mixtures", "--target", "--target-tokens", "--most-epochs", "--proxy-tokens", "--json"),
     ("card",): ("--licence", "--output", "--json"),
     ("verify",): ("--json",),
     ("curate",): ("--source", "--engine", "--ray-address", "--output", "--json"),
@@ -89,7 +90,7 @@ class Arguments:
             argv.append(self._main_argument(named, dice))
         if named in SECOND and dice.random() < 0.9:
             argv.append(self._second_argument(named, dice))
-        if named == "scaling study":
+        if named in ("scaling study", "blend search"):
             argv.append("--design")
         for _ in range(dice.choice((0, 1, 1, 2, 3))):
             options = VERBS[verb] or ("--help", "--version", "-x", "--nonsense")
