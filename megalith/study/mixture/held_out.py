@@ -1,6 +1,6 @@
 """The tokens of proxy runs: the training shards as they stand, and held-out documents of each data set by itself.
 
-Of each data set so many tokens are held out as asked for, in documents that are drawn by a hash of their place, each
+As many tokens of each data set are held out as asked for, in documents that are drawn by a hash of their place, each
 cut after a part of that, so that one book does not stand for all. Their sum is the validation split of the proxies.
 """
 

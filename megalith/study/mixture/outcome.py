@@ -1,4 +1,4 @@
-"""What came of a search: how far mixtures can be ranked, the best weights, the check runs, and whether to use them."""
+"""The outcome of a search: how far mixtures can be ranked, the best weights, the check runs, whether to use them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -137,7 +137,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def read_search(path: Path) -> dict[str, Any]:
-    """What a finished search found. Raises InputError where the file was changed since."""
+    """The content of a `blend.json`. Raises InputError where the file was changed since."""
     told = read_json(path)
     if not isinstance(told, dict) or "datasets" not in told:
         raise InputError("this does not tell of a search for weights.", where=str(path))
