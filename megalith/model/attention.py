@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from megalith.kernels import Linear, causal_attention
 from megalith.model.documents import document_attention
+from megalith.model.products import Products, products
 from megalith.model.relative import RelativePositions, relative_attention
 from megalith.model.rotary import Rotation, rotate
 from megalith.model.window import window_attention
@@ -28,6 +29,7 @@ class Attention(nn.Module):
             )
         if config.positions == "relative":
             self.relative = RelativePositions(config)
+        self.products: Products = products
         self.core: nn.Module = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
 
@@ -37,7 +39,7 @@ class Attention(nn.Module):
         `mask` (B, 1, 1, T) is true where a BERT's token may be looked at; a GPT's (B, T) are the places at which each
         token's document begins. Queries and keys are rotated before the core, where there is a rotation.
         """
-        q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, H · D), and (B, T, H_kv · D) twice
+        q, k, v = self.products(x, self.query, self.key, self.value)  # (B, T, H · D), and (B, T, H_kv · D) twice
         if self.config.query_key_norm == "whole":
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = (each.unflatten(-1, (-1, self.config.head_dim)) for each in (q, k, v))  # (B, T, H, D)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from megalith.kernels import Linear, gelu_tanh
 from megalith.model.attention import Attention
+from megalith.model.products import Products, products
 from megalith.model.rotary import Rotation
 from megalith.recipe import ModelConfig
 
@@ -51,12 +52,13 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activate = gelu(config)
+        self.products: Products = products
         self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
-        y: Tensor = self.down(self.activate(self.up(x)))
+        y: Tensor = self.down(self.activate(*self.products(x, self.up)))
         return y
 
 
@@ -66,13 +68,14 @@ class SwiGLU(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activate = swiglu
+        self.products: Products = products
         self.gate = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.up = Linear(config.hidden, config.ffn_hidden, bias=config.bias)
         self.down = Linear(config.ffn_hidden, config.hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) to (B, T, E)."""
-        y: Tensor = self.down(self.activate(self.gate(x), self.up(x)))
+        y: Tensor = self.down(self.activate(*self.products(x, self.gate, self.up)))
         return y
 
 

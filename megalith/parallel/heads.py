@@ -30,18 +30,34 @@ class SharedHeads(ParallelStyle):
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         _place(module, device_mesh, Replicate())
-        module.forward = self._project(module)
+        module.shared_heads = self  # type: ignore[assignment]  # no module, in one that mypy takes for any
+        module.forward = lambda x: own_result(
+            module, linear(x.to_local(grad_placements=[Partial()]), *own_weights(module))
+        )
         return module
 
-    def _project(self, module: nn.Module) -> Callable[[DTensor], Tensor]:
+    def weights(self, module: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """The rows of the weights that this rank uses."""
         rows = slice(self.heads[0] * self.size, (self.heads[-1] + 1) * self.size)
+        return _part(module.weight)[rows], None if module.bias is None else _part(module.bias)[rows]
 
-        def project(x: DTensor) -> Tensor:
-            bias = None if module.bias is None else _part(module.bias)[rows]
-            found = linear(x.to_local(grad_placements=[Partial()]), _part(module.weight)[rows], bias)
-            return _copied(found, tuple(head - self.heads[0] for head in self.heads), self.size)
+    def copied(self, y: Tensor) -> Tensor:
+        """A copy of each head for the queries that look at it, where they do not share it evenly."""
+        return _copied(y, tuple(head - self.heads[0] for head in self.heads), self.size)
 
-        return project
+
+def own_weights(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """What of a split projection's weight and bias this rank computes with."""
+    shared = getattr(module, "shared_heads", None)
+    if isinstance(shared, SharedHeads):
+        return shared.weights(module)
+    return _own(module.weight), None if module.bias is None else _own(module.bias)
+
+
+def own_result(module: nn.Module, y: Tensor) -> Tensor:
+    """What a split projection gives, from its product by `own_weights`."""
+    shared = getattr(module, "shared_heads", None)
+    return shared.copied(y) if isinstance(shared, SharedHeads) else y
 
 
 class HeadNorm(ParallelStyle):
@@ -87,7 +103,7 @@ class RelativeHeads(ParallelStyle):
         return module
 
 
-def _own(parameter: Tensor) -> Tensor:
+def _own(parameter: object) -> Tensor:
     assert isinstance(parameter, DTensor)
     return parameter.to_local()
 

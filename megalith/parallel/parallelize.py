@@ -21,7 +21,7 @@ from megalith.parallel.dropout import seed_dropout
 from megalith.parallel.master_weights import Master, local, make_masters, region
 from megalith.parallel.mesh import Mesh
 from megalith.parallel.pipeline import Pipeline, keep_stage
-from megalith.parallel.recompute import recompute_layers
+from megalith.parallel.recompute import recompute_layers, recomputed_whole
 from megalith.parallel.tensor import split_tensors
 from megalith.recipe import ModelConfig
 from megalith.recipe.machine import ParallelConfig
@@ -58,7 +58,9 @@ def parallelize(
         keep_stage(stage, number, count)
         stage.z_loss = z_loss
         if ranks.size("tensor") > 1:
-            split_tensors(stage, ranks.submesh("tensor"), sequence_parallel=parallel.sequence_parallel)
+            again = recomputed_whole(stage, parallel.recompute, parallel.recompute_every)
+            split = parallel.sequence_parallel
+            split_tensors(stage, ranks.submesh("tensor"), sequence_parallel=split, recomputed=again)
         if ranks.context_group is not None:
             share_samples(stage, ranks)
         recompute_layers(stage, parallel.recompute, parallel.recompute_every, ranks.device)

@@ -40,6 +40,11 @@ def recompute_layers(model: Transformer, what: str, every: int, device: torch.de
         _make_again(layer)
 
 
+def recomputed_whole(model: Transformer, what: str, every: int) -> list[int]:
+    """Numbers of the layers of which the backward pass computes all again."""
+    return [number for number in model.numbered_layers if what == "full" and number % every == 0]
+
+
 def keeps_scores(device: torch.device) -> bool:
     """Whether the attention keeps its scores for the backward pass: a GPU's kernels keep none."""
     return device.type == "cpu"

@@ -7,7 +7,7 @@ the logits are split by vocabulary; `vocabulary` has their cross entropy. A bert
 logits: every rank has the whole of them, and finds the same gradients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -23,13 +23,19 @@ from torch.distributed.tensor.parallel import (
 
 from megalith.model import Transformer
 from megalith.parallel.heads import HeadNorm, RelativeHeads, SharedHeads, WholeNorm
+from megalith.parallel.sequence import GatheredProducts
 from megalith.parallel.vocabulary import vocabulary_parallel_cross_entropy, vocabulary_parallel_embedding
 from megalith.recipe import ModelConfig
 from megalith.topology import key_heads
 
 
-def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bool) -> None:
-    """Split `model` over the ranks of `mesh`; its activations between layers stay plain tensors."""
+def split_tensors(
+    model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bool, recomputed: Container[int] = ()
+) -> None:
+    """Split `model` over the ranks of `mesh`; its activations between layers stay plain tensors.
+
+    `recomputed` are the numbers of the layers that the backward pass computes again as a whole.
+    """
     stream = Shard(1) if sequence_parallel else Replicate()
     model.sequence_ranks = mesh.size() if sequence_parallel else 1
     plan: dict[str, ParallelStyle] = {
@@ -48,8 +54,10 @@ def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bo
             ),
         }
     parallelize_module(model, mesh, {name: style for name, style in plan.items() if hasattr(model, name)})
-    for block in model.numbered_layers.values():
+    for number, block in model.numbered_layers.items():
         parallelize_module(block, mesh, _block_plan(block, stream, sequence_parallel) | _heads_plan(model.config, mesh))
+        if sequence_parallel:
+            block.attention.products = block.mlp.products = GatheredProducts(mesh, keeps_whole=number in recomputed)
     if hasattr(model, "heads"):
         _split_bias(model.heads, mesh)  # type: ignore[arg-type]  # it is a module
     model.cross_entropy = vocabulary_parallel_cross_entropy
@@ -57,18 +65,19 @@ def split_tensors(model: Transformer, mesh: DeviceMesh, *, sequence_parallel: bo
 
 def _block_plan(block: nn.Module, stream: Replicate | Shard, sequence_parallel: bool) -> dict[str, ParallelStyle]:
     plan: dict[str, ParallelStyle] = {
-        # one gradient of the input for query, key and value together: one all-reduce, not three
-        "attention": PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(Replicate(),)),
         "attention.output": RowwiseParallel(output_layouts=stream),
-        "mlp": PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(Replicate(),)),
         "mlp.up": ColwiseParallel(),
         "mlp.down": RowwiseParallel(output_layouts=stream),
     }
     if hasattr(block.mlp, "gate"):
         plan["mlp.gate"] = ColwiseParallel()
     if sequence_parallel:
-        plain = block.order != "pre"  # then what they give is the residual stream
-        plan |= {name: SequenceParallel(use_local_output=plain) for name in ("attention_norm", "mlp_norm")}
+        plan |= {name: SequenceParallel(use_local_output=True) for name in ("attention_norm", "mlp_norm")}
+    else:  # one gradient of the input for query, key and value together: one all-reduce, not three
+        whole = (Replicate(),)
+        plan |= {
+            name: PrepareModuleInput(input_layouts=whole, desired_input_layouts=whole) for name in ("attention", "mlp")
+        }
     return plan
 
 

@@ -1,10 +1,9 @@
 """A rank that computes slower than the others: all wait for it in every step, and none of them says so.
 
 Measured is what a rank computes between two collectives, so that its waiting for others does not count: the whole of
-forward and backward pass where no collective lies within them (data parallel, ZeRO-1), else each layer's attention from
-its first product to its last (its core alone, where ranks share samples), which is the same work on every rank and
-stage. On a GPU events mark the places, and are read when the step has been waited for anyway; what the ranks measured
-travels with the sum that asks whether to stop.
+forward and backward pass where no collective lies within them (data parallel, ZeRO-1), else the core of each layer's
+attention, which is the same work on every rank and stage. On a GPU events mark the places, and are read when the step
+has been waited for anyway; what the ranks measured travels with the sum that asks whether to stop.
 Compiled layers under any but data parallelism or ZeRO-2 and 3 are one piece, and are not measured.
 """
 
@@ -44,7 +43,8 @@ class Pace:
         if self._count > 1 and not self._takes_all and not compiled:
             for module in (each for stage in model.stages.values() for each in stage.modules()):
                 if isinstance(module, Attention):
-                    self._measure(module, between_exchanges=model.ranks.context > 1)
+                    module.core.register_forward_pre_hook(lambda *_: self._begin())
+                    module.core.register_forward_hook(lambda *_: self._end())
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -63,15 +63,6 @@ class Pace:
         self._marks = []
         seconds = sum(own) / len(own) if own else 0.0
         return [seconds if rank == self._rank else 0.0 for rank in range(self._count)]
-
-    def _measure(self, attention: Attention, *, between_exchanges: bool) -> None:
-        """From the first product to the last; where these are messages apart, what is between two of them."""
-        if between_exchanges:
-            attention.core.register_forward_pre_hook(lambda *_: self._begin())
-            attention.core.register_forward_hook(lambda *_: self._end())
-        else:
-            attention.query.register_forward_hook(lambda *_: self._begin())
-            attention.output.register_forward_pre_hook(lambda *_: self._end())
 
     def _begin(self) -> None:
         self._began = self._now()

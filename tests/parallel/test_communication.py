@@ -12,6 +12,8 @@ from tests.parallel.fakes import collectives, fake_ranks
 
 FAMILIES = [("gpt", True), ("gpt", False), ("llama", False), ("bert", True), ("post-norm bert", True)]
 
+PAIRS, PAIRS_BACK = {"all_gather": 2, "reduce_scatter": 2}, {"all_gather": 2 + 2, "reduce_scatter": 2}
+
 
 def passes(cell: Cell, layers: int, sequences: int = 2) -> tuple[Counter[str], Counter[str]]:
     """The collectives of one micro-batch, forward and backward."""
@@ -51,27 +53,30 @@ def test_a_layer_costs_two_all_reduces_forward_and_two_backward(
 def test_with_sequence_parallelism_they_are_pairs_of_all_gather_and_reduce_scatter(
     family: str, tied: bool, recompute: str
 ) -> None:
+    """And backward the inputs of the products are gathered once more."""
     cell = Cell(family, tied, tensor=2, sequence_parallel=True, recompute=recompute)
-    pairs = {"all_gather": 2, "reduce_scatter": 2}
-    assert of_a_layer(cell) == (pairs, pairs)
+    assert of_a_layer(cell) == (PAIRS, PAIRS_BACK)
 
 
 @pytest.mark.parametrize("family", ["qwen3", "pythia", "mistral"])
 def test_shared_heads_norms_of_heads_and_parallel_residuals_add_no_message(family: str) -> None:
     assert of_a_layer(Cell(family, tensor=4)) == ({"all_reduce": 2}, {"all_reduce": 2})
-    pairs = {"all_gather": 2, "reduce_scatter": 2}
-    assert of_a_layer(Cell(family, tensor=4, sequence_parallel=True)) == (pairs, pairs)
+    assert of_a_layer(Cell(family, tensor=4, sequence_parallel=True)) == (PAIRS, PAIRS_BACK)
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 def test_norms_over_all_heads_share_a_number_a_token_each(sequence_parallel: bool) -> None:
     forward, backward = of_a_layer(Cell("olmo2", tensor=4, sequence_parallel=sequence_parallel))
-    pairs = {"all_gather": 2, "reduce_scatter": 2} if sequence_parallel else {"all_reduce": 2}
-    assert forward == backward == Counter(pairs) + Counter(all_reduce=2)
+    sums, sums_back = (PAIRS, PAIRS_BACK) if sequence_parallel else ({"all_reduce": 2}, {"all_reduce": 2})
+    assert forward == Counter(sums) + Counter(all_reduce=2)
+    assert backward == Counter(sums_back) + Counter(all_reduce=2)
 
 
 def test_full_recomputation_repeats_the_forward_collectives_up_to_the_last() -> None:
-    """Torch stops computing again where all that was dropped is back: the layer's last sum is not needed."""
+    """Torch stops computing again where all that was dropped is back: the layer's last sum is not needed.
+
+    What has been gathered again for this pass is kept until its end.
+    """
     assert of_a_layer(Cell(tensor=2, recompute="full")) == ({"all_reduce": 2}, {"all_reduce": 2 + 1})
     forward, backward = of_a_layer(Cell(tensor=2, recompute="full", sequence_parallel=True))
     assert forward == {"all_gather": 2, "reduce_scatter": 2}

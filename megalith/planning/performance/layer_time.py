@@ -135,6 +135,8 @@ class Means(NamedTuple):
     remakes: bool = False
     """Whether selective recomputation is at most what the layer computes element by element, and an attention that is
     not fused."""
+    gathers_again: bool = False
+    """Whether the products' inputs are gathered once more in the backward pass, for the weights' gradients."""
 
 
 class LayerSeconds(NamedTuple):
@@ -187,6 +189,8 @@ def layer_seconds(
     sums, sums_back = 2 * reduction, 2 * reduction * EXPOSED
     if means.tensor_overlap:
         sums, sums_back = seen_seconds(sums, multiple * dense), sums_back * EXPOSED
+    if means.gathers_again:  # beside the products that find the inputs' gradients, and as a rule hidden by them
+        sums_back += max(0.0, reduction - multiple * to_inputs)
     repeated_sums = sums + norms if recompute == "full" else 0.0
     if means.stops_early and recompute == "full":
         repeat -= multiple * products_seconds(work.forward[-1:], reached)

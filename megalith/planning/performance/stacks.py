@@ -46,6 +46,9 @@ class Stack:
     remakes: bool = False
     """Whether selective recomputation makes norms' and activations' results again, beside scores that are kept; and not
     the core of attention whatever it keeps."""
+    gathers_again: bool = False
+    """Whether sequence parallelism keeps each rank's own tokens of a product's input, and gathers the others' again
+    beside the product of the input's gradient."""
     lends_links: bool = True
     """Whether a group's ranks on a node bring all their network adapters into one ring."""
     balances: bool = False
@@ -84,6 +87,7 @@ _MEGATRON_CORE = Stack(
     overlaps_interleaved_sends=True,
     attention="cudnn",
     deep_interleaving=True,
+    gathers_again=True,
 )
 _STACKS = (
     # our own: FSDP2 a layer at a time, whole gradients in buckets of 32 MiB (parallel/data_parallel.py)
@@ -96,9 +100,17 @@ _STACKS = (
         balances=True,
         stops_early=True,
         remakes=True,
+        gathers_again=True,
     ),
     # Megatron-LM at core 0.5 and before; fp16 reduces gradients in fp16, bf16 in fp32 (its arguments.py)
-    Stack("megatron", gradient_bytes_fp16=2, scatter_gather=True, overlaps_data="one stage", attention="flash-1"),
+    Stack(
+        "megatron",
+        gradient_bytes_fp16=2,
+        scatter_gather=True,
+        overlaps_data="one stage",
+        attention="flash-1",
+        gathers_again=True,
+    ),
     _MEGATRON_CORE,
     # Megatron-Core by NVIDIA's own recipes, which switch tensor overlap on (Megatron-Bridge, its performance guide)
     replace(_MEGATRON_CORE, name="megatron-bridge", gradient_bytes=2, tensor_overlap=True),

@@ -186,8 +186,17 @@ def _pieces(job: Job, known: Constants, stack: Stack, device: Accelerator) -> _P
     dealt = deal_of(job.model, layout.pipeline * job.virtual_stages, stack.balances)
     tensor = beside_sends(tensor, job, min(dealt), whole=not (split or stack.scatter_gather))
     overlaps = job.tensor_overlap and layout.tensor > 1
+    keeps_gathered = stack.stops_early and job.recompute == "full"  # for the layer's own backward pass alone
     means = Means(
-        device, job.precision, job.fp8, stack.attention, overlaps, job.cuda_graphs, stops_early, stack.remakes
+        device,
+        job.precision,
+        job.fp8,
+        stack.attention,
+        overlaps,
+        job.cuda_graphs,
+        stops_early,
+        stack.remakes,
+        split and stack.gathers_again and not keeps_gathered,
     )
     layer = layer_seconds(work, job.recompute, split, job.fused_attention, tensor, context, means, known)
     layer = with_exchanges(layer, work, job, known, split)

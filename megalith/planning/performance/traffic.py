@@ -1,9 +1,9 @@
 """Messages of a rank in one training step: collectives, bytes and how often, by exact formulas for each axis.
 
 Tensor: two all-reduces forward and two backward a layer (Megatron-LM §3), with sequence parallelism a reduce-scatter
-and an all-gather in place of each (2205.05198 §4.2.2), and what the split vocabulary takes. Pipeline: the residual
-stream over each boundary, and its gradient back. Context: two all-to-alls forward and two backward a layer
-(2309.14509 §3). Data: the gradients in fp32, or what ZeRO makes of them. The formulas are those of
+and an all-gather in place of each and two more all-gathers backward (2205.05198 §4.2.2), and what the split vocabulary
+takes. Pipeline: the residual stream over each boundary, and its gradient back. Context: two all-to-alls forward and two
+backward a layer (2309.14509 §3). Data: the gradients in fp32, or what ZeRO makes of them. The formulas are those of
 `megalith.parallel`. Scalars (losses, the norm) are left out.
 """
 
@@ -155,7 +155,8 @@ def _tensor(part: _Part) -> list[Traffic]:
         return row(what, collective, count, count * stream * part.compute_bytes)
 
     down = micro_batches * (4 * len(part.layers) + to_last * recomputed)
-    up = micro_batches * (4 * len(part.layers) + 2 * recomputed)
+    # two in each pass, and two for the products' inputs: gathered again for the weights' gradients, or computed again
+    up = micro_batches * 6 * len(part.layers)
     rows = []
     if model.query_key_norm == "whole":  # a number a token for queries, and one for keys, each way
         shared = micro_batches * (4 * len(part.layers) + 2 * recomputed)

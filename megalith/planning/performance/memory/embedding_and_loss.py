@@ -7,7 +7,7 @@ Embeddings are in fp32, but for those that ZeRO gathers. The loss takes some row
 from functools import lru_cache
 
 from megalith.arithmetic import LOSS_ROWS, loss_rows_on_a_gpu
-from megalith.planning.performance.memory.layers import through_norm
+from megalith.planning.performance.memory.layers import scaled_backward
 from megalith.planning.performance.memory.tape import Segment, Tape
 from megalith.planning.performance.memory.tensor_bytes import Sizes
 from megalith.precision import FP32_BYTES
@@ -154,7 +154,12 @@ def loss_backward(s: Sizes, *, holds: bool) -> Segment:
         tape.swap(s.table, _own_gradient(s))
     if not holds:
         tape.drop(s.table)
-    through_norm(tape, s)
+    if s.gathers:
+        tape.make(s.whole, s.stream)
+        tape.drop(s.whole, s.whole)
+    elif s.reduces:
+        tape.swap(s.whole, s.whole)
+    scaled_backward(tape, s)
     tape.drop(s.stream, s.norm, s.stream)  # the last layer's output is one of them
     return tape.done()
 

@@ -29,11 +29,11 @@ def layer_backward(s: Sizes, recompute: str) -> Segment:
     """Gives back all that `layer_forward` has left; the gradients of weights are added up elsewhere."""
     tape = Tape()
     if recompute == "full":
-        _attention_forward(tape, s, keep=True, keep_core=True)
-        _mlp_forward(tape, s, keep=True, whole=False)
-    again = recompute == "selective"
-    _mlp_backward(tape, s, again=again)
-    _attention_backward(tape, s, core_again=again and _keeps_scores(s), again=again)
+        _attention_forward(tape, s, keep=True, keep_core=True, holds=True)
+        _mlp_forward(tape, s, keep=True, whole=False, holds=True)
+    again, holds = recompute == "selective", recompute == "full"
+    _mlp_backward(tape, s, again=again, holds=holds)
+    _attention_backward(tape, s, core_again=again and _keeps_scores(s), again=again, holds=holds)
     return tape.done()
 
 
@@ -54,10 +54,12 @@ def _keeps_scores(s: Sizes) -> bool:
     return s.on_cpu or s.scores > 0
 
 
-def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, again: bool = False) -> None:
-    """`again`: what the norms give is made again."""
+def _attention_forward(
+    tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, again: bool = False, holds: bool = False
+) -> None:
+    """`again`: what the norms give is made again; `holds`: what is gathered of it stays."""
     _norm_forward(tape, s, keep=keep)
-    tape.make(s.query, s.key, s.key)
+    _products_forward(tape, s, s.query, s.key, s.key, holds=holds)
     if s.norms_heads:
         tape.make(s.query, s.key, s.head_norms)
         if not keep:
@@ -94,35 +96,41 @@ def _attention_forward(tape: Tape, s: Sizes, *, keep: bool, keep_core: bool, aga
         tape.drop(s.query, s.key, s.key, s.query)
         if s.scores:
             tape.drop(s.query, s.relative_keys)
-        tape.drop(s.whole)
-    elif again and s.norms_again > 1:
+        tape.drop(s.stream)
+    elif (again and s.norms_again > 1) or (s.gathers and holds):
         tape.drop(s.stream)
     _add(tape, s, keep=keep)
 
 
-def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True, again: bool = False) -> None:
+def _mlp_forward(
+    tape: Tape, s: Sizes, *, keep: bool, whole: bool = True, again: bool = False, holds: bool = False
+) -> None:
     """Recomputation stops at the last tensor that is wanted, where `whole` is false.
 
-    `again`: what the norm and the activation give is made again.
+    `again`: what the norm and the activation give is made again; `holds`: what is gathered of the norm's stays.
     """
     _norm_forward(tape, s, keep=keep)
     if s.gated:
-        tape.make(s.ffn, s.ffn, s.ffn, s.ffn)  # both products, SiLU of one, and their product
+        _products_forward(tape, s, s.ffn, s.ffn, holds=holds)
+        tape.make(s.ffn, s.ffn)  # SiLU of one, and its product with the other
         if not keep:
             tape.drop(s.ffn, s.ffn, s.ffn)
         elif again:
             tape.drop(s.ffn)
     else:
-        tape.make(s.ffn, s.ffn)
+        _products_forward(tape, s, s.ffn, holds=holds)
+        tape.make(s.ffn)
         if not keep:
             tape.drop(s.ffn)
     if not whole and not s.drops:
-        if s.gathers:
+        if s.gathers and holds:
             tape.drop(s.stream)
         return
     _leave(tape, s)
+    if s.gathers and holds:
+        tape.drop(s.stream)
     if not keep:
-        tape.drop(s.ffn, s.whole)
+        tape.drop(s.ffn, s.stream)
     elif again:
         tape.drop(s.ffn, s.stream if s.norms_again else 0.0)
     if not whole:  # the mask is the last that is wanted
@@ -135,13 +143,20 @@ def _mlp_forward(tape: Tape, s: Sizes, *, keep: bool, whole: bool = True, again:
 
 
 def _norm_forward(tape: Tape, s: Sizes, *, keep: bool) -> None:
-    """And the gather, where the norm has only its own tokens; its own output stays until the products are done."""
     tape.make(s.stream)
     if keep:
         tape.make(s.norm)
+
+
+def _products_forward(tape: Tape, s: Sizes, *results: float, holds: bool) -> None:
+    """The products of what a norm gives, gathered for them where it is split along the sequence."""
     if s.gathers:
         tape.make(s.whole)
-        tape.swap(s.whole, s.whole)
+        if s.several_samples:
+            tape.swap(s.whole, s.whole)
+    tape.make(*results)
+    if s.gathers and not holds:
+        tape.drop(s.whole)
 
 
 def _leave(tape: Tape, s: Sizes) -> None:
@@ -149,7 +164,7 @@ def _leave(tape: Tape, s: Sizes) -> None:
     tape.make(s.whole)
     if s.gathers:
         tape.make(s.whole, s.stream)
-        tape.drop(s.whole, s.whole, s.stream)  # the norm's own output with them
+        tape.drop(s.whole, s.whole)
     elif s.reduces:
         tape.swap(s.whole, s.whole)
 
@@ -178,7 +193,7 @@ def _rotate_forward(tape: Tape, s: Sizes) -> None:
     tape.drop(s.query, s.key)
 
 
-def _mlp_backward(tape: Tape, s: Sizes, *, again: bool) -> None:
+def _mlp_backward(tape: Tape, s: Sizes, *, again: bool, holds: bool) -> None:
     into = _enter_backward(tape, s)
     if again:
         tape.make(*([s.ffn] * (2 if s.gated else 1)))
@@ -190,12 +205,20 @@ def _mlp_backward(tape: Tape, s: Sizes, *, again: bool) -> None:
         tape.make(s.ffn, s.ffn, s.ffn, s.ffn)  # SiLU again, the gradient of `up`, that of SiLU, that of `gate`
         tape.drop(s.ffn, s.ffn, s.ffn, s.ffn, s.ffn)
         _norm_again(tape, s, s.norms_again > 0)
-        for rest in (0.0, s.whole):
-            tape.make(s.ffn_weight, s.whole)
-            tape.drop(s.ffn, rest)
-            if rest:
-                tape.swap(s.whole, s.whole, s.whole)
-            _add_up(tape, s, s.ffn_weight)
+        if s.gathers:
+            _products_backward(tape, s, (s.ffn, s.ffn), (s.ffn_weight, s.ffn_weight), holds=holds)
+        else:
+            for rest in (0.0, s.whole):
+                tape.make(s.ffn_weight, s.whole)
+                tape.drop(s.ffn, rest)
+                if rest:
+                    tape.swap(s.whole, s.whole, s.whole)
+                _add_up(tape, s, s.ffn_weight)
+    elif s.gated and s.gathers:
+        tape.make(s.ffn, s.ffn)
+        tape.drop(s.ffn, s.ffn, s.ffn)
+        tape.swap(s.ffn, s.ffn, s.ffn)
+        _products_backward(tape, s, (s.ffn, s.ffn), (s.ffn_weight, s.ffn_weight), holds=holds)
     elif s.gated:
         tape.make(s.ffn, s.ffn)
         tape.drop(s.ffn, s.ffn, s.ffn)
@@ -210,11 +233,14 @@ def _mlp_backward(tape: Tape, s: Sizes, *, again: bool) -> None:
     else:
         tape.swap(s.ffn, s.ffn, s.ffn)
         _norm_again(tape, s, again and s.norms_again > 0)
-        tape.make(s.whole, s.ffn_weight)
-        tape.drop(s.ffn, s.whole)
-        _add_up(tape, s, s.ffn_weight)
+        if s.gathers:
+            _products_backward(tape, s, (s.ffn,), (s.ffn_weight,), holds=holds)
+        else:
+            tape.make(s.whole, s.ffn_weight)
+            tape.drop(s.ffn, s.whole)
+            _add_up(tape, s, s.ffn_weight)
     if s.parallel_residual:
-        through_norm(tape, s)
+        _through_norm(tape, s)
         tape.drop(s.stream, s.norm)
         tape.swap(s.stream, s.stream)
     else:
@@ -227,7 +253,29 @@ def _norm_again(tape: Tape, s: Sizes, again: bool) -> None:
         tape.drop(s.norm)
 
 
-def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool) -> None:
+def _products_backward(
+    tape: Tape, s: Sizes, gradients: tuple[float, ...], weights: tuple[float, ...], *, holds: bool
+) -> None:
+    """Of products whose input is gathered again, unless it has been held: all of them together.
+
+    Leaves the gradient of this rank's tokens of the input.
+    """
+    if not holds:
+        tape.make(s.whole)
+    tape.make(s.whole)
+    if s.several_samples:
+        tape.swap(s.whole, s.whole)
+    tape.make(s.stream)
+    tape.drop(s.whole)
+    if s.several_samples and not holds:
+        tape.swap(s.whole, s.whole)
+    tape.make(*weights)
+    tape.drop(s.whole, 0.0 if holds else s.stream, *gradients)
+    for weight in weights:
+        _add_up(tape, s, weight)
+
+
+def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool, holds: bool) -> None:
     into = _enter_backward(tape, s)
     tape.make(s.query, s.query_weight)
     tape.drop(into)
@@ -275,9 +323,15 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool) 
             tape.drop(size, size)
         tape.drop(s.head_norms)
     if s.rotary:
-        tape.make(s.key)
-        tape.drop(s.key)
+        tape.swap(s.key, s.key)
+        if s.gathers:
+            tape.swap(s.query, s.query)
     _norm_again(tape, s, again and s.norms_again > 1)
+    if s.gathers:
+        weights = (s.query_weight, s.key_weight, s.key_weight)
+        _products_backward(tape, s, (s.query, s.key, s.key), weights, holds=holds)
+        _norm_backward(tape, s)
+        return
     tape.make(s.whole, s.key_weight)
     tape.drop(s.key)
     _add_up(tape, s, s.key_weight)
@@ -317,18 +371,20 @@ def _enter_backward(tape: Tape, s: Sizes) -> float:
 
 def _norm_backward(tape: Tape, s: Sizes) -> None:
     """The gradient of the products' input, summed over the ranks, through the norm, and added to the stream's."""
-    through_norm(tape, s)
+    _through_norm(tape, s)
     tape.drop(s.stream, s.stream, s.norm)
     tape.swap(s.stream, s.stream, s.stream)
 
 
-def through_norm(tape: Tape, s: Sizes) -> None:
-    """The gradient of what a norm gives, summed over the ranks, becomes that of what it takes."""
-    if s.gathers:
-        tape.make(s.whole, s.stream)
-        tape.drop(s.whole, s.whole)
-    elif s.reduces:
+def _through_norm(tape: Tape, s: Sizes) -> None:
+    """The same, of a gradient that the products have summed themselves under sequence parallelism."""
+    if s.reduces and not s.gathers:
         tape.swap(s.whole, s.whole)
+    scaled_backward(tape, s)
+
+
+def scaled_backward(tape: Tape, s: Sizes) -> None:
+    """The gradient of what a norm gives becomes that of what it takes."""
     tape.make(s.stream)
     if s.rms:
         tape.make(s.stream)

@@ -90,6 +90,8 @@ class Sizes(NamedTuple):
     compute_bytes: int
     gathers: bool
     """Whether the stream is split along the sequence."""
+    several_samples: bool
+    """Whether a micro-batch has more than one: then what is gathered along the sequence is put in order by a copy."""
     reduces: bool
     """Whether products are summed over tensor-parallel ranks."""
     drops: bool
@@ -182,6 +184,7 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         hidden=hidden,
         compute_bytes=c,
         gathers=gathers,
+        several_samples=settings.micro_batch_size > 1,
         reduces=t > 1,
         drops=model.dropout > 0,
         rms=rms,
@@ -193,7 +196,7 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         or (model.dropout > 0 and settings.micro_batch_size > 1 and not settings.on_cpu),
         expands=grouped and not flash,
         groups=grouped and flash,
-        norms_again=0 if gathers else {"pre": 2, "post": 1}.get(model.layer_norm, 0),
+        norms_again={"pre": 2, "post": 1}.get(model.layer_norm, 0),
         norms_heads=model.query_key_norm != "none",
         parallel_residual=model.parallel_residual,
         on_cpu=settings.on_cpu,

@@ -28,6 +28,7 @@ QUICK: list[Cell] = [
     ({"recompute": "full", "recompute_every": 2}, {}, {}),
     ({"tensor": 2}, {"tie_embeddings": False}, {}),
     ({"tensor": 2, "sequence_parallel": True, "recompute": "full"}, LLAMA | DROPOUT, {}),
+    ({"tensor": 2, "sequence_parallel": True, "recompute": "selective"}, QWEN3, {"micro_batch_size": 1}),
     ({"data": 2, "zero": 1}, {}, {}),
     ({"data": 4, "zero": 3}, DROPOUT, {"global_batch_size": 16}),
     ({"pipeline": 4}, LLAMA, {"global_batch_size": 16}),
