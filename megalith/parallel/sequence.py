@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional as F
 
@@ -100,7 +99,7 @@ def _in_order(gathered: Tensor, samples: int, ranks: int) -> Tensor:
     return gathered.unflatten(0, (ranks, samples)).transpose(0, 1).flatten(1, 2)
 
 
-def _wanted(ctx: FunctionCtx | Any) -> list[bool]:
+def _wanted(ctx: Any) -> list[bool]:
     """Whether this backward pass is to find the gradient of x, and of each parameter.
 
     A schedule that splits the backward pass asks for some of them at a time.
