@@ -42,7 +42,7 @@ class Attention(nn.Module):
         q, k, v = self.products(x, self.query, self.key, self.value)  # (B, T, H · D), and (B, T, H_kv · D) twice
         if self.config.query_key_norm == "whole":
             q, k = self.query_norm(q), self.key_norm(k)
-        q, k, v = (each.unflatten(-1, (-1, self.config.head_dim)) for each in (q, k, v))  # (B, T, H, D)
+        q, k, v = (each.view(*each.shape[:-1], -1, self.config.head_dim) for each in (q, k, v))  # (B, T, H, D)
         if self.config.query_key_norm == "head":
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, D), and (B, H_kv, T, D) twice

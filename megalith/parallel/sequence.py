@@ -57,11 +57,11 @@ class _Products(torch.autograd.Function):
         of_weights: list[Tensor | None] = [None] * len(weights)
         if any(wants[: len(weights)]):
             if not ctx.keeps_whole:
-                rows = _in_order(_wait(rows).unflatten(0, (-1, len(x[0]))), samples, ctx.ranks).flatten(0, 1)
+                rows = _in_order(_wait(rows).view(-1, *x.shape[1:]), samples, ctx.ranks).flatten(0, 1)
             of_weights = [g.T @ rows if wanted else None for g, wanted in zip(gradients, wants, strict=False)]
         of_biases = [g.sum(0) for g in gradients] if ctx.has_biases else []
         if of_input is not None:
-            of_input = _wait(of_input).unflatten(0, (samples, -1))
+            of_input = _wait(of_input).view(samples, -1, of_input.shape[1])
         return of_input, None, None, None, None, *of_weights, *of_biases
 
 
@@ -70,7 +70,7 @@ def _summed(gradients: Sequence[Tensor], weights: Sequence[Tensor], samples: int
     total = gradients[0] @ weights[0]
     for g, weight in zip(gradients[1:], weights[1:], strict=True):
         total = total.addmm_(g, weight)  # (B · T, E)
-    by_rank = total.unflatten(0, (samples, ctx.ranks, -1)).transpose(0, 1).contiguous()  # (ranks, B, T / ranks, E)
+    by_rank = total.view(samples, ctx.ranks, -1, total.shape[1]).transpose(0, 1).contiguous()  # (ranks, B, T / ranks, E)
     del total
     found: Tensor = torch.ops._c10d_functional.reduce_scatter_tensor(by_rank.flatten(0, 2), "sum", ctx.ranks, ctx.group)
     return found
@@ -96,7 +96,7 @@ def _wait(x: Tensor) -> Tensor:
 
 def _in_order(gathered: Tensor, samples: int, ranks: int) -> Tensor:
     """(ranks · B, T / ranks, E) to (B, T, E): of one sample a view."""
-    return gathered.unflatten(0, (ranks, samples)).transpose(0, 1).flatten(1, 2)
+    return gathered.view(ranks, samples, *gathered.shape[1:]).transpose(0, 1).flatten(1, 2)
 
 
 def _wanted(ctx: Any) -> list[bool]:

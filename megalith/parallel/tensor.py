@@ -57,7 +57,9 @@ def split_tensors(
     for number, block in model.numbered_layers.items():
         parallelize_module(block, mesh, _block_plan(block, stream, sequence_parallel) | _heads_plan(model.config, mesh))
         if sequence_parallel:
-            block.attention.products = block.mlp.products = GatheredProducts(mesh, keeps_whole=number in recomputed)
+            gathered = GatheredProducts(mesh, keeps_whole=number in recomputed)
+            block.attention.products = gathered
+            block.mlp.products = gathered  # type: ignore[assignment]  # a function, in a module that mypy takes for any
     if hasattr(model, "heads"):
         _split_bias(model.heads, mesh)  # type: ignore[arg-type]  # it is a module
     model.cross_entropy = vocabulary_parallel_cross_entropy
