@@ -70,7 +70,7 @@ def _summed(gradients: Sequence[Tensor], weights: Sequence[Tensor], samples: int
     total = gradients[0] @ weights[0]
     for g, weight in zip(gradients[1:], weights[1:], strict=True):
         total = total.addmm_(g, weight)  # (B · T, E)
-    by_rank = total.view(samples, ctx.ranks, -1, total.shape[1]).transpose(0, 1).contiguous()  # (ranks, B, T / ranks, E)
+    by_rank = total.view(samples, ctx.ranks, -1, total.shape[1]).transpose(0, 1).contiguous()  # (ranks, B, T / t, E)
     del total
     found: Tensor = torch.ops._c10d_functional.reduce_scatter_tensor(by_rank.flatten(0, 2), "sum", ctx.ranks, ctx.group)
     return found
