@@ -33,6 +33,7 @@ def a_pass(cell: Cell, layers: int, backend: Any = None) -> list[int]:
     with fake_ranks(cell.parallel, cell.world) as ranks:
         (stage,) = parallelize(config, cell.parallel, ranks, dtype=torch.float32, seed=1).stages.values()
         if backend is not None:
+            torch._dynamo.reset()  # what other tests have compiled
             for block in stage.numbered_layers.values():
                 block.compile(backend=backend)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
