@@ -9,5 +9,5 @@ Products = Callable[..., tuple[Tensor, ...]]
 
 
 def products(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
-    """What each of the layers gives of x."""
+    """Give x to each of the layers, one after the other."""
     return tuple(layer(x) for layer in layers)

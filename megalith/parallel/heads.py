@@ -47,7 +47,7 @@ class SharedHeads(ParallelStyle):
 
 
 def own_weights(module: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """What of a split projection's weight and bias this rank computes with."""
+    """The part of a split projection's weight and bias that this rank computes with."""
     shared = getattr(module, "shared_heads", None)
     if isinstance(shared, SharedHeads):
         return shared.weights(module)
@@ -55,7 +55,7 @@ def own_weights(module: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 
 def own_result(module: nn.Module, y: Tensor) -> Tensor:
-    """What a split projection gives, from its product by `own_weights`."""
+    """The result of a split projection, from its product by `own_weights`."""
     shared = getattr(module, "shared_heads", None)
     return shared.copied(y) if isinstance(shared, SharedHeads) else y
 

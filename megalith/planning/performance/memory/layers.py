@@ -256,7 +256,7 @@ def _norm_again(tape: Tape, s: Sizes, again: bool) -> None:
 def _products_backward(
     tape: Tape, s: Sizes, gradients: tuple[float, ...], weights: tuple[float, ...], *, holds: bool
 ) -> None:
-    """Of products whose input is gathered again, unless it has been held: all of them together.
+    """Products whose input is gathered again, unless it has been held: all of them together.
 
     Leaves the gradient of this rank's tokens of the input.
     """
