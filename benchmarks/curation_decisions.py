@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=20_000_000)
     parser.add_argument("--place", type=Path, help="of the columns, which are some 230 bytes a document; kept if named")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--full-chunks", action="store_true", help="as large as among ten million documents and more")
     parser.add_argument("--decide", action="store_true", help=argparse.SUPPRESS)
     said = parser.parse_args()
     if said.decide:
@@ -41,20 +42,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as given:
         place = said.place or Path(given)
         if not (place / TABLE).is_file():
-            write(place, said.documents)
+            write(place, said.documents, full_chunks=said.full_chunks)
         figures = measure(place, said.cores)
     held = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     RESULTS.write_text(json.dumps([*held, figures], indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 
 
-def write(place: Path, documents: int) -> None:
+def write(place: Path, documents: int, *, full_chunks: bool) -> None:
     """Write the columns, and what `measure` says of them."""
     from curation.made_up_columns import EXACT, NEAR, write_table
 
+    from megalith.curation.corpus import table
+
+    if full_chunks:
+        table.FEWEST_ROWS = table.CHUNK_ROWS
     begun = time.monotonic()
     write_table(place, documents)
     told = {"documents": documents, "share_of_copied_texts": EXACT, "share_of_versions": NEAR}
+    told["chunks"] = len(table.Table(place / "table").chunks)
     (place / TABLE).write_text(json.dumps(told))
     print(f"columns of {documents:,} documents written in {time.monotonic() - begun:.0f} s", flush=True)
 

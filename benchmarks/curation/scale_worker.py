@@ -112,6 +112,7 @@ def _bytes_of(folder: Path) -> int:
 
 def decide_alone(count: int, place: Path) -> dict[str, Any]:
     """Exact and near-duplicates among so many made-up documents, found in this process."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from curation.made_up_columns import write_table
     from megalith.curation.duplicates import find_exact, find_near
     from megalith.recipe import MinHashConfig
