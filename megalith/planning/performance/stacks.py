@@ -91,6 +91,8 @@ _MEGATRON_CORE = Stack(
 )
 _STACKS = (
     # our own: FSDP2 a layer at a time, whole gradients in buckets of 32 MiB (parallel/data_parallel.py)
+    # torch's attention of today, which takes cuDNN's kernel on Hopper and Blackwell (check_prefer_cudnn_attention in
+    # aten/src/ATen/native/transformers/cuda/sdp_utils.cpp@001f694a); published runs of torchtitan are older
     Stack(
         "megalith",
         blocking_sends=False,
@@ -100,6 +102,7 @@ _STACKS = (
         balances=True,
         stops_early=True,
         remakes=True,
+        attention="cudnn",
         gathers_again=True,
     ),
     # Megatron-LM at core 0.5 and before; fp16 reduces gradients in fp16, bf16 in fp32 (its arguments.py)
