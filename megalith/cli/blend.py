@@ -117,6 +117,8 @@ def _show_design(found: Mapping[str, Any]) -> None:
         for place, name in enumerate(found["datasets"])
     ]  # fmt: skip
     show(table(title, ("data set", "natural", "cap", "least drawn", "median", "most"), rows))
+    if found["redrawn"]:
+        note(f"{counted(found['redrawn'], 'draw')} over the cap on repetition drawn again")
 
 
 def _show_search(found: Mapping[str, Any]) -> None:

@@ -98,11 +98,11 @@ def shares(found: Facts) -> Markup:
             axes.grid(True, axis="y")
             axes.spines["left"].set_visible(False)
             axes.set_xticks([0, 0.5, 1.0])
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             if column:
                 axes.set_yticklabels([])
-            marks.title(axes, marks.shortened(name, 1.9 * wide))
+            marks.title(axes, f"{marks.shortened(name, 1.7 * wide)}, %")
         return figure
 
     return responsive("shares", "The loss of each proxy run over the weight of each data set in its mixture.", draw)

@@ -32,12 +32,13 @@ _LOSS = (
 )
 _RUN = (
     "import json, math, os, random, sys\n"
-    "place, digest, weights, noise, name = sys.argv[1:6]; noise = float(noise)\n"
+    "place, digest, weights, noise, name = sys.argv[1:6]; noise = float(noise); name = name.rpartition('-')[0]\n"
     "open(os.path.join(os.path.dirname(place), 'begun.txt'), 'a').write(name + '\\n')\n"
-    "if name in sys.argv[6:]: os.kill(os.getppid(), 9) if 'kill' in sys.argv[6:] else sys.exit('out of paper')\n"
+    "if name in sys.argv[6:] and 'kill' not in sys.argv: sys.exit('out of paper')\n"
     f"{_LOSS}"
     "told = {'digest': digest, 'losses': losses, 'train_loss': 3.0, 'seconds': 1.0, 'steps': 78}\n"
-    "json.dump(told, open(os.path.join(place, 'losses.json'), 'w'))\n"
+    "with open(os.path.join(place, 'losses.json'), 'w') as file: json.dump(told, file)\n"
+    "if name in sys.argv[6:]: os.kill(os.getppid(), 9)\n"
 )
 
 

@@ -221,7 +221,7 @@ def test_a_killed_search_goes_on_and_makes_no_run_twice(tmp_path: Path, monkeypa
     assert begun.read_text().split() == [f"mixture-{number:03d}" for number in range(5)]
     with monkeypatch.context() as failing:
         plant(failing, stops="mixture-006")
-        with pytest.raises(MegalithError, match=r"cell mixture-006 failed: out of paper"):
+        with pytest.raises(MegalithError, match=r"cell mixture-006-\w+ failed: out of paper"):
             search(recipe(), tmp_path, SMALL, jobs=1)
     plant(monkeypatch)
     found = search(recipe(), tmp_path, SMALL, jobs=1)
@@ -229,6 +229,10 @@ def test_a_killed_search_goes_on_and_makes_no_run_twice(tmp_path: Path, monkeypa
     runs = begun.read_text().split()
     assert [name for name in set(runs) if runs.count(name) > 1] == ["mixture-006"]  # which failed; 004 left its losses
     assert len(set(runs)) == 8 + 4
+    more = MixtureSearch(**{**vars(SMALL), "mixtures": 10})  # two runs more, and a check of what is then found
+    wider = search(recipe(), tmp_path, more, jobs=1)
+    assert wider["found"]["weights"] != found["found"]["weights"] and wider["check"] is not None
+    assert begun.read_text().split()[len(runs) :][:2] == ["mixture-008", "mixture-009"]
     committed = tmp_path / "elsewhere"
     committed.mkdir()
     shutil.copy(tmp_path / "MIXTURES.csv", committed)
@@ -272,6 +276,7 @@ def test_the_command_prints_the_design_and_refuses_bad_input(tmp_path: Path) -> 
     assert told["mixtures"] == len(told["cells"]) == 32 and told["run"]["seed"] == 1234
     table = CliRunner().invoke(app, [*words, "--design"])
     assert "32 mixtures" in table.output and "65.00 %" in table.output
+    assert f"{told['redrawn']} draws over the cap" in table.output and told["redrawn"] > 0
     for more, said in (
         (["--most-epochs", "0.5"], "no weights keep to 0.5 epochs"), (["--target", "web"], "'web' is not a data set"),
     ):  # fmt: skip
@@ -333,7 +338,7 @@ def test_a_real_run_leaves_the_losses_of_its_model_on_each_data_sets_own_documen
     assert len(found["missing"]) == 7 and found["found"] is None
     (row,) = found["rows"]
     losses = {name: float(row[f"loss:{name}"]) for name in SIZES}
-    lm = load_model(directory / "cells" / "mixture-000" / "train")
+    lm = load_model(directory / "cells" / row["cell"] / "train")
     held_out = {one["name"]: one["held_out_tokens"] for one in found["datasets"]}
     for name in SIZES:
         shards = Shards(directory / "proxy-tokens" / f"held-out-{name}")

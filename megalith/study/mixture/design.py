@@ -72,7 +72,8 @@ class MixtureCell:
 
     @property
     def name(self) -> str:
-        return self.run.name
+        """With a piece of the digest: a run of other weights or tokens has a directory of its own."""
+        return f"{self.run.name}-{self.digest[:6]}"
 
     @property
     def flops(self) -> float:

@@ -238,9 +238,6 @@ def _finish(directory: Path, found: dict[str, Any]) -> dict[str, Any]:
 def _warnings(found: Mapping[str, Any]) -> list[str]:
     said = []
     design = found["design"]
-    if design["redrawn"]:
-        said.append(f"{design['redrawn']} draws read a data set more than {design['most_epochs']:g} times at the "
-                    f"target's tokens, and were drawn again")  # fmt: skip
     if design["clipped"]:
         said.append(f"{design['clipped']} of {design['mixtures']} mixtures met the cap on repetition only when clipped")
     if found["refused"]:
