@@ -66,5 +66,6 @@ def forms(page: Path) -> Iterator[str]:
 
 def verb_of(words: list[str]) -> tuple[str, list[str]]:
     """The verb that words after `megalith` name, and its arguments."""
-    name = words[0] if words[0] in VERBS else " ".join(words[:2])
+    two = " ".join(words[:2])
+    name = words[0] if words[0] in VERBS and two not in VERBS else two
     return name, words[len(name.split()) :]

@@ -241,6 +241,24 @@ def test_a_killed_search_goes_on_and_makes_no_run_twice(tmp_path: Path, monkeypa
     assert again["found"] == found["found"] and again["check"] == found["check"]
 
 
+def test_a_slurm_array_has_the_proxies_first_and_then_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    script = searching.write_array(recipe(), tmp_path, SMALL)[1].read_text()
+    lines = (tmp_path / "cells.txt").read_text().splitlines()
+    assert "--array=1-8" in script and len(lines) == 8 and "/cells/mixture-000-" in lines[0]
+    proxies = search(recipe(), tmp_path, SMALL, jobs=2)["rows"][:8]
+    names = [row["cell"] for row in proxies]
+    table = (tmp_path / "MIXTURES.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "MIXTURES.csv").write_text("".join(line for line in table if not line.startswith("check-")))
+    shutil.rmtree(tmp_path / "cells")
+    searching.write_array(recipe(), tmp_path, SMALL)
+    lines = (tmp_path / "cells.txt").read_text().splitlines()
+    assert len(lines) == 4 and all("/cells/check-" in line for line in lines)
+    assert all(name.startswith("mixture-") for name in names)
+
+
 def test_what_cannot_be_searched_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = space_of(SIZES, 200_000, 4)
     for change, said in (
