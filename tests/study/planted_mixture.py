@@ -64,7 +64,18 @@ def plant(monkeypatch: pytest.MonkeyPatch, *, noise: float = 0.002, stops: str =
         place = directory.absolute() / "cells" / cell.name
         weights = json.dumps(list(zip(cell.names, cell.weights, strict=True)))
         last = [stops, *(["kill"] if kill else [])] if stops else []
-        return [sys.executable, "-S", "-c", _RUN, str(place), cell.digest, weights, str(noise), cell.name, *last]
+        return [
+            sys.executable,
+            "-S",
+            "-c",
+            f"exec({_RUN!r})",
+            str(place),
+            cell.digest,
+            weights,
+            str(noise),
+            cell.name,
+            *last,
+        ]
 
     monkeypatch.setattr(searching, "tokenized", lambda *_: facts)
     monkeypatch.setattr(searching, "proxy_tokens", lambda *_: held_out)
