@@ -46,10 +46,21 @@ def test_the_plan_is_the_one_that_the_search_finds(tmp_path: Path) -> None:
     assert facts["machine"]["peak_flops_per_second"] == pytest.approx(64 * 989.5e12)
 
 
-def test_long_sequences_are_planned_as_they_can_be_trained(tmp_path: Path) -> None:
-    """`plan layout` shares them over a context axis, which a run would be refused for after it was submitted."""
-    long = ("model.sequence_length=131072", "train.global_batch_size=32")
-    asked = opened("llama-8b", "cluster=dgx-h100", "cluster.nodes=1", *long)
+LONG = ("model.sequence_length=131072", "train.global_batch_size=32")
+
+
+def test_long_sequences_are_shared_by_ranks_as_they_can_be_trained(tmp_path: Path) -> None:
+    chosen = decided(plan(opened("llama-8b", "cluster=dgx-h100", "cluster.nodes=1", *LONG), tmp_path / "plan", None))
+    assert (chosen.parallel.context or 1) > 1
+    refuse_planned_settings(chosen.model, chosen.parallel, chosen.train)
+    layout = layout_of(chosen.parallel)
+    assert layout.world == 8
+    assert chosen.model.heads % (layout.tensor * layout.context) == 0
+
+
+def test_what_only_a_plan_may_share_is_planned_whole_for_training(tmp_path: Path) -> None:
+    """A run would be refused after it was submitted."""
+    asked = opened("llama-8b", "cluster=dgx-h100", "cluster.nodes=1", "parallel.context_method=ring", *LONG)
     assert cluster_layout(asked)["best"]["context"] > 1
     chosen = decided(plan(asked, tmp_path / "plan", None))
     refuse_planned_settings(chosen.model, chosen.parallel, chosen.train)

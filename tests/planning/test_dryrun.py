@@ -20,7 +20,7 @@ from megalith.planning.dryrun.step import begin
 from megalith.planning.dryrun.watch import Watch
 from megalith.planning.performance.traffic import step_traffic
 from megalith.recipe import Recipe, load_recipe
-from megalith.topology import describe
+from megalith.topology import describe, layout_of
 from tests.parallel.processes import on_ranks
 from tests.planning.performance.memory.jobs import LLAMA
 
@@ -57,8 +57,7 @@ def dry(recipe: Recipe, *ranks: int, stages: bool = False) -> list[dict[str, Any
 
 
 def world(recipe: Recipe) -> int:
-    parallel = recipe.parallel
-    return (parallel.tensor or 1) * (parallel.pipeline or 1) * (parallel.data or 1)
+    return layout_of(recipe.parallel).world
 
 
 def sent(row: dict[str, Any]) -> dict[str, list[int]]:
@@ -229,6 +228,8 @@ def test_the_real_run_on_gloo_sends_the_same_messages_and_takes_the_same_memory(
         ({"tensor": 2, "pipeline": 2, "sequence_parallel": True, "recompute": "full"}, LLAMA | {"dropout": 0.1}),
         ({"tensor": 4}, QWEN3),
         ({"tensor": 4, "recompute": "full", "sequence_parallel": True}, OLMO2),
+        ({"tensor": 2, "context": 2, "recompute": "full", "sequence_parallel": True}, QWEN3),
+        ({"context": 4, "zero": 3}, OLMO2),
     ],
 )
 def test_the_planners_formulas_give_the_same_messages(parallel: dict[str, Any], model: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 
 from megalith.parallel import Mesh, compute_deterministically
 from megalith.recipe import Recipe
+from megalith.topology import layout_of
 from megalith.training import loop
 from megalith.training.task import Stopped, TrainTask
 from tests.parallel import processes
@@ -29,8 +30,7 @@ def task_of(directory: Path, recipe: Recipe) -> TrainTask:
 
 
 def world_of(recipe: Recipe) -> int:
-    parallel = recipe.parallel
-    return (parallel.tensor or 1) * (parallel.pipeline or 1) * (parallel.data or 1)
+    return layout_of(recipe.parallel).world
 
 
 def start(tasks: list[TrainTask], *, steps: int | None = None, fp64: bool = False) -> mp.ProcessContext:

@@ -66,6 +66,9 @@ def _attention_forward(
             tape.drop(s.query, s.key, s.head_norms)
     if s.rotary:
         _rotate_forward(tape, s)
+    if s.exchanged:
+        tape.make(s.exchanged, s.exchanged)  # what is sent and what comes; the latter, by heads, is a third
+        tape.drop(s.exchanged)
     if s.scores:
         tape.make(s.query, s.query, s.relative_keys)
         tape.drop(s.query)
@@ -85,10 +88,15 @@ def _attention_forward(
             tape.drop(s.lse)
         if s.expands:
             tape.drop(*((s.key, s.key) if keep_core else (s.query, s.query)))
+    if s.exchanged:
+        tape.make(s.query, s.query)
+        tape.drop(s.query, s.query)
     if s.copies_output:
         tape.make(s.query)
         if not keep_core:
             tape.drop(s.padded if s.blocks else s.query)
+    if s.exchanged:
+        tape.drop(s.exchanged)  # of this rank's own tokens
     _leave(tape, s)
     if s.blocks and keep_core:
         tape.drop(s.padded, s.query, s.key, s.key)  # kept block by block
@@ -284,6 +292,9 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool, 
         tape.drop(s.stream)  # the gradient of the layer's output, of which that of its input has its own copy by now
     if s.copies_output or core_again:
         tape.drop(s.query)  # what the projection has kept; the core's own output is another tensor, or is made again
+    if s.exchanged:
+        tape.make(s.query, s.query)
+        tape.drop(s.query, s.query)
     expanded = s.query if s.expands else s.key
     if core_again and s.expands:
         tape.make(s.query, s.query)
@@ -314,6 +325,9 @@ def _attention_backward(tape: Tape, s: Sizes, *, core_again: bool, again: bool, 
             tape.drop(s.key, s.key)
         tape.swap(s.key, s.query)
         tape.swap(s.key, s.query)
+    if s.exchanged:
+        tape.make(s.exchanged, s.exchanged)
+        tape.drop(s.exchanged, s.exchanged)
     if s.rotary:
         for size in (s.key, s.query):
             _rotate_backward(tape, s, size)

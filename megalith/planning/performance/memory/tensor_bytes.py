@@ -7,7 +7,7 @@ from megalith.arithmetic import parameters, routed_parameters
 from megalith.planning.performance.experts import DISPATCHES, width_met
 from megalith.precision import FP32_BYTES
 from megalith.recipe import ModelConfig
-from megalith.topology import key_heads_on_a_rank, shares_key_heads
+from megalith.topology import exchanged_key_heads, key_heads_on_a_rank, shares_key_heads
 
 
 class StageSettings(NamedTuple):
@@ -46,6 +46,9 @@ class Sizes(NamedTuple):
     """In fp32."""
     query: float
     key: float
+    """With the copies that are exchanged."""
+    exchanged: float
+    """Queries, keys and values that ranks exchange for those of whole samples; 0 where a rank has these."""
     padded: float
     """The heads of queries in whole blocks of a sliding window."""
     blocks: int
@@ -130,19 +133,22 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
     e = c if settings.shard > 1 else FP32_BYTES
     tokens = settings.micro_batch_size * model.sequence_length // settings.context
     own = tokens / t if settings.sequence_parallel and t > 1 else float(tokens)
+    looked_up = model.sequence_length / settings.context * (own / tokens)
     hidden, ffn, query_width = model.hidden, model.ffn_hidden, model.query_width
     rms, relative = model.norm == "rmsnorm", model.positions == "relative"
     gated = model.activation == "swiglu"
     norm = own * FP32_BYTES if rms else own * 2 * c
     lse = tokens * model.heads / t * FP32_BYTES
     mask = own * hidden
-    keys = key_heads_on_a_rank(model, t)
+    computed = key_heads_on_a_rank(model, t)
+    keys = exchanged_key_heads(computed, settings.context)
     key_columns = model.kv_width if shares_key_heads(model, t) else model.kv_width / t
-    head_norms = tokens * FP32_BYTES * {"none": 0.0, "head": model.heads / t + keys, "whole": 2.0}[model.query_key_norm]
+    normed = model.heads / t + computed
+    head_norms = tokens * FP32_BYTES * {"none": 0.0, "head": normed, "whole": 2.0}[model.query_key_norm]
     # an RMSNorm keeps what it has scaled, dropout a mask of numbers, attention with dropout its scores
     if settings.on_cpu:
         norm += rms * own * hidden * FP32_BYTES
-        head_norms += (head_norms > 0) * tokens * (model.heads / t + keys) * model.head_dim * FP32_BYTES
+        head_norms += (head_norms > 0) * tokens * normed * model.head_dim * FP32_BYTES
         mask *= c
         if model.dropout > 0:
             lse = 3.0 * tokens * model.heads / t * model.sequence_length * c
@@ -160,18 +166,19 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         wide_whole=float(tokens * hidden * FP32_BYTES),
         query=tokens * query_width / t * c,
         key=float(tokens * keys * model.head_dim * c),
+        exchanged=tokens * (query_width / t + 2 * keys * model.head_dim) * c if settings.context > 1 else 0.0,
         padded=tokens * query_width / t * c * (blocks * window / model.sequence_length),
         blocks=blocks if blocks > 1 else 0,
         ffn=_mlp_stream(model, tokens, t, c) if model.experts else tokens * ffn / t * c,
         norm=norm,
         lse=lse,
         scores=tokens * model.heads / t * model.sequence_length * c if relative else 0.0,
-        relative_keys=model.sequence_length * query_width / t * c if relative else 0.0,
+        relative_keys=model.sequence_length * query_width / t / settings.context * c if relative else 0.0,
         mask=mask,
         rotation=model.sequence_length // settings.context * model.rotary_width * FP32_BYTES,
         rotated=model.rotary_width / model.head_dim,
         head_norms=head_norms,
-        positions=model.sequence_length * hidden * e * (own / tokens) if model.positions == "learned" else 0.0,
+        positions=looked_up * hidden * e if model.positions == "learned" else 0.0,
         positions_table=float(model.sequence_length * hidden * e) if model.positions == "learned" else 0.0,
         query_weight=hidden * query_width / t * c,
         key_weight=hidden * key_columns * c,
@@ -190,8 +197,10 @@ def sizes(model: ModelConfig, settings: StageSettings) -> Sizes:
         rms=rms,
         gated=gated,
         rotary=model.positions == "rotary",
-        # heads lie apart after a rotation and blocks of a window; with dropout, samples are put together
+        # heads lie apart after a rotation and blocks of a window, or on other ranks; with dropout, samples are put
+        # together
         copies_output=model.positions == "rotary"
+        or settings.context > 1
         or blocks > 1
         or (model.dropout > 0 and settings.micro_batch_size > 1 and not settings.on_cpu),
         expands=grouped and not flash,

@@ -42,7 +42,7 @@ MISTRAL = LLAMA | {"sliding_window": 60}
 def small(parallel: dict[str, Any], model: dict[str, Any], train: dict[str, Any]) -> Recipe:
     """A recipe on one node of GPUs."""
     axes = {"tensor": 1, "pipeline": 1, "data": 1} | parallel
-    world = axes["tensor"] * axes["pipeline"] * axes["data"]
+    world = axes["tensor"] * axes["pipeline"] * axes["data"] * axes.get("context", 1)
     shape = SMALL | model
     place = {"name": "dgx-a100", "accelerators_per_node": world}
     return Recipe.model_validate(

@@ -41,6 +41,8 @@ QUICK: list[Cell] = [
     ({}, PYTHIA, {}),
     ({}, MISTRAL, {}),
     ({"recompute": "full"}, GOPHER | {"sequence_length": 1024}, {}),
+    ({"context": 2}, LLAMA | {"num_kv_heads": 1}, {}),
+    ({"context": 2, "tensor": 2, "sequence_parallel": True, "recompute": "full"}, LLAMA, {}),
 ]
 
 MORE: list[Cell] = [
@@ -82,6 +84,11 @@ MORE: list[Cell] = [
     ({"recompute": "selective"}, GOPHER | {"sequence_length": 512}, {"precision": "fp32"}),
     ({"tensor": 2, "sequence_parallel": True}, GOPHER | {"num_kv_heads": 2}, {}),
     ({"pipeline": 2, "schedule": "zb-h1"}, GOPHER, {}),
+    ({"context": 4, "zero": 3}, QWEN3, {}),
+    ({"context": 2, "pipeline": 2}, {}, {}),
+    ({"context": 2}, MISTRAL, {}),
+    ({"context": 2}, GOPHER | {"sequence_length": 512}, {}),
+    ({"context": 2, "recompute": "selective"}, OLMO2, {}),
 ]
 
 
