@@ -1,5 +1,7 @@
 """Self-attention, with as many heads of keys and values as of queries or fewer (grouped queries, 2305.13245)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,11 @@ from megalith.recipe import ModelConfig
 
 class Attention(nn.Module):
     """Each token looks at itself and at the tokens before it; in a BERT model, at all that are not padding."""
+
+    to_heads: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    """Queries, keys and values as projected to those of the core: of all tokens, where ranks share them."""
+    to_tokens: Callable[[Tensor], Tensor]
+    """The core's output to this rank's tokens."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -32,6 +39,7 @@ class Attention(nn.Module):
         self.products: Products = products
         self.core: nn.Module = CoreAttention(config)
         self.output = Linear(config.query_width, config.hidden, bias=config.bias)
+        self.to_heads, self.to_tokens = _as_they_are, _as_it_is
 
     def forward(self, x: Tensor, mask: Tensor | None = None, rotation: Rotation | None = None) -> Tensor:
         """(B, T, E) to (B, T, E).
@@ -48,18 +56,22 @@ class Attention(nn.Module):
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, D), and (B, H_kv, T, D) twice
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        y = self.attend(q, k, v, mask)  # (B, H, T, D)
-        mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
-        return mixed
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q (B, H, T, D), k and v (B, H_kv, T, D) to (B, H, T, D): each head by itself."""
+        q, k, v = self.to_heads(q, k, v)
         where: list[Tensor] = []  # what relative positions add to the core
         if self.config.positions == "relative":
             whole = isinstance(self.core, CoreAttention)  # and no cache or tree, whose tokens may stand anywhere
             q, *where = self.relative(q, q.shape[2] if whole else self.config.sequence_length)
-        y: Tensor = self.core(q, k, v, mask, *where)
-        return y
+        y = self.to_tokens(self.core(q, k, v, mask, *where))  # (B, H, T, D)
+        mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))  # (B, T, E)
+        return mixed
+
+
+def _as_they_are(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return q, k, v
+
+
+def _as_it_is(y: Tensor) -> Tensor:
+    return y
 
 
 class CoreAttention(nn.Module):

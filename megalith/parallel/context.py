@@ -18,7 +18,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from megalith.model import Transformer
-from megalith.model.attention import Attention
 from megalith.parallel.mesh import Mesh
 from megalith.topology import exchanged_key_heads
 
@@ -26,8 +25,6 @@ MicroBatch = Mapping[str, Tensor]
 """`tokens` (B, T), and by name what else the model's forward takes."""
 BY_TOKEN = ("tokens", "targets")
 """Inputs of which a rank has those of its own tokens; `document_starts` every rank has whole."""
-
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 def own_tokens(batch: MicroBatch, ranks: Mesh) -> MicroBatch:
@@ -45,25 +42,33 @@ def share_samples(model: Transformer, ranks: Mesh) -> None:
     model.context_ranks, model.context_rank = ranks.context, ranks.context_index
     for layer in model.numbered_layers.values():
         attention = layer.attention
-        attention.attend = _by_heads(attention, ranks)  # type: ignore[method-assign, assignment]  # meant: of this layer alone
+        attention.to_heads, attention.to_tokens = _heads_of(ranks), _tokens_of(ranks)
         if model.config.positions == "relative":
             attention.relative.own = _own_heads(attention.relative.own, ranks)
 
 
-def _by_heads(attention: Attention, ranks: Mesh) -> Attend:
-    """The attention of T / C tokens and H heads by that of T tokens and H / C heads."""
-    attend, group, count = attention.attend, ranks.context_group, ranks.context
+def _heads_of(ranks: Mesh) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Queries, keys and values of T / C tokens to those of T tokens and a part of their heads."""
 
-    def by_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        copies = exchanged_key_heads(k.shape[1], count) // k.shape[1]
+    def to_heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        copies = exchanged_key_heads(k.shape[1], ranks.context) // k.shape[1]
         if copies > 1:
             k, v = k.repeat_interleave(copies, dim=1), v.repeat_interleave(copies, dim=1)
-        q, k, v = _ToHeads.apply(group, q, k, v)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-        y: Tensor
-        (y,) = _ToTokens.apply(group, attend(q, k, v, mask))  # type: ignore[no-untyped-call]
-        return y
+        q, k, v = _ToHeads.apply(ranks.context_group, q, k, v)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        return q, k, v
 
-    return by_heads
+    return to_heads
+
+
+def _tokens_of(ranks: Mesh) -> Callable[[Tensor], Tensor]:
+    """The other way, of what the core makes of them."""
+
+    def to_tokens(y: Tensor) -> Tensor:
+        found: Tensor
+        (found,) = _ToTokens.apply(ranks.context_group, y)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        return found
+
+    return to_tokens
 
 
 def _own_heads(own: Callable[[Tensor], Tensor], ranks: Mesh) -> Callable[[Tensor], Tensor]:

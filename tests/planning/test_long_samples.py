@@ -51,7 +51,7 @@ def test_the_planner_counts_the_same_messages_and_the_same_memory(found: dict[st
     job = Job.of(long_llama(), describe(long_llama().cluster))
     (row,) = found["ranks"]
     assert row["fits"]
-    assert estimate_memory(job).stages[0].allocated_bytes == pytest.approx(row["peak_bytes"], rel=0.01)
+    assert estimate_memory(job).stages[0].allocated_bytes == pytest.approx(row["peak_bytes"], rel=0.02)
     payload, times = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
     for each in row["collectives"]:
         if each["axis"] != "all":

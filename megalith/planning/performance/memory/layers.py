@@ -67,8 +67,8 @@ def _attention_forward(
     if s.rotary:
         _rotate_forward(tape, s)
     if s.exchanged:
-        tape.make(s.exchanged, s.exchanged)  # what is sent and what comes; the latter, by heads, is a third
-        tape.drop(s.exchanged)
+        tape.make(s.exchanged, s.exchanged)  # what is sent, then what comes beside the same by heads
+        tape.drop(s.exchanged, s.exchanged)
     if s.scores:
         tape.make(s.query, s.query, s.relative_keys)
         tape.drop(s.query)
@@ -95,8 +95,6 @@ def _attention_forward(
         tape.make(s.query)
         if not keep_core:
             tape.drop(s.padded if s.blocks else s.query)
-    if s.exchanged:
-        tape.drop(s.exchanged)  # of this rank's own tokens
     _leave(tape, s)
     if s.blocks and keep_core:
         tape.drop(s.padded, s.query, s.key, s.key)  # kept block by block
