@@ -139,6 +139,11 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
             where="model.family",
             mend="Use `megalith curate`, `megalith tokenize` and `megalith train`, which make a BERT model.",
         )
+    if recipe.curate.semantic.model:
+        from megalith.curation.semantic import semantic_model
+        from megalith.interop.embedder import open_embedder
+
+        semantic_model(recipe.curate.semantic, open_embedder)
     check_tokenizer(recipe)
     refuse_what_cannot_be_trained(recipe)
     chosen_tasks(recipe.evaluate, None)

@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megalith.artifacts import MANIFEST, Artifact, read_manifest
 from megalith.console import human_seconds, note
 from megalith.input_files import read_model
 from megalith.recipe import Recipe
+
+if TYPE_CHECKING:
+    from megalith.inference.embedder import Embedder
 
 STAGES = ("crawl", "curate", "tokenize", "plan", "train", "evaluate", "audit")
 NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -127,7 +131,14 @@ def _crawl(place: _Place) -> Artifact:
 def _curate(place: _Place) -> Artifact:
     from megalith.curation import curate
 
-    return curate(place.recipe, place.directory / "curate", place.sources or [place.made["crawl"].path])
+    sources = place.sources or [place.made["crawl"].path]
+    return curate(place.recipe, place.directory / "curate", sources, open_embedder=_open_embedder)
+
+
+def _open_embedder(path: Path) -> "Embedder":
+    from megalith.interop.embedder import open_embedder
+
+    return open_embedder(path)
 
 
 def _tokenize(place: _Place) -> Artifact:

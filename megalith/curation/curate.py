@@ -34,10 +34,19 @@ from megalith.curation.passes import Decisions
 from megalith.curation.runs import SPLITS
 from megalith.curation.samples import samples
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
+from megalith.curation.semantic import (
+    STEP,
+    Open,
+    SemanticModel,
+    drop_semantic_duplicates,
+    embed_documents,
+    semantic_model,
+    standing_in_order,
+)
 from megalith.curation.steps.pii import mask
 from megalith.curation.steps.task_items import Continuation, LastWord, cut_items
 from megalith.curation.steps.task_texts import Items, read_items, task_files
-from megalith.curation.write import write_kept
+from megalith.curation.write import WORK, write_kept
 from megalith.recipe import CurateConfig, Recipe, UrlConfig
 from megalith.secrets import masked
 
@@ -50,13 +59,14 @@ ITEM_DOCUMENTS = 2000
 """Items are cut from so many held-out documents at most, drawn by their ids."""
 
 
-def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
+def curate(recipe: Recipe, path: Path, sources: Sequence[Path], *, open_embedder: Open | None = None) -> Artifact:
     """Documents for training and validation, and tasks cut from the latter, of what `sources` hold.
 
     Sources are files or directories of WARC, JSONL, Parquet or text; one that `curate.datasets` names takes its name
     and filters. Of duplicates, the copy in the source named first is kept; otherwise neither the order of sources nor
     that of documents in them makes a difference. The documents as they were read, and their scores where quality is
-    judged, are artifacts of their own beside `path`.
+    judged, are artifacts of their own beside `path`. `open_embedder` opens the model of `curate.semantic`; by default
+    one of ours.
 
     Raises InputError when a source is missing or damaged, or no document is left after some step.
     """
@@ -64,6 +74,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
     datasets = [*datasets_of(sources, config), *learnt_from(config)]
     against, model = open_earlier(config), model_file(config.quality.model, "curate.quality.model")
     tasks, own = task_files(config.decontaminate), own_steps(config.own)
+    embedder = semantic_model(config.semantic, open_embedder)
     with progress() as display:
         bar = display.add_task("curate", total=None)
 
@@ -73,13 +84,14 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
 
         place = path.with_name(f"{path.name}-documents")
         documents = make_documents(place, datasets, config, begin("read and extract"))
-        given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, own, begin)
+        given = _Given(path, config, recipe.seed, datasets, documents, against, tasks, own, embedder, begin)
         licences = _licences(config)
         return produce(
             path,
             stage="curate",
             settings={
-                "curate": masked(config.model_dump(mode="json", exclude={"sources", "datasets", "against"})),
+                "curate": masked(config.model_dump(mode="json", exclude={"sources", "datasets", "against", STEP})),
+                **({STEP: config.semantic.model_dump(mode="json", exclude={"model"})} if embedder else {}),
                 "datasets": [[one.name, *(getattr(one, name) for name in FILTERS)] for one in datasets],
                 **({"licences": licences} if licences else {}),
                 "version": VERSION,
@@ -88,7 +100,8 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path]) -> Artifact:
             | {f"against {number}": one.digest for number, one in enumerate(against)}
             | {f"task {task} {n}": file_digest(file) for task, files in tasks.items() for n, file in enumerate(files)}
             | {f"own {number}": file_digest(step.file) for number, step in enumerate(own)}
-            | ({"quality model": file_digest(model)} if model else {}),
+            | ({"quality model": file_digest(model)} if model else {})
+            | ({f"semantic model {name}": one for name, one in embedder.digests.items()} if embedder else {}),
             seed=recipe.seed,
             build=lambda workspace: _build(workspace, given),
         )
@@ -104,6 +117,7 @@ class _Given:
     against: Sequence[Earlier]
     task_files: Mapping[str, Sequence[Path]]
     own: Sequence[OwnStep]
+    embedder: SemanticModel | None
     begin: Callable[[str], Told]
 
 
@@ -122,6 +136,7 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     funnel.line("exact")
     cut_short = decide.drop_near_duplicates(decisions, config.minhash, begin("near-duplicates"))
     funnel.line("minhash", seconds=given.documents.facts["seconds"].get("minhash", 0.0))
+    semantic = _drop_semantic(workspace, decisions, given)
     if any(dataset.most_documents is not None for dataset in given.datasets):
         decide.cap(decisions, given.datasets)
         funnel.line("most_documents")
@@ -148,7 +163,7 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
     begin("samples")
     workspace.write_json("samples.json", samples(decisions))
     lines_cut = given.documents.facts["lines_cut"]
-    shown = details(decisions, histograms, kept, lines_cut) | {"datasets": by_dataset}
+    shown = details(decisions, histograms, kept, lines_cut) | {"datasets": by_dataset} | semantic
     workspace.write_json("details.json", shown)
     shutil.rmtree(kept.work)
     shutil.rmtree(work)
@@ -173,6 +188,19 @@ def _build(workspace: Workspace, given: _Given) -> Mapping[str, Any]:
         "task_items": {name: len(of_task) for name, of_task in items.items()},
         "documents": given.documents.path.name,
     }
+
+
+def _drop_semantic(workspace: Workspace, decisions: Decisions, given: _Given) -> dict[str, Any]:
+    if given.embedder is None:
+        return {}
+    config = given.config.semantic
+    standing = standing_in_order(decisions.table)
+    place = given.path.with_name(f"{given.path.name}-{STEP}")
+    embeddings = embed_documents(place, decisions.table, standing, given.embedder, config, given.begin("embeddings"))
+    work = workspace.path / WORK / STEP
+    told = drop_semantic_duplicates(work, decisions, standing, embeddings, config, given.begin)
+    decisions.funnel.line(STEP, mend="Raise curate.semantic.threshold.")
+    return {STEP: told | {"model": given.embedder.path.name}}
 
 
 def _licences(config: CurateConfig) -> dict[str, str]:

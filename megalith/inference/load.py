@@ -1,4 +1,4 @@
-"""A language model from disk: weights, shape and tokenizer, in safe formats only (nothing is unpickled)."""
+"""A model from disk: weights, shape and tokenizer, in safe formats only (nothing is unpickled)."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from megalith.artifacts.manifest import json_digest
 from megalith.errors import InputError
 from megalith.inference.sharded import ShardedWeights
 from megalith.input_files import read_json
-from megalith.model import GPT
+from megalith.model import GPT, MODELS, Transformer
 from megalith.recipe import ModelConfig
 from megalith.storage import local_copy
 from megalith.tokens import GENERATION, Tokenizer, load_tokenizer
@@ -47,6 +47,15 @@ def load_model(directory: Path) -> LanguageModel:
     Weights are held in fp32. Raises InputError where a file is missing or damaged (within a train artifact: is not what
     its manifest lists), where weights do not fit the shape in config.json, or where they are not finite.
     """
+    model, tokenizer = load_weights(directory)
+    if not isinstance(model, GPT):
+        raise InputError("only a GPT model of a known shape can generate text and be scored.", where=str(directory))
+    config = model.config
+    return LanguageModel(model, config, tokenizer, tuple(map(len, tokenizer.token_bytes or ())))
+
+
+def load_weights(directory: Path) -> tuple[Transformer, Tokenizer]:
+    """Read a model of any family as `load_model` does, in evaluation mode, and its tokenizer."""
     if is_checkpoint(directory):
         told = described(directory)
         files = {WEIGHTS: directory / STATE}
@@ -64,9 +73,9 @@ def load_model(directory: Path) -> LanguageModel:
             "they do not belong together.",
             where=str(directory),
         )
-    model = GPT(config)
+    model = MODELS[config.family](config)
     _fill(model, read, files[WEIGHTS])
-    return LanguageModel(model.eval(), config, tokenizer, tuple(map(len, tokenizer.token_bytes or ())))
+    return model.eval(), tokenizer
 
 
 def at_precision(lm: LanguageModel, dtype: torch.dtype) -> LanguageModel:
@@ -129,8 +138,8 @@ def _checked(told: object, path: Path) -> ModelConfig:
             where=str(path),
             mend="Export or train the model again.",
         ) from error
-    if not config.is_sized or config.family != "gpt":
-        raise InputError("only a GPT model of a known shape can generate text and be scored.", where=str(path))
+    if not config.is_sized:
+        raise InputError("this configuration leaves the model's shape open.", where=str(path))
     return config
 
 

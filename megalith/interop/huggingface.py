@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,25 @@ _KEPT = (
 _KEPT_BYTES = 4 * 2**20
 _RENAMED = {".gamma": ".weight", ".beta": ".bias"}
 """Names of a norm's tensors in old files, and today's."""
+HEADS = ("heads.", "output.")
+"""Beginnings of names of ours that hidden states do without."""
 
 
-def open_directory(directory: Path) -> Source:
+def open_directory(directory: Path, *, heads: bool = True) -> Source:
     """Read a directory's small files and the headers of its weights.
 
-    Raises UnsupportedError that names the key of config.json which cannot be held, InputError for what is missing,
-    damaged, or does not fit together.
+    Without `heads`, those that are not there are not among the tensors; else they are missing, or drawn anew. Raises
+    UnsupportedError that names the key of config.json which cannot be held, InputError for what is missing, damaged, or
+    does not fit together.
     """
     path = directory / CONFIG
     told = read_json(path)
     if not isinstance(told, dict):
         raise InputError("this is not a JSON object.", where=str(path))
-    family = _family(told, path)
+    family = _family(told, path, heads=heads)
     config = families.read(family, told, str(path))
     files = SafetensorsFiles(directory)
-    table = _Table(family, config, files, directory)
+    table = _Table(family, config, files, directory, heads=heads)
     content, tokenizer = read_tokenizer(directory / "tokenizer.json")
     size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
     refuse_larger_tokenizer(size, config, directory)
@@ -56,7 +60,7 @@ def open_directory(directory: Path) -> Source:
     return Source(
         family=family.name,
         config=config,
-        specs=table.specs,
+        specs=table.specs if heads else {name: spec for name, spec in table.specs.items() if name in table.places},
         tensor=table.read,
         tokenizer=content,
         conventions=conventions_of(directory, tokenizer, told),
@@ -103,7 +107,9 @@ def finite(tensor: Tensor, name: str, where: str) -> Tensor:
 class _Table:
     """Tensors of ours in files of theirs."""
 
-    def __init__(self, family: Family, config: ModelConfig, files: SafetensorsFiles, directory: Path) -> None:
+    def __init__(
+        self, family: Family, config: ModelConfig, files: SafetensorsFiles, directory: Path, *, heads: bool
+    ) -> None:
         self.config, self.files, self.directory = config, files, directory
         shapes = shapes_of(config)
         self.shapes = shapes
@@ -120,7 +126,7 @@ class _Table:
             elif not (family.may_lack and all(name.startswith(family.may_lack) for name in entry.ours)):
                 absent.append(entry.theirs)
         _refuse(absent, _unexpected(names, entries, family, config), directory)
-        drawn = sorted(set(shapes) - set(self.places))
+        drawn = sorted(name for name in set(shapes) - set(self.places) if not name.startswith(HEADS) or heads)
         if drawn:
             note(f"{directory}: {', '.join(drawn)}: not in these files, and drawn anew")
         self.specs = {name: Spec(self._dtype(name), shape) for name, shape in shapes.items()}
@@ -155,13 +161,21 @@ class _Table:
         )
 
 
-def _family(told: Mapping[str, Any], path: Path) -> Family:
+def _family(told: Mapping[str, Any], path: Path, *, heads: bool) -> Family:
     kind, classes = told.get("model_type"), told.get("architectures") or []
     family = BY_NAME.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise UnsupportedError(
             f"{shorten(str(kind))} is not a family that can be imported; known are {', '.join(BY_NAME)}.",
             where=f"{path}: model_type",
+        )
+    if not heads:
+        bare = {re.sub(r"(For[A-Z]\w*|LMHeadModel)$", "Model", name) for name in family.architectures}
+        family = replace(
+            family,
+            architectures=(*family.architectures, *sorted(bare)),
+            may_lack=(*family.may_lack, *HEADS),
+            base_prefix=family.base_prefix or "bert.",
         )
     if classes and not set(map(str, classes)) & set(family.architectures):
         raise UnsupportedError(

@@ -19,6 +19,7 @@ from megalith.recipe.machine import BudgetConfig, ClusterConfig, ParallelConfig
 from megalith.recipe.minhash import MinHashConfig
 from megalith.recipe.model import ModelConfig
 from megalith.recipe.rotary import RotaryScaling
+from megalith.recipe.semantic import SemanticConfig
 from megalith.recipe.tokens import TokensConfig, TokenSource
 from megalith.recipe.training import BatchRamp, TrainConfig
 from megalith.recipe.whole import Recipe
@@ -48,6 +49,7 @@ __all__ = [
     "RepeatsConfig",
     "RotaryScaling",
     "Section",
+    "SemanticConfig",
     "TaskItemsConfig",
     "TaskTextConfig",
     "TokenSource",

@@ -8,6 +8,7 @@ from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
 from megalith.recipe.filters import CleanConfig, PrivateConfig, QualityConfig, RepeatsConfig, UrlConfig
 from megalith.recipe.heuristics import HeuristicsConfig
 from megalith.recipe.minhash import MinHashConfig
+from megalith.recipe.semantic import SemanticConfig
 
 
 class CrawlConfig(Section):
@@ -108,7 +109,7 @@ class DatasetConfig(Section):
 class CurateConfig(Section):
     """From pages to documents."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("jsonl", "keep_dropped")
+    LATER: ClassVar[tuple[str, ...]] = ("jsonl", "keep_dropped", "semantic")
 
     sources: tuple[str, ...] = ()
     """Files, directories, patterns or addresses of WARC, JSON, Parquet, CSV or text, also packed: https://, s3://,
@@ -155,6 +156,7 @@ class CurateConfig(Section):
     heuristics: HeuristicsConfig = HeuristicsConfig()
     quality: QualityConfig = QualityConfig()
     minhash: MinHashConfig = MinHashConfig()
+    semantic: SemanticConfig = SemanticConfig()
     own: tuple[str, ...] = ()
     """Steps of your own, `file.py:function` or `module:function`: each takes a pyarrow.RecordBatch of documents and
     keeps, drops or tags them (docs/verbs/curate.md)."""

@@ -75,6 +75,7 @@ def make_card(artifact: Artifact, licences: Mapping[str, str]) -> Card:
         "repeats",
         "lines_cut",
         "tags",
+        "semantic",
     )
     return {
         "name": _name(real_path(artifact.path)),

@@ -5,7 +5,7 @@ from typing import Any
 
 from megalith.report import card_views as cards
 from megalith.report.card_metadata import front_matter
-from megalith.report.formats import data, percent, visible, whole, words
+from megalith.report.formats import data, fixed, percent, visible, whole, words
 from megalith.report.views import kept_share, pieces_note
 
 Facts = Mapping[str, Any]
@@ -20,6 +20,7 @@ def markdown(card: Facts) -> str:
         *_datasets(card),
         *_funnel(card),
         *_reasons(card),
+        *_semantic(card),
     ]
     parts += [
         *_decontamination(card),
@@ -72,6 +73,29 @@ def _reasons(card: Facts) -> list[str]:
         for reason, many, size in held
     ]
     return ["## Why documents were dropped", _table(("step", "reason", "documents", "text"), rows, 2)] if rows else []
+
+
+def _semantic(card: Facts) -> list[str]:
+    held = card.get("semantic")
+    if not held:
+        return []
+    told = (
+        f"{whole(held.get('documents'))} documents, embedded by {_cell(held.get('model'))}, were compared within "
+        f"{whole(held.get('clusters'))} clusters; the threshold is {held.get('threshold')}."
+    )
+    rows = [
+        (fixed(level.get("threshold"), 2), whole(level.get("documents")), percent(level.get("share"), 2))
+        for level in held.get("thresholds") or ()
+    ]
+    near = [
+        (fixed(pair.get("cosine"), 4), *(one.get("text", "")[:SAMPLE_CHARACTERS] for one in pair["documents"]))
+        for pair in held.get("pairs") or ()
+    ]
+    parts = ["## Duplicates by meaning", told, _table(("cosine", "documents dropped", "share"), rows)]
+    return [
+        *parts,
+        *(["The pairs nearest to the threshold:", _table(("cosine", "begins", "begins"), near, 3)] if near else []),
+    ]
 
 
 def _decontamination(card: Facts) -> list[str]:

@@ -166,6 +166,22 @@ class _Decontamination(Part):
     tasks: dict[str, Object] | None = None
 
 
+class _Pair(Part):
+    cosine: Number = None
+    documents: list[_Document]
+
+
+class _Threshold(Part):
+    threshold: Number = None
+    share: Number = None
+
+
+class _Semantic(Part):
+    model: Text = None
+    thresholds: list[_Threshold] | None = None
+    pairs: list[_Pair] | None = None
+
+
 class _Details(Part):
     datasets: dict[str, Object] | None = None
     funnel: list[_Step] | None = None
@@ -176,6 +192,7 @@ class _Details(Part):
     decontamination: _Decontamination | None = None
     private: Counts = None
     quality: _Quality | None = None
+    semantic: _Semantic | None = None
 
 
 EXPEDITION: TypeAdapter[Any] = TypeAdapter(_Expedition)
