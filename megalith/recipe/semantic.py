@@ -17,9 +17,9 @@ class SemanticConfig(Section):
     """Documents of one cluster with this cosine or more are duplicates, and so are those that others connect. What it
     should be depends on the model: the card shows what each threshold drops."""
     clusters: PositiveInt | Literal["auto"] = "auto"
-    """Of spherical k-means; only documents of one cluster are compared. auto: the square root of their number."""
+    """Clusters of spherical k-means; only documents of one cluster are compared. auto: the square root of their number."""
     keep: Literal["hard", "easy", "first"] = "hard"
     """Which of duplicates in the first of their data sets is kept: the farthest from its cluster's centre (SemDeDup),
     the nearest, or the one that is kept of other duplicates."""
     tokens: PositiveInt = 256
-    """Of a longer document so many tokens from the start are embedded."""
+    """So many tokens from the start of a document are embedded."""
