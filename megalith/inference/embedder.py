@@ -21,7 +21,7 @@ from megalith.model import BERT, GPT, Transformer
 from megalith.tokens import Tokenizer
 
 BATCH_TOKENS = 4096
-"""A batch has so many, padding included: the activations of one layer are a few megabytes, and stay in the processor's cache."""
+"""A batch has so many, padding included: a layer's activations are a few megabytes, and stay in the cache."""
 CHARACTERS_PER_TOKEN = 32
 """No more of a text is tokenized; where tokens are longer than that, fewer of them are looked at."""
 
