@@ -17,7 +17,7 @@ class SemanticConfig(Section):
     """Documents of one cluster with this cosine or more are duplicates, and so are those that others connect. What it
     should be depends on the model: the card shows what each threshold drops."""
     clusters: PositiveInt | Literal["auto"] = "auto"
-    """Clusters of spherical k-means; documents of one are compared. auto: the square root of the number of documents."""
+    """Clusters of spherical k-means; documents of one are compared. auto: the square root of their number."""
     keep: Literal["hard", "easy", "first"] = "hard"
     """Which of duplicates in the first of their data sets is kept: the farthest from its cluster's centre (SemDeDup),
     the nearest, or the one that is kept of other duplicates."""
