@@ -3,7 +3,7 @@
 Every size is curated twice, each time in a process of its own. On one core all of it happens in that process, whose
 clocks are made to count CPU seconds, so other programs on the machine matter little; on two cores the driver and its
 workers are processes apart, and the peak of each is read (VmHWM). Two more rows of sizes: a worker on units of 5 to
-40 MB, and what the driver decides alone, on made-up keys, at numbers of documents that no corpus here has.
+40 MB, and duplicates alone, of made-up columns, at numbers of documents that no corpus here has.
 
 Prints tables and the fit's errors; writes `results/curate_scale.json`, and with `--constants` what
 `megalith/planning/curation.py` reads.
@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "curate_scale.json"
 SHARES = (8, 4, 2, 1)
 """The share of a smaller size: one document in so many of the largest."""
-DRIVER_DOCUMENTS = (250_000, 500_000, 1_000_000, 2_000_000)
+DECIDED_DOCUMENTS = (250_000, 500_000, 1_000_000, 2_000_000)
 LEAST_MEGABYTES = 60
 WATCHED_SECONDS = 0.05
 SETTINGS = {
@@ -80,7 +80,7 @@ def measure(data: Path, megabytes: float) -> None:
         "load_before": os.getloadavg(),
         "settings": SETTINGS,
         "rows": [],
-        "driver": [],
+        "decided": [],
         "units": [],
     }
     with tempfile.TemporaryDirectory() as given:
@@ -103,9 +103,9 @@ def measure(data: Path, megabytes: float) -> None:
             figures["units"].append({"unit_bytes": size, **run("two", source, folder)})
             print(f"units of {size / 1e6:.1f} MB: {figures['units'][-1]}", flush=True)
             write(figures)
-        for documents in DRIVER_DOCUMENTS:
-            figures["driver"].append(run("driver", documents, folder))
-            print(f"driver alone, {documents:,} documents: {figures['driver'][-1]}", flush=True)
+        for documents in DECIDED_DOCUMENTS:
+            figures["decided"].append(run("decide", documents, folder))
+            print(f"duplicates alone, {documents:,} documents: {figures['decided'][-1]}", flush=True)
             write(figures)
         apart = run("two", check, folder)
         figures["check"] = {"kind": "text", "bytes": check.stat().st_size, **run("one", check, folder), "apart": apart}

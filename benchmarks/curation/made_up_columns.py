@@ -1,7 +1,7 @@
 """The columns of made-up documents: fingerprints, sizes, scores, MinHash keys, and signatures of those that are alike.
 
 One in eight documents is of a text that stands more than once, one in ten of a page of which there are versions, with
-up to fifteen of a hundred places of the signature changed; some pages stand thousands of times (drawn by a power law).
+up to fifteen of a hundred places of the signature changed; some pages have hundreds (drawn by a power law).
 The rest are like no other: they have keys but no signature, for none is read.
 """
 

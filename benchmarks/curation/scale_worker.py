@@ -1,8 +1,8 @@
 """One run of `curate_scale.py`, in a process of its own.
 
-python benchmarks/curation/scale_worker.py one|two|driver SOURCE PLACE SETTINGS
+python benchmarks/curation/scale_worker.py one|two|decide SOURCE PLACE SETTINGS
 
-Curates SOURCE (or decides about so many made-up documents, for `driver`) and leaves PLACE/told.json.
+Curates SOURCE (or decides about so many made-up documents, for `decide`) and leaves PLACE/told.json.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from unittest import mock
 
 def main() -> None:
     mode, source, place, settings = sys.argv[1:]
-    if mode == "driver":
+    if mode == "decide":
         told = decide_alone(int(source), Path(place))
     else:
         told = curated(Path(source), Path(place), json.loads(settings), one=mode == "one")

@@ -1,9 +1,9 @@
 """Cost of curating a corpus, before it is done: CPU-hours by step, bytes on disk, memory of a worker and the driver.
 
-Straight lines in units, bytes of JSON lines and of HTML, n log n for sorting duplicates, and a few limits of the code,
-on constants that `calibration.fit_curation` made of runs at four sizes (`benchmarks/curate_scale.py`). Small inputs on
-one machine: a prediction beyond the range that it names is extrapolation, and says so. Quality, the network and a
-cluster's own losses are not in it. See docs/how-curation-scales.md.
+Straight lines in units, documents, bytes of JSON lines and of HTML, and a few limits of the code, on constants that
+`calibration.fit_curation` made of runs at four sizes (`benchmarks/curate_scale.py`). Small inputs on one machine: a
+prediction beyond the range that it names is extrapolation, and says so. Quality, the network and a cluster's own losses
+are not in it. See docs/how-curation-scales.md.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import Any
 
 from megalith.console import human_bytes
 from megalith.errors import InputError
-from megalith.planning.calibration.fit_curation import features, n_log_n, units_of
+from megalith.planning.calibration.fit_curation import features, units_of
 
 BUCKET_BYTES = 32e6
 MOST_BUCKETS = 4096
@@ -27,8 +27,12 @@ OPEN_RUN_BYTES = 33.0
 """Held by the driver of an open run for each bucket in it: 134 kB of one with 4096 (measured on 300 of them)."""
 MOST_OPEN = 500  # `curation.merge` opens no more runs at once
 DEVIATIONS = 2.0
-SERIAL = ("driver ", "start and rest")
-"""First words of the steps that the driver takes on one core, however many there are."""
+TASK_BYTES = 810.0
+"""Held by the driver of each unit: its partition, its task, and that in JSON (measured by tracemalloc on 50,000)."""
+DECIDED_BYTES = {"records": 126.0, "exchanged": 310.0}
+"""Files of a document: two versions of its columns, and most that tasks exchange at a time (keys, mostly)."""
+SERIAL = ("driver merge", "start and rest")
+"""Steps that the driver takes on one core, however many there are; the other `driver` ones were its own once."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,12 @@ class CurationCost:
     serial_hours: float
     """The driver's part, which more cores do not shorten."""
     disk: Mapping[str, float]
-    """Bytes of texts and signals, MinHash keys and signatures, what is kept, and the runs that are merged into it."""
+    """Bytes of texts and signals, MinHash keys and signatures, what is kept, the runs that are merged into it, and the
+    records of decisions."""
     disk_bytes: Estimate
     """All of these at once, as they are just before the end."""
     shuffled_bytes: Estimate
-    """Bytes of the runs: written by workers, read by the driver, then removed."""
+    """Bytes of the runs, and of what tasks exchange to decide: written, read by others, then removed."""
     worker_memory_bytes: Estimate
     driver_memory_bytes: Estimate
     notes: tuple[str, ...]
@@ -97,10 +102,11 @@ def predict_curation(
         documents = sum(kinds[kind]["documents_per_byte"] * size for kind, size in sizes.items())
     grows_with = features(text_bytes, warc_bytes)
     steps = _sums(held["steps"], grows_with)
-    sorting = held["duplicates"]
-    steps["driver sort"] = sorting["seconds"] * n_log_n(documents)
+    deciding = held["duplicates"]
+    steps["duplicates"] = deciding["seconds"] + deciding["per_document"] * documents
     disk = _sums(held["disk"], grows_with)
     disk["keys"] = documents * max(about["keys_per_document"] for about in kinds.values())
+    disk["records"] = documents * DECIDED_BYTES["records"]
     whole = sum(sizes.values())
     units = units_of(whole)
     spread = {name: max(about["spread"][name] for about in kinds.values()) for name in ("cpu", "disk")}
@@ -111,7 +117,7 @@ def predict_curation(
     merging += OPEN_RUN_BYTES * buckets * min(units, MOST_OPEN)
     worker, driver = held["worker"], held["driver"]
     settled = driver["bytes"] + driver["per_kept_byte"] * min(kept, driver["settled_at"])
-    driver_bytes = settled + sorting["bytes_per_document"] * documents + merging
+    driver_bytes = settled + TASK_BYTES * units + merging
     return CurationCost(
         documents=documents,
         units=units,
@@ -120,7 +126,7 @@ def predict_curation(
         serial_hours=serial / 3600,
         disk=disk,
         disk_bytes=_estimate(sum(disk.values()), spread["disk"]),
-        shuffled_bytes=_estimate(disk["runs"], spread["disk"]),
+        shuffled_bytes=_estimate(disk["runs"] + documents * DECIDED_BYTES["exchanged"], spread["disk"]),
         worker_memory_bytes=_estimate(worker["bytes"] + worker["per_unit_byte"] * whole / units, worker["spread"]),
         driver_memory_bytes=_estimate(driver_bytes, driver["spread"]),
         notes=tuple(_notes(held, kinds, sizes, documents, units)),
@@ -157,7 +163,7 @@ def _notes(
             note += f"; {sizes[kind] / most:,.2g} times the most is extrapolation, which the intervals leave out"
         notes.append(f"{note}.")
     if documents > held["duplicates"]["documents"][1]:
-        notes.append(f"Sorting was measured up to {held['duplicates']['documents'][1]:,} documents.")
+        notes.append(f"Deciding was measured up to {held['duplicates']['documents'][1]:,} documents.")
     if units > MOST_OPEN:
         notes.append(f"{units:,.0f} runs are joined before they are merged, {MOST_OPEN} at a time: not counted here.")
     return notes

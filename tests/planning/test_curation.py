@@ -50,12 +50,9 @@ def made_up(noise: float = 0.0) -> dict[str, Any]:
                     "apart": {"driver_peak_bytes": 4e8},
                 }
             )
-    driver = [
-        {"documents": n, "cpu_seconds": 2e-7 * n * math.log2(n), "bytes_before": 1e8, "peak_bytes": 1e8 + 150 * n}
-        for n in (250_000, 500_000, 1_000_000)
-    ]
+    decided = [{"documents": n, "cpu_seconds": 0.5 + 4e-6 * n} for n in (250_000, 500_000, 1_000_000)]
     units_ = [{"unit_bytes": size, "worker_peak_bytes": 3e8 + 5 * size} for size in (5e6, 1e7, 2e7)]
-    return {"cpu": "one", "cores": 2, "settings": {}, "rows": rows, "driver": driver, "units": units_}
+    return {"cpu": "one", "cores": 2, "settings": {}, "rows": rows, "decided": decided, "units": units_}
 
 
 def test_the_line_behind_exact_points_is_found_and_nothing_falls_below_zero() -> None:
@@ -77,13 +74,14 @@ def test_what_is_behind_made_up_runs_comes_out_of_them() -> None:
     constants = fit_curation(made_up())
     cost = predict_curation(text_bytes=1e9, warc_bytes=5e8, documents=1e6, constants=constants)
     assert cost.steps["map read"] == pytest.approx(4.0 + 4.5)
-    assert cost.steps["driver sort"] == pytest.approx(2e-7 * 1e6 * math.log2(1e6))
+    assert cost.steps["duplicates"] == pytest.approx(0.5 + 4.0)
     assert cost.steps["start and rest"] == pytest.approx(1.2 + 10.0)
-    assert cost.cpu_hours.value == pytest.approx((8.5 + 11.2 + 2e-7 * 1e6 * math.log2(1e6)) / 3600)
+    assert cost.cpu_hours.value == pytest.approx((8.5 + 11.2 + 4.5) / 3600)
     assert cost.disk["keys"] == pytest.approx(KEYS_PER_DOCUMENT * 1e6)
-    assert cost.shuffled_bytes.value == pytest.approx(0.45 * 1.5e9)
+    assert cost.disk["records"] == pytest.approx(126e6)
+    assert cost.shuffled_bytes.value == pytest.approx(0.45 * 1.5e9 + 310e6)
     open_runs = 33 * (1.35e9 / 32e6) * 64  # of 43 buckets each
-    assert cost.driver_memory_bytes.value == pytest.approx(4e8 + 150e6 + open_runs)
+    assert cost.driver_memory_bytes.value == pytest.approx(4e8 + 64 * curation.TASK_BYTES + open_runs)
     assert cost.worker_memory_bytes.value == pytest.approx(3e8 + 5 * 1.5e9 / 64)
     assert cost.cpu_hours.high == pytest.approx(cost.cpu_hours.value)  # exact runs leave no doubt
 

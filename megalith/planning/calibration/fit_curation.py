@@ -44,8 +44,7 @@ def fit_curation(figures: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InputError where a kind of input has fewer than LEAST_SIZES sizes.
     """
-    driver = [(one["documents"], one["cpu_seconds"]) for one in figures["driver"]]
-    grown = [(one["documents"], one["peak_bytes"] - one["bytes_before"]) for one in figures["driver"]]
+    decided = [(one["documents"], one["cpu_seconds"]) for one in figures["decided"]]
     rows = figures["rows"]
     errors = {"cpu": _left_out(rows, "steps"), "disk": _left_out(rows, "disk")}
     kinds = {}
@@ -70,10 +69,9 @@ def fit_curation(figures: Mapping[str, Any]) -> dict[str, Any]:
         "features": ["start", "unit", "byte of JSON lines", "byte of HTML"],
         **fitted,
         "duplicates": {
-            "seconds": sum(y for _, y in driver) / sum(n_log_n(x) for x, _ in driver),
-            "spread": _spread([_sorting_error(driver, left) for left in range(len(driver))]),
-            "bytes_per_document": fit_line(grown)[1],
-            "documents": [min(x for x, _ in driver), max(x for x, _ in driver)],
+            **dict(zip(("seconds", "per_document"), fit_line(decided), strict=True)),
+            "spread": _spread(left_out(decided)),
+            "documents": [min(x for x, _ in decided), max(x for x, _ in decided)],
         },
         "worker": dict(zip(("bytes", "per_unit_byte"), fit_line(units), strict=True))
         | {"spread": _spread(left_out(units)), "unit_bytes": [min(units)[0], max(units)[0]]},
@@ -94,11 +92,6 @@ def left_out(points: Points) -> list[float]:
 def units_of(size: float) -> float:
     """Tasks that so many bytes are cut into."""
     return size / min(UNIT_BYTES[1], max(UNIT_BYTES[0], size / UNITS))
-
-
-def n_log_n(documents: float) -> float:
-    """n log n, with which sorting so many documents grows."""
-    return documents * math.log2(max(2.0, documents))
 
 
 def features(text_bytes: float, warc_bytes: float) -> tuple[float, float, float, float]:
@@ -159,12 +152,6 @@ def _kind(rows: Sequence[Row], errors: Mapping[str, Sequence[float]]) -> dict[st
 def _disk(row: Mapping[str, Any], name: str) -> float:
     disk = row["disk"]
     return float(disk["signatures"] + disk["bands"] if name == "keys" else disk[name])
-
-
-def _sorting_error(points: Points, left: int) -> float:
-    others = [point for number, point in enumerate(points) if number != left]
-    rate = sum(y for _, y in others) / sum(n_log_n(x) for x, _ in others)
-    return math.log(rate * n_log_n(points[left][0]) / points[left][1])
 
 
 def _spread(errors: Sequence[float]) -> float:
