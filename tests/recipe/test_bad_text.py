@@ -191,7 +191,7 @@ def test_a_width_of_any_size_is_checked_at_once(hidden_size: int) -> None:
         ("model.n_layer", "Did you mean model.num_layers?"),
         ("model.d_model", "Did you mean model.hidden_size?"),
         ("model.num_experts", "Mixtures of experts are planned"),
-        ("parallel.cp", "Context parallelism is planned"),
+        ("parallel.cp", "Did you mean parallel.context?"),
         ("parallel.tp", "Did you mean parallel.tensor?"),
         ("tensor_model_parallel_size", "Did you mean parallel.tensor?"),
         ("train.tensor", "Did you mean parallel.tensor?"),
