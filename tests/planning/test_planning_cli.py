@@ -46,7 +46,7 @@ def test_the_best_is_given_as_overrides_that_the_other_verbs_take() -> None:
     lines = runner.invoke(app, [*SMALL]).stderr.split("to train in it: ")[1].split()
     overrides = [word for word in lines if re.fullmatch(r"(parallel|train)\.\w+=\w[\w.-]*", word)]
     found, best = asked("plan", "ranks", *SMALL[2:], *overrides), asked(*SMALL)["best"]
-    assert found["layout"] == {axis: best[axis] for axis in ("tensor", "pipeline", "data")}
+    assert found["layout"] == {axis: best[axis] for axis in ("tensor", "context", "pipeline", "data")}
 
 
 def test_an_override_is_kept_and_a_price_is_multiplied() -> None:
