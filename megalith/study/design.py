@@ -5,7 +5,7 @@ parameter), so that budgets share sizes and approach 1 has curves. Depth and wid
 Every run is one epoch with a cosine matched to its length. The learning rate falls with FLOPs as C^−0.125 and grows
 with √batch, and the batch as C^0.327 (DeepSeek, 2401.02954); both are the recipe's at the middle budget. The rate
 rises over one token a parameter (2406.19146), at most a fifth of the run: a rise of one length is too long for small
-models, and a small share of a short run so steep that the largest models of a budget lose ten percent. Corner cells
+models, and a small share of a short run so steep that the largest models of a budget lose up to a fifth. Corner cells
 repeat the middle size of the smallest and the largest budget at half and twice the rate: where one is better, the rule
 is not at its optimum there.
 """
