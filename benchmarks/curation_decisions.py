@@ -74,7 +74,7 @@ def decide(place: Path) -> dict[str, Any]:
     from megalith.curation.passes import Decisions, silent
     from megalith.recipe import MinHashConfig
 
-    work = place / "work"
+    work = place / "decisions-being-made"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(place / "table", work / "table")
     table = Table(work / "table")
@@ -117,7 +117,7 @@ def measure(place: Path, cores: int) -> dict[str, Any]:
         spent |= {one.pid: max(spent.get(one.pid, 0.0), cpu_seconds(one)) for one in workers}
         peak, driver_peak = max(peak, own + sum(others)), max(driver_peak, own)
         worker_peak = max([worker_peak, *others])
-        disk_peak = max(disk_peak, bytes_under(place / "work"))
+        disk_peak = max(disk_peak, bytes_under(place / "decisions-being-made"))
         time.sleep(SAMPLED_SECONDS)
     if process.returncode:
         raise SystemExit(process.returncode)

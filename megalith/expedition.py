@@ -140,7 +140,7 @@ def check(recipe: Recipe, sources: Sequence[Path], *, yes: bool = False) -> None
             mend="Use `megalith curate`, `megalith tokenize` and `megalith train`, which make a BERT model.",
         )
     if recipe.curate.semantic.model:
-        from megalith.curation.semantic import semantic_model
+        from megalith.curation.embeddings import semantic_model
         from megalith.interop.embedder import open_embedder
 
         semantic_model(recipe.curate.semantic, open_embedder)

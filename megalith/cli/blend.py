@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from megalith.cli.guard import resuming_verb, verb
-from megalith.cli.options import Json, Output, Overrides, RecipeName
+from megalith.cli.options import Design, Hours, Jobs, Json, Output, Overrides, RecipeName, Slurm
 from megalith.cli.tables import counted, percent, print_json
 from megalith.console import human_count, note, show, table
 
@@ -71,16 +71,12 @@ def blend_search(
         int, typer.Option("--held-out-tokens", min=1, max=2**40, help="Of each data set, to measure its loss.")
     ] = 100_000,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Runs of each mixture in the check.")] = 2,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=1024, help="Runs at once. Default: a core each, up to 4.")
-    ] = None,
-    hours: Annotated[
-        float | None, typer.Option("--hours", min=0.0, max=1e6, help="Begin no run that would end later.")
-    ] = None,
+    jobs: Jobs = None,
+    hours: Hours = None,
     output: Output = None,
-    design: Annotated[bool, typer.Option("--design", help="Print the design alone.")] = False,
+    design: Design = False,
     smallest: Annotated[bool, typer.Option("--smallest", help="Make the first run alone.")] = False,
-    slurm: Annotated[bool, typer.Option("--slurm", help="Write the runs as a Slurm array, and run none.")] = False,
+    slurm: Slurm = False,
     as_json: Json = False,
 ) -> None:
     """The best weights of the data sets, by proxy runs of many mixtures (RegMix), and their check."""

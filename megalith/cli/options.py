@@ -41,4 +41,10 @@ Fresh = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Train also where it takes longer than a day on this machine.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, max=1024, help="Runs at once. Default: a core each, up to 4.")
+]
+Hours = Annotated[float | None, typer.Option("--hours", min=0.0, max=1e6, help="Begin no run that would end later.")]
+Design = Annotated[bool, typer.Option("--design", help="Print the design alone.")]
+Slurm = Annotated[bool, typer.Option("--slurm", help="Write the runs as a Slurm array, and run none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

@@ -8,7 +8,7 @@ import typer
 
 from megalith.cli.guard import resuming_verb, verb
 from megalith.cli.help import Sections
-from megalith.cli.options import Json, Output, Overrides, RecipeName, Source
+from megalith.cli.options import Design, Hours, Jobs, Json, Output, Overrides, RecipeName, Slurm, Source
 from megalith.cli.tables import counted, percent, print_json
 from megalith.console import human_count, note, show, table
 
@@ -96,16 +96,12 @@ def scaling_study(
     sizes: Annotated[int, typer.Option("--sizes", min=3, max=20, help="Models at each budget.")] = 6,
     ratio: Annotated[float, typer.Option("--ratio", help="Parameters of a size over those of the next smaller.")] = 1.6,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Of the middle size of each budget.")] = 3,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=1024, help="Runs at once. Default: a core each, up to 4.")
-    ] = None,
-    hours: Annotated[
-        float | None, typer.Option("--hours", min=0.0, max=1e6, help="Begin no run that would end later.")
-    ] = None,
+    jobs: Jobs = None,
+    hours: Hours = None,
     output: Output = None,
-    design: Annotated[bool, typer.Option("--design", help="Print the design alone.")] = False,
+    design: Design = False,
     smallest: Annotated[bool, typer.Option("--smallest", help="Run the cheapest cell alone.")] = False,
-    slurm: Annotated[bool, typer.Option("--slurm", help="Write the runs as a Slurm array, and run none.")] = False,
+    slurm: Slurm = False,
     as_json: Json = False,
 ) -> None:
     """A sweep of small runs: designed, run, collected, fitted and drawn."""

@@ -28,21 +28,21 @@ from megalith.curation.corpus.documents import make_documents, partitions_of
 from megalith.curation.corpus.read_units import FILTERS, Dataset, datasets_of, model_file
 from megalith.curation.corpus.table import Table
 from megalith.curation.daft_engine import Told
+from megalith.curation.embeddings import (
+    STEP,
+    Open,
+    SemanticModel,
+    embed_documents,
+    semantic_model,
+    standing_in_order,
+)
 from megalith.curation.histograms import Histograms
 from megalith.curation.own_steps import DropByOwn, OwnStep, judge_by_own, own_steps, write_tags
 from megalith.curation.passes import Decisions
 from megalith.curation.runs import SPLITS
 from megalith.curation.samples import samples
 from megalith.curation.scores import drop_by_quality, judge_quality, learnt_from
-from megalith.curation.semantic import (
-    STEP,
-    Open,
-    SemanticModel,
-    drop_semantic_duplicates,
-    embed_documents,
-    semantic_model,
-    standing_in_order,
-)
+from megalith.curation.semantic import drop_semantic_duplicates
 from megalith.curation.steps.pii import mask
 from megalith.curation.steps.task_items import Continuation, LastWord, cut_items
 from megalith.curation.steps.task_texts import Items, read_items, task_files

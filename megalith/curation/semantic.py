@@ -1,191 +1,36 @@
-"""Semantic duplicates: the embeddings of the documents that stand, an artifact, and the decision on them (SemDeDup).
+"""Semantic duplicates: the decision on documents of one meaning, by their embeddings (SemDeDup).
 
-Embeddings are float16, a row a document in the order of ids, in one file that is read as memory: 2 bytes a number, 768
-a document at a width of 384; while they are made, twice that. Only this file is the artifact, so that another threshold
-or number of clusters embeds nothing again. Beside it, the deciding process holds some 150 bytes a document and 512
-times the centroids; a worker holds the model, and two blocks of embeddings with their cosines.
+Beside the file of embeddings, the deciding process holds some 150 bytes a document and 512 times the centroids; a
+worker holds two blocks of embeddings with their cosines.
 """
 
 import functools
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from megalith.artifacts import Artifact, Workspace, produce, whole
+from megalith.artifacts import Artifact, whole
 from megalith.curation.corpus.document_table import Array, names
-from megalith.curation.corpus.table import Table, preferred, standing
+from megalith.curation.corpus.table import Table, preferred
 from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.decide import DropCopies
 from megalith.curation.duplicates.answers import answer
+from megalith.curation.embeddings import EMBEDDINGS, STEP, Points, Standing
 from megalith.curation.passes import Decisions
 from megalith.curation.samples import SAMPLE_CHARACTERS
-from megalith.errors import InputError
-from megalith.input_files import expand
 from megalith.ngrams.words import MIX
 from megalith.recipe import SemanticConfig
 
-VERSION = 1
-STEP = "semantic"
 REASON = "semantic duplicate"
-EMBEDDINGS = "embeddings.f16"
 THRESHOLDS = tuple(round(0.8 + 0.01 * step, 2) for step in range(20))
 """The card shows what each of them drops."""
-TASK_DOCUMENTS = 512
-"""Embedded in one task: what a kill loses of each worker."""
 RANGE = 1 << 16
 LINK_TASKS = 64
-
-
-class Embedder(Protocol):
-    """A model that embeds texts: `inference.embedder.Embedder`."""
-
-    digests: Mapping[str, str]
-
-    @property
-    def width(self) -> int:
-        """Numbers of an embedding."""
-
-    def embed(self, texts: Sequence[str], tokens: int) -> Array:
-        """Embeddings (texts, width) of length 1."""
-
-
-Open = Callable[[Path], Embedder]
-"""A function of a module: workers call it too."""
-
-
-@dataclass(frozen=True)
-class SemanticModel:
-    """A model that can be opened, and has been."""
-
-    path: Path
-    open: Open
-    width: int
-    digests: Mapping[str, str]
-
-
-def semantic_model(config: SemanticConfig, open_embedder: Open | None) -> SemanticModel | None:
-    """The model that `curate.semantic` names, if it names one.
-
-    Raises InputError where it is missing, is damaged or lacks its tokenizer.
-    """
-    if config.model is None:
-        return None
-    path = expand(Path(config.model))
-    if not path.exists():
-        raise InputError(
-            f"there is no such model: {path}.", where="curate.semantic.model", mend="Name one that is on this machine."
-        )
-    opening = open_embedder or _open_ours
-    opened = opening(path)
-    return SemanticModel(path, opening, opened.width, opened.digests)
-
-
-def _open_ours(path: Path) -> Embedder:
-    from megalith.inference.embedder import load_embedder
-
-    return load_embedder(path)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The documents that nothing has dropped, those of earlier artifacts among them, in the order of their ids."""
-
-    rows: Array
-    """Their rows in the table, int64 (documents,)."""
-    records: Array
-
-
-def standing_in_order(table: Table) -> Standing:
-    """Gather the documents that stand, from all chunks."""
-    rows, records = [], []
-    for chunk in table.chunks:
-        found = table.records(chunk.number)
-        places = standing(found)
-        rows.append(chunk.base + places)
-        records.append(found[places])
-    held = np.concatenate(records)
-    high, low = held["identity"].T
-    order = np.lexsort((held["copy"], low, high))
-    return Standing(np.concatenate(rows).astype(np.int64)[order], held[order])
-
-
-def embed_documents(
-    path: Path, table: Table, documents: Standing, model: SemanticModel, config: SemanticConfig, told: Told
-) -> Artifact:
-    """The embeddings of the documents that stand, at `path`."""
-    ids = np.column_stack([documents.records["identity"], documents.records["copy"]]).astype("<u8")
-
-    def build(workspace: Workspace) -> Mapping[str, Any]:
-        parts = workspace.path / "parts"
-        parts.mkdir(exist_ok=True)
-        by_row = np.argsort(documents.rows)  # as they lie in files
-        tasks: list[Task] = []
-        for start in range(0, len(by_row), TASK_DOCUMENTS):
-            some = by_row[start : start + TASK_DOCUMENTS]
-            name = hashlib.sha256(ids[some].tobytes()).hexdigest()[:24]
-            tasks.append({"number": len(tasks), "name": name, "rows": documents.rows[some].tolist()})
-        work = EmbedPiece(str(parts), table, str(model.path), model.open, config.tokens)
-        size = int(documents.records["bytes"].sum(dtype=np.int64))
-        for _ in spread(work, tasks, size * EMBEDDING_COSTS, told):
-            pass
-        with workspace.file(EMBEDDINGS) as file:
-            made = np.memmap(file, np.float16, "w+", shape=(len(by_row), model.width))
-            for task in tasks:
-                first = task["number"] * TASK_DOCUMENTS
-                found = np.fromfile(parts / f"{task['name']}.f16", np.float16)
-                made[by_row[first : first + TASK_DOCUMENTS]] = found.reshape(-1, model.width)
-            made.flush()
-            del made
-        shutil.rmtree(parts)
-        return {"documents": len(by_row), "width": model.width}
-
-    return produce(
-        path,
-        stage=STEP,
-        settings={"tokens": config.tokens, "version": VERSION},
-        inputs={"texts": hashlib.sha256(ids.tobytes()).hexdigest()}
-        | {f"model {name}": digest for name, digest in sorted(model.digests.items())},
-        seed=0,  # nothing is drawn
-        build=build,
-    )
-
-
-EMBEDDING_COSTS = 1000
-"""Times what reading the same text costs: so little text is worth a process more."""
-
-
-@dataclass(frozen=True)
-class EmbedPiece:
-    """Embeds some documents, unless that has been done."""
-
-    parts: str
-    table: Table
-    model: str
-    open: Open
-    tokens: int
-
-    def __call__(self, task: Task) -> Mapping[str, Any]:
-        path = Path(self.parts) / f"{task['name']}.f16"
-        if path.is_file():
-            return {}
-        rows = np.array(task["rows"], np.int64)
-        texts = [text for _, some in self.table.batches(rows, ["text"]) for text in some["text"].to_pylist()]
-        made = _opened(self.open, Path(self.model)).embed(texts, self.tokens)
-        with whole(path) as temporary:
-            made.astype(np.float16).tofile(temporary)
-        return {}
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(open_embedder: Open, path: Path) -> Embedder:
-    return open_embedder(path)
 
 
 def drop_semantic_duplicates(
@@ -204,7 +49,7 @@ def drop_semantic_duplicates(
     count, earlier = len(documents.rows), documents.records["dataset"] < 0
     for folder in ("assigned", "linked"):
         (work / folder).mkdir(parents=True, exist_ok=True)
-    points = _Points(str(embeddings.path / EMBEDDINGS), count, embeddings.facts["width"])
+    points = Points(str(embeddings.path / EMBEDDINGS), count, embeddings.facts["width"])
     clusters = min(count, max(1, isqrt(count)) if config.clusters == "auto" else config.clusters)
     _train(work, documents.records, points, clusters, decisions.seed, begin("clusters of meaning"))
     ranges = [{"number": number} for number in range(-(-count // RANGE))]
@@ -245,21 +90,7 @@ def drop_semantic_duplicates(
     }
 
 
-@dataclass(frozen=True)
-class _Points:
-    """The file of embeddings."""
-
-    path: str
-    count: int
-    width: int
-
-    @property
-    def array(self) -> Array:
-        """(count, width), read when it is looked at."""
-        return np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))
-
-
-def _train(work: Path, records: Array, points: _Points, clusters: int, seed: int, told: Told) -> None:
+def _train(work: Path, records: Array, points: Points, clusters: int, seed: int, told: Told) -> None:
     """Write the centroids: of a draw of the documents, by their ids."""
     from megalith.curation.steps.semantic import train
     from megalith.curation.steps.semantic.kmeans import POINTS_PER_CENTROID
@@ -280,7 +111,7 @@ class AssignRange:
     """Assigns a range of embeddings to their nearest centroids."""
 
     work: str
-    points: _Points
+    points: Points
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
         from megalith.curation.steps.semantic import assign
@@ -314,7 +145,7 @@ class LinkClusters:
     """Joins near documents of some clusters."""
 
     work: str
-    points: _Points
+    points: Points
     levels: tuple[float, ...]
     chosen: float
 

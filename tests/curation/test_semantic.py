@@ -13,7 +13,8 @@ import torch
 
 from megalith.artifacts import read_manifest
 from megalith.curation import curate
-from megalith.curation.semantic import EmbedPiece, LinkClusters
+from megalith.curation.embeddings import EmbedPiece
+from megalith.curation.semantic import LinkClusters
 from megalith.curation.steps.semantic import assign, link, train
 from megalith.errors import InputError
 from megalith.recipe import Recipe
@@ -244,7 +245,7 @@ def test_a_killed_run_goes_on_and_files_and_workers_make_no_difference(
     _corpus(tmp_path / "in")
     whole = curate(_recipe(tmp_path), tmp_path / "whole", [tmp_path / "in"], open_embedder=open_letters)
     monkeypatch.setattr("megalith.curation.daft_engine._cores", lambda: 1)  # in this process, where it is patched
-    monkeypatch.setattr("megalith.curation.semantic.TASK_DOCUMENTS", 16)
+    monkeypatch.setattr("megalith.curation.embeddings.TASK_DOCUMENTS", 16)
     monkeypatch.setattr("megalith.curation.semantic.LINK_TASKS", 3)
     calls = {EmbedPiece: 3, LinkClusters: 1}
     for work, most in calls.items():

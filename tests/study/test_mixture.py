@@ -22,7 +22,7 @@ from megalith.errors import InputError, MegalithError, RecipeError
 from megalith.inference import load_model
 from megalith.recipe import Recipe, load_recipe
 from megalith.study.mixture import MixtureSearch, search, searching
-from megalith.study.mixture.design import design_mixtures, parse_target
+from megalith.study.mixture.design import MixtureDesign, design_mixtures, parse_target
 from megalith.study.mixture.outcome import check, recipe_weights, regress
 from megalith.study.mixture.regression import REPEATS, choose, features, fit, judge, spearman_interval
 from megalith.study.mixture.searching import read_search
@@ -142,11 +142,11 @@ def test_losses_without_noise_are_foretold_and_the_best_weights_are_near_the_law
     assert max(found["epochs"]) <= 4 + 1e-9
 
 
-def rows_of(plan: object, noise: float, seed: int = 0) -> list[dict[str, str]]:
+def rows_of(plan: MixtureDesign, noise: float, seed: int = 0) -> list[dict[str, str]]:
     """Rows as the table has them, of losses that follow the law, or nothing but noise where that is above 1."""
     generator = np.random.default_rng(seed)
     rows = []
-    for cell in plan.cells:  # type: ignore[attr-defined]
+    for cell in plan.cells:
         losses = true_losses(np.array([cell.weights]))[0]
         losses = (
             np.full(3, 3.0 * np.exp(generator.normal(0, 0.05))) if noise > 1 else losses + generator.normal(0, noise)

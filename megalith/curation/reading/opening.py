@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import zlib
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -127,9 +128,9 @@ class _Packed(io.RawIOBase):
         buffer[:count], self._content = self._content[:count], self._content[count:]
         return count
 
+    @abstractmethod
     def _next(self) -> bytes | None:
         """The next piece of the content, which may be empty; None at the end. Raises EOFError where it is cut off."""
-        raise NotImplementedError
 
 
 class _Unpacked(_Packed):

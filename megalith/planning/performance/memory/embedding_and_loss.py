@@ -7,7 +7,7 @@ Embeddings are in fp32, but for those that ZeRO gathers. The loss takes some row
 from functools import lru_cache
 
 from megalith.arithmetic import LOSS_ROWS, loss_rows_on_a_gpu
-from megalith.planning.performance.memory.layers import scaled_backward
+from megalith.planning.performance.memory.layer_backward import scaled_backward
 from megalith.planning.performance.memory.tape import Segment, Tape
 from megalith.planning.performance.memory.tensor_bytes import Sizes
 from megalith.precision import FP32_BYTES
