@@ -97,7 +97,7 @@ def part_of_the_text(base: Recipe, directory: Path, seed: int) -> None:
             if written > UNIQUE:
                 break
     given = {"from": [str(directory / "part")], "tokenizer": [str(TOKENS)], "validation": [str(TOKENS / "validation")]}
-    recipe = Recipe.model_validate({**base.model_dump(by_alias=True), "tokens": given})
+    recipe = Recipe.model_validate({**base.model_dump(by_alias=True), "curate": {}, "tokens": given})
     take_shards(recipe, directory / "tokenize")
 
 
