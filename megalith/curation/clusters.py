@@ -1,9 +1,10 @@
 """The largest groups of duplicates: how many they were, and some of them by id.
 
-A document that was lost names the copy that stands for it, which may have been lost itself later, as a near-duplicate;
-so counts and samples go from each to its copy, by files, and from there to that one's copy.
+A document that was lost names the copy that stands for it, which may have been lost itself later, as a near-duplicate
+or for its meaning; so counts and samples go from each to its copy, by files, and on to that one's copy until all stand.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +29,18 @@ MEMBER = np.dtype([("root", "<i8"), ("above", "<i8"), *DRAWN.descr])
 def clusters(decisions: Decisions) -> list[dict[str, Any]]:
     """The groups, the largest first, of equals that with the smaller id."""
     table, work = decisions.table, decisions.work / "clusters"
-    for name in ("first", "members"):
-        (work / name).mkdir(parents=True, exist_ok=True)
     readers = 1 + len(table) // LOST
-    decisions.look(DealLost(str(work / "first"), decisions.seed, readers))
     tasks: list[Task] = [{"number": number} for number in range(readers)]
-    for _ in spread(FollowCopies(str(work), readers), tasks, decisions.weight, silent):
-        pass
+    place, moved = _made(work / "0"), 1
+    decisions.look(DealLost(str(place), decisions.seed, readers))
+    while moved:
+        following = _made(work / str(1 + int(place.name)))
+        follow = FollowCopies(str(place), str(following), readers)
+        moved = sum(found["moved"] for _, found in spread(follow, tasks, decisions.weight, silent))
+        shutil.rmtree(place)
+        place = following
     held: list[Any] = []
-    for _, found in spread(CountGroups(table, str(work), readers), tasks, decisions.weight, silent):
+    for _, found in spread(CountGroups(table, str(place), readers), tasks, decisions.weight, silent):
         held = sorted([*held, *found["groups"]], key=lambda one: one[:2])[:CLUSTERS]
     rows = [row for _, _, root, members in held for row in (root, *members)]
     shown = table.shown(rows, ["url"])
@@ -76,25 +80,27 @@ class DealLost:
 
 @dataclass(frozen=True)
 class FollowCopies:
-    """Deals lost documents on to the copy of their copy, where that was lost, too."""
+    """Deals lost documents on to the copy of their copy, where that was lost, too, and says how many."""
 
-    work: str
+    place: str
+    to: str
     readers: int
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        work, number = Path(self.work), task["number"]
+        place, number, moved = Path(self.place), task["number"], 0
         above = np.zeros(0, MEMBER)
-        for some in _windows(work / "first", number, self.readers):
+        for some in _windows(place, number, self.readers):
             above = np.concatenate([above, some[some["above"] >= 0]])
         above = above[np.argsort(above["root"])]
-        for part, some in enumerate(_windows(work / "first", number, self.readers)):
-            members = some[some["above"] < 0].copy()
+        for part, some in enumerate(_windows(place, number, self.readers)):
+            dealt_on = some.copy()
             if len(above):
-                at = np.minimum(np.searchsorted(above["root"], members["root"]), len(above) - 1)
-                further = above["root"][at] == members["root"]
-                members["root"] = np.where(further, above["above"][at], members["root"])
-            _deal(work / "members" / f"{number:05d}-{part:05d}", members, self.readers)
-        return {}
+                at = np.minimum(np.searchsorted(above["root"], some["root"]), len(above) - 1)
+                further = (some["above"] < 0) & (above["root"][at] == some["root"])
+                dealt_on["root"] = np.where(further, above["above"][at], some["root"])
+                moved += int(further.sum())
+            _deal(Path(self.to) / f"{number:05d}-{part:05d}", dealt_on, self.readers)
+        return {"moved": moved}
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,13 @@ class CountGroups:
     """Says the largest groups of a share: minus the count, id and row of the kept one, and the rows of some members."""
 
     table: Table
-    work: str
+    place: str
     readers: int
 
     def __call__(self, task: Task) -> Mapping[str, Any]:
-        folder, number = Path(self.work) / "members", task["number"]
+        folder, number = Path(self.place), task["number"]
         roots, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        for some in _windows(folder, number, self.readers):
+        for some in _members(folder, number, self.readers):
             found, times = np.unique(some["root"], return_counts=True)
             roots, place = np.unique(np.concatenate([roots, found]), return_inverse=True)
             counts = np.bincount(place, np.concatenate([counts, times])).astype(np.int64)
@@ -119,7 +125,7 @@ class CountGroups:
         high, low = self.table.take(roots[chosen])["identity"].T
         chosen = chosen[np.lexsort((low, high, -counts[chosen]))[:CLUSTERS]]
         members: dict[int, Array] = {root: np.zeros(0, MEMBER) for root in roots[chosen].tolist()}
-        for some in _windows(folder, number, self.readers):
+        for some in _members(folder, number, self.readers):
             for root, held in members.items():
                 more = np.concatenate([held, some[some["root"] == root]])
                 members[root] = more[np.lexsort((more["row"], more["copy"], more["key"]))[:CLUSTER_MEMBERS]]
@@ -134,6 +140,16 @@ class CountGroups:
 
 def _windows(folder: Path, number: int, readers: int) -> Iterator[Array]:
     return in_windows((part for _, part in dealt(folder, number, readers, MEMBER)), MEMBER)
+
+
+def _members(folder: Path, number: int, readers: int) -> Iterator[Array]:
+    for some in _windows(folder, number, readers):
+        yield some[some["above"] < 0]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _deal(path: Path, members: Array, readers: int) -> None:

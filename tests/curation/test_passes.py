@@ -1,11 +1,14 @@
 """Decisions are the same however the documents are divided among tasks, and in whatever processes these run."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from megalith.curation import curate, daft_engine, domains, ranks
+from megalith.curation import clusters, curate, daft_engine, domains, ranks
 from megalith.curation.corpus import read_units
 from megalith.curation.corpus import table as table_module
 from megalith.curation.corpus.document_table import Columns, Partition
@@ -143,3 +146,34 @@ def test_histograms_of_parts_add_up_to_that_of_all() -> None:
         parts.merge(one.as_json)
     assert parts.told == whole.told
     assert list(parts.counts["kinds.all"].items()) == list(whole.counts["kinds.all"].items())
+
+
+@dataclass(frozen=True)
+class LoseTo:
+    """Drops each row of a step for the one beside it."""
+
+    step: str
+    pairs: tuple[tuple[int, int], ...]
+
+    def __call__(self, columns: Columns) -> Mapping[str, Any]:
+        for row, kept in self.pairs:
+            if columns.base <= row < columns.base + len(columns):
+                columns.drop(self.step, "copy", np.array([row - columns.base]), np.array([kept]))
+        return {}
+
+
+def test_a_group_is_that_of_the_copy_that_stands_however_often_copies_were_lost_themselves(
+    decisions: Decisions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy may be lost as an equal, as a near one, and for its meaning; a chain leads over several chunks."""
+    monkeypatch.setattr(clusters, "LOST", 90)
+    monkeypatch.setattr(table_module.Table, "shown", lambda self, rows, _: {row: {"url": str(row)} for row in rows})
+    records = np.concatenate([decisions.table.records(chunk.number) for chunk in decisions.table.chunks])
+    alive = np.flatnonzero((records["reason"] == 0) & (records["dataset"] >= 0)).tolist()
+    a, b, c, d, e, x, y = alive[::40][:5] + alive[1:3]
+    decisions.change(LoseTo("exact", ((d, c), (x, y))))
+    decisions.change(LoseTo("minhash", ((c, b),)))
+    decisions.change(LoseTo("semantic", ((b, a), (e, a))))
+    found = clusters.clusters(decisions)
+    assert [(one["documents"], one["kept"]["url"]) for one in found] == [(5, str(a)), (2, str(y))]
+    assert {one["url"] for one in found[0]["dropped"]} == {str(row) for row in (b, c, d, e)}
