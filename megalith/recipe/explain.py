@@ -55,6 +55,11 @@ def explain(error: ValidationError, origins: Mapping[str, str], source: str) -> 
     others = [one for one in others if str(one) != str(told)]
     if not others:
         return told
+    mends = [one.mend for one in (told, *others)]  # one that has been said, such as a section's keys, is not said again
+    others = [
+        RecipeError(one.what, where=one.where, mend=None if one.mend in mends[:place] else one.mend)
+        for place, one in enumerate(others, 1)
+    ]
     said = " ".join(f"Also: {one}" for one in others[: MOST_TOLD - 1])
     more = f" And {len(others) - MOST_TOLD + 1} more." if len(others) >= MOST_TOLD else ""
     return RecipeError(told.what, where=told.where, mend=f"{told.mend or ''} {said}{more}".strip())

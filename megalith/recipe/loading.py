@@ -57,7 +57,6 @@ def load_recipe(
         values, origins = source.model_dump(), dict.fromkeys(flatten(source), where)
         if not source.has_model:
             del values["model"]
-            origins = {key: said for key, said in origins.items() if not key.startswith("model.")}
     else:
         path = _find(str(source))
         where = str(path)
@@ -78,7 +77,7 @@ def load_recipe(
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:
-    """Every leaf of the recipe by its dotted key, in the order of the file format."""
+    """Every leaf of the recipe by its dotted key, in the order of the file format; none of a model that it lacks."""
     flat: dict[str, Any] = {}
 
     def walk(section: Section, prefix: str) -> None:
@@ -93,7 +92,7 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
                 flat[key] = value
 
     walk(recipe, "")
-    return flat
+    return flat if recipe.has_model else {key: value for key, value in flat.items() if not key.startswith("model.")}
 
 
 def _find(source: str) -> Path:
@@ -190,5 +189,5 @@ def _apply(dotted: str, value: Any, where: str, values: dict[str, Any], origins:
 
 
 def dump(recipe: Recipe) -> Mapping[str, Any]:
-    """The recipe as plain values, fit for JSON and YAML."""
-    return recipe.model_dump(mode="json", context=WHOLE)
+    """The recipe as plain values, fit for JSON and YAML, and for being read again."""
+    return recipe.model_dump(mode="json", context=WHOLE, exclude=None if recipe.has_model else {"model"})

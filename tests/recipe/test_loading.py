@@ -1,12 +1,13 @@
 """A recipe is read whole or refused with the line that said it and the mend."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from megalith.errors import InputError, RecipeError
 from megalith.recipe import load_recipe, shipped_recipes
-from megalith.recipe.loading import flatten
+from megalith.recipe.loading import dump, flatten
 
 SMALL = """\
 name: small
@@ -134,3 +135,20 @@ def test_an_override_of_one_kind_of_budget_takes_the_place_of_the_other() -> Non
     assert origins["budget.hours"] == "none: override 'budget.flops=1e13' takes its place"
     with pytest.raises(RecipeError, match="flops is 1e\\+13 and hours is 2: a budget is one of them"):
         load_recipe("quickstart", ["budget.flops=1e13", "budget.hours=2"])
+
+
+def test_keys_of_a_section_are_told_once(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(path, ["model.qqqq=1", "model.zzzz=2"])
+    assert "no key 'qqqq'" in str(refused.value) and "no key 'zzzz'" in str(refused.value)
+    assert str(refused.value).count("The keys of the section model are") == 1
+
+
+def test_a_recipe_without_a_model_is_read_again_as_it_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: text\nabout: Text alone.\ncluster: {name: laptop}\n")
+    recipe = load_recipe(path, model=False)[0]
+    shown = dump(recipe)
+    assert "model" not in shown and not any(key.startswith("model.") for key in flatten(recipe))
+    again = load_recipe(write(tmp_path, json.dumps(shown)), model=False)[0]
+    assert dump(again) == shown and again.has_model == recipe.has_model
