@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from megalith.batches import micro_batch_multiple, micro_batches, padded_micro_batches
+from megalith.errors import RecipeError
 from megalith.precision import Fp8, Precision, compute_bytes
 from megalith.recipe import ModelConfig, ParallelConfig, Recipe
 from megalith.topology import Cluster, Layout, shard_ranks
@@ -39,7 +40,7 @@ class Job:
     precision: Precision = "bf16"
     fp8: Fp8 | None = None
     """The scaling of fp8 in the layers' matrix products, which are otherwise in `precision`; attention and logits stay
-    in that. Published runs have it; recipes do not."""
+    in that."""
     tensor_overlap: bool = False
     """Whether the tensor axis sends beside the products (Megatron-Core's tp-comm-overlap, torchtitan's async TP)."""
     cuda_graphs: bool = False
@@ -72,6 +73,9 @@ class Job:
             zero=parallel.zero,
             zero_shard=parallel.zero_shard,
             precision=precision_on(cluster, recipe),
+            fp8=fp8_on(cluster, recipe),
+            tensor_overlap=parallel.tensor_overlap,
+            cuda_graphs=train.cuda_graphs,
             context_method=parallel.context_method,
             expert=parallel.expert or 1,
             optimizer_state=train.optimizer_state,
@@ -98,6 +102,11 @@ class Job:
         return shard_ranks(self.zero, self.zero_shard, self.layout.gradient_ranks)
 
     @property
+    def product_type(self) -> str:
+        """The type that the layers' products are in, by its name among an accelerator's peaks."""
+        return self.precision if self.fp8 is None else "fp8"
+
+    @property
     def compute_bytes(self) -> int:
         """Bytes of one number in the layers' products."""
         return compute_bytes(self.precision)
@@ -119,6 +128,7 @@ class Job:
             context_method=self.context_method,
             expert=self.expert if self.expert > 1 else None,
             offload_optimizer=self.offload_optimizer,
+            tensor_overlap=self.tensor_overlap,
             virtual_stages=self.virtual_stages,
             schedule=self.schedule if self.schedule != "zb-h2" else "zb-h1",
             sequence_parallel=self.sequence_parallel,
@@ -134,3 +144,14 @@ def precision_on(cluster: Cluster, recipe: Recipe) -> Precision:
     if recipe.train.precision != "auto":
         return recipe.train.precision
     return "fp16" if cluster.facts and "bf16" not in cluster.facts.flops_per_second else "bf16"
+
+
+def fp8_on(cluster: Cluster, recipe: Recipe) -> Fp8 | None:
+    """The recipe's scaling of fp8. Raises RecipeError where the accelerator has no fp8."""
+    if recipe.train.fp8 is not None and cluster.facts and "fp8" not in cluster.facts.flops_per_second:
+        raise RecipeError(
+            f"{cluster.accelerator} is not known to have fp8.",
+            where="train.fp8",
+            mend="Leave it out; or, in a cluster file of your own, give the accelerator's peak in fp8.",
+        )
+    return recipe.train.fp8

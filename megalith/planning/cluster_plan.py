@@ -63,7 +63,7 @@ def predicted(recipe: Recipe) -> Decision:
     )
     own = {**best, "step_seconds": found["step_seconds"], "memory_bytes": found["memory_bytes"], "why": trial.why}
     rows = [{"precision": job.precision, **row} for row in (own, *found["runners_up"])]
-    peak = cluster.facts.peak(job.precision) * cluster.accelerators if cluster.facts else None
+    peak = cluster.facts.peak(job.product_type) * cluster.accelerators if cluster.facts else None
     machine: dict[str, Any] = {
         "cluster": cluster.name,
         "nodes": cluster.nodes,

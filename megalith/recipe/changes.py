@@ -24,7 +24,8 @@ class Change:
 
 
 _RESUME = {
-    "its weights are the same within rounding": "train.micro_batch_size train.compile train.deterministic",
+    "its weights are the same within rounding": "train.micro_batch_size train.compile train.deterministic "
+    "train.cuda_graphs",
     "what is measured, not what is learned": "train.validation_interval train.validation_sequences train.trace_steps "
     "train.replica_check_interval",
     "how long ranks wait for each other": "train.timeout_seconds",
@@ -40,7 +41,7 @@ _BRANCH = {
     "sequences of a step": "train.global_batch_size train.batch_ramp",
     "how the weights move": "train.beta1 train.beta2 train.epsilon train.momentum train.weight_decay "
     "train.clip_norm train.z_loss",
-    "what is rounded": "train.precision",
+    "what is rounded": "train.precision train.fp8",
     "what is dropped": "model.dropout",
     "what a token sees": "train.document_mask",
     "which samples come next": "blend inputs.tokens",

@@ -56,6 +56,8 @@ SYNONYMS: dict[str, str] = {
         "pipeline_parallel_degree pipeline_model_parallel stages num_stages",
         "parallel.recompute": "recompute_granularity activation_checkpointing gradient_checkpointing "
         "activation_checkpoint checkpoint_activations selective_ac ac_mode recompute_activations",
+        "parallel.tensor_overlap": "tp_comm_overlap enable_async_tensor_parallel async_tp",
+        "train.cuda_graphs": "cuda_graph enable_cuda_graph external_cuda_graph",
         "parallel.recompute_every": "recompute_num_layers selective_ac_option",
         "parallel.schedule": "pipeline_schedule pipeline_parallel_schedule pipeline_schedule_type",
         "parallel.sequence_parallel": "sp sequence_parallelism",
@@ -135,7 +137,11 @@ NOT_BUILT: dict[str, str] = {
             "gradient_accumulation_steps grad_accum gradient_accumulation accumulate_grad_batches",
             "Gradients are accumulated as train.global_batch_size, train.micro_batch_size and parallel.data imply.",
         ),
-        ("fp8 int8 quantization quantize", "Training in 8 bits is not built; train.precision is fp32, bf16 or fp16."),
+        (
+            "fp8 fp8_recipe fp8_format float8 enable_fp8_linear mxfp8",
+            "fp8 is planned (train.fp8: tensor, block or mx), not yet trained.",
+        ),
+        ("int8 quantization quantize", "Training in 8 bits is not built; train.precision is fp32, bf16 or fp16."),
         ("lora peft adapter lora_rank", "Adapters such as LoRA are not built; all weights are trained."),
         (
             "offload cpu_offload optimizer_offload",

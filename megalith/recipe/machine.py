@@ -72,7 +72,7 @@ class ClusterConfig(Section):
 class ParallelConfig(Section):
     """How the model is spread. What is left out, the plan chooses."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("context", "context_method", "expert", "offload_optimizer")
+    LATER: ClassVar[tuple[str, ...]] = ("context", "context_method", "expert", "offload_optimizer", "tensor_overlap")
 
     tensor: Dimension | None = None
     pipeline: Dimension | None = None
@@ -86,6 +86,9 @@ class ParallelConfig(Section):
     """Ranks of the data axis that share the experts (planning alone); a divisor of `data` and of `model.experts`."""
     offload_optimizer: bool = False
     """Masters and moments, and their update, on the node's processors (ZeRO-Offload, 2101.06840; planning alone)."""
+    tensor_overlap: bool = False
+    """The tensor axis sends beside the products (Megatron-Core's tp-comm-overlap, torchtitan's async TP; planning
+    alone)."""
     virtual_stages: Dimension = 1
     schedule: Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1"] = "1f1b"
     schedule_file: Path | None = None

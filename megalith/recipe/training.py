@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from megalith.precision import Precision
+from megalith.precision import Fp8, Precision
 from megalith.recipe.base import Dimension, NonNegativeInt, PositiveInt, Section
 
 
@@ -25,7 +25,7 @@ class TrainConfig(Section):
     LATER: ClassVar[tuple[str, ...]] = (
         "from_optimizer", "cooldown_tokens", "milestones", "keep_best", "on_spike", "spike_window", "spike_score",
         "replica_check_interval", "z_loss", "timeout_seconds", "elastic", "deterministic", "document_mask", "momentum",
-        "optimizer_state",
+        "optimizer_state", "fp8", "cuda_graphs",
     )  # fmt: skip
 
     tokens: PositiveInt | None = None
@@ -72,6 +72,10 @@ class TrainConfig(Section):
     """Gradients are scaled down to this global norm."""
     precision: Literal["auto", Precision] = "auto"
     """auto: what the plan measured or knows to be faster. Weights and optimizer state stay fp32."""
+    fp8: Fp8 | None = None
+    """The layers' products in fp8 with one scale a tensor, a block of 128 or, as MXFP8, 32 numbers (planning alone)."""
+    cuda_graphs: bool = False
+    """A layer's kernels are launched together (planning alone)."""
     compile: bool | None = None
     """Compile each layer with torch.compile: the first step takes longer, the others less on a GPU. Default: on a GPU,
     where schedule and evaluate.every permit."""

@@ -80,6 +80,9 @@ def refuse_planned_settings(model: ModelConfig, parallel: ParallelConfig, train:
         ("model.experts", model.experts is not None, "Leave it out; `megalith plan layout` answers for it."),
         ("parallel.expert", (parallel.expert or 1) > 1, "Leave it out."),
         ("parallel.offload_optimizer", parallel.offload_optimizer, "Set it to false, and parallel.zero=1 or more."),
+        ("parallel.tensor_overlap", parallel.tensor_overlap, "Set it to false."),
+        ("train.fp8", train.fp8 is not None, "Leave it out."),
+        ("train.cuda_graphs", train.cuda_graphs, "Set it to false."),
         ("train.optimizer_state", train.optimizer_state != "fp32", "Set it to fp32, and parallel.zero=1 or more."),
     ):
         if given:

@@ -74,6 +74,9 @@ OTHER: dict[str, Any] = {
     "parallel.context_method": "ring",
     "parallel.expert": 2,
     "parallel.offload_optimizer": True,
+    "parallel.tensor_overlap": True,
+    "train.fp8": "tensor",
+    "train.cuda_graphs": True,
     "model.dropout": 0.1,
     "seed": 8,
 }

@@ -24,7 +24,7 @@ from megalith.planning.measuring.rates import measure_rates
 from megalith.planning.measuring.training_memory import refuse_what_cannot_fit
 from megalith.planning.measuring.workers import start_workers
 from megalith.recipe import ModelConfig, Recipe
-from megalith.topology import Layout, this_machine
+from megalith.topology import Layout, refuse_planned_settings, this_machine
 
 _AS_ASKED = {"virtual_stages", "schedule", "recompute", "sequence_parallel", "zero"}
 
@@ -38,6 +38,7 @@ def measured_layout(recipe: Recipe) -> dict[str, Any]:
 
     Raises RecipeError, ResourceError or UnsupportedError where no layout will do.
     """
+    refuse_planned_settings(recipe.model, recipe.parallel, recipe.train)
     if recipe.model.is_sized:
         refuse_what_cannot_fit(recipe.model, memory_here(recipe))
     with steps_shown() as tell:
@@ -100,6 +101,7 @@ def layouts_here(recipe: Recipe, path: Path) -> dict[str, Any]:
             where="budget.hours",
             mend="Set budget.flops or the model's shape.",
         )
+    refuse_planned_settings(recipe.model, recipe.parallel, recipe.train)
     table, model = read_table(path), sized(recipe).model
     known: list[tuple[Job, BlockStep]] = []
     unknown: list[UnsupportedError] = []

@@ -81,7 +81,7 @@ def predict_step(job: Job, constants: Constants | None = None, *, exact: bool = 
     known = constants_for(job) if constants is None else constants
     stack = stack_of(job.stack)
     device = device_of(job.cluster)
-    peak = device.peak(job.precision if job.fp8 is None else "fp8")
+    peak = device.peak(job.product_type)
     pieces = _pieces(job, known, stack, device)
     busiest, pipeline_seconds = _closed(job, pieces)
     durations: tuple[dict[Op, float], ...] = ()

@@ -6,7 +6,7 @@ from typing import Any
 from megalith.arithmetic import flops_per_token
 from megalith.batches import tokens_for
 from megalith.errors import UnsupportedError
-from megalith.job import precision_on
+from megalith.job import fp8_on, precision_on
 from megalith.planning.budget import in_flops
 from megalith.planning.search.space import KNOBS, SECTIONS, Question, trained_only
 from megalith.recipe import Recipe
@@ -45,7 +45,8 @@ def question_of(recipe: Recipe, cluster: Cluster, keep: Collection[str], *, to_t
     parallel = recipe.parallel
     return Question(
         recipe.model, cluster, train.global_batch_size, precision, bool(train.compile), fixed, parallel.context_method,
-        train.optimizer_state, parallel.offload_optimizer,
+        train.optimizer_state, parallel.offload_optimizer, fp8_on(cluster, recipe), parallel.tensor_overlap,
+        train.cuda_graphs,
     )  # fmt: skip
 
 

@@ -166,6 +166,12 @@ def assumed(job: Job) -> list[str]:
         told.append("each expert is taken to get as many tokens as any other, and nothing hides their all-to-all")
     if job.layout.context > 1:
         told.append("the mask's work is taken to be even over the context axis; no published run is behind it")
+    if job.fp8 is not None:
+        told.append("the layers' products are taken to be in fp8, and no less to be kept for them than in bf16")
+    if job.tensor_overlap and job.layout.tensor > 1:
+        told.append("the tensor axis is taken to send beside the products, as Megatron-Core and torchtitan can")
+    if job.cuda_graphs:
+        told.append("a layer's kernels are taken to be launched together")
     if job.offload_optimizer:
         host = job.cluster.host_memory_bytes
         need = host_bytes(job)

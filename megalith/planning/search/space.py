@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from megalith.batches import micro_batches
 from megalith.job import ZERO_STAGES, Job, Recompute, Schedule, Zero
-from megalith.precision import Precision
+from megalith.precision import Fp8, Precision
 from megalith.recipe import ModelConfig, Recipe
 from megalith.topology import AXES, Cluster, Layout, trains_context
 
@@ -45,6 +45,9 @@ class Question:
     context_method: Literal["ring", "all_to_all"] = "all_to_all"
     optimizer_state: Literal["fp32", "int8"] = "fp32"
     offload_optimizer: bool = False
+    fp8: Fp8 | None = None
+    tensor_overlap: bool = False
+    cuda_graphs: bool = False
 
 
 class Order(NamedTuple):
@@ -229,6 +232,9 @@ class Space:
             expert=place.expert,
             optimizer_state=asked.optimizer_state,
             offload_optimizer=asked.offload_optimizer,
+            fp8=asked.fp8,
+            tensor_overlap=asked.tensor_overlap,
+            cuda_graphs=asked.cuda_graphs,
         )
 
     def size(self, place: Place) -> int:

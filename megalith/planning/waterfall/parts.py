@@ -80,13 +80,13 @@ def _named(name: str) -> tuple[str, str]:
 def _computing(job: Job, known: Constants, step: StepTime) -> list[Part]:
     """The computing of the busiest rank, taken apart."""
     model = job.model
-    peak = device_of(job.cluster).peak(job.precision) * job.accelerators
+    peak = device_of(job.cluster).peak(job.product_type) * job.accelerators
     whole = flops_per_token(model)
     scores = 6 if model.positions == "relative" else 4
     attention = 3 * model.layers * scores * attended_tokens(model) * model.query_width / whole
     ideal = whole * job.global_batch_size * model.sequence_length / peak
     free = replace(
-        known, gemm=1.0, gemm_half_depth=0.0, quantisation=0.0, fused_attention=math.inf, memory=math.inf,
+        known, gemm=1.0, fp8_gemm=1.0, gemm_half_depth=0.0, quantisation=0.0, fused_attention=math.inf, memory=math.inf,
         launch_seconds=0.0, stack=1.0,
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def _computing(job: Job, known: Constants, step: StepTime) -> list[Part]:
         return predict_step(job, constants, exact=False).parts["computing"]
 
     steps: dict[str, dict[str, Any]] = {
-        "products below the peak": {"gemm": known.gemm},
+        "products below the peak": {"gemm": known.gemm, "fp8_gemm": known.fp8_gemm},
         "shapes of products": {"gemm_half_depth": known.gemm_half_depth, "quantisation": known.quantisation},
         "attention": {"fused_attention": known.fused_attention},
         "norms, activations, loss": {"memory": known.memory},
@@ -104,7 +104,7 @@ def _computing(job: Job, known: Constants, step: StepTime) -> list[Part]:
     why = {
         "products below the peak": f"the largest products reach {known.gemm:.0%} of it",
         "shapes of products": "short inner dimensions, tiles and waves that are not full",
-        "attention": f"at {_attention_share(job, known):.0%} of the peak, without the half that the mask hides",
+        "attention": f"at {_attention_share(job, known):.0%} of the peak in {job.precision}, without the masked half",
         "norms, activations, loss": f"memory, at {known.memory:.0%} of its bandwidth",
         "launches": "of kernels, by the host",
         "software": f"{known.stack:.2f} times the kernels' time",

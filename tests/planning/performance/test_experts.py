@@ -162,7 +162,7 @@ def test_what_cannot_be_is_told() -> None:
 @pytest.mark.parametrize(
     "setting",
     ["model.experts=8", "parallel.expert=2", "parallel.offload_optimizer=true",
-     "train.optimizer_state=int8"],
+     "train.optimizer_state=int8", "parallel.tensor_overlap=true", "train.fp8=block", "train.cuda_graphs=true"],
 )  # fmt: skip
 def test_training_refuses_what_is_only_planned_with_the_mend(setting: str) -> None:
     recipe = load_recipe("llama-8b", [setting])[0]
