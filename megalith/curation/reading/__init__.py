@@ -6,7 +6,8 @@ A source is found, cut into parts, and read a document at a time; what is damage
 from megalith.curation.reading.document import BESIDE, EMPTY_FILES, UNKNOWN_CHARSET, Document
 from megalith.curation.reading.folders import Found, find, find_files, is_pattern
 from megalith.curation.reading.how import AS_IT_IS, How
-from megalith.curation.reading.opening import open_bytes, open_file
+from megalith.curation.reading.lines import ENDLESS
+from megalith.curation.reading.opening import measured, open_bytes, open_file
 from megalith.curation.reading.read import KINDS, kind_of, read_documents
 from megalith.curation.reading.remote import address_of
 from megalith.curation.reading.remote_sources import Remote, find_remote, title_of
@@ -15,6 +16,7 @@ __all__ = [
     "AS_IT_IS",
     "BESIDE",
     "EMPTY_FILES",
+    "ENDLESS",
     "KINDS",
     "UNKNOWN_CHARSET",
     "Document",
@@ -27,6 +29,7 @@ __all__ = [
     "find_remote",
     "is_pattern",
     "kind_of",
+    "measured",
     "open_bytes",
     "open_file",
     "read_documents",

@@ -23,6 +23,8 @@ STEP_BYTES = 1 << 10
 
 WINDOW_BYTES = 1 << 27
 """Largest window of zstd, the default of `zstd -d` (--long=27)."""
+MEASURED_BYTES = 1 << 20
+"""Bytes of content by which the rest of it is measured."""
 XZ_BYTES = 1 << 28
 """Memory that unpacking a .xz may take: `xz -9` wants a quarter of it."""
 UNPACKED_BYTES = 1 << 20
@@ -40,12 +42,18 @@ DAMAGE = (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, lzma.LZMAError)
 def open_file(source: Source) -> BinaryIO:
     """A file's content, decompressed where it is compressed."""
     file = open_bytes(source)
-    match compression_of(file, name_of(source)):
+    kind = compression_of(file, name_of(source))
+    return file if kind is None else _unpacked(file, kind, str(source))
+
+
+def _unpacked(file: BinaryIO, kind: str, name: str) -> BinaryIO:
+    """The content of a file that is compressed in that way; of another kind (.lz4), its bytes."""
+    match kind:
         case ".gz":
             return cast(BinaryIO, _Gzip(file))
         case ".zst":
-            return io.BufferedReader(_Zstandard(file, str(source)))
-        case ".bz2" | ".xz" as kind:
+            return io.BufferedReader(_Zstandard(file, name))
+        case ".bz2" | ".xz":
             return io.BufferedReader(_Unpacked(file, kind))
     return file
 
@@ -66,6 +74,23 @@ def compression_of(file: BinaryIO, name: str) -> str | None:
     if named is None or not head or head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):  # packed in name alone
         return None
     return ".zst" if named == ".zstd" else named
+
+
+def measured(path: Path) -> tuple[str | None, int]:
+    """How a file of this machine is compressed, and about how many bytes its content has, by its first megabytes."""
+    length = path.stat().st_size
+    with path.open("rb") as packed:
+        kind = compression_of(packed, path.name)
+        if kind is None:
+            return None, length
+        content = 0
+        try:
+            with _unpacked(packed, kind, str(path)) as file:
+                while content < MEASURED_BYTES and (piece := file.read(1 << 20)):
+                    content += len(piece)
+                return kind, content * length // max(1, packed.tell())
+        except (EOFError, *DAMAGE):
+            return kind, content
 
 
 def open_bytes(source: Source) -> BinaryIO:

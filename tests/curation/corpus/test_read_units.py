@@ -1,10 +1,16 @@
+import bz2
+import gzip
+import itertools
 import json
+import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from megalith.curation.corpus import read_units
 from megalith.curation.corpus.read_units import datasets_of, units_of
@@ -39,6 +45,53 @@ def test_a_long_file_of_lines_is_cut_and_each_line_read_once(tmp_path: Path) -> 
     assert len(made) > 10 and max(map(len, read)) < 50
     assert [text for of_unit in read for text in of_unit] == texts
     assert [read_units.Unit.of(json.loads(json.dumps(unit.task))) for unit in made] == made
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("name", "pack", "parts"),
+    [
+        ("long.jsonl.gz", gzip.compress, 8),
+        ("long.ndjson.zst", zstandard.compress, 16),
+        ("long.jsonl.zst", gzip.compress, 8),  # its content is believed before its name
+        ("long.jsonl.gz", bytes, 16),  # packed in name alone
+        ("long.jsonl.gz", bz2.compress, 1),  # dear to unpack
+        ("long.jsonl", gzip.compress, 1),  # not known to be packed: one piece has all of it
+    ],
+)
+def test_packed_lines_are_cut_by_their_content_and_each_is_read_once(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes], parts: int
+) -> None:
+    texts = [random.Random(number).randbytes(number % 90).hex() for number in range(300)]
+    content = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    half = len(content) // 2
+    (tmp_path / name).write_bytes(pack(content[:half]) + pack(content[half:]))  # two members, or frames
+    read = _read(units_of(datasets_of([tmp_path], CurateConfig())))
+    assert [text for of_unit in read for text in of_unit] == texts
+    assert sum(bool(of_unit) for of_unit in read) == pytest.approx(parts, abs=1)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("kept", [1.0, 0.999, 0.7, 0.5, 0.1])
+@pytest.mark.parametrize("flipped", [None, 0.4, 0.9])
+def test_parts_of_a_damaged_file_give_what_the_whole_gives_and_count_the_damage_once(
+    tmp_path: Path, pack: Callable[[bytes], bytes], kept: float, flipped: float | None
+) -> None:
+    _lines(tmp_path / "a.jsonl", 2000)
+    content = (tmp_path / "a.jsonl").read_bytes()
+    packed = bytearray(pack(content) + pack(b"not JSON\n" + content))
+    if flipped:
+        packed[int(flipped * len(packed))] ^= 0x10
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(packed[: int(kept * len(packed))])
+    counts: Counter[str] = Counter()
+    whole = [one.text for one in read_documents(path, counts)]
+    for length in (7001, 40_000, 150_000):
+        ends = [*range(0, 2 * len(content) + 2 * length, length), read_units.ENDLESS]
+        told: Counter[str] = Counter()
+        read = [one.text for part in itertools.pairwise(ends) for one in read_documents(path, told, part)]
+        assert read == whole
+        assert told == counts
 
 
 @pytest.mark.usefixtures("small")
