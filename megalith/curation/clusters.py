@@ -14,7 +14,7 @@ import numpy as np
 
 from megalith.curation.corpus.document_table import DRAWN, Array, Columns, names
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Task, spread
+from megalith.curation.engine import Task, spread
 from megalith.curation.exchange import deal, dealt, in_windows, reader_of, spread_out
 from megalith.curation.passes import Decisions, silent
 from megalith.ngrams.sorted_sets import different

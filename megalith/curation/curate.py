@@ -27,7 +27,6 @@ from megalith.curation.corpus.document_table import Array, Columns, halves, name
 from megalith.curation.corpus.documents import make_documents, partitions_of
 from megalith.curation.corpus.read_units import FILTERS, Dataset, datasets_of, model_file
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Told
 from megalith.curation.embeddings import (
     STEP,
     Open,
@@ -36,6 +35,7 @@ from megalith.curation.embeddings import (
     semantic_model,
     standing_in_order,
 )
+from megalith.curation.engine import Told, processes_ended
 from megalith.curation.histograms import Histograms
 from megalith.curation.own_steps import DropByOwn, OwnStep, judge_by_own, own_steps, write_tags
 from megalith.curation.passes import Decisions
@@ -75,7 +75,7 @@ def curate(recipe: Recipe, path: Path, sources: Sequence[Path], *, open_embedder
     against, model = open_earlier(config), model_file(config.quality.model, "curate.quality.model")
     tasks, own = task_files(config.decontaminate), own_steps(config.own)
     embedder = semantic_model(config.semantic, open_embedder)
-    with progress() as display:
+    with progress() as display, processes_ended():
         bar = display.add_task("curate", total=None)
 
         def begin(name: str) -> Told:

@@ -18,8 +18,8 @@ from megalith.curation.corpus.against import Kept, gone
 from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, halves, names
 from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Told
 from megalith.curation.duplicates import answers_of, find_exact, find_near
+from megalith.curation.engine import Told
 from megalith.curation.histograms import Histograms
 from megalith.curation.keyed_draws import draws
 from megalith.curation.partition import SIGNAL

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from megalith.curation.corpus.document_table import Array
-from megalith.curation.daft_engine import Task, spread
+from megalith.curation.engine import Task, spread
 from megalith.curation.exchange import deal, dealt, in_windows, reader_of, unsynced
 from megalith.curation.passes import Decisions, silent
 

@@ -18,7 +18,7 @@ import numpy as np
 from megalith.artifacts import Artifact, Workspace, produce, whole
 from megalith.curation.corpus.document_table import Array
 from megalith.curation.corpus.table import Table, standing
-from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.engine import Task, Told, spread
 from megalith.errors import InputError
 from megalith.input_files import expand
 from megalith.recipe import SemanticConfig

@@ -31,7 +31,7 @@ from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation.corpus.document_table import Columns, Partition, halves, names
 from megalith.curation.corpus.languages import main_languages
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.histograms import Histograms
 from megalith.curation.partition import SIGNAL
 from megalith.errors import InputError

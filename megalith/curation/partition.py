@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from megalith.artifacts import whole
 from megalith.curation.corpus.read_units import Unit
-from megalith.curation.daft_engine import Task
+from megalith.curation.engine import Task
 from megalith.curation.reading import Document, How, read_documents
 from megalith.curation.steps import dedup, heuristics, language, urls
 from megalith.curation.steps.c4_lines import cut_lines

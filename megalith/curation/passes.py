@@ -13,7 +13,7 @@ import numpy as np
 
 from megalith.curation.corpus.document_table import DRAWN, Array, Columns, first_drawn
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.exchange import unsynced
 from megalith.curation.funnel import Funnel
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from megalith.curation.corpus.document_table import RECORD, Array, Columns
 from megalith.curation.corpus.table import Table, preferred
-from megalith.curation.daft_engine import Task, spread
+from megalith.curation.engine import Task, spread
 from megalith.curation.exchange import deal, dealt, unsynced
 from megalith.curation.passes import Decisions, silent
 

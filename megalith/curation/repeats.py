@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from megalith.artifacts import whole
 from megalith.curation.corpus.document_table import Array, Partition
-from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.passes import Decisions
 from megalith.curation.ranks import rank, ranks_of
 from megalith.curation.steps.repeats import KINDS, UNIT, repeats, units, wanted, without

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from megalith.artifacts import whole
 from megalith.curation.corpus.document_table import Array, Partition, halves, names
 from megalith.curation.corpus.languages import main_languages
-from megalith.curation.daft_engine import Task
+from megalith.curation.engine import Task
 from megalith.curation.parquet_splits import OUTPUT
 from megalith.curation.repeats import ONLY_REPEATS, SPLITS, CutRepeats, cuts_of
 from megalith.curation.steps.decontaminate import characters, cut, match_spans, union

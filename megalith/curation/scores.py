@@ -17,7 +17,7 @@ from megalith.artifacts import Artifact, Workspace, file_digest, produce, whole
 from megalith.curation.corpus.document_table import EARLIER, Array, Columns, Partition, names
 from megalith.curation.corpus.read_units import FEW_FILES, Dataset, files_of, how_of, model_file
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.histograms import Histograms
 from megalith.curation.passes import Decisions
 from megalith.curation.steps import quality

@@ -17,10 +17,10 @@ import numpy as np
 from megalith.artifacts import Artifact, whole
 from megalith.curation.corpus.document_table import Array, names
 from megalith.curation.corpus.table import Table, preferred
-from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.decide import DropCopies
 from megalith.curation.duplicates.answers import answer
 from megalith.curation.embeddings import EMBEDDINGS, STEP, Points, Standing
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.passes import Decisions
 from megalith.curation.samples import SAMPLE_CHARACTERS
 from megalith.ngrams.words import MIX

@@ -17,8 +17,8 @@ from megalith.artifacts import Workspace
 from megalith.curation.corpus.document_table import Array, Columns
 from megalith.curation.corpus.read_units import Dataset
 from megalith.curation.corpus.table import Table
-from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.domains import Domains, deal_domains, largest_domains, readers_of
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.exchange import unsynced
 from megalith.curation.merge import buckets_for, merge_runs
 from megalith.curation.passes import Decisions

@@ -85,7 +85,7 @@ def curate(
 
     `engine` is this machine's cores or a Ray cluster's, at `ray_address` or started here.
     """
-    from megalith.curation.daft_engine import use_engine
+    from megalith.curation.engine import use_engine
     from megalith.report import write_card
 
     use_engine(engine, ray_address)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from megalith.artifacts import Artifact
-from megalith.curation import curate, daft_engine, partition
+from megalith.curation import curate, engine, partition
 from megalith.curation.corpus import read_units
 from megalith.errors import InputError, ResourceError
 from megalith.recipe import Recipe, load_recipe
@@ -141,8 +141,8 @@ def test_partitions_and_cores_make_no_difference(
     files: int, cores: int, curated: Artifact, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_units, "FEWEST_BYTES", 1)  # each file by itself
-    monkeypatch.setattr(daft_engine, "_cores", lambda: cores)
-    monkeypatch.setattr(daft_engine, "WORTH_BYTES", 1)
+    monkeypatch.setattr(engine, "_cores", lambda: cores)
+    monkeypatch.setattr(engine, "WORTH_BYTES", 1)
     (tmp_path / "docs.jsonl").mkdir()
     shuffled = random.Random(files).sample(texts, len(texts))
     for number in range(files):
@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 ) -> None:
     monkeypatch.setattr(read_units, "FEWEST_BYTES", 1)
     monkeypatch.setattr(read_units, "MOST_PARTS", {})  # three units
-    monkeypatch.setattr(daft_engine, "_cores", lambda: 1)
+    monkeypatch.setattr(engine, "_cores", lambda: 1)
     (tmp_path / "docs.jsonl").mkdir()
     for number in range(3):
         _write(tmp_path / "docs.jsonl" / f"{number}.jsonl.gz", texts[number::3], pack=True)
@@ -253,7 +253,7 @@ def test_what_stands_often_in_all_partitions_together_is_common_language_and_sta
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_units, "FEWEST_BYTES", 1)
-    monkeypatch.setattr(daft_engine, "_cores", lambda: 1)
+    monkeypatch.setattr(engine, "_cores", lambda: 1)
     phrase = "the committee of seven had met on the first Monday of every month since the old bridge was built"
     (tmp_path / "docs.jsonl").mkdir()
     for number in range(4):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from megalith.curation import clusters, curate, daft_engine, domains, ranks
+from megalith.curation import clusters, curate, domains, engine, ranks
 from megalith.curation.corpus import read_units
 from megalith.curation.corpus import table as table_module
 from megalith.curation.corpus.document_table import Columns, Partition
@@ -39,8 +39,8 @@ def test_neither_the_size_of_chunks_nor_processes_make_a_difference(
     assert dropped["most_documents"]
     monkeypatch.setattr(table_module, "FEWEST_ROWS", 10)
     monkeypatch.setattr(table_module, "CHUNK_ROWS", 10)
-    monkeypatch.setattr(daft_engine, "WORTH_BYTES", 1)
-    monkeypatch.setattr(daft_engine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(engine, "WORTH_BYTES", 1)
+    monkeypatch.setattr(engine, "usable_cores", lambda: 2)
     parts = curate(recipe, tmp_path / "parts", [source])
     assert parts.digest == whole.digest
 

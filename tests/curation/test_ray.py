@@ -20,12 +20,13 @@ from ray.cluster_utils import Cluster
 settings = {{"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}}
 cluster = Cluster(initialize_head=True, head_node_args=settings)
 node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-from megalith.curation import curate, daft_engine
+from megalith.curation import curate, engine
 from megalith.curation.corpus import read_units, table
-from megalith.curation.daft_engine import daft, use_engine
+from megalith.curation.engine import use_engine
+from megalith.curation.ray_engine import daft
 from megalith.recipe import load_recipe
 read_units.FEWEST_BYTES = {UNIT_BYTES}
-daft_engine.WORTH_BYTES = 1
+engine.WORTH_BYTES = 1
 table.FEWEST_ROWS = table.CHUNK_ROWS = 8
 use_engine("ray", cluster.address)
 place = pathlib.Path(sys.argv[1])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from megalith.curation import curate, daft_engine, merge, partition
+from megalith.curation import curate, engine, merge, partition
 from megalith.curation import runs as runs_module
 from megalith.curation.corpus import read_units
 from megalith.curation.reading.document import Document, Part
@@ -25,11 +25,11 @@ SETTINGS = ["curate.validation_share=0.2", "curate.task_items.most=30", "curate.
 UNIT_BYTES = 20_000
 PROGRAM = f"""
 import sys, pathlib
-from megalith.curation import curate, daft_engine
+from megalith.curation import curate, engine
 from megalith.curation.corpus import read_units
 from megalith.recipe import load_recipe
 read_units.FEWEST_BYTES = {UNIT_BYTES}
-daft_engine.WORTH_BYTES = 1
+engine.WORTH_BYTES = 1
 curate(load_recipe("quickstart", {SETTINGS})[0], pathlib.Path(sys.argv[1]), [pathlib.Path(sys.argv[2])])
 """
 SECONDS = 180
@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def many_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_units, "FEWEST_BYTES", UNIT_BYTES)
-    monkeypatch.setattr(daft_engine, "_cores", lambda: 1)
+    monkeypatch.setattr(engine, "_cores", lambda: 1)
 
 
 def _recipe() -> Recipe:

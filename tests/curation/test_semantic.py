@@ -244,7 +244,7 @@ def test_a_killed_run_goes_on_and_files_and_workers_make_no_difference(
 ) -> None:
     _corpus(tmp_path / "in")
     whole = curate(_recipe(tmp_path), tmp_path / "whole", [tmp_path / "in"], open_embedder=open_letters)
-    monkeypatch.setattr("megalith.curation.daft_engine._cores", lambda: 1)  # in this process, where it is patched
+    monkeypatch.setattr("megalith.curation.engine._cores", lambda: 1)  # in this process, where it is patched
     monkeypatch.setattr("megalith.curation.embeddings.TASK_DOCUMENTS", 16)
     monkeypatch.setattr("megalith.curation.semantic.LINK_TASKS", 3)
     calls = {EmbedPiece: 3, LinkClusters: 1}

@@ -18,7 +18,7 @@ from megalith.console import note
 from megalith.curation.corpus.document_table import REFERENCE, Partition
 from megalith.curation.corpus.read_units import Dataset, Unit, model_file, weight
 from megalith.curation.corpus.reuse import again, input_name, plan_of, units_with
-from megalith.curation.daft_engine import Told, spread
+from megalith.curation.engine import Told, spread
 from megalith.curation.partition import DOCUMENTS, MapSettings, MapUnit
 from megalith.curation.reading import EMPTY_FILES, KINDS, Remote
 from megalith.curation.reading.document import OTHER_ENCODING, REPLACED

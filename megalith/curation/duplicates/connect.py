@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from megalith.curation.corpus.document_table import Array
-from megalith.curation.daft_engine import Task, Told, spread
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.exchange import SUFFIX, deal, dealt, in_windows, reader_of, spread_out
 from megalith.ngrams.sorted_sets import different
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from megalith.curation.corpus.document_table import RECORD, Array
 from megalith.curation.corpus.table import Table, standing
-from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.duplicates.answers import ANSWER, answer, answers_of, copies
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.exchange import deal, dealt, reader_of
 
 RECORDS = 1 << 20

@@ -15,10 +15,10 @@ import numpy as np
 
 from megalith.curation.corpus.document_table import Array
 from megalith.curation.corpus.table import Table, standing
-from megalith.curation.daft_engine import Task, Told, spread
 from megalith.curation.duplicates import connect
 from megalith.curation.duplicates.answers import answer, copies
 from megalith.curation.duplicates.exact import BYTES_A_DOCUMENT
+from megalith.curation.engine import Task, Told, spread
 from megalith.curation.exchange import deal, dealt, in_windows, reader_of
 from megalith.curation.steps.dedup import band_keys, find_components
 from megalith.curation.steps.dedup.components import HELD_SIGNATURES

@@ -1,42 +1,26 @@
-"""Daft, as curation uses it: embedded or on a Ray cluster, silent, and with no word to the outside.
+"""Hands out tasks: to processes of this machine, or through Daft to a Ray cluster.
 
-Every module of this room takes `daft` from here, so that its telemetry is off before it is first imported. `spread` is
-the one plan: a frame of tasks, a function over it. What a task makes it writes as files of its own; only its small
-answer comes back, so nothing of the corpus passes through the process that drives.
+`spread` is the one plan: a list of tasks, a function over it. What a task makes it writes as files of its own; only its
+small answer comes back, so nothing of the corpus passes through the process that drives.
 """
 
+import contextlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Literal
 
-os.environ.update(
-    {
-        "DO_NOT_TRACK": "1",
-        "SCARF_NO_ANALYTICS": "1",
-        "DAFT_ANALYTICS_ENABLED": "0",
-        "DAFT_PROGRESS_BAR": "0",
-    }
-)
+from loky import get_reusable_executor
 
-import daft
-
-from megalith.errors import (
-    InputError,
-    MegalithError,
-    ResourceError,
-    UnsupportedError,
-    error_from_json,
-    error_to_json,
-)
+from megalith.errors import MegalithError, ResourceError, error_from_json, error_to_json
 from megalith.machine import usable_cores
 from megalith.memory import oom_kills
 from megalith.processes import die_with
 from megalith.system_limits import limit_reached
 
-__all__ = ["Engine", "Task", "Told", "daft", "spread", "use_engine"]
+__all__ = ["Engine", "Task", "Told", "processes_ended", "spread", "use_engine"]
 
 Engine = Literal["native", "ray"]
 Task = Mapping[str, Any]
@@ -49,11 +33,15 @@ ATTEMPTS = 2
 """In which workers died and nothing was done, one after another, before it is given up."""
 WORTH_BYTES = 8_000_000
 """A process more takes longer to start than to read so much text."""
-_engine: Engine | None = None
+IDLE_SECONDS = 20
+"""After which processes without a task end: the passes of a curation follow each other sooner."""
+_engine: Engine = "native"
+_pool: Any = None
+"""The processes that stay."""
 
 
 def use_engine(engine: Engine, ray_address: str | None = None) -> None:
-    """Run what follows in this process, on all its cores, or on a Ray cluster (one of this machine if no address).
+    """Run what follows on all cores of this machine, or on a Ray cluster (one of this machine if no address).
 
     On a cluster every node must see the files of the sources and of the artifacts under the same paths, and have the
     same Megalith. The engine is chosen once in a process. Raises UnsupportedError where Ray is not installed,
@@ -61,21 +49,9 @@ def use_engine(engine: Engine, ray_address: str | None = None) -> None:
     """
     global _engine
     if engine == "ray":
-        try:
-            import ray  # type: ignore[import-not-found, unused-ignore]  # it is an extra
-        except ImportError as error:
-            raise UnsupportedError(
-                "this engine wants the package ray, which is not installed.",
-                where="--engine",
-                mend="Run `pip install 'megalith[ray]'`, or leave --engine out.",
-            ) from error
-        try:
-            ray.init(address=ray_address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"no Ray cluster answers: {error}.", where="--ray-address") from error
-        daft.set_runner_ray()
-    elif _engine is None:
-        daft.set_runner_native()
+        from megalith.curation.ray_engine import connect
+
+        connect(ray_address)
     _engine = engine
 
 
@@ -88,8 +64,6 @@ def spread(work: Work, tasks: Sequence[Task], total_bytes: int, told: Told) -> I
     Megalith's errors, and ResourceError for a full disk or workers that die; what else `work` raises is a MegalithError
     that names the files of its task.
     """
-    if _engine is None:
-        use_engine("native")
     left = {int(task["number"]): task for task in tasks}
     told(0, len(tasks))
     killed = oom_kills()
@@ -122,46 +96,73 @@ def _died(error: Exception, *, out_of_memory: bool) -> ResourceError:
 
 def _answers(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[dict[str, Any]]:
     workers = min(_cores(), len(tasks), 1 + total_bytes // WORTH_BYTES)
-    if workers == 1 and _engine == "native":
-        worker = _Worker(work, None)
-        yield from (json.loads(worker.one(json.dumps(task))) for task in tasks)
-        return
-    parent = os.getpid() if _engine == "native" else None
-    if _engine == "native":
-        pool = daft.cls(_Worker, max_concurrency=workers, use_process=True)(work, parent)
-    else:  # half of a core each, so that those of a node that is lost find room on the others
-        pool = daft.cls(_Worker, max_concurrency=workers, cpus=0.5)(work, parent)
-    frame = daft.from_pydict({"task": [json.dumps(task) for task in tasks]})
+    told = [json.dumps(task) for task in tasks]
     if _engine == "ray":
-        frame = frame.into_partitions(len(tasks))  # the embedded engine deals out batches by itself
-    plan = frame.select(pool.all(daft.col("task")).alias("answer"))
-    for batch in plan.to_arrow_iter(results_buffer_size=workers):
-        yield from (json.loads(answer) for answer in batch["answer"].to_pylist())
+        from megalith.curation.ray_engine import answers
+
+        found = answers(answer, work, told, workers)
+    elif workers == 1:
+        found = (answer(work, task) for task in told)
+    else:
+        found = _from_processes(work, told, workers)
+    yield from map(json.loads, found)
 
 
-class _Worker:
-    """Does tasks, one after another. An error is an answer, so that it is told in the same words on every engine."""
+@contextlib.contextmanager
+def processes_ended() -> Iterator[None]:
+    """End the processes of this machine when the block is left; within it they stay from one pass to the next."""
+    global _pool
+    try:
+        yield
+    finally:
+        if _pool is not None:
+            _pool.shutdown(wait=True, kill_workers=True)
+            _pool = None
 
-    def __init__(self, work: Work, parent: int | None) -> None:
-        self.work = work
-        if parent is not None:
-            die_with(parent)
 
-    @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)
-    def all(self, tasks: daft.Series) -> list[str]:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            return [self.one(task) for task in tasks.to_pylist()]  # Daft would print what libraries have to say
+def _from_processes(work: Work, tasks: Sequence[str], workers: int) -> Iterator[str]:
+    """The answers of processes that stay for the next pass; where one dies, or nobody waits any more, all are ended."""
+    global _pool
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given", category=UserWarning)
+    _pool = pool = get_reusable_executor(workers, timeout=IDLE_SECONDS, initializer=_begin, initargs=(os.getpid(),))
+    waiting, running = iter(tasks), set[Future[str]]()
+    whole = False
+    try:
+        while True:
+            while len(running) < 2 * workers and (task := next(waiting, None)) is not None:
+                running.add(pool.submit(answer, work, task))
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for one in done:
+                yield one.result()
+        whole = True
+    finally:
+        if not whole:
+            pool.shutdown(wait=True, kill_workers=True)
 
-    def one(self, text: str) -> str:
-        task = json.loads(text)
-        told: MegalithError
-        try:
-            return json.dumps({"number": task["number"], "told": self.work(task)})
-        except MegalithError as error:
-            told = error
-        except Exception as error:  # noqa: BLE001 - told by whoever handed the task out
-            told = limit_reached(error) or _unforeseen(error, task)
-        return json.dumps({"number": task["number"], "error": error_to_json(told)})
+
+def _begin(parent: int) -> None:
+    """Begin a process: it ends with its parent, and what libraries have to say is not for the terminal."""
+    die_with(parent)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def answer(work: Work, text: str) -> str:
+    """Do a task. An error is an answer, so that it is told in the same words on every engine."""
+    task = json.loads(text)
+    told: MegalithError
+    try:
+        return json.dumps({"number": task["number"], "told": work(task)})
+    except MegalithError as error:
+        told = error
+    except Exception as error:  # noqa: BLE001 - told by whoever handed the task out
+        told = limit_reached(error) or _unforeseen(error, task)
+    return json.dumps({"number": task["number"], "error": error_to_json(told)})
 
 
 def _unforeseen(error: Exception, task: Task) -> MegalithError:
@@ -182,7 +183,7 @@ def _raise_told(answer: Mapping[str, Any]) -> None:
 
 def _cores() -> int:
     if _engine == "ray":
-        import ray
+        from megalith.curation.ray_engine import cores
 
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return cores()
     return usable_cores()
