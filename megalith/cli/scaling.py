@@ -219,6 +219,8 @@ def _show_one_size(found: Mapping[str, Any]) -> None:
     note(_repeated(found["repetition"]))
     for warning in found["warnings"]:
         note(f"warning: {warning}")
+    if "page" in found:
+        note(f"written to {found['page']}")
 
 
 def _repeated(found: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from megalith import __version__
 from megalith.artifacts import Workspace
 from megalith.report import scaling_plots
-from megalith.report.formats import count, fixed, percent, power
+from megalith.report.formats import count, fixed, percent, power, significant
 from megalith.report.pages import environment, style
 
 PAGE = "study.html"
@@ -29,14 +29,15 @@ def write_laws(path: Path, fit: Mapping[str, Any], study: Mapping[str, Any] | No
 
 def render(fit: Mapping[str, Any], study: Mapping[str, Any] | None, name: str) -> str:
     """Render the page: a pure function of its arguments."""
-    figures = {
-        "isoflops": scaling_plots.isoflops(fit),
-        "envelope": scaling_plots.envelope(fit),
-        "parameters": scaling_plots.optima(fit, "parameters"),
-        "tokens": scaling_plots.optima(fit, "tokens"),
-        "contours": scaling_plots.contours(fit),
-        "repetition": scaling_plots.repetition(fit),
-    }
+    figures = {"repetition": scaling_plots.repetition(fit)}
+    if fit["approach"] is not None:  # else the runs are of one size
+        figures |= {
+            "isoflops": scaling_plots.isoflops(fit),
+            "envelope": scaling_plots.envelope(fit),
+            "parameters": scaling_plots.optima(fit, "parameters"),
+            "tokens": scaling_plots.optima(fit, "tokens"),
+            "contours": scaling_plots.contours(fit),
+        }
     return (
         environment()
         .get_template("scaling.html")
@@ -48,6 +49,13 @@ def render(fit: Mapping[str, Any], study: Mapping[str, Any] | None, name: str) -
 
 
 def _headlines(fit: Mapping[str, Any]) -> list[dict[str, str]]:
+    if fit["approach"] is None:
+        found = fit["repetition"]
+        return [
+            {"label": "runs", "figure": count(fit["points"]), "beside": f"of one size; {fit['runs']['loss']}"},
+            {"label": "R_D*", "figure": significant(found["R_D"]), "beside": "15 in 2305.16264"},
+            {"label": "half worth", "figure": significant(found["pays_until"], 2), "beside": "epochs"},
+        ]
     flops = [point[2] for point in fit["fitted_runs"]]
     second = fit["approach_2"].get("a", {}).get("exponent")
     forecast = fit["forecast"]

@@ -40,15 +40,8 @@ def scaling_fit(
         parameters=parameters, output=written,
     )  # fmt: skip
     if drawn is not None:
-        from megalith.errors import InputError
         from megalith.report import write_laws
 
-        if found["approach"] is None:
-            raise InputError(
-                "these runs are of one size, and the page is about a law of sizes and tokens.",
-                where=str(drawn),
-                mend="Leave out --page, or add runs of other sizes.",
-            )
         found["page"] = str(write_laws(drawn, found))
     return found
 

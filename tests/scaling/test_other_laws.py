@@ -76,9 +76,11 @@ def test_runs_of_one_size_are_fitted_by_the_verb_and_give_no_law_of_sizes(tmp_pa
     told = np.array(found["repetition"]["runs"])
     assert told[:, 3] == pytest.approx(loss) and told[:, 4] == pytest.approx(loss, rel=2e-3)
     assert "11 runs of one size" in CliRunner().invoke(app, ["scaling", "fit", str(runs)]).stdout
-    for name in ("output", "page"):
-        with pytest.raises(InputError, match="of one size"):
-            scaling_fit(runs, **{name: tmp_path / "made"})  # type: ignore[arg-type]  # mypy joins the keywords
+    page = tmp_path / "page.html"
+    assert CliRunner().invoke(app, ["scaling", "fit", str(runs), "--page", str(page)]).exit_code == 0
+    assert "Repeated tokens" in page.read_text() and "The optimum" not in page.read_text()
+    with pytest.raises(InputError, match="of one size"):
+        scaling_fit(runs, output=tmp_path / "made")
     assert not (tmp_path / "made").exists()
 
 
