@@ -3,10 +3,14 @@
 Every failure is an InputError with the file's name and the mend; nothing here hangs on a pipe or fills the memory.
 """
 
+import csv
 import json
 import os
 import re
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MOST_BYTES = 256 * 2**20
 """No settings, constants, facts or samples of Megalith's come near this size."""
+_CSV_LIMIT = threading.RLock()
 
 
 def expand(path: Path, *, where: str = "curate") -> Path:
@@ -101,6 +106,21 @@ def read_model(path: Path, model: type[Model], *, mend: str | None = None) -> Mo
             where=str(path),
             mend=mend,
         ) from error
+
+
+@contextmanager
+def csv_field_limit(most: int) -> Iterator[None]:
+    """Let csv read fields of up to `most` characters within the block, in place of its 131,072.
+
+    The limit is one for the whole process and counts while a row is read, so the block is to hold no more than that;
+    threads enter it one after another.
+    """
+    with _CSV_LIMIT:
+        before = csv.field_size_limit(most)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _parse(text: str, where: str, mend: str | None) -> Any:

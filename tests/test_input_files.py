@@ -1,6 +1,8 @@
 """A file of a user or of an earlier stage is read whole, or refused with its name, the reason and the mend."""
 
+import csv
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from megalith.errors import InputError
-from megalith.input_files import parse_json, read_bytes, read_json, read_model, read_text
+from megalith.input_files import csv_field_limit, parse_json, read_bytes, read_json, read_model, read_text
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,31 @@ def test_a_model_is_read_or_refused_in_words(tmp_path: Path, content: str) -> No
     good: Any = '{"seed": 3}'
     path.write_text(good)
     assert read_model(path, Facts).seed == 3
+
+
+def test_csvs_limit_is_as_before_behind_an_error_and_threads_that_overlap() -> None:
+    before = csv.field_size_limit()
+    with pytest.raises(csv.Error, match="field larger"), csv_field_limit(3):
+        next(csv.reader(["four"]))
+    assert csv.field_size_limit() == before
+    inside, leave, seen = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with csv_field_limit(before + 1):
+            inside.set()
+            leave.wait()
+
+    def second() -> None:
+        inside.wait()
+        with csv_field_limit(before + 2):
+            seen.append(leave.is_set())
+
+    threads = [threading.Thread(target=one) for one in (first, second)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(0.2)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert seen == [True], "the second waits: else the first would take its limit away"
+    assert csv.field_size_limit() == before

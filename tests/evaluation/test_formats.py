@@ -1,5 +1,6 @@
 """Each official format from a sample written by hand: the first question as it is asked, and its right answer."""
 
+import csv
 import gzip
 import io
 import tarfile
@@ -121,6 +122,14 @@ def test_files_are_read_plain_or_gzipped_and_archives_as_directories(tmp_path: P
     assert [
         one.text("q") for read in (parquet_rows(tmp_path / "t.parquet"), table_rows(tmp_path / "t.csv")) for one in read
     ] == ["why", "why"]
+
+
+def test_a_long_cell_is_read_and_the_limit_of_csv_is_left_as_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    long = "x" * (before + 1)
+    (tmp_path / "t.csv").write_text(f"q\n{long}\n")
+    assert [one.text("q") for one in table_rows(tmp_path / "t.csv")] == [long]
+    assert csv.field_size_limit() == before
 
 
 def test_a_quoted_copy_of_wikitext_is_put_back_and_its_words_are_counted_by_spaces(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from megalith.curation.reading.fields import document_of, text_name
 from megalith.curation.reading.how import How
 from megalith.curation.reading.lines import sample_of
 from megalith.curation.reading.opening import DAMAGE, open_bytes, open_file
+from megalith.input_files import csv_field_limit
 
 BATCH_ROWS = 256
 
@@ -23,7 +24,6 @@ def read_csv(path: Source, counts: Counter[str], part: Part, how: How) -> Iterat
     """The rows of a file of values parted by commas, tabs, semicolons or bars; the first row has the names."""
     sample = sample_of(path)
     encoding = encoding_of(sample)
-    csv.field_size_limit(MAXIMUM_BYTES)
     spelled = "utf-8-sig" if encoding == UTF8 else encoding
     with io.TextIOWrapper(open_file(path), spelled, "replace", newline="") as file:
         rows = _rows(csv.reader(file, delimiter=_delimiter(sample.decode(encoding, "replace"), str(path))), counts)
@@ -83,9 +83,8 @@ def _rows(reader: Iterator[list[str]], counts: Counter[str]) -> Iterator[list[st
     """The rows, blank ones left out, up to where the file is damaged."""
     while True:
         try:
-            row = next(reader)
-        except StopIteration:
-            return
+            with csv_field_limit(MAXIMUM_BYTES):
+                row = next(reader, None)
         except csv.Error:
             counts.update(records=1, bad_line=1)
             continue
@@ -94,6 +93,8 @@ def _rows(reader: Iterator[list[str]], counts: Counter[str]) -> Iterator[list[st
             return
         except DAMAGE:
             counts.update(records=1, damaged=1)
+            return
+        if row is None:
             return
         if row:
             yield row

@@ -12,7 +12,7 @@ from typing import Any
 
 from megalith.errors import InputError
 from megalith.evaluation.formats.record import Record
-from megalith.input_files import parse_json
+from megalith.input_files import csv_field_limit, parse_json
 
 
 def json_lines(path: Path) -> Iterator[Record]:
@@ -33,14 +33,12 @@ def table_rows(path: Path, delimiter: str | None = None) -> Iterator[Record]:
     lines = io.StringIO(text, newline="")
     quoted = given != "\t"
     reader = csv.reader(lines, delimiter=given, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    limit = csv.field_size_limit(sys.maxsize)  # a passage may be longer than csv's 128 KiB
     try:
-        header = next(reader, [])
-        rows = [(reader.line_num, row) for row in reader]
+        with csv_field_limit(sys.maxsize):  # a passage may be longer than csv's 128 KiB
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"this table cannot be read: {error}.", where=f"{path}, line {reader.line_num}") from error
-    finally:
-        csv.field_size_limit(limit)
     for number, (line, row) in enumerate(rows):
         where = f"{path}, line {line}"
         if not row:

@@ -182,6 +182,27 @@ def test_a_table_without_the_column_is_counted_row_by_row(tmp_path: Path) -> Non
     assert [document.text for document in read(tmp_path / "a.csv", How("story"))[0]] == ["x", "y"]
 
 
+def test_a_long_cell_is_read_and_the_limit_of_csv_is_left_as_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    long = "x" * (before + 1)
+    (tmp_path / "a.csv").write_text(f"text\n{long}\nshort\n")
+    documents = read_documents(tmp_path / "a.csv", Counter())
+    assert next(documents).text == long
+    assert csv.field_size_limit() == before, "between two rows, other tables are read by the limit of their own"
+    assert [document.text for document in documents] == ["short"]
+    assert csv.field_size_limit() == before
+
+
+def test_a_cell_over_the_bound_is_counted_and_the_next_row_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megalith.curation.reading.tables.MAXIMUM_BYTES", 10)
+    (tmp_path / "a.csv").write_text("text\nmore than ten\nshort\n")
+    documents, counts = read(tmp_path / "a.csv")
+    assert [document.text for document in documents] == ["short"]
+    assert counts == {"records": 2, "bad_line": 1}
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 @pytest.mark.parametrize("layout", ["lines.jsonl", "pretty-array.json", "table.csv"])
 def test_what_is_cut_short_is_counted(tmp_path: Path, layout: str, pack: Callable[[bytes], bytes]) -> None:
