@@ -20,7 +20,7 @@ def write_study(directory: Path, found: Mapping[str, Any]) -> Path:
 
 def write_laws(path: Path, fit: Mapping[str, Any], study: Mapping[str, Any] | None = None) -> Path:
     """Write the page of fitted laws, with the design and checks of the study that made the runs, if one did."""
-    page = render(fit, study, path.parent.absolute().name if study else Path(fit["runs"]["source"]).name)
+    page = render(fit, study, study["recipe"] if study else Path(fit["runs"]["source"]).name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with Workspace(path.parent).file(path.name) as made:
         made.write_text(page, encoding="utf-8", errors="replace")

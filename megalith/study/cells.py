@@ -70,6 +70,12 @@ def prepare_cell(cell: Runnable, directory: Path, tokens: str = "tokenize") -> P
     return place
 
 
+def rows_of(cells: Sequence[Runnable], rows: Sequence[Row]) -> list[Row]:
+    """The rows of these cells in their order; a cell without a row is left out."""
+    by_digest = {row["digest"]: row for row in rows}
+    return [by_digest[cell.digest] for cell in cells if cell.digest in by_digest]
+
+
 def run_cells(
     directory: Path,
     cells: Sequence[C],

@@ -14,7 +14,7 @@ from megalith.artifacts import MANIFEST, Workspace, read_manifest
 from megalith.errors import InputError
 from megalith.input_files import read_text
 from megalith.scaling.own_runs import TABLE
-from megalith.study.cells import CELLS, Row
+from megalith.study.cells import CELLS, Row, rows_of
 from megalith.study.design import Cell, Design
 
 CORNERS = "CORNERS.csv"
@@ -44,9 +44,9 @@ def read_rows(directory: Path) -> list[Row]:
 
 
 def collect(directory: Path, plan: Design) -> list[Row]:
-    """Add the cells that have finished since to the tables; the rows of the design's cells.
+    """Add the cells that have finished since to the tables; the rows of the design's cells, in its order.
 
-    Rows of other designs stay in the tables.
+    Rows of other designs stay in the tables, whose order follows from what is in them alone.
     """
     rows = read_rows(directory)
     known = {row["digest"] for row in rows}
@@ -61,8 +61,7 @@ def collect(directory: Path, plan: Design) -> list[Row]:
         rows += fresh
         _write(directory / TABLE, [row for row in rows if row["role"] != "corner"])
         _write(directory / CORNERS, [row for row in rows if row["role"] == "corner"])
-    wanted = {cell.digest for cell in plan.cells}
-    return [row for row in rows if row["digest"] in wanted]
+    return rows_of(plan.cells, rows)
 
 
 def _row(cell: Cell, facts: Mapping[str, Any], directory: Path) -> Row | None:
@@ -84,4 +83,9 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     with Workspace(path.parent).file(path.name) as made, made.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (float(row["budget"]), float(row["flops"]), row["cell"])))
+        writer.writerows(sorted(rows, key=_place))
+
+
+def _place(row: Mapping[str, str]) -> tuple[float, float, str, str]:
+    """A row's place in its table, whichever run ended first."""
+    return float(row["budget"]), float(row["flops"]), row["cell"], row["digest"]

@@ -18,11 +18,15 @@ _DEVIATIONS = 2.0  # a corner cell is better where it is lower by more than this
 _NOISE_UNKNOWN = 0.002  # of log L, where no cell has several seeds
 
 
-def results(directory: Path, plan: Design, rows: Sequence[Row]) -> dict[str, Any]:
-    """The study's figures, also in `study.json`; the laws where all cells of the grid have run, and then the page."""
+def results(directory: Path, name: str, plan: Design, rows: Sequence[Row]) -> dict[str, Any]:
+    """The study's figures, also in `study.json`; the laws where all cells of the grid have run, and then the page.
+
+    `name` is the recipe's, which the page has for its title.
+    """
     missing = [cell.name for cell in plan.cells if cell.digest not in {row["digest"] for row in rows}]
     noise = seed_noise(rows)
     found: dict[str, Any] = {
+        "recipe": name,
         "design": plan.facts(),
         "rows": list(rows),
         "missing": missing,

@@ -42,7 +42,7 @@ def study(
             directory, cells, command, partial(collect, directory, plan), _said,
             of=len(plan.cells), jobs=jobs, deadline=deadline,
         )  # fmt: skip
-        return results(directory, plan, rows)
+        return results(directory, recipe.name, plan, rows)
 
 
 def prepare(recipe: Recipe, directory: Path, plan: Design, sources: Sequence[Path]) -> None:

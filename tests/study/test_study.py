@@ -14,11 +14,11 @@ from megalith.errors import MegalithError, RecipeError
 from megalith.recipe import Recipe, load_recipe
 from megalith.study import Design, design, further, running
 from megalith.study.cells import prepare_cell
-from megalith.study.ledger import read_rows
+from megalith.study.ledger import collect, read_rows
 from megalith.study.results import corner_checks, results, seed_noise
 from megalith.study.slurm import write_array
 from tests.conftest import ROOT
-from tests.study.fake_train import command_for
+from tests.study.fake_train import command_for, leave
 
 BUDGETS = (4e11, 1.2e12, 4e12)
 RECIPE = {
@@ -132,25 +132,41 @@ def test_a_study_runs_once_flags_a_wrong_rate_and_leaves_laws_and_page(
 
 
 def test_a_whole_study_is_fitted_and_drawn(tmp_path: Path, place: Path, plan: Design) -> None:
-    from tests.study.fake_train import leave
-
     base = recipe(tmp_path)
     running.prepare(base, place, plan, [])
     for cell in plan.cells:
         prepare_cell(cell, place)
         leave(place / "cells" / cell.name / "train", cell.overrides, place / "recipe.yaml", cell.learning_rate)
-    from megalith.study.ledger import collect
-
-    found = results(place, plan, collect(place, plan))
+    found = results(place, "sweep", plan, collect(place, plan))
     assert found["fit"]["points"] == 18  # corner cells are apart
     assert found["seed_noise"]["pooled"] == pytest.approx(0.002, rel=2)
     page = Path(found["page"]).read_text()
     assert "<svg" in page and "IsoFLOP" in page and "b0-" in page
+    assert "<title>sweep: scaling study</title>" in page and "<h1>sweep</h1>" in page
+    assert f"{place}/RUNS.csv" in page  # the directory, in the footer
     assert "http://" not in page.replace("http://www.w3.org", "")
     with (place / "RUNS.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 18
     script = write_array(place, plan).read_text()
     assert "--array=1-1" in script  # nothing is left to run
+
+
+def test_rows_are_in_the_order_of_the_design_whichever_run_ended_first(tmp_path: Path, place: Path) -> None:
+    """Two directories, in which the same runs end in opposite orders, have the same tables: the law is the same."""
+    base = recipe(tmp_path)
+    plan = design(base, budgets=BUDGETS[:2], sizes=3, ratio=1.7, seeds=2)
+    other = tmp_path / "other"
+    shutil.copytree(place, other)
+    for directory, cells in ((place, plan.cells), (other, plan.cells[::-1])):
+        running.prepare(base, directory, plan, [])
+        for cell in cells:
+            prepare_cell(cell, directory)
+            leave(directory / "cells" / cell.name / "train", cell.overrides, directory / "recipe.yaml", 6e-3)
+            rows = collect(directory, plan)
+        assert [row["cell"] for row in rows] == [cell.name for cell in plan.cells]
+    for table in ("RUNS.csv", "CORNERS.csv"):
+        assert (place / table).read_text() == (other / table).read_text()
+    assert collect(place, plan) == collect(other, plan)
 
 
 def test_a_slurm_array_has_a_line_for_each_cell(tmp_path: Path, place: Path, plan: Design) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from megalith.artifacts import Workspace
 from megalith.errors import InputError
 from megalith.input_files import read_json, read_text
-from megalith.study.cells import CELLS, Row
+from megalith.study.cells import CELLS, Row, rows_of
 from megalith.study.mixture.design import MixtureCell
 from megalith.study.mixture.weights import Floats
 
@@ -56,7 +56,7 @@ def read_rows(directory: Path, names: Sequence[str]) -> list[Row]:
 
 
 def collect(directory: Path, cells: Sequence[MixtureCell]) -> list[Row]:
-    """Add the runs that have finished since to the table; the rows of these cells.
+    """Add the runs that have finished since to the table; the rows of these cells, in their order.
 
     Rows of other searches over the same data sets stay in it.
     """
@@ -76,8 +76,7 @@ def collect(directory: Path, cells: Sequence[MixtureCell]) -> list[Row]:
             writer = csv.DictWriter(file, columns(names))
             writer.writeheader()
             writer.writerows(sorted(rows, key=lambda row: (row["arm"] != "drawn", row["cell"], row["digest"])))
-    wanted = {cell.digest for cell in cells}
-    return [row for row in rows if row["digest"] in wanted]
+    return rows_of(cells, rows)
 
 
 def weights_and_losses(cells: Sequence[MixtureCell], rows: Sequence[Row]) -> tuple[Floats, Floats]:
