@@ -39,6 +39,21 @@ def scripts(walk: Walk) -> dict[str, str]:
     }
 
 
+def batch_script(options: Sequence[str], about: str, lead_seconds: int, steps: Sequence[str]) -> str:
+    """A batch script of `steps`, shell commands of which each begins when the one before has ended well.
+
+    Its job is queued again when its time is up, when it is preempted and when a node fails, and adds to its log. Steps
+    get TERM `lead_seconds` before the time is up.
+    """
+    again = ("--open-mode=append", "--requeue", f"--signal=TERM@{lead_seconds}")
+    return (
+        "#!/bin/bash\n"
+        + "".join(f"#SBATCH {option}\n" for option in (*options, *again))
+        + f"# {_one_line(about)}\nset -u\n{_GO_ON}\n"
+        + "\n".join(f"{step}\ngo_on $?\n" for step in steps)
+    )
+
+
 def _script(walk: Walk, job: str, about: str, nodes: int, verbs: Sequence[str]) -> str:
     trains = job == "train"
     tasks = walk.accelerators_per_node if trains else 1
@@ -53,20 +68,13 @@ def _script(walk: Walk, job: str, about: str, nodes: int, verbs: Sequence[str]) 
         "--mem=0",  # all of it
         f"--chdir={_quoted(str(walk.working_directory))}",
         f"--output={_quoted(_literal(log.removesuffix('-%j.log')) + '-%j.log')}",
-        "--open-mode=append",
-        "--requeue",
-        f"--signal=TERM@{walk.lead_seconds if trains else 60}",
     ]
     launch = ["srun", f"--nodes={nodes}", f"--ntasks={nodes * tasks}", f"--ntasks-per-node={tasks}"]
     launch += ["--cpu-bind=none", "--kill-on-bad-exit=1"] + (["--gpu-bind=none", "--wait=60"] if trains else [])
-    steps = [f'{shlex.join(launch)} \\\n    "$PYTHON" {shlex.join(walk.verb(verb))}\ngo_on $?\n' for verb in verbs]
-    return (
-        "#!/bin/bash\n"
-        + "".join(f"#SBATCH {option}\n" for option in options)
-        + f"# {_one_line(about)}. Written by `megalith run`, which writes it again.\n"
-        + f'set -u\n[ -n "${{PYTHON:-}}" ] || PYTHON={shlex.quote(walk.python)}\n{_GO_ON}\n'
-        + "\n".join(steps)
-    )
+    first, *others = (f'{shlex.join(launch)} \\\n    "$PYTHON" {shlex.join(walk.verb(verb))}' for verb in verbs)
+    first = f'[ -n "${{PYTHON:-}}" ] || PYTHON={shlex.quote(walk.python)}\n{first}'
+    about = f"{about}. Written by `megalith run`, which writes it again."
+    return batch_script(options, about, walk.lead_seconds if trains else 60, [first, *others])
 
 
 def _submit(walk: Walk) -> str:

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from megalith.study import Design, design, further, running
 from megalith.study.cells import prepare_cell
 from megalith.study.ledger import collect, read_rows
 from megalith.study.results import corner_checks, results, seed_noise
-from megalith.study.slurm import write_array
+from megalith.study.slurm import write_array, write_tasks
 from tests.conftest import ROOT
 from tests.study.fake_train import command_for, leave
+from tests.submission import fake_slurm
 
 BUDGETS = (4e11, 1.2e12, 4e12)
 RECIPE = {
@@ -175,6 +177,20 @@ def test_a_slurm_array_has_a_line_for_each_cell(tmp_path: Path, place: Path, pla
     lines = (place / "cells.txt").read_text().splitlines()
     assert len(lines) == len(plan.cells) and f"--array=1-{len(lines)}" in script
     assert all(" train " in line and f"--output {place}/cells/" in line for line in lines)
+
+
+@pytest.mark.parametrize(("ends", "code", "queued"), [("true", 0, 0), ("kill -TERM $$", 143, 1), ("exit 2", 2, 0)])
+def test_a_task_that_is_interrupted_is_queued_again_and_one_that_fails_is_not(
+    tmp_path: Path, plan: Design, ends: str, code: int, queued: int
+) -> None:
+    cells = plan.cells[:2]
+    script = write_tasks(tmp_path, cells, lambda cell, _: ["bash", "-c", f"echo {cell.name}; {ends}"], "scaling study")
+    assert {"--job-name=scaling-study", "--ntasks=1", "--array=1-2", "--requeue", "--open-mode=append",
+            "--signal=TERM@120"} == set(fake_slurm.options(script.read_text()))  # fmt: skip
+    slurm = fake_slurm.install(tmp_path / "bin") | {"SLURM_ARRAY_TASK_ID": "2", "SLURM_RESTART_COUNT": "9"}
+    done = subprocess.run(["bash", str(script)], env=slurm, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, f"{cells[1].name}\n"), done.stderr
+    assert fake_slurm.calls(slurm)[1:] == ["scontrol requeue 4711"] * queued
 
 
 def test_too_little_text_is_refused(tmp_path: Path, place: Path, plan: Design, monkeypatch: pytest.MonkeyPatch) -> None:

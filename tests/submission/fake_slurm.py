@@ -5,6 +5,7 @@ file and a number of lines), `srun` signals its tasks once the file has as many,
 """
 
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -39,6 +40,11 @@ def calls(environment: Mapping[str, str]) -> list[str]:
     """Commands that have been called, in order, a line each."""
     path = Path(environment["FAKE_CALLS"])
     return path.read_text().splitlines() if path.is_file() else []
+
+
+def options(script: str) -> list[str]:
+    """The options in a batch script, a word each."""
+    return [word for line in script.splitlines() if line.startswith("#SBATCH ") for word in shlex.split(line)[1:]]
 
 
 def main(name: str, arguments: list[str]) -> int:

@@ -1,7 +1,6 @@
 """The files of a run's jobs: what a shell and Slurm make of them, and that they name what was planned."""
 
 import json
-import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from megalith.errors import InputError, UnsupportedError
 from megalith.recipe import Recipe, load_recipe
 from megalith.submission import Submission, Walk, write_jobs
 from megalith.submission.slurm import scripts
-from tests.submission.fake_slurm import calls, install
+from tests.submission.fake_slurm import calls, install, options
 
 SCRIPTS = ("prepare.sbatch", "train.sbatch", "judge.sbatch", "submit.sh", "submit-kubernetes.sh")
 
@@ -35,10 +34,6 @@ def walk(**changes: object) -> Walk:
         python="/opt/venv/bin/python",
     )
     return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def options(script: str) -> list[str]:
-    return [word for line in script.splitlines() if line.startswith("#SBATCH ") for word in shlex.split(line)[1:]]
 
 
 def planned(directory: Path, *overrides: str, name: str = "mt-nlg-530b") -> Submission:

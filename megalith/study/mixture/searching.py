@@ -106,7 +106,7 @@ def write_array(recipe: Recipe, directory: Path, asked: MixtureSearch) -> tuple[
         every = plan.check_cells(arms_of(recipe, plan, np.array(found["weights"]))) if found else []
         missing = _missing(every, collect(directory, [*plan.cells, *every]))
         cells = [cell for cell in every if cell.name in missing]
-    return plan, write_tasks(directory, cells, command, "blend-search", tokens=PROXY_TOKENS)
+    return plan, write_tasks(directory, cells, command, "blend search", tokens=PROXY_TOKENS)
 
 
 def command(cell: MixtureCell, directory: Path) -> list[str]:
