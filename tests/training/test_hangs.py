@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from megalith.errors import ResourceError
+from megalith.parallel import context
 from megalith.parallel.flight import Collective
 from megalith.training import launch, loop
 from megalith.training.hangs import Record, silent, verdict
@@ -28,20 +29,31 @@ PATIENCE = 200  # a loaded machine
 
 
 def hang(rank: int, task_json: str, how: str) -> None:
-    """Train; the last rank hangs in its 6th step."""
+    """Train; the last rank hangs in its 6th step: as it begins, or before the exchange of ranks that share samples."""
     task = TrainTask.model_validate_json(task_json)
-    world = forked.world_of(task.recipe)
-    right = loop.take_step
+    world, in_exchange = forked.world_of(task.recipe), (task.recipe.parallel.context or 1) > 1
+    right, exchange, step = loop.take_step, context._exchange, 0
 
     def hanging(run: Any, batch: Any) -> dict[str, Any]:
-        if rank == world - 1 and batch.step == HANGS_AT:
+        nonlocal step
+        step = batch.step
+        if not in_exchange:
+            end_here()
+        return right(run, batch)
+
+    def hanging_exchange(*arguments: Any) -> Any:
+        end_here()
+        return exchange(*arguments)
+
+    def end_here() -> None:
+        if rank == world - 1 and step == HANGS_AT:
             if how == "stopped":
                 os.kill(os.getpid(), signal.SIGSTOP)
             else:
                 threading.Event().wait()
-        return right(run, batch)
 
     loop.take_step = hanging  # type: ignore[assignment]  # in a process of its own
+    context._exchange = hanging_exchange
     forked._train(rank, [task_json], None, False)
 
 
@@ -59,19 +71,25 @@ def hang(rank: int, task_json: str, how: str) -> None:
             "stopped",
             r"rank 1 does not answer and has not come to the \w+.* \((pipeline|all ranks), ranks 0, 1\)",
         ),
+        (
+            {"context": 2},
+            "stopped",
+            r"rank 1 does not answer and has not come to the all_to_all \(context, ranks 0, 1\)",
+        ),
+        ({"context": 2}, "deadlocked", r"rank 1 has not come to the all_to_all \(context, ranks 0, 1\)"),
     ],
     ids=str,
 )
 def test_a_rank_that_does_not_come_is_named_with_the_collective(
     tmp_path: Path, layout: dict[str, Any], how: str, said: str
 ) -> None:
-    recipe = small.small_recipe(parallel=layout, timeout_seconds=TIMEOUT)
+    recipe = small.small_recipe(parallel=layout, model={"dropout": 0.0}, timeout_seconds=TIMEOUT)
     task = forked.task_of(tmp_path / "run", recipe)
-    context = start(forked.world_of(recipe), str(task.logs), hang, task.model_dump_json(), how)
+    ranks = start(forked.world_of(recipe), str(task.logs), hang, task.model_dump_json(), how)
     end = time.monotonic() + PATIENCE
     while not (task.logs / "error.json").is_file() and time.monotonic() < end:
         time.sleep(0.05)
-    for process in context.processes:
+    for process in ranks.processes:
         process.kill()
     error = read_error(task)
     assert isinstance(error, ResourceError)

@@ -56,7 +56,7 @@ def named(directory: Path, layout: dict[str, Any], slow: int = SLOW) -> list[dic
     return [line for line in lines if "slow_rank" in line]
 
 
-@pytest.mark.parametrize("layout", [{"data": 2}, {"tensor": 2}, {"pipeline": 2}], ids=str)
+@pytest.mark.parametrize("layout", [{"data": 2}, {"tensor": 2}, {"pipeline": 2}, {"context": 2}], ids=str)
 def test_a_slow_rank_is_named_once_within_twenty_steps(tmp_path: Path, layout: dict[str, Any]) -> None:
     (line,) = named(tmp_path, layout)
     assert line["slow_rank"] == SLOW
