@@ -26,8 +26,6 @@ def open_embedder(path: Path) -> Embedder:
     Raises InputError where it is missing, damaged or lacks its tokenizer, UnsupportedError for a family or a key of its
     configuration that cannot be held.
     """
-    if not path.exists():
-        raise InputError("there is no such model.", where=str(path), mend="Name the directory of one on this machine.")
     if path.is_file():
         if path.suffix != ".gguf":
             raise InputError("this is neither a directory nor a .gguf file.", where=str(path))

@@ -285,9 +285,9 @@ def test_a_threshold_out_of_range_is_refused(tmp_path: Path, threshold: Any) -> 
 def test_a_model_that_is_missing_or_wrong_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     _corpus(tmp_path / "in")
     (tmp_path / "other").write_text("other")
-    for model in ("nowhere", "other"):
+    for model, said in (("nowhere", "curate.semantic.model: there is no such model"), ("other", "not a model")):
         recipe = _recipe(tmp_path, semantic={"model": str(tmp_path / model)})
-        with pytest.raises(InputError, match="model"):
+        with pytest.raises(InputError, match=said):
             curate(recipe, tmp_path / "curate", [tmp_path / "in"], open_embedder=open_letters)
         assert not list(tmp_path.glob("*curate*"))
 
