@@ -83,7 +83,7 @@ class Transformer(nn.Module):
 
     def run_layers(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """The residual stream through this stage's layers, (B, T, E) to (B, T, E); see `Attention`."""
-        rotation = self._rotation(x, positions) if self.config.positions == "rotary" else None
+        rotation = self._rotation(x, positions) if self.config.positions == "rotary" and self.layers else None
         for layer in self.layers.values():
             x = layer(x, mask=mask, rotation=rotation)
         return x

@@ -91,7 +91,7 @@ def parallelize(
         gradients=data_parallel.ShardedGradients(list(stages.values()), masters, parallel.zero)
         if sharded
         else data_parallel.FlatGradients(masters, ranks),
-        pipeline=Pipeline(stages, count, ranks.submesh("pipeline"), ranks.device) if count > 1 else None,
+        pipeline=Pipeline(stages, count, ranks.submesh("pipeline"), ranks.device, parallel.zero) if count > 1 else None,
         tied=tied,
     )
 

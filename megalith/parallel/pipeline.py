@@ -5,7 +5,7 @@ the sends and receives between them. Its class that runs any list, and the parts
 private in torch 2.13, which is pinned for that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining._utils import InferenceMode, _make_tensor_from_meta
 from torch.distributed.pipelining.schedules import (
     _Action,
+    _add_reduce_grad,
     _add_send_recv,
     _add_unshard_reshard,
     _PipelineScheduleRuntime,
@@ -65,13 +66,25 @@ def meet_neighbours(mesh: DeviceMesh, device: torch.device) -> None:
         work.wait()
 
 
+GATHERED = 3  # of a rank's stages at once under ZeRO-3: one in its forward pass, one in its backward, one to come
+
+
 class Pipeline:
     """The stages of one rank, and the schedules that have been run over them."""
 
-    def __init__(self, stages: Mapping[int, Transformer], count: int, mesh: DeviceMesh, device: torch.device) -> None:
-        """`stages` are this rank's by number, of `count` in all; `mesh` has the pipeline's ranks."""
+    def __init__(
+        self, stages: Mapping[int, Transformer], count: int, mesh: DeviceMesh, device: torch.device, zero: int
+    ) -> None:
+        """`stages` are this rank's by number, of `count` in all; `mesh` has the pipeline's ranks.
+
+        ZeRO-1 and 2 (`zero`) gather a stage's weights once a step, and ZeRO-3 anew when other stages have come between.
+        """
         self._modules, self._count = dict(stages), count
         self._mesh, self._device = mesh, device
+        self._gathered = min(GATHERED, len(stages)) if zero == 3 else len(stages)
+        if len(stages) > 1:
+            for stage in stages.values():
+                _let_reductions_wait(stage)
         meet_neighbours(mesh, device)
         self._made: dict[tuple[Any, ...], _Schedule] = {}
 
@@ -115,23 +128,28 @@ class Pipeline:
                     group=group,
                 )
             )
-        return _Schedule(stages, micro_batches, lists, training=training)
+        return _Schedule(stages, micro_batches, lists, self._gathered, training=training)
 
 
 class _Schedule(_PipelineScheduleRuntime):
     """torch's runner of action lists, of which the shapes are known and the losses are sums."""
 
-    def __init__(self, stages: "list[_Stage]", micro_batches: int, lists: Lists, *, training: bool) -> None:
+    def __init__(
+        self, stages: "list[_Stage]", micro_batches: int, lists: Lists, gathered: int, *, training: bool
+    ) -> None:
         self.weights: Tensor | None = None
+        self._own = stages
         loss_fn = self._weigh if training else None
         super().__init__(stages, micro_batches, loss_fn=loss_fn, scale_grads=False)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         actions = {rank: [_Action.from_str(str(action)) for action in own] for rank, own in enumerate(lists)}
         if training:
-            self._prepare_schedule_with_comms(actions)
-        else:  # the same, but for a check that each forward action has its backward
-            whole = {rank: _add_unshard_reshard(own) for rank, own in actions.items()}
-            holder = self.stage_index_to_group_rank
-            self.pipeline_order_with_comms = _add_send_recv(whole, lambda stage: holder[stage], self._num_stages)
+            self._validate_and_set_stage_mapping(actions)
+        # as torch's `_prepare_schedule_with_comms`, which has three stages gathered at once whatever ZeRO is
+        whole: dict[int, Any] = {rank: _add_unshard_reshard(own, gathered) for rank, own in actions.items()}
+        if training:
+            whole = {rank: _add_reduce_grad(own, micro_batches) for rank, own in whole.items()}
+        holder = self.stage_index_to_group_rank
+        self.pipeline_order_with_comms = _add_send_recv(whole, lambda stage: holder[stage], self._num_stages)
 
     def run(self, inputs: Sequence[Tensor], rest: Sequence[Mapping[str, Tensor]]) -> Tensor | None:
         for stage in self._stages:
@@ -142,6 +160,9 @@ class _Schedule(_PipelineScheduleRuntime):
         arguments = [(each,) for each in inputs]
         keywords = [dict(each) for each in rest]
         self._step_microbatches(arguments, keywords, list(inputs), [] if self._has_backward else None)
+        if self._has_backward:
+            for stage in self._own:
+                stage.wait_for_reductions()
         if ends is None:
             return None
         sums: list[Tensor] = [each.detach() for each in ends.output_chunks]
@@ -207,6 +228,39 @@ class _Stage(PipelineStage):
         super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
         _take_up_gradients(self.submod)
 
+    def perform_reduce_grad(self, grad_scale_factor: int) -> None:
+        """Send FSDP2's sums of this stage's gradients; torch would wait for them before the rank's other stages go on.
+
+        `wait_for_reductions` is to follow, at the end of the step.
+        """
+        if isinstance(self.submod, FSDPModule):
+            self.submod.set_reshard_after_backward(True)
+            self.submod.set_requires_gradient_sync(True)
+            for group in _fsdp_groups(self.submod):
+                group.post_backward()
+
+    def wait_for_reductions(self) -> None:
+        """Have the device's current stream wait for what `perform_reduce_grad` has sent, and free its buffers."""
+        if isinstance(self.submod, FSDPModule):
+            self.submod.set_is_last_backward(True)
+            self.submod._get_fsdp_state()._root_post_backward_final_callback()
+
+
+def _fsdp_groups(stage: nn.Module) -> Iterator[Any]:
+    """FSDP2's units of parameters that are gathered and reduced together."""
+    for module in stage.modules():
+        if isinstance(module, FSDPModule):
+            yield from module._get_fsdp_state()._fsdp_param_groups
+
+
+def _let_reductions_wait(stage: nn.Module) -> None:
+    """Let a stage's reductions all be under way at once: by FSDP2's default each waits for the one before it.
+
+    Their buffers take the place of the gradients that they are made of.
+    """
+    if isinstance(stage, FSDPModule):
+        stage.set_reduce_scatter_max_input_buffers(sum(isinstance(each, FSDPModule) for each in stage.modules()))
+
 
 def _gather_parameters(stage: nn.Module) -> None:
     """Have FSDP2 show whole parameters, not shards."""
@@ -217,10 +271,8 @@ def _gather_parameters(stage: nn.Module) -> None:
 
 def _take_up_gradients(stage: nn.Module) -> None:
     """Do what follows the accumulation of a gradient: our hooks, or FSDP2's addition in the wider type."""
-    for module in stage.modules():
-        if isinstance(module, FSDPModule):
-            for group in module._get_fsdp_state()._fsdp_param_groups:
-                group.post_backward()
+    for group in _fsdp_groups(stage):
+        group.post_backward()
     for parameter in stage.parameters():
         hooks = getattr(parameter, "_post_accumulate_grad_hooks", None)
         if parameter.grad is not None and hooks:

@@ -193,6 +193,11 @@ class ModelConfig(Section):
         return _known(self.num_layers)
 
     @property
+    def most_stages(self) -> int:
+        """Pipeline stages that the layers fill at most: one a layer, and one at each end that has none."""
+        return self.layers + 2
+
+    @property
     def hidden(self) -> int:
         return _known(self.hidden_size)
 

@@ -83,10 +83,10 @@ class Recipe(Section):
             )
         if model.is_sized and parallel.pipeline:
             stages = parallel.pipeline * parallel.virtual_stages
-            if stages > model.layers:
+            if stages > model.most_stages:
                 raise ValueError(
-                    f"{model.layers} layers cannot fill {stages} pipeline stages; "
-                    f"lower parallel.pipeline to {model.layers // parallel.virtual_stages} or less"
+                    f"{model.layers} layers cannot fill {stages} pipeline stages, even if the first and the last have "
+                    f"none; lower parallel.pipeline to {model.most_stages // parallel.virtual_stages} or less"
                 )
         self._check_axes()
         if parallel.data and self.train.micro_batch_size:

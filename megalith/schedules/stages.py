@@ -8,12 +8,14 @@ def layers_of_stages(model: ModelConfig, stages: int) -> list[range]:
     """Which layers each stage has: the slowest stage is as fast as can be, the logits counted with the last one.
 
     A layer goes to the stage that costs least so far, in forward FLOPs; of equals to the later one, since the first
-    stages hold the most activations, and the first of them the embedding.
+    stages hold the most activations, and the first of them the embedding. Each stage between the ends has a layer; the
+    first may be left with the embedding alone and the last with the logits (2407.21783 §3.3.2), which is how
+    `model.most_stages` are filled.
     """
     layer, costs = layer_forward_flops(model), [0.0] * stages
     costs[-1] += head_forward_flops(model)
-    counts = [1] * stages
-    for _ in range(model.layers - stages):
+    counts = [int(0 < stage < stages - 1) for stage in range(stages)]
+    for _ in range(model.layers - sum(counts)):
         cheapest = min(range(stages), key=lambda stage: (costs[stage] + counts[stage] * layer, -stage))
         counts[cheapest] += 1
     ends = [sum(counts[: stage + 1]) for stage in range(stages)]

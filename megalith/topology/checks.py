@@ -27,7 +27,7 @@ def check_layout(
     _check_world(cluster, layout)
     _check_tensor(layout, model, sequence_parallel=parallel.sequence_parallel)
     _check_context(model, parallel, layout)
-    _check_stages(layout.pipeline, parallel.virtual_stages, model.layers)
+    _check_stages(layout.pipeline, parallel.virtual_stages, model)
     _check_batch(layout, train)
     if parallel.schedule_file is None:
         _check_rounds(layout, parallel, train)
@@ -150,13 +150,14 @@ def _check_tensor(layout: Layout, model: ModelConfig, *, sequence_parallel: bool
         )
 
 
-def _check_stages(pipeline: int, virtual_stages: int, layers: int) -> None:
-    stages = pipeline * virtual_stages
-    if layers < stages:
-        fewer = layers // virtual_stages
-        mend = f"parallel.pipeline={fewer} or less" if fewer else f"parallel.virtual_stages={layers // pipeline or 1}"
+def _check_stages(pipeline: int, virtual_stages: int, model: ModelConfig) -> None:
+    stages, most = pipeline * virtual_stages, model.most_stages
+    if stages > most:
+        fewer = most // virtual_stages
+        mend = f"parallel.pipeline={fewer} or less" if fewer else f"parallel.virtual_stages={most // pipeline or 1}"
         raise RecipeError(
-            f"{layers} layers cannot fill {stages} stages (pipeline {pipeline} × virtual {virtual_stages}).",
+            f"{model.layers} layers cannot fill {stages} stages (pipeline {pipeline} × virtual {virtual_stages}), even "
+            "if the first and the last have none.",
             where="parallel.pipeline",
             mend=f"Set {mend}.",
         )

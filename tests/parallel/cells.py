@@ -92,6 +92,8 @@ class Cell:
     precision: str = "fp64"
     trained: str = ""
     """Key of TRAINED."""
+    bare_ends: bool = False
+    """Whether the first stage has the embedding alone and the last the logits."""
 
     @property
     def world(self) -> int:
@@ -109,7 +111,8 @@ class Cell:
 
     @property
     def model(self) -> ModelConfig:
-        layers = {"num_layers": max(2, self.pipeline) * self.virtual_stages + 1}  # no multiple of its stages
+        stages = max(2, self.pipeline) * self.virtual_stages
+        layers = {"num_layers": stages - 2 if self.bare_ends else stages + 1}  # no multiple of its stages
         return ModelConfig.model_validate(SHAPE | layers | FAMILIES[self.family] | {"tie_embeddings": self.tied})
 
     @property
@@ -133,7 +136,8 @@ class Cell:
             "tied" if self.tied else "untied",
             f"{self.tensor} × {self.pipeline} × {self.data}" + (f" × {self.context}" if self.context > 1 else ""),
             zero if self.data * self.context > 1 else "",
-            (f"{self.schedule} v2" if self.virtual_stages > 1 else self.schedule) if self.pipeline > 1 else "",
+            (f"{self.schedule} v2" if self.virtual_stages > 1 else self.schedule) * (self.pipeline > 1)
+            + ", bare ends" * self.bare_ends,
             "yes" if self.sequence_parallel else "",
             self.recompute if self.recompute != "none" else "",
             self.precision,
@@ -178,11 +182,12 @@ def _choices(cell: Cell, strength: int) -> set[tuple[tuple[int, str], ...]]:
 
 
 def whole_table() -> list[Cell]:
-    """A tied gpt in every layout; each other model in layouts that cover; recomputation, hybrid ZeRO, fp32 and bf16."""
+    """A tied gpt in every layout; each other model in layouts that cover; recomputation, hybrid ZeRO, fp32 and bf16,
+    stages without layers."""
     every = list(placements())
     others = [(family, tied) for family in FAMILIES for tied in (True, False) if (family, tied) != ("gpt", True)]
     rest = [replace(cell, family=family, tied=tied) for family, tied in others for cell in every]
-    return [*every, *covering(rest, 2), *_extras(), *_narrow(), *context_table()]
+    return [*every, *covering(rest, 2), *_extras(), *_narrow(), *context_table(), *bare_ends_table()]
 
 
 def short_table() -> list[Cell]:
@@ -215,6 +220,7 @@ def short_table() -> list[Cell]:
         Cell("mistral", tensor=2, data=2, zero=3, trained="documents"),
         Cell("gopher", tensor=2, pipeline=2, sequence_parallel=True, schedule="interleaved-1f1b", trained="documents"),
         Cell("bert", tensor=2, pipeline=2, schedule="zb-h1", trained="z-loss"),
+        *bare_ends_table()[:3],
     ]
 
 
@@ -229,6 +235,21 @@ def short_context_table() -> list[Cell]:
         Cell("mistral", data=2, context=2, zero=3, zero_shard=2, recompute="full"),
         Cell(tensor=2, data=2, context=2, zero=3, sequence_parallel=True, trained="documents"),
     ]
+
+
+def bare_ends_table() -> list[Cell]:
+    """Two stages more than layers."""
+    return [
+        Cell(pipeline=4, bare_ends=True),
+        Cell("llama", tied=False, pipeline=4, schedule="zb-h1", recompute="selective", bare_ends=True),
+        Cell("llama", pipeline=2, data=2, zero=1, schedule="interleaved-1f1b", bare_ends=True),
+        Cell("post-norm bert", pipeline=4, schedule="zb-h1", bare_ends=True),
+        Cell("bert", tied=False, pipeline=2, data=2, zero=3, schedule="interleaved-1f1b", bare_ends=True),
+        Cell("llama", tied=False, tensor=2, pipeline=2, schedule="interleaved-1f1b", sequence_parallel=True,
+             bare_ends=True),
+        Cell("gpt", pipeline=4, data=2, zero=2, schedule="zb-h1", bare_ends=True),
+        Cell("gpt", tensor=2, pipeline=2, schedule="interleaved-1f1b", precision="bf16", bare_ends=True),
+    ]  # fmt: skip
 
 
 def context_table() -> list[Cell]:

@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp._fully_shard import _fsdp_param_group as fsdp
 
-from megalith.parallel import DistributedModel, Mesh, build_mesh, loss_weights, parallelize
+from megalith.parallel import DistributedModel, Mesh, build_mesh, loss_weights, parallelize, pipeline
 from megalith.parallel import data_parallel as room
 from megalith.parallel.data_parallel import FlatGradients
 from tests.parallel.cells import Cell, sample_batch
@@ -89,6 +90,50 @@ def test_buckets_go_out_under_the_backward_pass_and_change_no_gradient(world: in
                 assert rank[f"{name} under"] == rank[f"{name} buckets"] - 4  # those of the embeddings come last
             elif name in ("tied pipeline", "interleaved"):
                 assert rank[f"{name} under"] > 0
+
+
+def sharded_main(rank: int) -> dict[str, Tensor]:
+    """Calls of a rank with two stages under ZeRO-1: 0, a backward pass; 1, a reduction; 2, a wait for all of them."""
+    cell = Cell("llama", pipeline=2, data=2, zero=1, schedule="interleaved-1f1b")
+    model = parallelize(
+        cell.model, cell.parallel, build_mesh(Mesh(rank, 4), cell.parallel), dtype=torch.float32, seed=1
+    )
+    order: list[int] = []
+
+    def noted(owner: Any, name: str, kind: int) -> Any:
+        call = getattr(owner, name)
+
+        def noting(*arguments: Any, **settings: Any) -> Any:
+            order.append(kind)
+            return call(*arguments, **settings)
+
+        return patch.object(owner, name, noting)
+
+    batches = [sample_batch(cell.model, 0, 4 * model.ranks.data_index + number, 1) for number in range(4)]
+    group = fsdp.FSDPParamGroup
+    model.gradients.zero()
+    with (
+        noted(pipeline._Stage, "backward_one_chunk", 0),
+        noted(fsdp, "foreach_reduce", 1),
+        noted(group, "finalize_backward", 2),
+    ):
+        model.forward_backward(batches, loss_weights([100.0]), [0] * 4)
+    groups = [list(pipeline._fsdp_groups(stage)) for stage in model.stages.values()]
+    allowed = [own[0].comm_ctx.reduce_scatter_max_input_buffers for own in groups]
+    units = [len(own) for own in groups]
+    return {"order": torch.tensor(order), "allowed": torch.tensor(allowed), "units": torch.tensor(units)}
+
+
+def test_a_stages_sharded_gradients_are_under_way_while_the_ranks_other_stage_computes() -> None:
+    for found in on_ranks(4, sharded_main):
+        order = found["order"].tolist()
+        last_backward = len(order) - order[::-1].index(0)
+        assert order.count(0) == 8
+        assert order[:last_backward].count(1) >= 2
+        assert 2 not in order[:last_backward]
+        assert order[-1] == 2
+        assert order.count(1) == found["units"].sum()
+        assert (found["allowed"] >= found["units"]).all()  # none waits for the one before it
 
 
 def one_too_many(rank: int) -> dict[str, Tensor]:

@@ -254,6 +254,7 @@ def test_the_planners_formulas_give_the_same_messages(parallel: dict[str, Any], 
         {"pipeline": 2, "schedule": "zb-h1"},
         {"pipeline": 2, "virtual_stages": 2, "schedule": "interleaved-1f1b"},
         {"pipeline": 2, "data": 2, "zero": 1},
+        {"pipeline": 2, "virtual_stages": 4, "schedule": "interleaved-1f1b", "data": 2, "zero": 3},
         {"data": 2, "zero": 3},
     ],
     ids=str,
@@ -262,7 +263,8 @@ def test_a_few_micro_batches_stand_for_the_whole_step(
     parallel: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts and bytes are the whole step's; its peak differs by a few losses, numbers of 8 bytes."""
-    recipe = tiny(parallel, {"num_layers": 4} if "virtual_stages" in parallel else {})
+    virtual = parallel.get("virtual_stages", 1)
+    recipe = tiny(parallel, {"num_layers": 2 * virtual}, global_batch_size=8 * virtual)
     short = dry(recipe, stages=True)
     share = short[0]["micro_batches"]
     monkeypatch.setattr(room, "_lengths", lambda job, rank: (2 * (recipe.parallel.pipeline or 1), share))

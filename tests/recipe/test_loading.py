@@ -82,7 +82,10 @@ def test_what_cannot_be_is_refused_with_the_line_and_the_mend(
     ("override", "said"),
     [
         ("parallel.tensor=8", "12 heads cannot be split over parallel.tensor=8; try 1, 2, 3, 4, 6 or 12"),
-        ("parallel.pipeline=3", "2 layers cannot fill 3 pipeline stages; lower parallel.pipeline to 2"),
+        (
+            "parallel.pipeline=5",
+            "2 layers cannot fill 5 pipeline stages, even if the first and the last have none; lower",
+        ),
         ("train.micro_batch_size=7", "train: global_batch_size 512 is not a multiple of micro_batch_size 7"),
         ("train.minimum_learning_rate=1", "minimum_learning_rate 1.0 is above learning_rate"),
         ("train.batch_ramp={start: 31, increment: 32, tokens: 100}", "never reaches global_batch_size 512"),

@@ -27,6 +27,7 @@ TENSOR: Layout = {"tensor": 2}
 PIPELINE: Layout = {"pipeline": 2}
 ZERO_3: Layout = {"data": 2, "zero": 3}
 INTERLEAVED: Layout = {"pipeline": 2, "virtual_stages": 2, "schedule": "interleaved-1f1b"}
+BARE_ENDS: Layout = INTERLEAVED | {"virtual_stages": 3}  # six stages for four layers
 TENSOR_PIPELINE: Layout = {"tensor": 2, "pipeline": 2}
 TENSOR_DATA: Layout = {"tensor": 2, "data": 2}
 SEQUENCE: Layout = {"tensor": 2, "data": 2, "sequence_parallel": True}
@@ -38,10 +39,11 @@ LAYOUTS: dict[str, Layout] = {
     "pipeline": PIPELINE,
     "zero-3": ZERO_3,
     "interleaved": INTERLEAVED,
+    "bare-ends": BARE_ENDS,
     "tensor-pipeline": TENSOR_PIPELINE,
     "sequence": SEQUENCE,
 }
-SHORT = ("alone", "pipeline", "zero-3")
+SHORT = ("alone", "bare-ends", "zero-3")
 
 
 def recipe_of(layout: Layout, model: dict[str, Any] | None = None, **train: Any) -> Recipe:

@@ -213,9 +213,9 @@ def _whole_step(
 
 
 def _line(low: int, few: int, high: int, enough: int, count: int) -> int:
-    each, rest = divmod(high - low, enough - few)
-    assert not rest, "a step grows by the same messages with each micro-batch"
-    return high + each * (count - enough)
+    grown, rest = divmod((high - low) * (count - enough), enough - few)
+    assert not rest, "a step grows by the same messages with each round of micro-batches"
+    return high + grown
 
 
 def _message_row(message: Message, amount: Amount, cluster: Cluster) -> dict[str, Any]:

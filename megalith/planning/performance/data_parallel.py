@@ -97,7 +97,6 @@ def after_backward(
     if layout.gradient_ranks == 1:
         return After(0.0, ends, optimizer)
     shard, replicas = _shard_group(job, stack), _replicas(job, stack)
-    overlaps = _overlaps(job, stack)
     if stack.large_messages == "never" or (stack.large_messages == "sharded" and job.zero == 0):
         shard, replicas = _slowed(shard, constants), _slowed(replicas, constants)
     between = all_reduce_seconds(gradient * held / shard.size, replicas, constants)
@@ -111,15 +110,18 @@ def after_backward(
     once = between if job.zero else 0.0
     if stack.collectives_per_tensor and job.zero:
         once += 2 * TENSORS * layers * steps_seconds(shard)
-    if not overlaps:
+    alone = _seen_share(job, stack)
+    if alone == 1:
         return After(rounds * each + once + gathered, ends, optimizer)
     backward, forward = micro_batch_seconds * 2 / 3, micro_batch_seconds / 3
     window = _micro_batches_beside(job)
     if not stack.overlaps_weights:  # what is sent once a step goes with the last backward
         once, gathered = once + gathered, 0.0
     total = (rounds - 1) * seen_seconds(each, backward, EXPOSED_REDUCTION)
-    total += seen_seconds(each + once, window * backward, EXPOSED_REDUCTION)
-    total += seen_seconds(gathered, window * forward, EXPOSED_REDUCTION)
+    hidden = 1 - alone
+    total += alone * (each + once + gathered)
+    total += seen_seconds(hidden * (each + once), window * backward, EXPOSED_REDUCTION)
+    total += seen_seconds(hidden * gathered, window * forward, EXPOSED_REDUCTION)
     return After(total, ends, optimizer)
 
 
@@ -160,11 +162,18 @@ def _away(job: Job) -> float:
     return routed_parameters(model) * (1 - 1 / job.expert) * model.expert_layers / model.layers
 
 
-def _overlaps(job: Job, stack: Stack) -> bool:
-    """Whether the last backward hides what is sent."""
-    if job.layout.pipeline > 1:
-        return stack.overlaps_data == "always"
-    return stack.overlaps_data != "never"
+def _seen_share(job: Job, stack: Stack) -> float:
+    """The share of what is sent once a step that no computing is beside: 1, all of it.
+
+    Stage by stage, the gradients of a rank's first stage are whole when nothing is left to do, and its weights wanted
+    when nothing else has begun. Without ZeRO the last backward has its own buckets beside it, unless it leaves the
+    weights' gradients for later.
+    """
+    if job.layout.pipeline == 1:
+        return float(stack.overlaps_data == "never")
+    if stack.overlaps_data == "stage by stage":
+        return 1 / job.virtual_stages if job.zero else float(job.schedule.startswith("zb"))
+    return float(stack.overlaps_data != "always")
 
 
 def gradient_bytes(job: Job, stack: Stack) -> int:

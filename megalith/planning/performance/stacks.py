@@ -22,9 +22,10 @@ class Stack:
     """Whether a rank waits for its sends to the next stage and back."""
     scatter_gather: bool = False
     """Whether a tensor group sends one piece each between stages and gathers inside the node (2104.04473 §4.1)."""
-    overlaps_data: Literal["never", "one stage", "always"] = "never"
+    overlaps_data: Literal["never", "one stage", "stage by stage", "always"] = "never"
     """When the backward hides the reduction of gradients; torch's own DDP knows no pipeline, and its FSDP reduces
-    nothing before a pipeline's last backward."""
+    nothing of a stage before that stage's last backward in a pipeline. Stage by stage: beside the work of the rank's
+    other stages then, and whole gradients (without ZeRO) under that last backward itself."""
     large_messages: Literal["never", "sharded", "always"] = "never"
     """When gradients travel a layer or a hundred megabytes at a time, at the network's rate; else all at once after
     the last backward, or in the 25 MB of torch's buckets (`Constants.gradient_network`)."""
@@ -90,13 +91,14 @@ _MEGATRON_CORE = Stack(
     gathers_again=True,
 )
 _STACKS = (
-    # our own: FSDP2 a layer at a time, whole gradients in buckets of 32 MiB (parallel/data_parallel.py)
+    # our own: FSDP2 a layer at a time, whole gradients in buckets of 32 MiB (parallel/data_parallel.py); in a pipeline
+    # FSDP2's sums of a stage go when its last backward has ended (parallel/pipeline.py)
     # torch's attention of today, which takes cuDNN's kernel on Hopper and Blackwell (check_prefer_cudnn_attention in
     # aten/src/ATen/native/transformers/cuda/sdp_utils.cpp@001f694a); published runs of torchtitan are older
     Stack(
         "megalith",
         blocking_sends=False,
-        overlaps_data="one stage",
+        overlaps_data="stage by stage",
         large_messages="sharded",
         overlaps_weights=True,
         balances=True,

@@ -38,7 +38,7 @@ Deal = tuple[int, ...]
 @functools.lru_cache(maxsize=4096)
 def deal_of(model: ModelConfig, stages: int, balances: bool) -> Deal:
     """The layers of `model` dealt to stages; `balances` says whether the logits count (`Stack.balances`)."""
-    if balances and model.layers >= stages:
+    if balances and stages <= model.most_stages:
         return tuple(len(own) for own in layers_of_stages(model, stages))
     return tuple(deal_evenly(model.layers, stages))
 

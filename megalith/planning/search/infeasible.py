@@ -104,5 +104,6 @@ def _no_sizes(question: Question) -> str:
     given = f" with {fixed}" if fixed else ""
     return (
         f"no tensor × pipeline × data{given} makes {world:,} accelerators: tensor must divide {model.heads} heads, "
-        f"data a batch of {question.global_batch_size}, and pipeline is {model.layers} at most, for as many layers."
+        f"data a batch of {question.global_batch_size}, and pipeline is {model.most_stages} at most, for "
+        f"{model.layers} layers."
     )

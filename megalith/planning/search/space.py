@@ -1,8 +1,9 @@
 """The space of layouts: every size, schedule and setting that a model allows on a cluster.
 
 The limits are those of `topology.check_layout` and of training, so that what is found here can be run: all accelerators
-are used, heads and the MLP's columns are split evenly, no pipeline stage is empty, the batch is whole micro-batches on
-every replica, and interleaving takes micro-batches in whole rounds. What the question fixes has one choice.
+are used, heads and the MLP's columns are split evenly, no pipeline stage but the first and the last is without layers,
+the batch is whole micro-batches on every replica, and interleaving takes micro-batches in whole rounds. What the
+question fixes has one choice.
 """
 
 import math
@@ -138,7 +139,7 @@ class Space:
             if world % tensor or heads % tensor:
                 continue
             for pipeline in self._allowed("pipeline", divisors(world // tensor)):
-                if world % (tensor * pipeline) or pipeline > asked.model.layers:
+                if world % (tensor * pipeline) or pipeline > asked.model.most_stages:
                     continue
                 data = world // (tensor * pipeline)
                 if asked.fixed.get("data", data) == data and asked.global_batch_size % data == 0:
@@ -170,12 +171,13 @@ class Space:
 
     def _virtual_stages(self, pipeline: int) -> list[int]:
         """From 2: of those whose largest stage has as many layers the fewest, since the others only send more."""
-        layers, fixed = self.question.model.layers, self.question.fixed.get("virtual_stages")
+        model, fixed = self.question.model, self.question.fixed.get("virtual_stages")
+        most = model.most_stages // pipeline
         if fixed is not None:
-            return [fixed] if 1 < fixed <= layers // pipeline else []
+            return [fixed] if 1 < fixed <= most else []
         fewest: dict[int, int] = {}
-        for virtual in range(2, layers // pipeline + 1):
-            fewest.setdefault(-(-layers // (pipeline * virtual)), virtual)
+        for virtual in range(2, most + 1):
+            fewest.setdefault(-(-model.layers // (pipeline * virtual)), virtual)
         return list(fewest.values())
 
     @cached_property

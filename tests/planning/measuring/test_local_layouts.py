@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPa
     ("override", "error", "said"),
     [
         ("parallel.tensor=3", RecipeError, "heads"),
-        ("parallel.pipeline=5", RecipeError, "cannot fill"),
+        ("parallel.pipeline=7", RecipeError, "cannot fill"),
         ("parallel.data=3", RecipeError, "divisor"),
     ],
 )

@@ -8,12 +8,13 @@ import pytest
 from megalith.arithmetic import parameters
 from megalith.planning.performance import constants_for, predict_step
 from megalith.planning.performance import step_time as step_module
+from megalith.planning.performance.layer_time import EXPOSED_REDUCTION
 from megalith.planning.performance.pipeline_timeline import simulate
 from megalith.planning.performance.stacks import stack_of
 from megalith.planning.performance.stage_time import deal_of
-from megalith.recipe import ModelConfig
+from megalith.recipe import ClusterConfig, ModelConfig
 from megalith.schedules import build, deal_evenly, layers_of_stages
-from megalith.topology import Layout
+from megalith.topology import Layout, describe
 from tests.planning.performance.jobs import GPT_175B, job
 
 
@@ -154,6 +155,37 @@ def test_gradients_hide_behind_the_backward_passes_of_all_virtual_stages_but_one
     deep = replace(flat, virtual_stages=4, schedule="interleaved-1f1b")
     seen = [predict_step(one).parts["data communication"] for one in (flat, deep)]
     assert seen[1] < 0.5 * seen[0]
+
+
+def test_our_sharded_gradients_hide_behind_the_ranks_other_stages() -> None:
+    """In a pipeline a stage's are sent when its last backward has ended: those of a rank's only stage hide nowhere."""
+    flat = job(Layout(8, 4, 32), GPT_175B, stack="megalith", zero=1, precision="bf16", global_batch_size=512)
+    deep = replace(flat, virtual_stages=4, schedule="interleaved-1f1b")
+    alone, beside = (predict_step(one).parts["data communication"] for one in (flat, deep))
+    assert beside == pytest.approx(alone * (1 / 4 + 3 / 4 * EXPOSED_REDUCTION), rel=0.01)
+
+
+def test_our_whole_gradients_hide_behind_the_last_backward_unless_it_leaves_them_for_later() -> None:
+    flat = job(Layout(8, 4, 32), GPT_175B, stack="megalith", precision="bf16", global_batch_size=512)
+    hidden, late = (
+        predict_step(replace(flat, schedule=name)).parts["data communication"] for name in ("1f1b", "zb-h1")
+    )
+    parts = predict_step(flat).parts
+    backward = 2 / 3 * sum(parts[name] for name in ("computing", "tensor communication", "pipeline sends")) / 16
+    assert late - hidden == pytest.approx((1 - EXPOSED_REDUCTION) * backward, rel=1e-6)
+
+
+def test_a_pipeline_with_bare_ends_has_shorter_stages() -> None:
+    """Llama 3 405B on 16 ranks: eight stages a rank of one layer each, in place of four of two."""
+    llama = ModelConfig(num_layers=126, hidden_size=16384, num_heads=128, num_kv_heads=8, ffn_hidden_size=53248,
+                        sequence_length=8192, vocab_size=128256, tie_embeddings=False)  # fmt: skip
+    few = job(Layout(8, 16, 1), llama, stack="megalith", precision="bf16", global_batch_size=16, virtual_stages=4,
+              schedule="interleaved-1f1b", sequence_parallel=True, fused_attention=True,
+              cluster=describe(ClusterConfig(name="dgx-h100", nodes=16)))  # fmt: skip
+    many = replace(few, virtual_stages=8)
+    assert deal_of(llama, 128, balances=True) == (0, *[1] * 126, 0)
+    four, eight = (predict_step(one).parts["pipeline bubble"] for one in (few, many))
+    assert eight < 0.7 * four  # half of it, but for the logits, of which the others wait alike
 
 
 def test_weights_are_gathered_beside_the_next_forward_where_the_software_does_so() -> None:

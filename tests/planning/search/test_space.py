@@ -62,6 +62,13 @@ def test_of_numbers_of_stages_whose_largest_is_alike_the_fewest_are_tried() -> N
     assert set(largest) == {-(-54 // (2 * stages)) for stages in range(2, 28)}
 
 
+def test_two_stages_more_than_layers_are_tried() -> None:
+    """54 layers on 8 ranks: seven stages a rank hold one layer each, and the first and the last none."""
+    space = Space(question(batch=96))
+    place = next(place for place in space.places() if place.layout.pipeline == 8)
+    assert space.orders(place)[-1] == ("interleaved-1f1b", 7)
+
+
 @pytest.mark.parametrize(
     ("fixed", "taken"),
     [

@@ -73,15 +73,16 @@ def _rank_bytes(
     gathered = gradients = reduction = 0.0
     if settings.shard > 1:
         peak, (gathered, gradients, reduction) = _with_zero(
-            settings, held_by, passes, stream, turn, micro_batches, pipelined=pipeline > 1
+            settings, held_by, passes, stream, turn, micro_batches, pipeline
         )
     else:
         peak = rank_peak(passes, stream, turn)
+    rotating = sum(count > 0 for count in layer_counts(model, pipeline * virtual_stages)[rank::pipeline])
     found = (
         state.weights + gathered,
         state.gradients + gradients,
         state.optimizer,
-        peak.activations + virtual_stages * sizes(model, settings).rotation * (model.positions == "rotary"),
+        peak.activations + rotating * sizes(model, settings).rotation * (model.positions == "rotary"),
         peak.logits,
         peak.working,
         peak.buffers + reduction,
@@ -124,23 +125,32 @@ def _with_zero(
     stream: float,
     turn: PeakState,
     micro_batches: int,
-    *,
-    pipelined: bool,
+    pipeline: int,
 ) -> tuple[RankPeak, tuple[float, float, float]]:
-    """The first backward pass finds no gradients yet; a later one does, with as much or less in flight."""
+    """The first backward pass finds no gradients yet; a later one does, with as much or less in flight.
 
-    def stands(*, several: bool) -> tuple[float, float, float]:
-        return standing(
+    As long as forward passes are left each follows a backward pass, which an interleaved schedule takes through the
+    last stage of the rank for as many micro-batches as there are ranks, and then through the stage before it.
+    """
+    pipelined, stages = pipeline > 1, len(passes)
+
+    def stands(share: float) -> tuple[float, float, float]:
+        """With the gradients of that share of the rank's stages."""
+        gathered, gradients, reduction = standing(
             settings.zero, held_by.layers, held_by.embeddings, settings.shard, settings.compute_bytes,
-            pipelined=pipelined, several=several,
+            pipelined=pipelined, several=share > 0,
         )  # fmt: skip
+        return gathered, share * gradients, reduction
 
-    more = micro_batches > (turn.most if pipelined else 1)
-    found = rank_peak(passes, stream, turn), stands(several=more)
-    if more or not pipelined or micro_batches == 1:
+    if not pipelined:
+        return rank_peak(passes, stream, turn), stands(float(micro_batches > 1))
+    backwards = max(0, micro_batches * stages - turn.most)  # before the last forward pass, when as much is in flight
+    begun = min(stages, -(-backwards // pipeline)) / stages
+    found = rank_peak(passes, stream, turn), stands(begun)
+    if begun == 1.0 or micro_batches == 1:
         return found
     fewer = turn._replace(held=tuple(max(0, count - 1) for count in turn.held))
-    later = rank_peak(passes, stream, fewer), stands(several=True)
+    later = rank_peak(passes, stream, fewer), stands(1.0)
     return max(found, later, key=lambda each: each[0].total + sum(each[1]))
 
 

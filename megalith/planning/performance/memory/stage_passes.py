@@ -79,7 +79,7 @@ def stage_passes(
         return gathered_backward(s, one, settings, pipelined=pipelined, first=first, last=last, root=at_root)
 
     inner = layers
-    if s.shared:  # the first layer and the last one differ
+    if s.shared and layers:  # the first layer and the last one differ
         backward = backward.then(gathered(kinds[0], first=True, last=layers == 1))
         kinds, inner = kinds[1:] + kinds[:1], layers - 2
     backward = backward.then(_repeated([gathered(kind) for kind in kinds], inner))

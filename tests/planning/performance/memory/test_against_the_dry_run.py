@@ -21,6 +21,8 @@ from tests.planning.performance.memory.jobs import (
 
 Cell = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
+INTERLEAVED = {"schedule": "interleaved-1f1b"}
+
 QUICK: list[Cell] = [
     ({}, {}, {}),
     ({}, LLAMA, {"precision": "fp32"}),
@@ -34,6 +36,10 @@ QUICK: list[Cell] = [
     ({"pipeline": 4}, LLAMA, {"global_batch_size": 16}),
     ({"pipeline": 2, "schedule": "zb-h1"}, {}, {}),
     ({"pipeline": 2, "virtual_stages": 2, "schedule": "interleaved-1f1b"}, LLAMA, {}),
+    ({"pipeline": 2, "virtual_stages": 2, "data": 2, "zero": 1} | INTERLEAVED, LLAMA | {"num_layers": 2},
+     {"global_batch_size": 16}),  # the ends have no layer
+    ({"pipeline": 2, "virtual_stages": 4, "data": 2, "zero": 1} | INTERLEAVED, LLAMA | {"num_layers": 8},
+     {"global_batch_size": 32}),
     ({"pipeline": 2, "tensor": 2, "data": 2, "zero": 1, "sequence_parallel": True}, {}, {"global_batch_size": 16}),
     ({"pipeline": 2, "data": 2, "zero": 3, "recompute": "full"}, {}, {"global_batch_size": 16}),
     ({"tensor": 4}, QWEN3, {}),
@@ -43,7 +49,7 @@ QUICK: list[Cell] = [
     ({"recompute": "full"}, GOPHER | {"sequence_length": 1024}, {}),
     ({"context": 2}, LLAMA | {"num_kv_heads": 1}, {}),
     ({"context": 2, "tensor": 2, "sequence_parallel": True, "recompute": "full"}, LLAMA, {}),
-]
+]  # fmt: skip
 
 MORE: list[Cell] = [
     ({"tensor": 4, "sequence_parallel": True}, {"bias": False}, {}),
@@ -66,6 +72,8 @@ MORE: list[Cell] = [
         {"num_layers": 16},
         {"global_batch_size": 32},
     ),
+    ({"pipeline": 4, "virtual_stages": 3, "data": 2, "zero": 1} | INTERLEAVED, LLAMA | {"num_layers": 10},
+     {"global_batch_size": 16}),
     ({"pipeline": 2, "data": 2, "zero": 1, "schedule": "zb-h1"}, {}, {}),
     ({}, QWEN3, {"precision": "fp32"}),
     ({"tensor": 2}, LLAMA | {"num_heads": 12, "num_kv_heads": 3, "head_size": 16}, {}),
@@ -89,7 +97,7 @@ MORE: list[Cell] = [
     ({"context": 2}, MISTRAL, {}),
     ({"context": 2}, GOPHER | {"sequence_length": 512}, {}),
     ({"context": 2, "recompute": "selective"}, OLMO2, {}),
-]
+]  # fmt: skip
 
 
 def check(cell: Cell) -> None:
