@@ -59,7 +59,7 @@ class _Worker:
     def __init__(self, answer: Callable[[Any, str], str], work: Any) -> None:
         self.answer, self.work = answer, work
 
-    @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)
+    @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)  # type: ignore[untyped-decorator, unused-ignore]
     def all(self, tasks: daft.Series) -> list[str]:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             return [self.answer(self.work, task) for task in tasks.to_pylist()]  # Daft would print what libraries say
