@@ -9,6 +9,7 @@ goes on after an interrupt.
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -80,7 +81,7 @@ def judged(plans: dict[str, Design]) -> dict[str, Any]:
     """Every model on the tasks, and one shape against the other over items and seeds."""
     made: dict[str, list[Path]] = {}
     for name, plan in plans.items():
-        places = [MADE / name / CELLS / cell.name for cell in plan.cells]
+        places = [Path(os.path.relpath(MADE / name / CELLS / cell.name)) for cell in plan.cells]
         made[name] = [evaluate(MADE / name / "recipe.yaml", overrides=JUDGED, output=place).path for place in places]
     (a, *more_a), (b, *more_b) = made["optimal"], made["kaplan"]
     compared = compare(a, b, more_a=more_a, more_b=more_b, output=HERE / "comparison.html")

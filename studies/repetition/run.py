@@ -8,6 +8,7 @@ rows are joined into RUNS.csv beside this file, and the data-constrained law (23
 import argparse
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    found = scaling_fit(HERE / "RUNS.csv")
+    found = scaling_fit(os.path.relpath(HERE / "RUNS.csv"))
     found["hours"] = sum(float(row["seconds"]) for row in rows) / 3600
     found["processor"] = cpu_name()
     (HERE / "fit.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
