@@ -92,7 +92,7 @@ def test_the_planner_keeps_model_batch_and_what_dropout_depends_on() -> None:
         recipe.train.tokens,
     )
     assert 8 % (found.train.micro_batch_size or 0) == 0
-    assert best_with(recipe, 3, 3) is None
+    assert best_with(recipe, 5, 5) is None
     dropped = small.small_recipe(parallel={"tensor": 2, "data": 2}, elastic=1)
     kept = best_with(dropped, 3, 1)
     assert kept is not None
@@ -117,6 +117,6 @@ def test_under_a_launcher_as_many_as_were_started_find_their_layout(monkeypatch:
     for count, world in (("4", 4), ("2", 2), ("1", 4)):
         monkeypatch.setenv("WORLD_SIZE", count)
         assert layout_of(elastic.for_as_many_as_started(recipe, best_with).parallel).world == world
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UnsupportedError, match="3 processes have been started"):
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(UnsupportedError, match="5 processes have been started"):
         elastic.for_as_many_as_started(recipe, best_with)

@@ -120,7 +120,7 @@ def test_a_run_that_diverges_is_stopped_and_the_learning_rate_is_named(tmp_path:
     ("settings", "where"),
     [
         ({"tensor": 3}, "parallel.tensor"),
-        ({"pipeline": 3}, "parallel.pipeline"),
+        ({"pipeline": 5}, "parallel.pipeline"),
         ({"data": 3}, "train.global_batch_size"),
         ({"data": 2, "zero": 1, "zero_shard": 3}, "parallel.zero_shard"),
         ({"pipeline": 2, "schedule": "interleaved-1f1b"}, "parallel.virtual_stages"),
