@@ -53,10 +53,14 @@ def scaling_fit(
     )  # fmt: skip
     if as_json:
         print_json(found)
-    elif found["approach"] is None:
+        return
+    if found["approach"] is None:
         _show_one_size(found)
     else:
         _show_fit(found)
+    for key in ("law", "page"):
+        if key in found:
+            note(f"written to {found[key]}")
 
 
 @app.command("predict")
@@ -194,9 +198,6 @@ def _show_fit(found: Mapping[str, Any]) -> None:
         note(f"repeated tokens: {repetition['refused'] if 'refused' in repetition else _repeated(repetition)}")
     for warning in found["warnings"]:
         note(f"warning: {warning}")
-    for key in ("law", "page"):
-        if key in found:
-            note(f"written to {found[key]}")
 
 
 def _show_one_size(found: Mapping[str, Any]) -> None:
@@ -219,8 +220,6 @@ def _show_one_size(found: Mapping[str, Any]) -> None:
     note(_repeated(found["repetition"]))
     for warning in found["warnings"]:
         note(f"warning: {warning}")
-    if "page" in found:
-        note(f"written to {found['page']}")
 
 
 def _repeated(found: Mapping[str, Any]) -> str:

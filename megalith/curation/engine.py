@@ -33,8 +33,6 @@ ATTEMPTS = 2
 """In which workers died and nothing was done, one after another, before it is given up."""
 WORTH_BYTES = 8_000_000
 """A process more takes longer to start than to read so much text."""
-IDLE_SECONDS = 20
-"""After which processes without a task end: the passes of a curation follow each other sooner."""
 _engine: Engine = "native"
 _pool: Any = None
 """The processes that stay."""
@@ -88,19 +86,20 @@ def _died(error: Exception, *, out_of_memory: bool) -> ResourceError:
     if out_of_memory:
         what, mend = "memory ran out, and the kernel killed a worker.", "Use fewer cores (taskset)"
     else:
-        said = str(error).partition(", stdout")[0].splitlines()
-        what = f"a worker process ended in the middle of its work, {ATTEMPTS} times: {said[0] if said else error!r}."
+        said = str(error).splitlines() or [repr(error)]
+        told = next((line for line in said if "exit codes" in line), said[0])  # loky's; Ray's errors begin with why
+        what = f"a worker process ended in the middle of its work, {ATTEMPTS} times: {told.rstrip('.')}."
         mend = "See what ends it (a signal, a crash: dmesg may tell)"
     return ResourceError(what, where="curate", mend=f"{mend}; then run the same command again: it goes on from here.")
 
 
 def _answers(work: Work, tasks: Sequence[Task], total_bytes: int) -> Iterator[dict[str, Any]]:
     workers = min(_cores(), len(tasks), 1 + total_bytes // WORTH_BYTES)
-    told = [json.dumps(task) for task in tasks]
+    told = map(json.dumps, tasks)
     if _engine == "ray":
         from megalith.curation.ray_engine import answers
 
-        found = answers(answer, work, told, workers)
+        found = answers(answer, work, list(told), workers)
     elif workers == 1:
         found = (answer(work, task) for task in told)
     else:
@@ -120,16 +119,17 @@ def processes_ended() -> Iterator[None]:
             _pool = None
 
 
-def _from_processes(work: Work, tasks: Sequence[str], workers: int) -> Iterator[str]:
+def _from_processes(work: Work, tasks: Iterator[str], workers: int) -> Iterator[str]:
     """The answers of processes that stay for the next pass; where one dies, or nobody waits any more, all are ended."""
     global _pool
+    # loky replaces a process that has grown by 300 MB, which is right, and warns
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given", category=UserWarning)
-    _pool = pool = get_reusable_executor(workers, timeout=IDLE_SECONDS, initializer=_begin, initargs=(os.getpid(),))
-    waiting, running = iter(tasks), set[Future[str]]()
+    _pool = pool = get_reusable_executor(workers, timeout=None, initializer=_begin, initargs=(os.getpid(),))
+    running = set[Future[str]]()
     whole = False
     try:
         while True:
-            while len(running) < 2 * workers and (task := next(waiting, None)) is not None:
+            while len(running) < 2 * workers and (task := next(tasks, None)) is not None:
                 running.add(pool.submit(answer, work, task))
             if not running:
                 break

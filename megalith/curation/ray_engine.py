@@ -4,7 +4,7 @@ Both come with the extra `ray`. Daft's telemetry is off before it is imported.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -45,21 +45,23 @@ def cores() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def answers(answer: Callable[[Any, str], str], work: Any, tasks: Sequence[str], workers: int) -> Iterator[str]:
+def answers(answer: Callable[[Any, str], str], work: Any, tasks: list[str], workers: int) -> Iterator[str]:
     """`answer(work, task)` of each task, as they end."""
     # half of a core each, so that those of a node that is lost find room on the others
     pool = daft.cls(_Worker, max_concurrency=workers, cpus=0.5)(answer, work)
-    frame = daft.from_pydict({"task": list(tasks)}).into_partitions(len(tasks))
+    frame = daft.from_pydict({"task": tasks}).into_partitions(len(tasks))
     plan = frame.select(pool.all(daft.col("task")).alias("answer"))
     for batch in plan.to_arrow_iter(results_buffer_size=workers):
         yield from batch["answer"].to_pylist()
 
 
 class _Worker:
+    """Does tasks, one after another."""
+
     def __init__(self, answer: Callable[[Any, str], str], work: Any) -> None:
         self.answer, self.work = answer, work
 
-    @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)  # type: ignore[untyped-decorator, unused-ignore]
+    @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)  # type: ignore[untyped-decorator, unused-ignore]  # Daft is an extra: untyped where it is missing
     def all(self, tasks: daft.Series) -> list[str]:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             return [self.answer(self.work, task) for task in tasks.to_pylist()]  # Daft would print what libraries say

@@ -138,7 +138,6 @@ class _Schedule(_PipelineScheduleRuntime):
         self, stages: "list[_Stage]", micro_batches: int, lists: Lists, gathered: int, *, training: bool
     ) -> None:
         self.weights: Tensor | None = None
-        self._own = stages
         loss_fn = self._weigh if training else None
         super().__init__(stages, micro_batches, loss_fn=loss_fn, scale_grads=False)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         actions = {rank: [_Action.from_str(str(action)) for action in own] for rank, own in enumerate(lists)}
@@ -161,7 +160,8 @@ class _Schedule(_PipelineScheduleRuntime):
         keywords = [dict(each) for each in rest]
         self._step_microbatches(arguments, keywords, list(inputs), [] if self._has_backward else None)
         if self._has_backward:
-            for stage in self._own:
+            for stage in self._stages:
+                assert isinstance(stage, _Stage)
                 stage.wait_for_reductions()
         if ends is None:
             return None

@@ -6,6 +6,7 @@ from typing import Any
 
 from megalith import __version__
 from megalith.artifacts import Workspace
+from megalith.laws import PUBLISHED_REPETITION
 from megalith.report import scaling_plots
 from megalith.report.formats import count, fixed, percent, power, significant
 from megalith.report.pages import environment, style
@@ -50,10 +51,14 @@ def render(fit: Mapping[str, Any], study: Mapping[str, Any] | None, name: str) -
 
 def _headlines(fit: Mapping[str, Any]) -> list[dict[str, str]]:
     if fit["approach"] is None:
-        found = fit["repetition"]
+        found, published = fit["repetition"], significant(PUBLISHED_REPETITION.r_d)
         return [
             {"label": "runs", "figure": count(fit["points"]), "beside": f"of one size; {fit['runs']['loss']}"},
-            {"label": "R_D*", "figure": significant(found["R_D"]), "beside": "15 in 2305.16264"},
+            {
+                "label": "R_D*",
+                "figure": significant(found["R_D"]),
+                "beside": f"{published} in 2305.16264",
+            },
             {"label": "half worth", "figure": significant(found["pays_until"], 2), "beside": "epochs"},
         ]
     flops = [point[2] for point in fit["fitted_runs"]]

@@ -77,7 +77,7 @@ def compression_of(file: BinaryIO, name: str) -> str | None:
 
 
 def measured(path: Path) -> tuple[str | None, int]:
-    """How a file of this machine is compressed, and about how many bytes its content has, by its first megabytes."""
+    """How a file of this machine is compressed, and about how many bytes its content has, by its first megabyte."""
     length = path.stat().st_size
     with path.open("rb") as packed:
         kind = compression_of(packed, path.name)
